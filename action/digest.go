@@ -1,0 +1,149 @@
+package action
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+
+	"github.com/zeebo/blake3"
+)
+
+// A Function is a digest function. Its values are those of REAPI's
+// DigestFunction.Value.
+type Function uint8
+
+// The digest functions that the store keeps side by side.
+const (
+	SHA256 Function = 1
+	BLAKE3 Function = 9
+)
+
+// String is the function's name in digests and flags.
+func (f Function) String() string {
+	switch f {
+	case SHA256:
+		return "sha256"
+	case BLAKE3:
+		return "blake3"
+	}
+	return "function" + strconv.Itoa(int(f))
+}
+
+// ParseFunction parses a name written by [Function.String].
+func ParseFunction(s string) (Function, error) {
+	for _, f := range []Function{SHA256, BLAKE3} {
+		if s == f.String() {
+			return f, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown digest function %q: use sha256 or blake3", s)
+}
+
+// New returns a hash of f. f must be SHA256 or BLAKE3.
+func (f Function) New() hash.Hash {
+	switch f {
+	case SHA256:
+		return sha256.New()
+	case BLAKE3:
+		return blake3.New()
+	}
+	panic("action: no hash for " + f.String())
+}
+
+// A Digest names a blob by its content. It is a plain value: compare with ==,
+// use as a map key. The zero Digest names nothing; any other was made by
+// hashing or parsing and is safe to use in a file name.
+type Digest struct {
+	function Function
+	sum      [32]byte
+	size     int64
+}
+
+// Sum returns the digest of data.
+func Sum(f Function, data []byte) Digest {
+	d := Digest{function: f, size: int64(len(data))}
+	switch f {
+	case SHA256:
+		d.sum = sha256.Sum256(data)
+	case BLAKE3:
+		d.sum = blake3.Sum256(data)
+	default:
+		panic("action: no hash for " + f.String())
+	}
+	return d
+}
+
+// NewDigest returns the digest of a blob of size bytes whose hash by f is sum:
+// for hashes that were computed elsewhere, such as by [Function.New].
+func NewDigest(f Function, sum [32]byte, size int64) (Digest, error) {
+	if f != SHA256 && f != BLAKE3 {
+		return Digest{}, fmt.Errorf("unsupported digest function %v", f)
+	}
+	if size < 0 {
+		return Digest{}, fmt.Errorf("negative blob size %d", size)
+	}
+	return Digest{f, sum, size}, nil
+}
+
+// Function is the digest function; 0 for the zero Digest.
+func (d Digest) Function() Function { return d.function }
+
+// Hash is the hash in lower-case hex, 64 characters.
+func (d Digest) Hash() string { return hex.EncodeToString(d.sum[:]) }
+
+// Bytes is the hash as it is.
+func (d Digest) Bytes() [32]byte { return d.sum }
+
+// Size is the size of the blob in bytes.
+func (d Digest) Size() int64 { return d.size }
+
+// IsZero says that d names nothing.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// IsEmpty says that d names the blob of no bytes, which is always present.
+func (d Digest) IsEmpty() bool { return d.size == 0 && d.function != 0 }
+
+// String is "function:hash/size", as in "blake3:af13…/42".
+func (d Digest) String() string {
+	if d.IsZero() {
+		return "no digest"
+	}
+	return d.function.String() + ":" + d.Hash() + "/" + strconv.FormatInt(d.size, 10)
+}
+
+// ParseDigest parses the form written by [Digest.String], and no other
+// spelling of it.
+func ParseDigest(s string) (Digest, error) {
+	name, rest, ok := strings.Cut(s, ":")
+	if !ok {
+		return Digest{}, fmt.Errorf("malformed digest %q: want FUNCTION:HASH/SIZE", s)
+	}
+	f, err := ParseFunction(name)
+	if err != nil {
+		return Digest{}, fmt.Errorf("malformed digest %q: %w", s, err)
+	}
+	sum, size, _ := strings.Cut(rest, "/")
+	d, err := ParseHash(f, sum, -1)
+	if err != nil {
+		return Digest{}, err
+	}
+	d.size, err = strconv.ParseInt(size, 10, 64)
+	if err != nil || d.size < 0 || d.String() != s {
+		return Digest{}, fmt.Errorf("malformed digest %q: size %q is not a plain decimal number", s, size)
+	}
+	return d, nil
+}
+
+// ParseHash returns the digest of a blob of size bytes whose hash by f is the
+// 64 lower-case hex digits sum.
+func ParseHash(f Function, sum string, size int64) (Digest, error) {
+	d := Digest{function: f, size: size}
+	n, err := hex.Decode(d.sum[:], []byte(sum)[:min(len(sum), 64)])
+	if err != nil || n != 32 || d.Hash() != sum {
+		return Digest{}, fmt.Errorf("malformed hash %q: want 64 lower-case hex digits", sum)
+	}
+	return d, nil
+}

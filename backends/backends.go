@@ -1,0 +1,221 @@
+// Package backends runs one command at a time in a root file system of its own.
+//
+// A [Backend] promises that the command sees the files of Spec.Root and nothing
+// else, has no network unless it was asked for, gets exactly the environment,
+// arguments and descriptors of the [Spec], and that no process it started is
+// alive when Run returns, whatever the reason. It does not promise determinism:
+// clocks, CPU features and scheduling differ between runs.
+//
+// Package backendtest checks these promises; every backend must pass it. This
+// package knows paths and limits, not digests, and imports nothing of ours.
+package backends
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+// ErrUnsupported is wrapped by the error of a Backend that was asked for
+// something that its [Capabilities] do not offer.
+var ErrUnsupported = errors.New("not supported by this backend")
+
+// A Backend runs commands. Any number of goroutines may call Run at once.
+type Backend interface {
+	// Name is what --backend takes: "native", "bubblewrap".
+	Name() string
+
+	// Capabilities says what this backend can do on this machine, as this
+	// user. It does not change during the life of the Backend.
+	Capabilities() Capabilities
+
+	// Run runs the command of spec until it ends, is killed by a limit, or
+	// ctx is done. A command that ran, or could not be started because of
+	// what it is, gives a Status; an error means that we cannot say what the
+	// command does. After ctx is done the error wraps context.Cause(ctx).
+	// The caller closes Status.Root.
+	Run(ctx context.Context, spec *Spec) (*Status, error)
+
+	// Close ends every helper process. Run must not be running.
+	Close() error
+}
+
+// A Spec is everything that a backend has to know of one command.
+type Spec struct {
+	Root Root
+
+	Args []string // Args[0] with a slash is a path in the root, else looked up in Env's PATH
+	Env  []string // exactly the environment, "K=V", in this order
+	Dir  string   // absolute path in the root; must exist there
+
+	// Nil means /dev/null. The command gets these descriptors and no others.
+	Stdin, Stdout, Stderr *os.File
+
+	Limits  Limits
+	Network Network
+
+	// Observe asks for Status.Lookups. It costs about 10 µs for each system
+	// call that names a path.
+	Observe bool
+
+	// KeepRoot asks for Status.Root.
+	KeepRoot bool
+}
+
+// ID is the user and group that every command runs as, in every backend and
+// for every caller, so that what it sees of itself never differs. Debian
+// reserves 65000–65533, so no user of the host has it.
+const ID = 65000
+
+// HostName is the host name that every command sees.
+const HostName = "sbx"
+
+// A Network says what a command can reach.
+type Network int
+
+const (
+	// NetworkNone is a network of its own with a loopback interface that is
+	// up, so that test suites can talk to themselves.
+	NetworkNone Network = iota
+	// NetworkHost is the network of the host.
+	NetworkHost
+)
+
+// Limits bound what a command may use. Zero means no limit of ours.
+type Limits struct {
+	Wall     time.Duration // then the whole process tree is killed: Status.TimedOut
+	Memory   int64         // bytes, of the whole tree where cgroups are to be had
+	Pids     int64         // processes and threads at one time
+	FileSize int64         // bytes, of each file that is written
+	Scratch  int64         // bytes that the command may write into its root
+}
+
+// A Root says what the root file system of a command is made of. From the
+// bottom up: Lowers (the first is the topmost), a fresh scratch that takes
+// every write, and Binds. The backend adds /proc, a minimal /dev, and a fresh
+// /tmp, and makes the mount points that it needs for them.
+//
+// Nothing that the command can do changes Lowers, Data or Binds.
+type Root struct {
+	// Lowers are read-only layers, the first one topmost. Files of all of
+	// them are merged, as overlayfs does. May be empty: then the root is
+	// what Fill puts into the scratch.
+	Lowers []Layer
+
+	// Data is a directory that the files of Lowers may take their contents
+	// from: a layer's file with the extended attributes overlay.metacopy and
+	// overlay.redirect (absolute, below Data) is shown with its own mode and
+	// time and the contents of the file it points to. Empty: none does.
+	Data string
+
+	// Fill, where not nil, puts files into the fresh scratch before the
+	// command starts; dir is its root directory. What it makes must belong
+	// to ID inside the sandbox: Fill uses Owner for that.
+	Fill func(dir *os.File) error
+
+	// Binds show directories or files of the host, read-only, without
+	// devices and without setuid. They are mounted in order. The mount
+	// points are made where they are missing.
+	Binds []Bind
+
+	// ScratchDir is a directory of the host for the scratch, for outputs
+	// that memory cannot hold. Empty: a tmpfs.
+	ScratchDir string
+}
+
+// A Layer is one read-only layer of a root: exactly one of the fields is set.
+type Layer struct {
+	Dir   string // a directory of the host
+	Image string // an EROFS image, a regular file of the host
+}
+
+// A Bind shows Source of the host at Target, an absolute path in the root.
+type Bind struct{ Source, Target string }
+
+// Capabilities say what a backend can do on this machine, as this user.
+type Capabilities struct {
+	Works  bool   // a command can be run at all
+	Reason string // when it does not work: why, and what to do about it
+
+	Overlay     bool // Root.Lowers of kind Dir
+	Images      bool // Root.Lowers of kind Image
+	DataLayers  bool // Root.Data
+	Observe     bool // Spec.Observe
+	NetworkNone bool
+	NetworkHost bool
+
+	PidNamespace bool // host processes are invisible, and none survives
+	IPCNamespace bool
+	UTSNamespace bool
+	Seccomp      bool // a deny list of system calls is in force
+	NoNewPrivs   bool // and no capability is left
+
+	MemoryLimit  Precision
+	PidsLimit    Precision
+	ScratchLimit bool
+	FileLimit    bool
+	ExactStatus  bool // signals, time-outs and start errors are told apart
+
+	// Owner is the user and group that Root.Fill must give to its files: ID
+	// as seen from our process.
+	Owner int
+}
+
+// Precision says how well a limit is kept.
+type Precision int
+
+const (
+	Absent  Precision = iota // the limit is refused
+	PerProc                  // each process may use that much (rlimit)
+	Exact                    // the whole tree together (cgroup)
+)
+
+// A Status says how a command ended.
+type Status struct {
+	// Code is the exit status, 0 to 255; 128+Signal when a signal ended the
+	// command; 127 when it was not found and 126 when it could not be
+	// executed, as shells do (then Start says why).
+	Code   int
+	Signal int // the signal that ended the command, or 0
+
+	TimedOut    bool  // Limits.Wall killed it
+	OutOfMemory bool  // Limits.Memory killed something in it
+	Start       error // why the command could not be started; it did not run
+
+	Usage Usage
+
+	// Lookups are the paths that the command and its descendants named in
+	// system calls, where Spec.Observe asked for it. Complete says that
+	// nothing is missing from them.
+	Lookups  []Lookup
+	Complete bool
+
+	// Root is the root directory as the command left it, where Spec.KeepRoot
+	// asked for it: without /proc, /dev, /tmp and Binds. It stays valid, and
+	// the files below it exist, until it is closed.
+	Root *os.File
+}
+
+// Usage is what the command and its descendants used.
+type Usage struct {
+	Wall, User, System time.Duration
+	MaxRSS             int64 // bytes, of the largest single process
+}
+
+// A Lookup is one path that was looked up, absolute in the root, symbolic
+// links not resolved, "." and ".." not cleaned. What the look-up found is not
+// recorded: whoever needs it looks at the root.
+type Lookup struct {
+	Path string
+	Op   Op
+}
+
+// Op says how a path was used.
+type Op int
+
+const (
+	Stat Op = iota // metadata or existence: stat, access, readlink, mkdir, …
+	Open           // opened; a directory that is opened may be listed
+	Exec           // executed, as program, interpreter or dynamic loader
+)

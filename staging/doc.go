@@ -1,0 +1,7 @@
+// Package staging turns declared inputs into trees, trees and root file systems
+// into a fresh root for a backend, and a quiet root into outputs.
+//
+// It promises that nothing an action can write is shared with the store, that
+// a file's bytes in the root are those that its digest names, and that outputs
+// appear in the workspace whole or not at all.
+package staging
