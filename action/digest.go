@@ -111,28 +111,33 @@ func (d Digest) String() string {
 	if d.IsZero() {
 		return "no digest"
 	}
-	return d.function.String() + ":" + d.Hash() + "/" + strconv.FormatInt(d.size, 10)
+	b := make([]byte, 0, len("blake3:/")+2*len(d.sum)+20)
+	b = append(b, d.function.String()...)
+	b = append(b, ':')
+	b = hex.AppendEncode(b, d.sum[:])
+	b = append(b, '/')
+	return string(strconv.AppendInt(b, d.size, 10))
 }
 
 // ParseDigest parses the form written by [Digest.String], and no other
 // spelling of it.
 func ParseDigest(s string) (Digest, error) {
-	name, rest, ok := strings.Cut(s, ":")
-	if !ok {
+	name, rest, ok1 := strings.Cut(s, ":")
+	sum, size, ok2 := strings.Cut(rest, "/")
+	if !ok1 || !ok2 {
 		return Digest{}, fmt.Errorf("malformed digest %q: want FUNCTION:HASH/SIZE", s)
 	}
 	f, err := ParseFunction(name)
 	if err != nil {
 		return Digest{}, fmt.Errorf("malformed digest %q: %w", s, err)
 	}
-	sum, size, _ := strings.Cut(rest, "/")
-	d, err := ParseHash(f, sum, -1)
-	if err != nil {
-		return Digest{}, err
-	}
-	d.size, err = strconv.ParseInt(size, 10, 64)
-	if err != nil || d.size < 0 || d.String() != s {
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil || strconv.FormatInt(n, 10) != size {
 		return Digest{}, fmt.Errorf("malformed digest %q: size %q is not a plain decimal number", s, size)
+	}
+	d, err := ParseHash(f, sum, n)
+	if err != nil {
+		return Digest{}, fmt.Errorf("malformed digest %q: %w", s, err)
 	}
 	return d, nil
 }
@@ -140,10 +145,9 @@ func ParseDigest(s string) (Digest, error) {
 // ParseHash returns the digest of a blob of size bytes whose hash by f is the
 // 64 lower-case hex digits sum.
 func ParseHash(f Function, sum string, size int64) (Digest, error) {
-	d := Digest{function: f, size: size}
-	n, err := hex.Decode(d.sum[:], []byte(sum)[:min(len(sum), 64)])
-	if err != nil || n != 32 || d.Hash() != sum {
+	var raw [32]byte
+	if !decodeHash(&raw, sum) {
 		return Digest{}, fmt.Errorf("malformed hash %q: want 64 lower-case hex digits", sum)
 	}
-	return d, nil
+	return NewDigest(f, raw, size)
 }
