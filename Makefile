@@ -1,0 +1,40 @@
+# make demo   builds Lua in sandboxes, then from the cache; shows what it does
+# make test   installs what the tests need, and runs all of them
+# make check  the fast subset, for a working loop
+# make bench  measures against the peers and prints ratios
+# make helper rebuilds the sandbox's helper program from C
+SHELL := /bin/bash
+GO ?= go
+BIN := $(CURDIR)/bin
+
+.PHONY: build demo test check bench lint fuzz cross helper clean tools user-test race
+
+build: $(BIN)/sbx-action
+
+$(BIN)/sbx-action: FORCE
+	@command -v $(GO) >/dev/null || { echo "make: Go is missing: install Go 1.26 or newer from your distribution or go.dev" >&2; exit 1; }
+	@mkdir -p $(BIN)
+	@$(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/sbx-action
+.PHONY: FORCE
+FORCE:
+
+demo: build
+	@scripts/need.sh gcc:gcc make:make dpkg-source:dpkg-dev
+	@scripts/demo.sh
+
+test:
+	@scripts/test.sh
+
+check:
+	$(GO) vet ./...
+	$(GO) test -short ./...
+
+bench: build
+	@scripts/need.sh ccache:ccache bwrap:bubblewrap gcc:gcc
+	$(GO) run ./bench
+
+helper:
+	internal/helper/build.sh
+
+clean:
+	rm -rf $(BIN)

@@ -1,0 +1,341 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// A Stager makes root file systems and reads outputs from them.
+type Stager interface {
+	// Stage returns the root for an action: its input root on its root file
+	// system.
+	Stage(ctx context.Context, a *Action) (backends.Root, error)
+
+	// Collect stores what c declares as outputs and finds below root, and
+	// names the declared outputs that it does not find.
+	Collect(ctx context.Context, root *os.File, c *Command) (*Result, []Missing, error)
+}
+
+// A Missing is a declared output that the command did not make.
+type Missing struct {
+	Path string
+	Near []string // what it made instead, the likeliest first
+}
+
+// A Witness completes the key of an action whose root file system has no
+// digest of its own: with what a command saw of it.
+type Witness interface {
+	// Recall returns a sealed as it was after an earlier run, if everything
+	// that the run saw of the root file system is as it was; else an error
+	// wrapping [ErrMiss] that says what changed. An action whose root file
+	// system is a tree comes back as it is.
+	Recall(ctx context.Context, a *Action) (*Action, error)
+
+	// Seal returns a with the digest of what the run, which began at start,
+	// saw, and notes it for Recall. An error wrapping [ErrUnsealed] says why
+	// the result must not be cached.
+	Seal(ctx context.Context, a *Action, status *backends.Status, start time.Time) (*Action, error)
+}
+
+// ErrUnsealed says that what a command saw is not known, so that its result
+// cannot be cached.
+var ErrUnsealed = errors.New("not cacheable")
+
+// A Locker lets equal actions in flight run once, across processes too. Lock
+// waits until no other holder of key is left. It may fail, for example on a
+// read-only store; then the action runs without.
+type Locker interface {
+	Lock(ctx context.Context, key Digest) (unlock func(), err error)
+}
+
+// A Runner runs actions, or finds their results. Its fields are set before
+// Run, which any number of goroutines may call.
+type Runner struct {
+	Cache   Cache
+	Blobs   Blobs
+	Stager  Stager
+	Witness Witness
+	Backend backends.Backend
+	Locks   Locker       // nil: equal actions may run more than once
+	Log     *slog.Logger // what costs time but no result
+}
+
+// A Request is one action, with what is not in its key.
+type Request struct {
+	Action  *Action
+	Command *Command
+
+	// Save stores the input root and its files. It is called on a miss only.
+	Save func(context.Context) error
+
+	Stdin          *os.File
+	Stdout, Stderr io.Writer // get the output while the command runs, and on a hit
+	Limits         backends.Limits
+	Network        backends.Network
+
+	SkipLookup    bool // run it even if there is a result, which is replaced
+	SkipStore     bool // do not remember the result
+	CacheFailures bool // remember, and accept, a result with an exit code that is not 0
+	Observe       bool // fill Outcome.Status.Lookups
+}
+
+// An Outcome is what Run has to say of an action.
+type Outcome struct {
+	Key     Digest // the digest of the action; of the unsealed one if it was never sealed
+	Result  *Result
+	Cached  bool
+	Miss    error            // why it was not cached, when it was looked for
+	Unkept  error            // why the result was not stored, or nil
+	Status  *backends.Status // nil on a hit; its Root is closed
+	Missing []Missing        // declared outputs that the command did not make
+	Times   Times
+}
+
+// Times is how long the stages of an action took.
+type Times struct{ Lookup, Save, Stage, Run, Collect, Store time.Duration }
+
+// Run returns the outcome of an action, from the cache where possible.
+//
+// A command that ran and failed is a Result with an exit code that is not 0.
+// An error means that we cannot say what the command does; it is never cached.
+func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
+	out := &Outcome{Key: req.Action.Digest(req.Action.InputRoot.Function())}
+	if r.lookup(ctx, req, out) {
+		return out, r.replay(ctx, req, out.Result)
+	}
+	defer r.alone(ctx, req, out.Key)()
+	if r.lookup(ctx, req, out) { // somebody else ran it while we waited
+		return out, r.replay(ctx, req, out.Result)
+	}
+
+	lap := stopwatch()
+	if err := req.Save(ctx); err != nil {
+		return nil, fmt.Errorf("store the inputs: %w", err)
+	}
+	out.Times.Save = lap()
+	root, err := r.Stager.Stage(ctx, req.Action)
+	if err != nil {
+		return nil, fmt.Errorf("stage the inputs: %w", err)
+	}
+	out.Times.Stage = lap()
+	start := time.Now()
+	res, status, err := r.execute(ctx, req, root)
+	if err != nil {
+		return nil, err
+	}
+	defer closeRoot(status)
+	out.Status, out.Result, out.Times.Run = status, res, lap()
+	if out.Missing, err = r.collect(ctx, req, status, res); err != nil {
+		return nil, fmt.Errorf("collect the outputs: %w", err)
+	}
+	out.Times.Collect = lap()
+	r.record(ctx, req, out, start)
+	out.Times.Store = lap()
+	return out, nil
+}
+
+// lookup says whether the cache has a result that req accepts, and notes in
+// out what it found or why not.
+func (r *Runner) lookup(ctx context.Context, req *Request, out *Outcome) bool {
+	if req.SkipLookup || req.Action.DoNotCache {
+		return false
+	}
+	lap := stopwatch()
+	defer func() { out.Times.Lookup += lap() }()
+	sealed, err := r.Witness.Recall(ctx, req.Action)
+	if err == nil {
+		key := sealed.Digest(out.Key.Function())
+		out.Result, err = r.Cache.Result(ctx, key)
+		if err == nil && (out.Result.ExitCode == 0 || req.CacheFailures) {
+			out.Key, out.Cached, out.Miss = key, true, nil
+			return true
+		}
+		if err == nil {
+			err = fmt.Errorf("the last run failed with %d, and failures are not taken from the cache: %w", out.Result.ExitCode, ErrMiss)
+		}
+	}
+	out.Miss, out.Result = err, nil
+	if !errors.Is(err, ErrMiss) { // a broken cache costs time, not builds
+		r.Log.WarnContext(ctx, "cache unreadable", "action", out.Key, "err", err)
+	}
+	return false
+}
+
+// alone waits until no equal action is in flight, and returns what ends our turn.
+func (r *Runner) alone(ctx context.Context, req *Request, key Digest) func() {
+	if r.Locks == nil || req.SkipLookup || req.Action.DoNotCache {
+		return func() {}
+	}
+	unlock, err := r.Locks.Lock(ctx, key)
+	if err != nil {
+		r.Log.DebugContext(ctx, "equal actions may run twice", "action", key, "err", err)
+		return func() {}
+	}
+	return unlock
+}
+
+// execute runs the command and returns a Result with its exit code, output and
+// times.
+func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) (*Result, *backends.Status, error) {
+	stdout, stderr := newSpool(req.Stdout), newSpool(req.Stderr)
+	defer stdout.remove()
+	defer stderr.remove()
+	if err := errors.Join(stdout.open(), stderr.open()); err != nil {
+		return nil, nil, err
+	}
+	spec := &backends.Spec{
+		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: WorkDir(req.Command),
+		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
+		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true,
+	}
+	start := time.Now()
+	status, err := r.Backend.Run(ctx, spec)
+	end := time.Now()
+	copied := errors.Join(stdout.wait(), stderr.wait())
+	if err != nil {
+		return nil, nil, fmt.Errorf("run in the sandbox: %w", err)
+	}
+	res := &Result{ExitCode: int32(status.Code), Metadata: &Metadata{
+		ExecutionStart: timestamp(start), ExecutionCompleted: timestamp(end),
+	}}
+	f := req.Action.InputRoot.Function()
+	var err1, err2 error
+	res.StdoutRaw, res.Stdout, err1 = stdout.store(ctx, r.Blobs, f)
+	res.StderrRaw, res.Stderr, err2 = stderr.store(ctx, r.Blobs, f)
+	if err := errors.Join(copied, err1, err2); err != nil {
+		closeRoot(status)
+		return nil, nil, fmt.Errorf("keep the output of the command: %w", err)
+	}
+	return res, status, nil
+}
+
+// collect adds the outputs to res.
+func (r *Runner) collect(ctx context.Context, req *Request, status *backends.Status, res *Result) ([]Missing, error) {
+	if status.Root == nil {
+		return nil, nil
+	}
+	outputs, missing, err := r.Stager.Collect(ctx, status.Root, req.Command)
+	if err != nil {
+		return nil, err
+	}
+	res.Files, res.Directories, res.Symlinks = outputs.Files, outputs.Directories, outputs.Symlinks
+	return missing, nil
+}
+
+// record stores the result, or notes in out why it does not.
+func (r *Runner) record(ctx context.Context, req *Request, out *Outcome, start time.Time) {
+	if out.Unkept = worthless(req, out); out.Unkept != nil {
+		return
+	}
+	sealed, err := r.Witness.Seal(ctx, req.Action, out.Status, start)
+	if err == nil {
+		out.Key = sealed.Digest(out.Key.Function())
+		_, err = r.Blobs.PutBytes(ctx, out.Key.Function(), sealed.Marshal())
+	}
+	if err == nil {
+		_, err = r.Blobs.PutBytes(ctx, out.Key.Function(), req.Command.Marshal())
+	}
+	if err == nil {
+		err = r.Cache.PutResult(ctx, out.Key, out.Result)
+	}
+	out.Unkept = err
+}
+
+// worthless says why an outcome must not be remembered, or nil.
+func worthless(req *Request, out *Outcome) error {
+	switch status := out.Status; {
+	case req.SkipStore || req.Action.DoNotCache:
+		return errors.New("caching is off for this action")
+	case status.TimedOut:
+		return errors.New("the command ran out of time")
+	case status.OutOfMemory:
+		return errors.New("the command ran out of memory")
+	case status.Signal != 0:
+		return fmt.Errorf("signal %d ended the command", status.Signal)
+	case status.Start != nil:
+		return errors.New("the command could not be started")
+	case status.Code != 0 && !req.CacheFailures:
+		return fmt.Errorf("the command failed with %d, and failures are not cached", status.Code)
+	case len(out.Missing) > 0 && status.Code == 0:
+		return fmt.Errorf("the command did not make %q", out.Missing[0].Path)
+	}
+	return nil
+}
+
+// replay writes the recorded output of the command.
+func (r *Runner) replay(ctx context.Context, req *Request, res *Result) error {
+	for _, s := range []struct {
+		to   io.Writer
+		raw  []byte
+		blob Digest
+	}{{req.Stdout, res.StdoutRaw, res.Stdout}, {req.Stderr, res.StderrRaw, res.Stderr}} {
+		if err := r.replayOne(ctx, s.to, s.raw, s.blob); err != nil {
+			return fmt.Errorf("replay the output of the command: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *Runner) replayOne(ctx context.Context, to io.Writer, raw []byte, blob Digest) error {
+	if len(raw) > 0 {
+		_, err := to.Write(raw)
+		return err
+	}
+	if blob.Size() == 0 {
+		return nil
+	}
+	f, err := r.Blobs.Open(ctx, blob)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(to, f)
+	return err
+}
+
+// WorkRoot is where the input root of every action is, in the sandbox.
+const WorkRoot = "/build"
+
+// WorkDir is the directory in which c starts, in the sandbox.
+func WorkDir(c *Command) string {
+	if c.WorkingDirectory == "" {
+		return WorkRoot
+	}
+	return WorkRoot + "/" + c.WorkingDirectory
+}
+
+func environ(c *Command) []string {
+	env := make([]string, len(c.Environment))
+	for i, v := range c.Environment {
+		env[i] = v.Name + "=" + v.Value
+	}
+	return env
+}
+
+func closeRoot(s *backends.Status) {
+	if s.Root != nil {
+		s.Root.Close()
+	}
+}
+
+func timestamp(t time.Time) *Timestamp {
+	return &Timestamp{Seconds: t.Unix(), Nanos: int32(t.Nanosecond())}
+}
+
+// stopwatch returns a function that returns the time since it was last called.
+func stopwatch() func() time.Duration {
+	last := time.Now()
+	return func() time.Duration {
+		now := time.Now()
+		d := now.Sub(last)
+		last = now
+		return d
+	}
+}

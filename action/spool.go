@@ -1,0 +1,116 @@
+package action
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+)
+
+// inlineMax is the largest output, in bytes, that a Result carries inside, so
+// that a hit reads one file less.
+const inlineMax = 4 << 10
+
+// spoolMax is how much of an output is kept in memory; more goes to a file.
+const spoolMax = 1 << 20
+
+// A spool takes what a command writes to one descriptor: it passes it on while
+// the command runs, and keeps it.
+type spool struct {
+	to   io.Writer
+	w    *os.File // the command's end
+	done chan error
+	buf  bytes.Buffer
+	file *os.File // holds everything once buf is full
+}
+
+func newSpool(to io.Writer) *spool { return &spool{to: to, done: make(chan error, 1)} }
+
+func (s *spool) open() error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make a pipe for the command: %w", err)
+	}
+	s.w = w
+	go func() {
+		defer r.Close()
+		s.done <- s.copy(r)
+	}()
+	return nil
+}
+
+// copy reads to the end whatever happens, so that the command never blocks or
+// dies of a reader that is gone.
+func (s *spool) copy(r io.Reader) error {
+	block := make([]byte, 32<<10)
+	var kept, passed error
+	for {
+		n, err := r.Read(block)
+		if n > 0 && kept == nil {
+			kept = s.keep(block[:n])
+		}
+		if n > 0 && s.to != nil && passed == nil {
+			_, passed = s.to.Write(block[:n])
+		}
+		if err == io.EOF {
+			return kept
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *spool) keep(p []byte) error {
+	if s.file == nil && s.buf.Len()+len(p) <= spoolMax {
+		s.buf.Write(p)
+		return nil
+	}
+	if s.file == nil {
+		f, err := os.CreateTemp("", "sbx-output-")
+		if err != nil {
+			return err
+		}
+		s.file = f
+		os.Remove(f.Name())
+		if _, err := f.Write(s.buf.Bytes()); err != nil {
+			return err
+		}
+	}
+	_, err := s.file.Write(p)
+	return err
+}
+
+// wait closes our copy of the command's end and waits for the rest.
+func (s *spool) wait() error {
+	s.w.Close()
+	s.w = nil
+	return <-s.done
+}
+
+// store returns what was written: inline if it is small, else as a blob.
+func (s *spool) store(ctx context.Context, blobs Blobs, f Function) ([]byte, Digest, error) {
+	if s.file != nil {
+		d, err := blobs.PutFile(ctx, f, s.file)
+		return nil, d, err
+	}
+	if s.buf.Len() == 0 {
+		return nil, Digest{}, nil
+	}
+	d := Sum(f, s.buf.Bytes())
+	if s.buf.Len() <= inlineMax {
+		return s.buf.Bytes(), Digest{}, nil
+	}
+	_, err := blobs.PutBytes(ctx, f, s.buf.Bytes())
+	return nil, d, err
+}
+
+func (s *spool) remove() {
+	if s.w != nil {
+		s.w.Close()
+	}
+	if s.file != nil {
+		s.file.Close()
+	}
+}

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Usage: scripts/debian-source.sh PACKAGE DIRECTORY
+#
+# Fetches and unpacks Debian's source package PACKAGE into DIRECTORY, as any
+# user and without changing the machine's apt configuration: it asks for the
+# sources at the places where the machine gets its binary packages. Prints the
+# unpacked directory. What is there already is not fetched again.
+set -eu
+package=$1 dest=$2
+mkdir -p "$dest"
+dest=$(cd "$dest" && pwd)
+if [ -f "$dest/$package.dir" ]; then
+	cat "$dest/$package.dir"
+	exit 0
+fi
+for tool in apt-get dpkg-source; do
+	command -v $tool >/dev/null || {
+		echo "$0: $tool is missing: this needs Debian or a relative of it, with the package dpkg-dev ('apt-get install dpkg-dev')" >&2
+		exit 1
+	}
+done
+apt=$dest/apt
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
+	sed 's/^/deb-src /' >"$apt/all.list"
+[ -s "$apt/all.list" ] || {
+	echo "$0: apt knows no package lists yet: run 'apt-get update' as root first" >&2
+	exit 1
+}
+cat >"$apt/apt.conf" <<EOF
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::State::Lists "$apt/lists";
+Dir::Cache "$apt/cache";
+Dir::Cache::Archives "$apt/cache/archives";
+APT::Sandbox::User "$(id -un)";
+EOF
+export APT_CONFIG="$apt/apt.conf"
+
+# fetch uses the sources of sources.list. Repositories without sources are no
+# reason to stop, as long as one has the package.
+fetch() {
+	apt-get update -qq >>"$apt/log" 2>&1 || true
+	(cd "$dest" && apt-get source -qq --download-only "$package" >>"$apt/log" 2>&1)
+}
+
+# All at once finds the newest version. Where one repository lists what it
+# cannot deliver, one that has it is found by asking each alone.
+cp "$apt/all.list" "$apt/sources.list"
+fetch || {
+	found=
+	while [ -z "$found" ] && read -r line; do
+		echo "$line" >"$apt/sources.list"
+		if fetch; then found=yes; fi
+	done <"$apt/all.list"
+	[ -n "$found" ] || {
+		cat "$apt/log" >&2
+		echo "$0: apt-get cannot fetch the source of $package" >&2
+		exit 1
+	}
+}
+dsc=$(ls "$dest/$package"_*.dsc | tail -n 1)
+rm -rf "$dest/$package"
+dpkg-source --no-check -x "$dsc" "$dest/$package" >>"$apt/log" 2>&1 || {
+	cat "$apt/log" >&2
+	exit 1
+}
+echo "$dest/$package" >"$dest/$package.dir"
+echo "$dest/$package"

@@ -1,0 +1,46 @@
+#!/bin/bash
+# Runs every test: installs what they need, then format, vet, staticcheck, the
+# race detector, short fuzzing, the scripts as root and as an unprivileged
+# user, and the cross-builds. About 15 minutes on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "what the tests need"
+scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dpkg-source:dpkg-dev \
+	bwrap:bubblewrap ccache:ccache setpriv:util-linux fsck.erofs:erofs-utils git:git python3:python3
+command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+GOBIN=$tools go install mvdan.cc/gofumpt@v0.12.0
+GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+step "format, vet, staticcheck, fix, tidy"
+unformatted=$("$tools/gofumpt" -l .)
+[ -z "$unformatted" ] || { echo "gofumpt would change: $unformatted" >&2; exit 1; }
+go vet ./...
+"$tools/staticcheck" ./...
+fixes=$(go fix -diff ./... 2>&1) || { echo "$fixes"; exit 1; }
+[ -z "$fixes" ] || { echo "$fixes"; exit 1; }
+go mod tidy -diff
+
+step "cross-builds"
+for target in linux/arm64 darwin/arm64 darwin/amd64 freebsd/amd64; do
+	GOOS=${target%/*} GOARCH=${target#*/} go vet ./...
+	GOOS=${target%/*} GOARCH=${target#*/} go build -o /dev/null ./cmd/sbx-action
+done
+
+step "tests with the race detector, as $(id -un)"
+go test -race -timeout 20m ./...
+
+if [ "$(id -u)" = 0 ]; then
+	step "tests as an unprivileged user"
+	scripts/unprivileged.sh
+fi
+
+step "fuzzing, a few seconds each"
+scripts/fuzz.sh 5s
+
+step "real projects"
+scripts/real.sh
