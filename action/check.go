@@ -3,6 +3,8 @@ package action
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -128,8 +130,8 @@ func (m *Tree) Sorted(f Function) error {
 			return err
 		}
 	}
-	for _, name := range named {
-		return fmt.Errorf("directory %q is missing", name)
+	if len(named) > 0 {
+		return fmt.Errorf("directory %q is missing", slices.Min(slices.Collect(maps.Values(named))))
 	}
 	return nil
 }
@@ -274,9 +276,9 @@ func (m *Metadata) check() error {
 	if err := checkText(m.Worker); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	for _, t := range m.times() {
+	for i, t := range m.times() {
 		if err := (*t).check(); err != nil {
-			return fmt.Errorf("execution_metadata: %w", err)
+			return fmt.Errorf("execution_metadata: %s: %w", timeFields[i], err)
 		}
 	}
 	for _, a := range m.Auxiliary {

@@ -335,6 +335,14 @@ func (m *OutputSymlink) read(r *reader) {
 	}
 }
 
+// timeFields name what [Metadata.times] returns.
+var timeFields = [...]string{
+	"queued_timestamp", "worker_start_timestamp", "worker_completed_timestamp",
+	"input_fetch_start_timestamp", "input_fetch_completed_timestamp",
+	"execution_start_timestamp", "execution_completed_timestamp",
+	"output_upload_start_timestamp", "output_upload_completed_timestamp",
+}
+
 func (m *Metadata) read(r *reader) {
 	times := m.times()
 	for r.next() {
@@ -342,7 +350,7 @@ func (m *Metadata) read(r *reader) {
 		case r.field == 1:
 			m.Worker = r.text("worker")
 		case r.field >= 2 && r.field < 2+len(times):
-			*times[r.field-2] = r.time("timestamp")
+			*times[r.field-2] = r.time(timeFields[r.field-2])
 		case r.field == 11:
 			repeated(r, "auxiliary_metadata", &m.Auxiliary, (*Any).read)
 		case r.field == 12:

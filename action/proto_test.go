@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 the fields for old clients are part of the encoding
+
 package action
 
 import (

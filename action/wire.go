@@ -290,19 +290,18 @@ func (r *reader) filled() []byte {
 // text reads a singular string, which is not empty.
 func (r *reader) text(field string) string {
 	s := r.utf8(r.filled())
-	if r.err != nil {
-		r.name(field)
-	}
+	r.name(field)
 	return s
 }
 
 // element appends one element of a repeated string to list.
 func (r *reader) element(field string, list *[]string) {
+	i := len(*list)
 	if r.is(wireBytes) {
 		*list = append(*list, r.utf8(r.span()))
 	}
 	if r.err != nil {
-		r.name(fmt.Sprintf("%s[%d]", field, max(0, len(*list)-1)))
+		r.name(fmt.Sprintf("%s[%d]", field, i))
 	}
 }
 
