@@ -1,0 +1,347 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/internal/erofs"
+)
+
+// HostOptions say what else a view of the host shows.
+type HostOptions struct {
+	// Network adds what programs need to reach others by name:
+	// /etc/resolv.conf and the certificates that the host trusts.
+	Network bool
+}
+
+// HostRootfs is a read-only view of the host's system directories, with an
+// /etc that holds nothing of this machine or its users:
+//
+//   - /usr, /opt, /nix and /gnu where they exist; /bin, /sbin and /lib* as on
+//     the host, where most are links into /usr;
+//   - of /etc, what programs from packages read to work at all, and what the
+//     package system made: the loader's cache, alternatives, and the
+//     configuration of the interpreters, compilers and document tools listed
+//     in etcFiles and etcDirs; of /var/lib, the registries of such tools;
+//   - passwd, group, hosts and nsswitch.conf of our own, the same everywhere;
+//   - empty directories /home, /root and /var/tmp.
+//
+// Absent are /etc/localtime (so that the time zone is UTC), shadow, machine-id,
+// hostname, /var, /run, /sys, and with them everything that differs between
+// two machines with the same packages.
+func HostRootfs(o HostOptions) Rootfs {
+	if o.Network {
+		return Rootfs{host: hostWithNetwork}
+	}
+	return Rootfs{host: hostAlone}
+}
+
+var (
+	hostAlone       = &hostView{}
+	hostWithNetwork = &hostView{network: true}
+)
+
+// hostVersion changes with everything below that a command can see.
+const hostVersion = "1"
+
+// Names in /etc and /var/lib that the view shows; a "*" at the end stands for
+// any rest. A file, or a link, that others may read is copied when it changes;
+// a directory is shown as it is.
+var (
+	etcFiles = []string{
+		"ld.so.cache", "ld.so.conf", "ld-musl-*", "debian_version", "os-release", "lsb-release",
+		"redhat-release", "fedora-release", "alpine-release", "arch-release", "SuSE-release",
+		"services", "protocols", "rpc", "mime.types", "magic", "magic.mime", "locale.alias", "papersize",
+		"paperspecs", "manpath.config", "fpc.cfg", "fpc-*", "ldc2.conf", "dmd.conf", "ocamlfind.conf", "libao.conf",
+	}
+	etcDirs = []string{
+		"ld.so.conf.d", "alternatives", "java*", "maven", "ant", "perl", "python*", "php", "mono", "dotnet", "R",
+		"fonts", "ghostscript", "ImageMagick-*", "texmf", "texlive", "xml", "sgml", "groff", "dpkg", "rpm", "terminfo",
+		"OpenCL", "ocaml", "octave*",
+	}
+	certDirs = []string{"/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted"} // with Network
+	varDirs  = []string{"ghc", "texmf", "xml-core", "sgml-base", "aspell", "ghostscript", "dpkg"}
+)
+
+// opensslConfig is harmless; the keys in the same directory are not.
+const opensslConfig = "ssl/openssl.cnf"
+
+// etcOwn are the files of /etc that we write.
+var etcOwn = map[string]string{
+	"passwd": "root:x:0:0:root:/root:/bin/sh\n" +
+		"build:x:65000:65000:build:/build:/bin/sh\n" +
+		"nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+	"group":         "root:x:0:\nbuild:x:65000:\nnogroup:x:65534:\n",
+	"hosts":         "127.0.0.1 localhost sbx\n::1 localhost ip6-localhost ip6-loopback\n",
+	"nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\nprotocols: files\n",
+}
+
+const nsswitchNetwork = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
+
+// A hostView knows what of the host is shown. What exists is looked up once.
+type hostView struct {
+	root    string // in tests: the directory that plays the host
+	network bool
+	once    sync.Once
+	err     error
+	binds   []backends.Bind   // directories, each at its own path
+	links   map[string]string // in the root directory, with their targets
+	files   []string          // in /etc, to be copied
+}
+
+func (h *hostView) id() string {
+	if h.network {
+		return "host+network/" + hostVersion
+	}
+	return "host/" + hostVersion
+}
+
+// look finds out what the host has.
+func (h *hostView) look() error {
+	h.once.Do(func() {
+		h.links = map[string]string{}
+		h.err = errors.Join(h.lookRoot(), h.lookEtc(), h.lookVar())
+	})
+	return h.err
+}
+
+func (h *hostView) lookRoot() error {
+	list, err := os.ReadDir(h.root + "/")
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		name := e.Name()
+		if !topLevel(name) {
+			continue
+		}
+		switch e.Type() {
+		case os.ModeDir:
+			h.bind("/" + name)
+		case os.ModeSymlink:
+			if h.links["/"+name], err = os.Readlink(h.root + "/" + name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (h *hostView) bind(path string) {
+	h.binds = append(h.binds, backends.Bind{Source: h.root + path, Target: path})
+}
+
+func (h *hostView) lookEtc() error {
+	list, err := os.ReadDir(h.root + "/etc")
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		switch {
+		case e.IsDir() && listed(etcDirs, e.Name()):
+			h.bind("/etc/" + e.Name())
+		case !e.IsDir() && listed(etcFiles, e.Name()), h.network && e.Name() == "resolv.conf":
+			h.files = append(h.files, e.Name())
+		}
+	}
+	h.files = append(h.files, opensslConfig)
+	if h.network {
+		for _, dir := range certDirs {
+			if info, err := os.Lstat(h.root + dir); err == nil && info.IsDir() {
+				h.bind(dir)
+			}
+		}
+	}
+	return nil
+}
+
+func (h *hostView) lookVar() error {
+	for _, name := range varDirs {
+		if info, err := os.Lstat(h.root + "/var/lib/" + name); err == nil && info.IsDir() {
+			h.bind("/var/lib/" + name)
+		}
+	}
+	return nil
+}
+
+// listed says whether one of the patterns stands for name.
+func listed(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		start, any := strings.CutSuffix(p, "*")
+		return name == p || any && strings.HasPrefix(name, start)
+	})
+}
+
+// path returns where on the host p is, if it is of the host: also when nothing
+// is there now, but would be shown if it were.
+func (h *hostView) path(p string) (string, bool) {
+	names := strings.Split(p, "/")[1:]
+	shown := false
+	switch {
+	case names[0] == "etc" && len(names) > 1:
+		shown = len(names) == 2 && listed(etcFiles, names[1]) || listed(etcDirs, names[1]) || h.showsRest(p)
+	case names[0] == "var" && len(names) > 2:
+		shown = names[1] == "lib" && slices.Contains(varDirs, names[2])
+	default:
+		shown = topLevel(names[0])
+	}
+	if !shown {
+		return "", false
+	}
+	return h.root + p, true
+}
+
+// showsRest says whether p is one of the few things with a rule of its own.
+func (h *hostView) showsRest(p string) bool {
+	if p == "/etc/"+opensslConfig {
+		return true
+	}
+	return h.network && (p == "/etc/resolv.conf" || slices.ContainsFunc(certDirs, func(dir string) bool {
+		return p == dir || strings.HasPrefix(p, dir+"/")
+	}))
+}
+
+// topLevel says whether a name in the root directory is of the host.
+func topLevel(name string) bool {
+	return slices.Contains([]string{"usr", "bin", "sbin", "opt", "nix", "gnu"}, name) || strings.HasPrefix(name, "lib")
+}
+
+// stageHost returns what shows the host.
+func (s *Stager) stageHost(ctx context.Context, h *hostView) (piece, error) {
+	if err := h.look(); err != nil {
+		return piece{}, err
+	}
+	p := piece{fill: make([]placement, 0, len(h.links)+3)}
+	for path, target := range h.links {
+		p.fill = append(p.fill, fillNode{kind: erofs.Symlink, target: target}.at(path))
+	}
+	slices.SortFunc(p.fill, func(a, b placement) int { return strings.Compare(a.path, b.path) })
+	for _, dir := range []string{"/home", "/root", "/var/tmp"} {
+		p.fill = append(p.fill, emptyDir().at(dir))
+	}
+	if s.Layers == nil {
+		etc, err := h.etc()
+		p.fill = append(p.fill, etc.at("/etc"))
+		p.binds = h.binds
+		return p, err
+	}
+	dir, err := s.etcLayer(ctx, h)
+	if err != nil {
+		return piece{}, err
+	}
+	// The layer first: the directories in it are the places of other binds.
+	p.binds = append([]backends.Bind{{Source: dir, Target: "/etc"}}, h.binds...)
+	return p, nil
+}
+
+// etcLayer returns a directory for /etc, which it makes anew when one of the
+// host's files in it has changed.
+func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
+	var b strings.Builder
+	fmt.Fprintln(&b, h.id(), s.owner(), h.root)
+	for _, bind := range h.binds {
+		fmt.Fprintf(&b, "%q\n", bind.Target)
+	}
+	for _, name := range h.files {
+		fmt.Fprintf(&b, "%q %s\n", name, fileStamp(h.root+"/etc/"+name))
+	}
+	name := fmt.Sprintf("etc%s-%s-%s", hostVersion, bootID(), action.Sum(action.SHA256, []byte(b.String())).Hash())
+	path, err := s.Layers.Layer(ctx, name)
+	if err == nil {
+		return path, nil
+	}
+	return s.Layers.PutLayer(ctx, name, nil, func(path string) error {
+		etc, err := h.etc()
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return err
+		}
+		dir, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		w := newPlacer(s.owner())
+		for i := range etc.kids {
+			if err := w.place(int(dir.Fd()), &etc.kids[i], false); err != nil {
+				return fmt.Errorf("/etc/%s: %w", etc.kids[i].name, err)
+			}
+		}
+		return errors.Join(w.own(int(dir.Fd()), 0o755), w.date(int(dir.Fd())))
+	})
+}
+
+// etc returns the content of /etc, with the places of the binds below it.
+func (h *hostView) etc() (fillNode, error) {
+	etc := emptyDir()
+	for name, content := range etcOwn {
+		if h.network && name == "nsswitch.conf" {
+			content = nsswitchNetwork
+		}
+		etc.put(name, fillNode{kind: erofs.File, data: []byte(content)})
+	}
+	for _, name := range h.files {
+		n, err := hostFile(h.root + "/etc/" + name)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+			continue
+		}
+		if err != nil {
+			return fillNode{}, err
+		}
+		etc.put(name, n)
+	}
+	for _, b := range h.binds {
+		if name, ok := strings.CutPrefix(b.Target, "/etc/"); ok {
+			etc.put(name, emptyDir())
+		}
+	}
+	return etc, nil
+}
+
+// put adds a node at a path below n, sorted by name.
+func (n *fillNode) put(path string, kid fillNode) {
+	first, rest, deeper := strings.Cut(path, "/")
+	i, found := slices.BinarySearchFunc(n.kids, first, func(k fillNode, name string) int { return strings.Compare(k.name, name) })
+	if !found {
+		n.kids = slices.Insert(n.kids, i, fillNode{name: first, kind: erofs.Directory})
+	}
+	if deeper {
+		n.kids[i].put(rest, kid)
+		return
+	}
+	kid.name = first
+	n.kids[i] = kid
+}
+
+// hostFile returns a node like a file of /etc that everybody may read. A link
+// that stays in /etc and /usr is kept, any other is replaced by what it shows.
+func hostFile(path string) (fillNode, error) {
+	if target, err := os.Readlink(path); err == nil {
+		to := target
+		if !filepath.IsAbs(to) {
+			to = filepath.Join("/etc", to)
+		}
+		if strings.HasPrefix(to, "/usr/") {
+			return fillNode{kind: erofs.Symlink, target: target}, nil
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fillNode{}, err
+	}
+	if !info.Mode().IsRegular() || info.Mode()&0o004 == 0 {
+		return fillNode{}, fmt.Errorf("%s: %w", path, os.ErrPermission)
+	}
+	data, err := os.ReadFile(path)
+	return fillNode{kind: erofs.File, data: data, size: int64(len(data))}, err
+}
