@@ -1,0 +1,54 @@
+// Package cache keeps blobs, results, notes and layers in a directory: the
+// [Store]. Any number of processes use one directory at the same time.
+//
+// # On-disk format, version 1
+//
+//	VERSION            the line "sbx-action cache 1"
+//	CACHEDIR.TAG       tells backup programs to pass by
+//	blob/F/ab/ab12…    the contents of a blob; F is the digest function
+//	result/F/cd/cd34…  a record: the canonical bytes of an action.Result
+//	note/F/ef/ef56…    a record: bytes that mean nothing to the store
+//	layer/NAME/data    a file or directory that staging made
+//	layer/NAME/refs    a record: its size, and the blobs that it needs
+//	tmp/               drafts and the dead, one directory for each process
+//	locks              no meaning but its byte-range locks; see [Store.Lock]
+//	synced             what is known to have reached the disk; see below
+//	log, index         help trim to find what is old; see index.go
+//
+// A record is 4 bytes that name its kind and version, the SHA-256 of its name
+// and its payload, and the payload. A name that ends in ".new" is a draft that
+// lives for an instant.
+//
+// Invariants, which hold at every instant and after SIGKILL:
+//
+//   - A file is never visible under its final name before it is complete.
+//   - A result is written after the blobs that it names.
+//   - Trim removes a result before its blobs, a layer before its, and nothing
+//     that was used within the last hour or since the oldest running action
+//     began.
+//   - A blob's contents never change. Blobs have mode 0444.
+//
+// So a reader needs no lock: what it finds is whole and outlives its use. What
+// is found to be damaged or missing is a miss with a reason, and the next Put
+// replaces it.
+//
+// # After a power cut
+//
+// Nothing is synced when it is written, because that costs more than writing.
+// Instead the modification time of a blob (and of a layer's refs) says in its
+// nanoseconds during which boot of the machine it was written: a hash of the
+// boot's id. What was written during this boot is as its writer left it,
+// whatever happened to processes since. What was written during another boot
+// is trusted only if it is older than the last [Store.Sync] of that boot; else
+// its digest is verified before the first use, once, and it is stamped with
+// this boot. A layer, which has no digest, is made again. So a power cut costs
+// the last files, never yields a wrong one, and short-lived processes never
+// wait for a disk. The same rule covers a store that was copied here from
+// another machine.
+//
+// # Times
+//
+// The access time says when something was last used: [Store.Result], Has,
+// Open, and every Put set it when it is off by more than ten minutes. Times in
+// the future, after a clock went back, count as now and are set to it.
+package cache

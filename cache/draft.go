@@ -1,0 +1,186 @@
+package cache
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sbx-action/sbx-action/internal/durable"
+)
+
+// draft begins a file that will be published on the same file system as the
+// directory dir, which is made where it is missing.
+func (s *Store) draft(dir string) (*durable.Temp, error) {
+	if !s.noTemp.Load() {
+		var t *durable.Temp
+		err := s.inDir(dir, func() (err error) {
+			t, err = s.disk.Temp(dir)
+			return err
+		})
+		if err == nil {
+			return t, nil
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return nil, s.explain(err)
+		}
+		s.noTemp.Store(true)
+	}
+	path, err := s.tmp.name(s)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.disk.NamedTemp(path)
+	return t, s.explain(err)
+}
+
+// A tempDir is a directory below tmp/ for what this Store has to write under a
+// name: layers, and drafts where the file system has none without names. Its
+// file "lock" is locked for as long as its owner lives, so that others can
+// sweep what the dead have left, whatever its age.
+type tempDir struct {
+	mu   sync.Mutex
+	path string // "" until needed
+	lock *os.File
+	next int
+}
+
+const (
+	tempLock = "lock"
+	// deadPrefix begins the names, in tmp/, of what nobody owns any more.
+	deadPrefix = "dead-"
+	// sweepBlind is the age from which a directory is swept where locks are
+	// not to be had and nobody can say whether its owner lives.
+	sweepBlind = 7 * 24 * time.Hour
+)
+
+// name returns a path in the directory that does not exist yet.
+func (t *tempDir) name(s *Store) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.path != "" {
+		if _, err := durable.Stat(t.path); err != nil {
+			t.path = "" // the store was removed while we run
+			_ = t.lock.Close()
+		}
+	}
+	for t.path == "" {
+		if err := t.make(s); err != nil {
+			return "", s.explain(err)
+		}
+	}
+	t.next++
+	return filepath.Join(t.path, strconv.Itoa(t.next)), nil
+}
+
+// make makes and locks the directory. If a sweeper is faster than the lock,
+// path stays empty and the caller tries again.
+func (t *tempDir) make(s *Store) error {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	parent := filepath.Join(s.dir, "tmp")
+	path := filepath.Join(parent, rand.Text())
+	if err := s.inDir(parent, func() error { return s.disk.Mkdir(path, 0o700) }); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(path, tempLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ok, err := durable.TryLock(f, 0, 1)
+	if errors.Is(err, errors.ErrUnsupported) {
+		ok, err = true, nil // see sweepBlind
+	}
+	if ok && err == nil {
+		var fi durable.FileInfo
+		fi, err = durable.FStat(int(f.Fd()), f.Name())
+		ok = fi.NLink > 0
+	}
+	if !ok || err != nil {
+		_ = f.Close()
+		return err
+	}
+	t.path, t.lock = path, f
+	return nil
+}
+
+func (t *tempDir) close(s *Store) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.path == "" {
+		return nil
+	}
+	err := s.disk.RemoveAll(t.path)
+	_ = t.lock.Close() // last: until then it is ours to remove
+	t.path = ""
+	return err
+}
+
+// bury moves what is at path to where the next sweep removes it, in no time
+// however large it is.
+func (s *Store) bury(path string) error {
+	to := filepath.Join(s.dir, "tmp", deadPrefix+rand.Text())
+	err := s.inDir(filepath.Dir(to), func() error {
+		err := s.disk.Rename(path, to)
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, gone := durable.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+				return nil
+			}
+		}
+		return err
+	})
+	return s.explain(err)
+}
+
+// sweep removes what processes that have died left in tmp/.
+func (s *Store) sweep() error {
+	parent := filepath.Join(s.dir, "tmp")
+	names, err := os.ReadDir(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	var errs []error
+	for _, e := range names {
+		errs = append(errs, s.sweepOne(filepath.Join(parent, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) sweepOne(path string) error {
+	fi, err := durable.Stat(path)
+	if err != nil {
+		return nil // its owner has removed it
+	}
+	if len(filepath.Base(path)) > len(deadPrefix) && filepath.Base(path)[:len(deadPrefix)] == deadPrefix {
+		return s.disk.RemoveAll(path)
+	}
+	f, err := os.OpenFile(filepath.Join(path, tempLock), os.O_RDWR, 0)
+	if err != nil {
+		// Without a lock: it is being made or removed this instant, or its
+		// owner died then.
+		if age := s.now().Sub(fi.ChangedAt); age < time.Minute && age > -time.Minute {
+			return nil
+		}
+		return s.disk.RemoveAll(path)
+	}
+	defer f.Close()
+	ok, err := durable.TryLock(f, 0, 1)
+	if errors.Is(err, errors.ErrUnsupported) {
+		ok, err = s.now().Sub(fi.ChangedAt) > sweepBlind, nil
+	}
+	if err != nil || !ok {
+		return err
+	}
+	return s.disk.RemoveAll(path)
+}

@@ -1,0 +1,313 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
+)
+
+// ErrReadOnly is wrapped by the error of every change to a store that was
+// opened with Options.ReadOnly or lies on a read-only file system.
+var ErrReadOnly = errors.New("the cache is read-only")
+
+// ErrVersion is wrapped by the error of [Open] for a directory that holds
+// another version of the format, or something else.
+var ErrVersion = errors.New("not a cache of this version")
+
+// Options of a [Store]. The zero value is a store that is read and written.
+type Options struct {
+	// ReadOnly forbids every change, marks of use included.
+	ReadOnly bool
+
+	// Warn, where not nil, is told of what went wrong and was got over, such
+	// as a damaged blob that is written again. Any goroutine may call it.
+	Warn func(error)
+}
+
+// A Store is a directory of blobs, results, notes and layers. It implements
+// [action.Cache], [action.Blobs], [action.Notes] and [action.Layers]. Its
+// methods may be called by any number of goroutines.
+type Store struct {
+	dir  string // absolute
+	opts Options
+
+	// Set before use, by tests only.
+	disk   durable.Disk
+	now    func() time.Time
+	bootID func() string
+
+	stamped   atomic.Int64 // this boot's stamp once it is known
+	verified  sync.Map     // Digest -> nil: found good, and could not be stamped
+	synced    syncedFile
+	noTemp    atomic.Bool // the file system wants names for drafts
+	tmp       tempDir
+	flight    flight
+	logbook   logbook
+	trees     treeMemo
+	draftName atomic.Uint64
+}
+
+var (
+	_ action.Cache  = (*Store)(nil)
+	_ action.Blobs  = (*Store)(nil)
+	_ action.Notes  = (*Store)(nil)
+	_ action.Layers = (*Store)(nil)
+)
+
+const (
+	versionName = "VERSION"
+	versionWord = "sbx-action cache "
+	version     = versionWord + "1\n"
+)
+
+// Open opens the store in the directory dir. It makes nothing yet: the first
+// Put does. It costs three system calls.
+func Open(dir string, opts Options) (*Store, error) {
+	if dir == "" {
+		return nil, errors.New("open cache: no directory given")
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open cache %s: %w", dir, err)
+	}
+	s := &Store{dir: abs, opts: opts, now: time.Now, bootID: durable.BootID}
+	if err := s.checkVersion(); err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
+	return s, nil
+}
+
+// Close gives back what the store holds outside its directory, and removes its
+// drafts. It does not wait for a disk.
+func (s *Store) Close() error {
+	return errors.Join(s.logbook.flush(s), s.flight.close(), s.tmp.close(s))
+}
+
+// Dir is the directory of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// ReadOnly says whether the store was opened with Options.ReadOnly.
+func (s *Store) ReadOnly() bool { return s.opts.ReadOnly }
+
+// checkVersion returns an error if the directory is not a store that we know.
+// One that does not exist, or is empty, is a store that holds nothing.
+func (s *Store) checkVersion() error {
+	fd, err := durable.OpenRead(filepath.Join(s.dir, versionName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.checkEmpty()
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	defer durable.Close(fd)
+	var buf [64]byte
+	n, err := durable.Read(fd, buf[:])
+	if err != nil {
+		return s.explain(err)
+	}
+	got := string(buf[:n])
+	if got == version {
+		return nil
+	}
+	if v, ok := strings.CutPrefix(got, versionWord); ok {
+		return fmt.Errorf("%w: %s has format %s, this program knows %s: use the program that made it, or choose another directory, or remove this one",
+			ErrVersion, s.dir, strconv.Quote(strings.TrimSuffix(v, "\n")), strconv.Quote(version[len(versionWord):len(version)-1]))
+	}
+	return fmt.Errorf("%w: %s begins with %q, want %q: choose another directory, or remove this one",
+		ErrVersion, filepath.Join(s.dir, versionName), got, version)
+}
+
+// checkEmpty guards what is not ours: a directory without VERSION is only
+// taken when it is empty.
+func (s *Store) checkEmpty() error {
+	names, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	for _, e := range names {
+		switch name := e.Name(); {
+		case name == "lost+found", name == "CACHEDIR.TAG", strings.HasPrefix(name, versionName):
+		default:
+			return fmt.Errorf("%w: %s holds %q and no %s file: choose an empty directory",
+				ErrVersion, s.dir, name, versionName)
+		}
+	}
+	return nil
+}
+
+const cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
+	"# This directory is a cache of sbx-action. It can be removed at any time.\n"
+
+// prepare makes the directory dir, below the store's, and the store itself
+// where it is missing. It is called when a change met a missing directory, so
+// that neither Open nor a second Put pays for it, and so that a store that was
+// removed while we run comes back.
+func (s *Store) prepare(dir string) error {
+	if s.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return s.explain(err)
+	}
+	path := filepath.Join(s.dir, versionName)
+	if _, err := durable.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := s.checkEmpty(); err != nil {
+			return err
+		}
+		// Several processes may do this at once: all write the same.
+		draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), s.draftName.Add(1))
+		if err := s.disk.WriteSynced(path, draft, []byte(version), 0o444); err != nil {
+			return s.explain(err)
+		}
+		tag := filepath.Join(s.dir, "CACHEDIR.TAG")
+		if err := os.WriteFile(tag, []byte(cacheDirTag), 0o644); err != nil {
+			return s.explain(err)
+		}
+		if err := s.prepareEmpty(); err != nil {
+			return err
+		}
+	}
+	return s.mkdirs(dir)
+}
+
+// mkdirs makes dir and its missing parents below the store's directory.
+func (s *Store) mkdirs(dir string) error {
+	err := s.disk.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrNotExist) && len(dir) > len(s.dir) {
+		if err := s.mkdirs(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = s.disk.Mkdir(dir, 0o755)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// inDir makes a change in dir, and makes dir where it is missing.
+func (s *Store) inDir(dir string, change func() error) error {
+	err := change()
+	for range 3 { // somebody may be removing it all
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err := s.prepare(dir); err != nil {
+			return err
+		}
+		err = change()
+	}
+	return err
+}
+
+// explain says what to do about an error of the file system.
+func (s *Store) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case durable.IsFull(err):
+		return fmt.Errorf("no space for the cache in %s: free some, or run 'sbx-action cache trim': %w", s.dir, err)
+	case durable.IsReadOnly(err):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return fmt.Errorf("%s cannot be a cache: something in its place is not a directory or file of ours: %w", s.dir, err)
+	case errors.Is(err, fs.ErrPermission):
+		if st, serr := durable.Stat(s.dir); serr == nil && int(st.UID) != os.Geteuid() {
+			return fmt.Errorf("the cache in %s belongs to user %d and you are user %d: choose another with --cache or SBX_CACHE, or change its owner: %w",
+				s.dir, st.UID, os.Geteuid(), err)
+		}
+		return fmt.Errorf("no permission for the cache in %s: choose another with --cache or SBX_CACHE, or give yourself the right: %w", s.dir, err)
+	}
+	return err
+}
+
+func (s *Store) warn(err error) {
+	if err != nil && s.opts.Warn != nil {
+		s.opts.Warn(err)
+	}
+}
+
+// writable returns the error of a change that the options forbid.
+func (s *Store) writable(what string) error {
+	if s.opts.ReadOnly {
+		return fmt.Errorf("%s: %w", what, ErrReadOnly)
+	}
+	return nil
+}
+
+// stamp is the nanoseconds that the files of this boot bear; 0 where boots
+// cannot be told apart, which makes every file suspect.
+func (s *Store) stamp() int64 {
+	if n := s.stamped.Load(); n > 0 {
+		return n
+	}
+	id := s.bootID()
+	if id == "" {
+		return 0
+	}
+	sum := sha256.Sum256([]byte(id))
+	n := 1 + int64(binary.BigEndian.Uint64(sum[:])%999_999_999)
+	s.stamped.Store(n)
+	return n
+}
+
+// stampTime is the modification time of a file that is written now.
+func (s *Store) stampTime() time.Time { return time.Unix(s.now().Unix(), s.stamp()) }
+
+// A missError is a miss and its reason.
+type missError struct{ what, reason string }
+
+func (e *missError) Error() string { return e.what + ": " + e.reason }
+
+func (e *missError) Unwrap() error { return action.ErrMiss }
+
+func miss(what fmt.Stringer, kind, reason string) error {
+	return &missError{kind + " " + what.String(), reason}
+}
+
+// shard returns the path of the file that holds d among the files of a kind.
+func (s *Store) shard(kind string, d action.Digest) string {
+	return s.dir + "/" + kind + BlobPath(d)
+}
+
+// BlobPath is the path of a blob below its store's [Store.BlobDir], with a
+// slash in front.
+func BlobPath(d action.Digest) string {
+	h := d.Hash()
+	return "/" + d.Function().String() + "/" + h[:2] + "/" + h
+}
+
+// touchAfter is how far off the time of the last use may be.
+const touchAfter = 10 * time.Minute
+
+// touch marks the file path, which fi describes, as used now. It returns an
+// error only if the file is gone.
+func (s *Store) touch(path string, fi *durable.FileInfo) error {
+	if s.opts.ReadOnly {
+		return nil
+	}
+	now := s.now()
+	if age := now.Sub(fi.ATime); -touchAfter < age && age < touchAfter {
+		return nil
+	}
+	if err := s.disk.Touch(path, now); errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // another's file: whoever trims it must live with our uses
+}

@@ -1,0 +1,146 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
+)
+
+// A Writer takes a blob whose digest is not known yet. What is small stays in
+// memory until Commit. Not for use by several goroutines at once.
+type Writer struct {
+	s    *Store
+	ctx  context.Context
+	f    action.Function
+	h    hash.Hash
+	size int64
+	buf  []byte        // everything, while draft is nil
+	t    *durable.Temp // everything, else
+	err  error         // the first; Commit returns it
+}
+
+// NewWriter begins a blob of the digest function f. The caller calls Commit or
+// Abort, or both. After ctx is done, Write and Commit return its error.
+func (s *Store) NewWriter(ctx context.Context, f action.Function) *Writer {
+	return &Writer{s: s, ctx: ctx, f: f, h: f.New()}
+}
+
+// Write appends to the blob.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.err == nil {
+		w.err = w.ctx.Err()
+	}
+	if w.err == nil && w.t == nil && len(w.buf)+len(p) > smallBlob {
+		w.err = w.spill()
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.t == nil {
+		w.buf = append(w.buf, p...)
+	} else if _, err := w.t.Write(p); err != nil {
+		w.err = w.s.explain(err)
+		return 0, w.err
+	}
+	w.h.Write(p)
+	w.size += int64(len(p))
+	return len(p), nil
+}
+
+// spill moves the blob from memory to a draft.
+func (w *Writer) spill() error {
+	if err := w.s.writable("write a blob"); err != nil {
+		return err
+	}
+	t, err := w.s.draft(w.s.BlobDir())
+	if err != nil {
+		return err
+	}
+	w.t = t
+	if len(w.buf) > 0 {
+		_, err = t.Write(w.buf)
+	}
+	w.buf = nil
+	return w.s.explain(err)
+}
+
+// clone fills the empty blob by sharing what src holds. An error means that
+// the blob is still empty.
+func (w *Writer) clone(src *os.File) error {
+	if err := w.spill(); err != nil {
+		return err
+	}
+	if err := w.t.Clone(src); err != nil {
+		return err
+	}
+	// What is hashed is our clone: nobody else can change it any more.
+	d, err := hashReader(w.ctx, w.f, w.t.Reader())
+	if err != nil {
+		w.err = err
+		return nil
+	}
+	w.h, w.size = known(d.Bytes()), d.Size()
+	return nil
+}
+
+// known is a hash.Hash that has its result; it takes no more.
+type known [32]byte
+
+func (k known) Write([]byte) (int, error) { panic("cache: write after clone") }
+func (k known) Sum(b []byte) []byte       { return append(b, k[:]...) }
+func (k known) Reset()                    {}
+func (k known) Size() int                 { return len(k) }
+func (k known) BlockSize() int            { return 1 }
+
+// sum is the digest of what was written so far.
+func (w *Writer) sum() action.Digest {
+	d, err := action.NewDigest(w.f, [32]byte(w.h.Sum(nil)), w.size)
+	if err != nil {
+		panic(err) // f.New has accepted f
+	}
+	return d
+}
+
+// Commit stores the blob and returns its digest. The Writer is done then.
+func (w *Writer) Commit() (action.Digest, error) {
+	defer w.Abort()
+	if w.err == nil {
+		w.err = w.ctx.Err()
+	}
+	if w.err != nil {
+		return action.Digest{}, w.err
+	}
+	d := w.sum()
+	if w.s.stored(w.ctx, d) {
+		return d, nil
+	}
+	var err error
+	if w.t == nil {
+		err = w.s.putBytes(w.ctx, d, w.buf)
+	} else if got := w.t.Len(); got != d.Size() {
+		err = fmt.Errorf("put blob %v: %d bytes were written", d, got)
+	} else {
+		err = w.s.publish(w.ctx, w.t, d)
+	}
+	if err != nil {
+		return action.Digest{}, err
+	}
+	return d, nil
+}
+
+// Abort drops the blob if it was not committed.
+func (w *Writer) Abort() {
+	if w.t != nil {
+		w.t.Close()
+		w.t = nil
+	}
+	w.buf = nil
+	if w.err == nil {
+		w.err = errors.New("write a blob: its writer is closed")
+	}
+}

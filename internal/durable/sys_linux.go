@@ -1,0 +1,124 @@
+package durable
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func openTemp(dir string) (*os.File, error) {
+	var fd int
+	err := retry(func() (err error) {
+		// The mode is that of the finished file; it does not concern a
+		// descriptor that is open already.
+		fd, err = unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, TempMode)
+		return err
+	})
+	switch {
+	case err == nil:
+		return os.NewFile(uintptr(fd), dir+"/(unnamed)"), nil
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL):
+		return nil, wrap("create in", dir, errNoTemp) // NFS, FUSE, old overlayfs
+	}
+	return nil, wrap("create in", dir, err)
+}
+
+// link names f. The detour through /proc is what an unprivileged process may
+// do on every kernel; AT_EMPTY_PATH serves where /proc is not mounted.
+func link(f *os.File, path string) error {
+	proc := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+	err := retry(func() error {
+		return unix.Linkat(unix.AT_FDCWD, proc, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	})
+	if errors.Is(err, unix.ENOENT) {
+		if _, missing := os.Lstat("/proc/self/fd"); missing != nil {
+			err = retry(func() error {
+				return unix.Linkat(int(f.Fd()), "", unix.AT_FDCWD, path, unix.AT_EMPTY_PATH)
+			})
+		}
+	}
+	return wrap("link", path, err)
+}
+
+func clone(dst, src *os.File) error {
+	return retry(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
+}
+
+func stamp(f *os.File, _ string, mtime time.Time) error {
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: mtime.Unix(), Nsec: int64(mtime.Nanosecond())}}
+	err := retry(func() error { return unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH) })
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // before Linux 5.8
+		proc := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+		err = retry(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, proc, ts, 0) })
+	}
+	return wrap("set the time of", f.Name(), err)
+}
+
+func syncFS(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return wrap("syncfs", path, retry(func() error { return unix.Syncfs(int(f.Fd())) }))
+}
+
+// BootID names this boot of the machine; "" where it cannot be told.
+func BootID() string {
+	fd, err := OpenRead("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	defer Close(fd)
+	var buf [36]byte
+	if n, err := Read(fd, buf[:]); n != len(buf) || err != nil {
+		return ""
+	}
+	return string(buf[:])
+}
+
+// OpenQuiet opens path for reading without marking it as used, where we may.
+func OpenQuiet(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // another's file
+		return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	}
+	return f, err
+}
+
+// TryLock locks n bytes of f at off for writing, against every other open
+// file, also of this process; it does not wait. The lock belongs to f and ends
+// with it. The error wraps [errors.ErrUnsupported] where f can't be locked.
+func TryLock(f *os.File, off, n int64) (bool, error) {
+	err := fcntl(f, unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: off, Len: n})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Unlock ends the lock of [TryLock].
+func Unlock(f *os.File, off, n int64) error {
+	return fcntl(f, unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Start: off, Len: n})
+}
+
+// Locked says whether anybody else's open file has a lock of [TryLock] there.
+func Locked(f *os.File, off, n int64) (bool, error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: off, Len: n}
+	err := fcntl(f, unix.F_OFD_GETLK, &lk)
+	return lk.Type != unix.F_UNLCK, err
+}
+
+func fcntl(f *os.File, cmd int, lk *unix.Flock_t) error {
+	err := retry(func() error { return unix.FcntlFlock(f.Fd(), cmd, lk) })
+	switch {
+	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
+		return &os.PathError{Op: "lock", Path: f.Name(), Err: errors.Join(errors.ErrUnsupported, err)}
+	case err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES):
+		return wrap("lock", f.Name(), err)
+	}
+	return err
+}

@@ -1,0 +1,54 @@
+//go:build !linux
+
+package durable
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func openTemp(dir string) (*os.File, error) { return nil, wrap("create in", dir, errNoTemp) }
+
+func link(f *os.File, path string) error { return wrap("link", path, errNoTemp) }
+
+func clone(_, _ *os.File) error { return errors.ErrUnsupported }
+
+func stamp(_ *os.File, name string, mtime time.Time) error {
+	return os.Chtimes(name, time.Time{}, mtime)
+}
+
+// syncFS has no equal elsewhere: whoever relies on it verifies instead.
+func syncFS(path string) error {
+	return &os.PathError{Op: "syncfs", Path: path, Err: errors.ErrUnsupported}
+}
+
+// BootID names this boot of the machine; "" where it cannot be told.
+func BootID() string {
+	id, err := unix.Sysctl("kern.bootsessionuuid") // macOS
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+// OpenQuiet opens path for reading.
+func OpenQuiet(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// TryLock is not to be had: POSIX locks end when any descriptor of the file is
+// closed, and flock knows no ranges.
+func TryLock(f *os.File, _, _ int64) (bool, error) { return false, noLock(f) }
+
+// Unlock ends the lock of [TryLock].
+func Unlock(f *os.File, _, _ int64) error { return noLock(f) }
+
+// Locked says whether anybody has a lock of [TryLock] there.
+func Locked(f *os.File, _, _ int64) (bool, error) { return false, noLock(f) }
+
+func noLock(f *os.File) error {
+	return &os.PathError{Op: "lock", Path: f.Name(), Err: errors.ErrUnsupported}
+}

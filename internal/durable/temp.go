@@ -1,0 +1,171 @@
+package durable
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// TempMode is the mode of what a [Temp] becomes: content that never changes.
+const TempMode = 0o444
+
+// A Temp is a file that is being written. It has no name in the directory
+// where it will be seen until [Temp.Publish] or [Temp.Replace]; a process that
+// dies before leaves nothing where the file system knows files without names.
+type Temp struct {
+	disk *Disk
+	f    *os.File
+	name string // where the file system wants one
+	n    int64
+}
+
+// fixMode says that the umask of this process takes bits of TempMode away.
+// Every process finds out once, from its first Temp.
+var fixMode, modeKnown atomic.Bool
+
+// Temp makes a file on the file system of the directory dir, near it. Where
+// that needs a name, the error wraps [errors.ErrUnsupported]: see NamedTemp.
+func (d *Disk) Temp(dir string) (*Temp, error) {
+	t := &Temp{disk: d}
+	err := d.change(OpCreate, dir, func() (err error) {
+		t.f, err = openTemp(dir)
+		return err
+	})
+	return t.opened(err)
+}
+
+// NamedTemp makes a file with a name that only the caller knows, on the file
+// system where it will be published.
+func (d *Disk) NamedTemp(name string) (*Temp, error) {
+	t := &Temp{disk: d, name: name}
+	err := d.change(OpCreate, name, func() (err error) {
+		t.f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, TempMode)
+		return err
+	})
+	return t.opened(err)
+}
+
+func (t *Temp) opened(err error) (*Temp, error) {
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	if !modeKnown.Load() {
+		st, err := FStat(int(t.f.Fd()), t.f.Name())
+		if err != nil {
+			t.Close()
+			return nil, err
+		}
+		fixMode.Store(st.Mode.Perm() != TempMode)
+		modeKnown.Store(true)
+	}
+	if fixMode.Load() {
+		if err := t.f.Chmod(TempMode); err != nil {
+			t.Close()
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Write appends to the file.
+func (t *Temp) Write(p []byte) (int, error) {
+	written := 0
+	err := t.disk.change(OpWrite, t.f.Name(), func() (err error) {
+		written, err = t.f.Write(p)
+		return err
+	})
+	t.n += int64(written)
+	if err == nil && written < len(p) {
+		err = io.ErrShortWrite // a Fault that reports what it did not do
+	}
+	return written, err
+}
+
+// Len is the number of bytes that the file holds.
+func (t *Temp) Len() int64 { return t.n }
+
+// Clone makes the file, which must be empty, share the contents that src has
+// now, without copying. An error means that the file is still empty.
+func (t *Temp) Clone(src *os.File) error {
+	return t.disk.change(OpClone, t.f.Name(), func() error {
+		if err := clone(t.f, src); err != nil {
+			return err
+		}
+		st, err := FStat(int(t.f.Fd()), t.f.Name())
+		t.n = st.Size
+		return err
+	})
+}
+
+// Reader reads the file from its start.
+func (t *Temp) Reader() io.Reader { return io.NewSectionReader(t.f, 0, t.n) }
+
+// Stamp sets the modification time.
+func (t *Temp) Stamp(mtime time.Time) error {
+	return t.disk.change(OpStamp, t.f.Name(), func() error { return stamp(t.f, t.name, mtime) })
+}
+
+// Publish gives the file the name path. The error wraps [fs.ErrExist] where
+// path exists; a file system that makes us use names replaces it instead.
+func (t *Temp) Publish(path string) error {
+	if t.name != "" {
+		return t.Replace(path)
+	}
+	return t.disk.change(OpLink, path, func() error { return link(t.f, path) })
+}
+
+// Replace gives the file the name path, in place of what has it now. Readers
+// see the old file or the new one. When several processes replace the same
+// path at once, one of them wins, and the others do not learn that they lost.
+func (t *Temp) Replace(path string) error {
+	if t.name != "" {
+		err := t.disk.Rename(t.name, path)
+		if err == nil {
+			t.name = ""
+		}
+		return err
+	}
+	// A file without a name can be linked, but not over another. The name
+	// between the two is always the same one, so that it needs no clean-up
+	// but the next Replace: whoever finds a draft there drops it, and whoever
+	// finds that its draft is gone knows that another file of this path was
+	// published or is about to be.
+	draft := path + DraftSuffix
+	for range 100 {
+		err := t.Publish(draft)
+		if errors.Is(err, fs.ErrExist) {
+			if err := t.disk.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.disk.Rename(draft, path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, err := Stat(path); err == nil {
+			return nil
+		}
+	}
+	return &fs.PathError{Op: "replace", Path: path, Err: errors.New("others replace it all the time")}
+}
+
+// DraftSuffix ends the names that [Temp.Replace] uses for an instant. One that
+// is old was left by a process that died.
+const DraftSuffix = ".new"
+
+// Close frees the file; if it was not published, it is gone.
+func (t *Temp) Close() {
+	if t.f != nil {
+		_ = t.f.Close() // nothing is lost with the descriptor of a whole file
+	}
+	if t.name != "" {
+		_ = os.Remove(t.name)
+	}
+}
