@@ -48,7 +48,7 @@ func (n *recentNote) add(d action.Digest) {
 
 // recall reads the note for in. A note that is lost or damaged is empty.
 func (s *Stager) recall(ctx context.Context, in Input, k layerKind, p place) recentNote {
-	key := fmt.Sprintf("sbx recent trees 1\n%v %s %s\n%v\n", k, p.tag, bootID(), in.Hint)
+	key := fmt.Sprintf("sbx recent trees 1\n%v %s\n%v\n", k, p.tag, in.Hint)
 	n := recentNote{key: action.Sum(action.SHA256, []byte(key))}
 	if s.Notes == nil {
 		return n

@@ -253,7 +253,7 @@ func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
 	for _, name := range h.files {
 		fmt.Fprintf(&b, "%q %s\n", name, fileStamp(h.root+"/etc/"+name))
 	}
-	name := fmt.Sprintf("etc%s-%s-%s", hostVersion, bootID(), action.Sum(action.SHA256, []byte(b.String())).Hash())
+	name := fmt.Sprintf("etc%s-%s", hostVersion, action.Sum(action.SHA256, []byte(b.String())).Hash())
 	path, err := s.Layers.Layer(ctx, name)
 	if err == nil {
 		return path, nil

@@ -131,7 +131,7 @@ func (s *Stager) stageInput(ctx context.Context, in Input) (piece, error) {
 		if err == nil {
 			return s.withWorkDir(p), nil
 		}
-		if errors.Is(err, action.ErrMiss) || ctx.Err() != nil {
+		if !errors.Is(err, errLayer) || errors.Is(err, action.ErrMiss) || ctx.Err() != nil {
 			return piece{}, err
 		}
 		s.warn(ctx, "inputs are copied, because no layer could be made", err)

@@ -41,11 +41,11 @@ func emptyDir() fillNode { return fillNode{kind: erofs.Directory} }
 // than inMemory bytes, files are opened when they are copied; then at least
 // they have been seen to be in the store.
 func (l *treeLoader) contents(ctx context.Context, d action.Digest, inMemory int64) (fillNode, error) {
-	preload, err := l.fits(ctx, d, bounds{maxEntries, inMemory})
+	preload, err := l.fits(ctx, d, bounds{maxCopies, inMemory})
 	if err != nil {
 		return fillNode{}, err
 	}
-	l.count = 0
+	l.count, l.limit = 0, maxCopies
 	c := contentReader{l, preload}
 	kids, err := c.directory(ctx, d, 0)
 	return fillNode{kind: erofs.Directory, kids: kids}, err

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -19,12 +18,11 @@ import (
 //
 // A layer of a tree is known to [action.Layers] by the name
 //
-//	full|delta "1-" image|rtree|utree|ptree "-" place "-" boot "-" function "-" hash "-" size
+//	full|delta "1-" image|rtree|utree|ptree "-" place "-" function "-" hash "-" size
 //
-// where function, hash and size are those of the tree, place says where in the
-// root the tree is, and boot is the beginning of the kernel's boot id: layers
-// are written without waiting for the disk, so those of an earlier boot may
-// have been cut short by a power cut, and are made again.
+// where function, hash and size are those of the tree, and place says where in
+// the root the tree is. Layers are written without waiting for the disk: it is
+// for action.Layers to forget those that a power cut may have cut short.
 //
 // An image is one file (package erofs) whose first 1024 bytes are a header; a
 // tree is a directory with the file "header" and the directory "tree". The
@@ -60,17 +58,8 @@ func (k layerKind) String() string {
 // A place is a directory of the root, with a short name for it.
 type place struct{ dir, tag string }
 
-// bootID tells the boots of this machine apart.
-var bootID = sync.OnceValue(func() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil || len(id) < 8 {
-		return "unknown"
-	}
-	return string(id[:8])
-})
-
 func layerName(form string, k layerKind, p place, d action.Digest) string {
-	return fmt.Sprintf("%s%s-%v-%s-%s-%v-%s-%d", form, layerVersion, k, p.tag, bootID(), d.Function(), d.Hash(), d.Size())
+	return fmt.Sprintf("%s%s-%v-%s-%v-%s-%d", form, layerVersion, k, p.tag, d.Function(), d.Hash(), d.Size())
 }
 
 // A layerHeader is what a layer says of itself.
@@ -101,8 +90,8 @@ func parseLayerHeader(b []byte) (*layerHeader, error) {
 		return nil, fmt.Errorf("malformed header: %w", err)
 	}
 	h.data = data == 1
-	lines := strings.Split(text, "\n")
-	for _, line := range lines[3 : len(lines)-1] {
+	lines := strings.Split(text, "\n") // the last one is empty
+	for _, line := range lines[min(3, len(lines)-1) : len(lines)-1] {
 		below, ok := strings.CutPrefix(line, "below ")
 		if !ok {
 			return nil, fmt.Errorf("malformed header line %q", line)
@@ -212,6 +201,9 @@ func (s *Stager) makeFull(ctx context.Context, l *treeLoader, d action.Digest, k
 	return s.putLayer(ctx, l, d, b, p)
 }
 
+// errLayer says that a layer could not be stored: the tree may be all right.
+var errLayer = errors.New("make a layer")
+
 // A layerBuild is everything that a layer is made of.
 type layerBuild struct {
 	kind   layerKind
@@ -243,7 +235,7 @@ func (s *Stager) putLayer(ctx context.Context, l *treeLoader, d action.Digest, b
 		return s.writeTree(ctx, path, b)
 	})
 	if err != nil {
-		return piece{}, fmt.Errorf("make a layer: %w", err)
+		return piece{}, fmt.Errorf("%w: %w", errLayer, err)
 	}
 	out := piece{layers: []backends.Layer{{Image: path}}, data: b.header.data}
 	if b.kind != imageLayer {

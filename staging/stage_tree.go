@@ -16,7 +16,9 @@ import (
 const (
 	// maxEntries bounds what a tree may hold: a few kilobytes of directories
 	// that name each other can stand for more files than there are atoms.
-	maxEntries = 10_000_000
+	maxEntries = 4_000_000
+	// maxCopies bounds the trees that are copied for each action.
+	maxCopies = 500_000
 	// maxDepth is how deep directories can be nested so that the shortest
 	// path to the deepest is still one that Linux takes.
 	maxDepth = 1024
@@ -24,7 +26,7 @@ const (
 	maxDirectoryBlob = 1 << 30
 )
 
-var errTooLarge = fmt.Errorf("the tree has more than %d entries", maxEntries)
+var errTooLarge = errors.New("the tree has too many entries")
 
 // A treeLoader reads the directories of trees, each one once. It serves one
 // call of Stage.
@@ -34,10 +36,11 @@ type treeLoader struct {
 	nodes map[action.Digest][]erofs.Node // of directories that were expanded
 	buf   []byte
 	count int // entries of the tree that is being expanded
+	limit int // of count
 }
 
 func newTreeLoader(b action.Blobs) *treeLoader {
-	return &treeLoader{blobs: b, dirs: map[action.Digest]*action.Directory{}}
+	return &treeLoader{blobs: b, limit: maxEntries, dirs: map[action.Digest]*action.Directory{}}
 }
 
 // directory returns the directory d.
@@ -206,8 +209,8 @@ func (l *treeLoader) expand(ctx context.Context, d action.Digest, refs refSet, d
 }
 
 func (l *treeLoader) add(n int) error {
-	if l.count += n; l.count > maxEntries {
-		return errTooLarge
+	if l.count += n; l.count > l.limit {
+		return fmt.Errorf("%w: more than %d", errTooLarge, l.limit)
 	}
 	return nil
 }

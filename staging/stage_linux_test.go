@@ -1,0 +1,362 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+func newStager(tb testing.TB, m mode) (*Stager, *testStore) {
+	tb.Helper()
+	s := newTestStore(tb)
+	return &Stager{Blobs: s, Layers: s, Notes: s, Capabilities: m.caps}, s
+}
+
+// want is what the action "dump" prints of a tree: of the files and links, and
+// of every directory, which may be implied.
+func (t spec) want(m mode) string {
+	id := 65000
+	if m.caps.Owner != 65000 {
+		id = 0 // the child of an ordinary user is root in its namespace
+	}
+	lines := map[string]string{"": ""}
+	for path, content := range t {
+		path = "/" + path
+		if !strings.HasSuffix(path, "/") {
+			lines[path] = content
+		}
+		for i := range path {
+			if path[i] == '/' {
+				lines[path[:i]] = "dir"
+			}
+		}
+	}
+	lines[""] = "dir"
+	var b strings.Builder
+	for _, path := range slices.SortedFunc(maps.Keys(lines), walkOrder) {
+		content := lines[path]
+		target, isLink := strings.CutPrefix(content, "-> ")
+		head := fmt.Sprintf("%d:%d %d", id, id, int64(MTime)*1e9)
+		switch {
+		case content == "dir" && (t[strings.TrimPrefix(path, "/")] != "dir"):
+			fmt.Fprintf(&b, "%q 40755 %s\n", path, head)
+		case isLink:
+			fmt.Fprintf(&b, "%q 120777 %s -> %s\n", path, head, target)
+		case strings.HasPrefix(content, "#!"):
+			fmt.Fprintf(&b, "%q 100755 %s 1 links %d %s\n", path, head, len(content), action.Sum(action.SHA256, []byte(content)).Hash())
+		default:
+			fmt.Fprintf(&b, "%q 100644 %s 1 links %d %s\n", path, head, len(content), action.Sum(action.SHA256, []byte(content)).Hash())
+		}
+	}
+	return b.String()
+}
+
+// walkOrder is the order of filepath.WalkDir: by name, parents first.
+func walkOrder(a, b string) int {
+	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
+}
+
+// stage stages a tree and returns the root with its number of layers.
+func stage(tb testing.TB, s *Stager, d action.Digest, r Rootfs) (root backends.Root, layers int) {
+	tb.Helper()
+	root, err := s.Stage(context.Background(), Input{Tree: d}, r)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return root, len(root.Lowers)
+}
+
+func differences(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	var b strings.Builder
+	for _, line := range g {
+		if !slices.Contains(w, line) {
+			fmt.Fprintf(&b, "unexpected %s\n", line)
+		}
+	}
+	for _, line := range w {
+		if !slices.Contains(g, line) {
+			fmt.Fprintf(&b, "missing    %s\n", line)
+		}
+	}
+	return b.String()
+}
+
+// awkward is a small tree with what names, links and files can be.
+var awkward = spec{
+	"a/b/c/d.txt": "deep", "a/b/run": "#!/bin/sh\n", "a/empty": "", "empty dir/": "", "a/link": "-> b/c",
+	"dangling": "-> /no/such/file", "two\nlines": "x", "sp ace/ ": "y", "-rf": "z", "ünïcode/ß": "ü", "+": "p",
+	strings.Repeat("n", 255): "long", "far": "-> " + strings.Repeat("t", 4000), "big": strings.Repeat("0123456789abcdef", 5000),
+	"same1": "same", "same2": "same", "...": "dots", "a.b/c": "", "a/b.c": "",
+}
+
+func TestStage(t *testing.T) {
+	for _, m := range modes() {
+		for _, how := range []string{"copied", "layer"} {
+			t.Run(m.name+" "+how, func(t *testing.T) {
+				s, store := newStager(t, m)
+				if how == "layer" {
+					s.small = bounds{1, 1}
+				}
+				d := awkward.add(t, store, action.BLAKE3)
+				root, layers := stage(t, s, d, Rootfs{})
+				if want := how == "layer" && m.kind != noLayer; want != (layers > 0) {
+					t.Fatalf("%d layers", layers)
+				}
+				if diff := differences(inRoot(t, m, root, "dump"), awkward.want(m)); diff != "" {
+					t.Error(diff)
+				}
+				again, _ := stage(t, s, d, Rootfs{})
+				if !slices.Equal(again.Lowers, root.Lowers) || store.put > 1 {
+					t.Errorf("staged again from %v, made %d layers", again.Lowers, store.put)
+				}
+			})
+		}
+	}
+}
+
+// TestStoreUntouched lets root of the sandbox do its worst to every file.
+func TestStoreUntouched(t *testing.T) {
+	for _, m := range modes() {
+		for _, small := range []bounds{{}, {1, 1}} {
+			s, store := newStager(t, m)
+			s.small = small
+			root, _ := stage(t, s, awkward.add(t, store, action.SHA256), Rootfs{})
+			before := snapshot(t, store.dir)
+			out := inRoot(t, m, root, "abuse", "dump")
+			if !strings.HasPrefix(out, "abused 2") || !strings.Contains(out, ".renamed") {
+				t.Errorf("%s: the control: the abuse did not work: %.100s", m.name, out)
+			}
+			if diff := differences(snapshot(t, store.dir), before); diff != "" {
+				t.Errorf("%s, %v: the store has changed:\n%s", m.name, small, diff)
+			}
+		}
+	}
+}
+
+// randomSpec makes a tree of about n files.
+func randomSpec(r *rand.Rand, n int) spec {
+	t := spec{}
+	dirs := []string{""}
+	for i := range n {
+		dir := dirs[r.IntN(len(dirs))]
+		switch r.IntN(8) {
+		case 0:
+			dirs = append(dirs, fmt.Sprintf("%sd%d/", dir, i))
+			t[dirs[len(dirs)-1]] = ""
+		case 1:
+			t[fmt.Sprintf("%sl%d", dir, i)] = fmt.Sprintf("-> target%d", r.IntN(5))
+		case 2:
+			t[fmt.Sprintf("%sx%d", dir, i)] = fmt.Sprintf("#! program %d", r.IntN(9))
+		default:
+			t[fmt.Sprintf("%sf%d", dir, i)] = strings.Repeat("x", r.IntN(100))
+		}
+	}
+	return t
+}
+
+// edit changes a tree in n places: contents, kinds, names, whole directories.
+func (t spec) edit(r *rand.Rand, n int) spec {
+	next := maps.Clone(t)
+	for i := range n {
+		paths := slices.Sorted(maps.Keys(next))
+		p := paths[r.IntN(len(paths))]
+		inside := func(q string) bool { return q == p || strings.HasPrefix(q, strings.TrimSuffix(p, "/")+"/") }
+		switch r.IntN(6) {
+		case 0: // it goes, with everything below it
+			maps.DeleteFunc(next, func(q, _ string) bool { return inside(q) })
+		case 1: // it becomes a file, or a directory
+			maps.DeleteFunc(next, func(q, _ string) bool { return inside(q) })
+			if name := strings.TrimSuffix(p, "/"); name != p {
+				next[name] = "was a directory"
+			} else {
+				next[p+"/new/file"] = "was a file"
+			}
+		case 2: // a new neighbour
+			next[p[:strings.LastIndexByte(strings.TrimSuffix(p, "/"), '/')+1]+fmt.Sprintf("new%d", i)] = "-> somewhere"
+		default:
+			if !strings.HasSuffix(p, "/") {
+				next[p] = fmt.Sprintf("#! edit %d %d", i, r.Uint64())
+			}
+		}
+	}
+	maps.DeleteFunc(next, func(q, _ string) bool { return strings.HasPrefix(q, "keep/") })
+	next["keep"] = "never empty"
+	return next
+}
+
+// TestDelta edits a tree again and again, and holds each root that comes from
+// layers of differences against the tree.
+func TestDelta(t *testing.T) {
+	for _, m := range modes() {
+		if m.kind == noLayer {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(7, uint64(m.kind)))
+			s, store := newStager(t, m)
+			s.small = bounds{1, 1}
+			tree := randomSpec(r, 300)
+			most := 0
+			for round := range 14 {
+				d := tree.add(t, store, action.BLAKE3)
+				root, layers := stage(t, s, d, Rootfs{})
+				most = max(most, layers)
+				if layers > maxLayers {
+					t.Fatalf("round %d: %d layers", round, layers)
+				}
+				if diff := differences(inRoot(t, m, root, "dump"), tree.want(m)); diff != "" {
+					t.Fatalf("round %d, %d layers:\n%s", round, layers, diff)
+				}
+				again, _ := stage(t, s, d, Rootfs{})
+				if !slices.Equal(again.Lowers, root.Lowers) || again.Data != root.Data {
+					t.Fatalf("round %d: from the cache %v, %q; made %v, %q", round, again.Lowers, again.Data, root.Lowers, root.Data)
+				}
+				tree = tree.edit(r, 1+r.IntN(6))
+			}
+			if most != maxLayers {
+				t.Errorf("the control: at most %d layers were used, want %d", most, maxLayers)
+			}
+		})
+	}
+}
+
+// TestDeltaBaseLost removes the layer below a delta.
+func TestDeltaBaseLost(t *testing.T) {
+	m := modes()[0]
+	s, store := newStager(t, m)
+	s.small = bounds{1, 1}
+	tree := randomSpec(rand.New(rand.NewPCG(1, 1)), 200)
+	first, _ := stage(t, s, tree.add(t, store, action.SHA256), Rootfs{})
+	tree["more"] = "file"
+	d := tree.add(t, store, action.SHA256)
+	if _, layers := stage(t, s, d, Rootfs{}); layers != 2 {
+		t.Fatalf("%d layers, want a delta", layers)
+	}
+	path := first.Lowers[0].Image + strings.TrimSuffix(first.Lowers[0].Dir, "/tree")
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	root, _ := stage(t, s, d, Rootfs{})
+	if diff := differences(inRoot(t, m, root, "dump"), tree.want(m)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMissingBlob(t *testing.T) {
+	for _, m := range modes() {
+		for _, small := range []bounds{{}, {1, 1}} {
+			s, store := newStager(t, m)
+			s.small = small
+			d := awkward.add(t, store, action.BLAKE3)
+			lost := action.Sum(action.BLAKE3, []byte("deep"))
+			if err := os.Remove(store.blob(lost)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.Stage(t.Context(), Input{Tree: d}, Rootfs{})
+			if !errors.Is(err, action.ErrMiss) || !strings.Contains(err.Error(), "a/b/c/d.txt") || !strings.Contains(err.Error(), lost.Hash()) {
+				t.Errorf("%s: %v; want one that wraps ErrMiss, with path and digest", m.name, err)
+			}
+			if store.put > 0 {
+				t.Errorf("%s: a layer was made", m.name)
+			}
+		}
+	}
+}
+
+// TestHostile stages trees that stand for too much.
+func TestHostile(t *testing.T) {
+	m := modes()[0]
+	s, store := newStager(t, m)
+	put := func(d action.Directory) action.Digest {
+		digest, err := store.PutBytes(t.Context(), action.SHA256, d.Marshal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return digest
+	}
+	file, _ := store.PutBytes(t.Context(), action.SHA256, []byte("x"))
+	bomb := put(action.Directory{Files: []action.FileNode{{Name: "f", Digest: file}}})
+	for range 60 {
+		bomb = put(action.Directory{Directories: []action.DirectoryNode{{Name: "a", Digest: bomb}, {Name: "b", Digest: bomb}}})
+	}
+	deep := put(action.Directory{})
+	for range 3 * maxDepth {
+		deep = put(action.Directory{Directories: []action.DirectoryNode{{Name: "d", Digest: deep}}})
+	}
+	long := put(action.Directory{Files: []action.FileNode{{Name: strings.Repeat("n", 256), Digest: file}}})
+	short := put(action.Directory{Files: []action.FileNode{{Name: "f", Digest: file}}})
+	bad, _ := store.PutBytes(t.Context(), action.SHA256, []byte("not a directory"))
+	for name, d := range map[string]action.Digest{"bomb": bomb, "deep": deep, "bad": bad} {
+		if _, err := s.Stage(t.Context(), Input{Tree: d}, Rootfs{}); err == nil {
+			t.Errorf("%s: Stage accepts it", name)
+		}
+	}
+	// The limits of Linux show when the files are made.
+	for _, small := range []bounds{{}, {0, 1}} {
+		s.small = small
+		root, err := s.Stage(t.Context(), Input{Tree: long}, Rootfs{})
+		if err == nil {
+			err = fillScratch(t, root)
+		}
+		if err == nil || !strings.Contains(err.Error(), "nnnn") {
+			t.Errorf("a name of 256 bytes: %v", err)
+		}
+	}
+	// A scratch that has a link where a directory should be.
+	s.small = bounds{}
+	root, err := s.Stage(t.Context(), Input{Tree: short}, Rootfs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, outside := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, dir+"/build"); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := os.Open(dir)
+	defer f.Close()
+	if err := root.Fill(f); err == nil {
+		t.Error("Fill follows a link")
+	}
+	if list, _ := os.ReadDir(outside); len(list) > 0 {
+		t.Errorf("Fill wrote %v outside", list)
+	}
+}
+
+func fillScratch(t *testing.T, root backends.Root) error {
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	return root.Fill(dir)
+}
+
+func TestLayerHeader(t *testing.T) {
+	h := &layerHeader{files: 100_000, data: true}
+	for i := range maxLayers - 1 {
+		h.below = append(h.below, action.Sum(action.BLAKE3, []byte{byte(i)}))
+	}
+	text := h.marshal()
+	if len(text) > 1024 {
+		t.Errorf("a header of %d bytes", len(text))
+	}
+	got, err := parseLayerHeader(append(text, 0, 0, 0))
+	if err != nil || string(got.marshal()) != string(text) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "sbx layer 2\nfiles 1\ndata 0\n", "sbx layer 1\nfiles 1\ndata 0", "sbx layer 1\nfiles 01\ndata 0\n", "sbx layer 1\nfiles 1\ndata 0\nbelow x\n", string(text[:len(text)-5])} {
+		if _, err := parseLayerHeader([]byte(bad)); err == nil {
+			t.Errorf("accepts %q", bad)
+		}
+	}
+}
