@@ -168,6 +168,8 @@ func TestParseRefusesMeanings(t *testing.T) {
 		{file("a", "a"), `files: "a" is there twice`},
 		{dirs("b", "a"), `directories: "a" after "b"`},
 		{links("b", "a"), `symlinks: "a" after "b"`},
+		{dirs("a", "a"), `directories: "a" is there twice`},
+		{links("a", "a"), `symlinks: "a" is there twice`},
 		{merge(file("a", "c"), dirs("b", "d"), links("e")), ""},
 		{merge(file("a", "c"), dirs("b", "c")), `"c" is there twice`},
 		{merge(file("a", "c"), links("b", "c")), `"c" is there twice`},
