@@ -1,0 +1,171 @@
+package promise
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+func observePromises() []Promise {
+	observe := func(p Promise) Promise {
+		p.needs = func(c backends.Capabilities) bool { return c.Observe }
+		p.asks = func(s *backends.Spec) { s.Observe = true }
+		return p
+	}
+	return []Promise{
+		observe(Promise{Name: "observe/paths", Says: "every path that was named in a system call is told, found or not, and made absolute", check: checkLookups}),
+		observe(Promise{Name: "observe/programs", Says: "programs are told with their interpreters and dynamic loaders", check: checkExecLookups}),
+		observe(Promise{Name: "observe/same", Says: "a command that is observed behaves as any other", check: checkObservedSame}),
+		{Name: "observe/not-asked", Says: "nothing is observed when nobody asked for it", check: checkNotObserved},
+	}
+}
+
+// saw checks that all of want are among the look-ups of o.
+func saw(o *outcome, want ...backends.Lookup) error {
+	if !o.Complete {
+		return fmt.Errorf("the look-ups are not complete: %v", o)
+	}
+	have := map[backends.Lookup]bool{}
+	for _, l := range o.Lookups {
+		if !strings.HasPrefix(l.Path, "/") {
+			return fmt.Errorf("%q is not absolute", l.Path)
+		}
+		have[l] = true
+	}
+	var missing []string
+	for _, w := range want {
+		if !have[w] {
+			missing = append(missing, fmt.Sprintf("%q (%d)", w.Path, w.Op))
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("not told: %s; of %d: %.3000s", strings.Join(missing, ", "), len(o.Lookups), fmt.Sprint(o.Lookups))
+	}
+	return nil
+}
+
+func checkLookups(t *trial) error {
+	spec := t.spec("lookups", "/build/script")
+	spec.Root.Fill = t.fill(
+		file{path: "/build/in.txt", text: "in"},
+		file{path: "/build/sub/rel.txt", text: "rel"},
+		file{path: "/build/script", text: "#!" + probePath + " ls\n", mode: 0o755},
+	)
+	spec.Observe = true
+	o, err := t.run(spec)
+	if err != nil {
+		return err
+	}
+	if o.Code != 0 {
+		return fmt.Errorf("ended with %v", o)
+	}
+	want := []backends.Lookup{
+		{Path: "/build/in.txt", Op: backends.Open},
+		{Path: "/build/../absent-above", Op: backends.Stat},
+		{Path: "/build/absent-open", Op: backends.Open},
+		{Path: "/build/absent-openat2", Op: backends.Open},
+		{Path: "/build/sub/rel.txt", Op: backends.Open},
+		{Path: "/build/sub/../sub/absent-dots", Op: backends.Open},
+		{Path: "/build/link/rel.txt", Op: backends.Open},
+		{Path: "/build/sub/absent-after-chdir", Op: backends.Open},
+		{Path: "/absent-at-root", Op: backends.Open},
+		{Path: "/build/script", Op: backends.Exec},
+		{Path: probePath, Op: backends.Exec},
+		{Path: "/absent-argument", Op: backends.Stat}, // by the script, which began in /
+	}
+	for _, name := range []string{
+		"absent.h", "absent-statx", "absent-access", "absent-faccessat", "absent-readlink", "absent-unlink",
+		"absent-rename-from", "absent-rename-to", "absent-chmod", "absent-truncate", "absent-getxattr", "made", "link",
+	} {
+		want = append(want, backends.Lookup{Path: "/build/" + name, Op: backends.Stat})
+	}
+	return saw(o, want...)
+}
+
+// checkExecLookups runs a program of the host that has a dynamic loader.
+func checkExecLookups(t *trial) error {
+	const shell = "/bin/sh"
+	loader, err := interpreter(shell)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnproven, err)
+	}
+	spec := t.spec()
+	t.hostRoot(spec, file{path: "/build/script", text: "#!" + shell + "\nread x < /build/script\nexec /absent-program\n", mode: 0o755})
+	spec.Args = []string{"/build/script"}
+	spec.Observe = true
+	o, err := t.run(spec)
+	if err != nil {
+		return err
+	}
+	return saw(
+		o,
+		backends.Lookup{Path: "/build/script", Op: backends.Exec},
+		backends.Lookup{Path: shell, Op: backends.Exec},
+		backends.Lookup{Path: loader, Op: backends.Exec},
+		backends.Lookup{Path: "/build/script", Op: backends.Open},
+		backends.Lookup{Path: "/absent-program", Op: backends.Exec},
+		backends.Lookup{Path: "/etc/ld.so.cache", Op: backends.Open},
+	)
+}
+
+// interpreter is the dynamic loader of a program of the host.
+func interpreter(name string) (string, error) {
+	f, err := elf.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			b := make([]byte, p.Filesz)
+			_, err := p.ReadAt(b, 0)
+			return strings.TrimRight(string(b), "\x00"), err
+		}
+	}
+	return "", errors.New(name + " has no dynamic loader")
+}
+
+func checkObservedSame(t *trial) error {
+	spec := t.spec("say", "out", "err")
+	spec.Observe = true
+	o, err := t.run(spec)
+	if err != nil {
+		return err
+	}
+	if o.out != "out" || o.err != "err" || o.Code != 0 || o.Start != nil {
+		return fmt.Errorf("got %v", o)
+	}
+	spec.Args = []string{"/build/absent"}
+	if err := t.notStarted(spec, 127); err != nil {
+		return err
+	}
+	// One that is not found is looked for all the same.
+	if o, err = t.run(spec); err != nil {
+		return err
+	}
+	if err := saw(o, backends.Lookup{Path: "/build/absent", Op: backends.Exec}); err != nil {
+		return err
+	}
+	spec.Args = probe("die", "9")
+	if o, err = t.run(spec); err != nil {
+		return err
+	}
+	if o.Signal != 9 {
+		return fmt.Errorf("SIGKILL: %v", o)
+	}
+	return nil
+}
+
+func checkNotObserved(t *trial) error {
+	o, err := t.run(t.spec("exit", "0"))
+	if err != nil {
+		return err
+	}
+	if len(o.Lookups) > 0 {
+		return fmt.Errorf("%d look-ups are told", len(o.Lookups))
+	}
+	return nil
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package promise
+
+import "os/exec"
+
+func asNamespaceRoot(*exec.Cmd) {}
