@@ -256,7 +256,7 @@ func devices([]string) int {
 			wrong("reading %s: %d, %v", name, n, err)
 		}
 	}
-	if err := os.WriteFile("/dev/shm/x", buf, 0o600); err != nil {
+	if err := os.WriteFile("/dev/shm/sbx-probe", buf, 0o600); err != nil || os.Remove("/dev/shm/sbx-probe") != nil {
 		wrong("writing below /dev/shm: %v", err)
 	}
 	for fd, name := range []string{"stdin", "stdout", "stderr"} {

@@ -155,10 +155,13 @@ func killPromises() []Promise {
 // less.
 func (t *trial) lifetime() string { return strconv.Itoa(max(1, int(t.Lifetime/time.Second))) }
 
+// wait is how long a check waits for something that takes no time.
+func (t *trial) wait() time.Duration { return t.Lifetime / 2 }
+
 // visible waits until a process with mark is running: the control that shows
 // that it would be seen if it went on.
 func (t *trial) visible(mark string) error {
-	err := t.eventually(10*time.Second, "control: a process of the command is visible on the host", func() bool { return len(alive(mark)) > 0 })
+	err := t.eventually(t.wait(), "control: a process of the command is visible on the host", func() bool { return len(alive(mark)) > 0 })
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnproven, err)
 	}
@@ -230,7 +233,7 @@ func checkCancelBefore(t *trial) error {
 	spec := t.spec("say", "I ran")
 	spec.Stdout = f
 	if _, err := t.Backend.Run(ctx, spec); !errors.Is(err, cause) {
-		return fmt.Errorf("got %w, want the cause", err)
+		return fmt.Errorf("got error %v, want the cause", err)
 	}
 	return equal("output", readAll(f), "")
 }

@@ -74,11 +74,11 @@ func (t *trial) distinct(i int) error {
 	}
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d/build", o.Root.Fd()))
 	if err != nil || len(entries) != 1 || entries[0].Name() != own {
-		return fmt.Errorf("the root of %s has %v, %w", own, entries, err)
+		return fmt.Errorf("the root of %s has %v, error %v", own, entries, err)
 	}
 	code := i + 1
 	if o, err = t.run(t.spec("exit", fmt.Sprint(code))); err != nil || o.Code != code {
-		return fmt.Errorf("exit %d: %v, %w", code, o, err)
+		return fmt.Errorf("exit %d: %v, error %v", code, o, err)
 	}
 	return nil
 }
@@ -110,12 +110,12 @@ func checkClose(t *trial) error {
 	}
 	// The kernel takes a moment to bury what was killed.
 	var left error
-	if t.eventually(wait, "nothing is left", func() bool { left = before.left(t.scene(), os.Getpid()); return left == nil }) != nil {
+	if t.eventually(t.wait(), "nothing is left", func() bool { left = before.left(t.scene(), os.Getpid()); return left == nil }) != nil {
 		return left
 	}
 	entries, err := os.ReadDir(scratch)
 	if err != nil || len(entries) > 0 {
-		return fmt.Errorf("in Root.ScratchDir was left %v, %w", entries, err)
+		return fmt.Errorf("in Root.ScratchDir was left %v, error %v", entries, err)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func checkKilled(t *trial) error {
 		return e
 	}
 	if err != nil {
-		return fmt.Errorf("the command of the victim did not start: %q, %w", line, err)
+		return fmt.Errorf("the command of the victim did not start: %q, error %v", line, err)
 	}
 	out.Close()
 	pids := []int{os.Getpid(), pid}
@@ -188,7 +188,7 @@ func checkKilled(t *trial) error {
 		pids = append(pids, pid)
 	}
 	var left error
-	if t.eventually(wait, "nothing is left", func() bool {
+	if t.eventually(t.wait(), "nothing is left", func() bool {
 		left = all(func() error { return gone(mark) }, func() error { return before.left(t.scene(), pids...) })
 		return left == nil
 	}) != nil {
@@ -226,7 +226,7 @@ func checkFillError(t *trial) error {
 	spec.Stdout = f
 	spec.Root.Fill = func(*os.File) error { return cause }
 	if _, err := t.Backend.Run(t.ctx, spec); !errors.Is(err, cause) {
-		return fmt.Errorf("got %w, want the cause", err)
+		return fmt.Errorf("got error %v, want the cause", err)
 	}
 	return equal("output", readAll(f), "")
 }

@@ -65,7 +65,7 @@ func checkMemoryLimit(t *trial) error {
 	}
 	spec := t.spec(args...)
 	if yes, o, err := t.answers(spec); err != nil || !yes {
-		return fmt.Errorf("%w: without a limit: %v, %w", errUnproven, o, err)
+		return fmt.Errorf("%w: without a limit: %v, error %v", errUnproven, o, err)
 	}
 	spec.Limits.Memory = limit
 	yes, o, err := t.answers(spec)
@@ -82,7 +82,7 @@ func checkMemoryLimit(t *trial) error {
 	spec = t.spec("touch", "16")
 	spec.Limits.Memory = limit
 	if o, err = t.run(spec); err != nil || o.Code != 0 || o.OutOfMemory {
-		return fmt.Errorf("16 MiB of %d: %v, %w", limit/mib, o, err)
+		return fmt.Errorf("16 MiB of %d: %v, error %v", limit/mib, o, err)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func checkMemoryLimit(t *trial) error {
 func checkMemoryTree(t *trial) error {
 	spec := t.spec("allocate", "48", "3")
 	if yes, o, err := t.answers(spec); err != nil || !yes {
-		return fmt.Errorf("%w: without a limit: %v, %w", errUnproven, o, err)
+		return fmt.Errorf("%w: without a limit: %v, error %v", errUnproven, o, err)
 	}
 	spec.Limits.Memory = 96 * mib
 	yes, o, err := t.answers(spec)
@@ -106,7 +106,7 @@ func checkMemoryTree(t *trial) error {
 func checkPidsLimit(t *trial) error {
 	spec := t.spec("spawn", "40")
 	if yes, o, err := t.answers(spec); err != nil || !yes {
-		return fmt.Errorf("%w: without a limit: %v, %w", errUnproven, o, err)
+		return fmt.Errorf("%w: without a limit: %v, error %v", errUnproven, o, err)
 	}
 	spec.Limits.Pids = 30 // every sleeper has threads of its own, too
 	spec.Limits.Wall = time.Minute
@@ -120,7 +120,7 @@ func checkPidsLimit(t *trial) error {
 	spec = t.spec("spawn", "1")
 	spec.Limits.Pids = 64
 	if yes, o, err = t.answers(spec); err != nil || !yes {
-		return fmt.Errorf("one process with a limit of 64: %v, %w", o, err)
+		return fmt.Errorf("one process with a limit of 64: %v, error %v", o, err)
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func checkPidsLimit(t *trial) error {
 func checkFileLimit(t *trial) error {
 	spec := t.spec("grow", "/build/file", "4")
 	if yes, o, err := t.answers(spec); err != nil || !yes {
-		return fmt.Errorf("without a limit: %v, %w", o, err)
+		return fmt.Errorf("without a limit: %v, error %v", o, err)
 	}
 	spec.Limits.FileSize = 2 * mib
 	o, err := t.run(spec)
@@ -144,7 +144,7 @@ func checkFileLimit(t *trial) error {
 func checkScratchLimit(t *trial) error {
 	spec := t.spec("fill", "/build", "24")
 	if yes, o, err := t.answers(spec); err != nil || !yes {
-		return fmt.Errorf("without a limit: %v, %w", o, err)
+		return fmt.Errorf("without a limit: %v, error %v", o, err)
 	}
 	spec.Limits.Scratch = 8 * mib
 	root, err := t.keep(spec)
@@ -160,7 +160,7 @@ func checkScratchLimit(t *trial) error {
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(root+"/build/fill-0", &st); err != nil || st.Size != mib {
-		return fmt.Errorf("the first file: %d bytes, %w", st.Size, err)
+		return fmt.Errorf("the first file: %d bytes, error %v", st.Size, err)
 	}
 	return nil
 }
@@ -175,10 +175,10 @@ func checkNoLimits(t *trial) error {
 	}
 	yes, o, err := t.answers(t.spec("grow", "/build/file", "4"))
 	if err != nil || !yes {
-		return fmt.Errorf("a file of 4 MiB, after a command that may not make it: %v, %w", o, err)
+		return fmt.Errorf("a file of 4 MiB, after a command that may not make it: %v, error %v", o, err)
 	}
 	if yes, o, err = t.answers(t.spec("spawn", "20")); err != nil || !yes {
-		return fmt.Errorf("20 processes, after a command that may not have them: %v, %w", o, err)
+		return fmt.Errorf("20 processes, after a command that may not have them: %v, error %v", o, err)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
 	"golang.org/x/sys/unix"
@@ -207,7 +206,7 @@ func (t *trial) unreachable(args ...string) error {
 		return err
 	}
 	if yes, err := said(answer); err != nil || yes {
-		return fmt.Errorf("%q reached it: %s%w", args, answer, err)
+		return fmt.Errorf("%q reached it: %s(error %v)", args, answer, err)
 	}
 	return nil
 }
@@ -224,11 +223,8 @@ func checkNetworkHost(t *trial) error {
 		return err
 	}
 	if yes, err := said(answer); err != nil || !yes {
-		return fmt.Errorf("the host's server was not reached: %s%w", answer, err)
+		return fmt.Errorf("the host's server was not reached: %s(error %v)", answer, err)
 	}
 	// And the next command, which was not given it, has it not.
 	return t.unreachable("tcp", p)
 }
-
-// wait is how long a check waits for something that takes no time.
-const wait = 10 * time.Second

@@ -72,10 +72,10 @@ func checkKeptRoot(t *trial) error {
 		}
 	}
 	if link, err := os.Readlink(root + "/build/link"); err != nil || link != "/absent" {
-		return fmt.Errorf("the link: %q, %w", link, err)
+		return fmt.Errorf("the link: %q, error %v", link, err)
 	}
 	if _, err := os.Lstat(other + "/build/gone"); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the removed file: %w", err)
+		return fmt.Errorf("the removed file: error %v", err)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func checkKeptRootOnly(t *trial) error {
 			return nil
 		}
 		if info, err := e.Info(); err != nil || info.Size() > 0 || !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is in Status.Root: %v %w", name, info, err)
+			return fmt.Errorf("%s is in Status.Root: %v, error %v", name, info, err)
 		}
 		return nil
 	})

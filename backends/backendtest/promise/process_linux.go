@@ -116,7 +116,7 @@ func checkInitNamespaces(t *trial) error {
 		return err
 	}
 	if yes, err := said(answer); err != nil || yes {
-		return fmt.Errorf("namespaces of process 1 were entered: %s%w", answer, err)
+		return fmt.Errorf("namespaces of process 1 were entered: %s(error %v)", answer, err)
 	}
 	return fmt.Errorf("%w: only root can enter namespaces outside", errUnproven)
 }
@@ -127,7 +127,7 @@ func checkInitKill(t *trial) error {
 		return err
 	}
 	if yes, err := said(answer); err != nil || yes {
-		return fmt.Errorf("process 1: %s%w", answer, err)
+		return fmt.Errorf("process 1: %s(error %v)", answer, err)
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func checkKeys(t *trial) error {
 		return err
 	}
 	if yes, err := said(answer); err != nil || !yes {
-		return fmt.Errorf("%w: a key: %s%w", errUnproven, answer, err)
+		return fmt.Errorf("%w: a key: %s(error %v)", errUnproven, answer, err)
 	}
 	other := t.mark()
 	if answer, err = t.inside("key-add", other); err != nil {

@@ -103,7 +103,7 @@ func checkNullStreams(t *trial) error {
 	spec = t.spec("say", "lost", "lost too")
 	status, err := t.Backend.Run(t.ctx, spec)
 	if err != nil || status.Code != 0 {
-		return fmt.Errorf("without any stream: %+v, %w", status, err)
+		return fmt.Errorf("without any stream: %+v, error %v", status, err)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func checkNoTerminal(t *trial) error {
 			return err
 		}
 		if yes, err := said(answer); err != nil || yes {
-			return fmt.Errorf("%s: %s%w", what, answer, err)
+			return fmt.Errorf("%s: %s(error %v)", what, answer, err)
 		}
 	}
 	// Outside, a process that has this terminal as its own can open it.
