@@ -1,0 +1,128 @@
+package staging
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+)
+
+// Outputs say what to collect after a command.
+type Outputs struct {
+	// Work is where the input root is, absolute in the root. Empty:
+	// action.WorkRoot.
+	Work string
+	// Dir is the directory in which the command ran, relative to Work, as in
+	// action.Command: "" is Work itself.
+	Dir string
+	// Paths are the outputs, relative to Dir, as [action.CheckOutputPath]
+	// wants them; "" is Dir itself. What is there decides what an output is:
+	// a file, a directory with everything in it, or a link, which is recorded
+	// as it is, wherever it points. Links on the way to an output are
+	// followed, inside the root.
+	Paths []string
+	// Globs says that a path with one of *?[{ is a pattern, unless a file has
+	// that very name. It stands for the files and links that match when the
+	// command is done, each recorded by its own path; never for directories:
+	// "out/**" is everything below out. A pattern without a match is missing.
+	Globs bool
+	// Function makes the digests.
+	Function action.Function
+	// Format is action.Command's OutputDirectoryFormat: what is stored of an
+	// output directory. 0: a Tree; 1: its Directory messages; 2: both.
+	Format int32
+}
+
+func (o *Outputs) work() string {
+	if o.Work == "" {
+		return action.WorkRoot
+	}
+	return o.Work
+}
+
+// full is the path of an output in the root.
+func (o *Outputs) full(p string) string { return path.Join(o.work(), o.Dir, p) }
+
+func (o *Outputs) check() error {
+	if o.Format < 0 || o.Format > 2 {
+		return fmt.Errorf("output directory format %d is not known", o.Format)
+	}
+	for _, p := range o.Paths {
+		if err := action.CheckOutputPath(o.Dir, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isPattern says whether p would be a pattern.
+func isPattern(p string) bool { return strings.ContainsAny(p, `*?[{`) }
+
+// A collectedDir is a directory on the way to become a Directory message.
+type collectedDir struct {
+	m      action.Directory
+	kids   []*collectedDir // of m.Directories
+	data   []byte
+	digest action.Digest
+}
+
+// seal computes the digests of d and what is below it.
+func (d *collectedDir) seal(f action.Function) {
+	for i, k := range d.kids {
+		k.seal(f)
+		d.m.Directories[i].Digest = k.digest
+	}
+	d.data = d.m.Marshal()
+	d.digest = action.Sum(f, d.data)
+}
+
+// topological returns d and what is below it, equal directories once, parents
+// before children.
+func (d *collectedDir) topological() []*collectedDir {
+	seen := map[action.Digest]bool{}
+	var order []*collectedDir
+	var visit func(d *collectedDir)
+	visit = func(d *collectedDir) {
+		if seen[d.digest] {
+			return
+		}
+		seen[d.digest] = true
+		for _, k := range slices.Backward(d.kids) {
+			visit(k)
+		}
+		order = append(order, d)
+	}
+	visit(d)
+	slices.Reverse(order) // children before parents, turned round
+	return order
+}
+
+// distance is how many letters must be added, removed or changed to make a b;
+// more than most counts as most+1.
+func distance(a, b string, most int) int {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	if len(b)-len(a) > most {
+		return most + 1
+	}
+	row := make([]int, len(a)+1)
+	for i := range row {
+		row[i] = i
+	}
+	for j := range len(b) {
+		diagonal := row[0]
+		row[0] = j + 1
+		for i := range len(a) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[i+1]
+			row[i+1] = min(cost, row[i+1]+1, row[i]+1)
+		}
+	}
+	return min(row[len(a)], most+1)
+}
