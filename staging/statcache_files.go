@@ -1,0 +1,404 @@
+package staging
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/sbx-action/sbx-action/action"
+	"golang.org/x/sys/unix"
+)
+
+// # The stat cache of single files
+//
+// Files that are declared one by one, and those of the host that an action
+// read, have one table for all workspaces: a file of a fixed size, mostly holes,
+// that is read and written in place, one slot at a time.
+//
+// The table has 4096 buckets of 4 KiB, and a bucket has 32 slots of 128 bytes.
+// Device and inode choose the bucket. A slot is, in little-endian numbers,
+//
+//	 0 u64 checksum of the rest, of the digest function and of the version
+//	 8 u64 device, 16 u64 inode, 24 i64 size, 32 i64 mtime, 40 i64 ctime
+//	48 zeros
+//	56 hash (32 bytes)
+//
+// A slot with a wrong checksum is free: so a torn write, damage, or another
+// version's slot costs one file's hashing and nothing else, and any number of
+// processes need no lock. A full bucket forgets one of its slots.
+const (
+	tableName    = "files1-"
+	tableBuckets = 4096
+	bucketSize   = 4096
+	slotSize     = 128
+	// tableMin is the size from which a look into the table is cheaper than
+	// reading the file.
+	tableMin = 8 << 10
+)
+
+// errChanging is wrapped by the error about a file that is never the same at
+// the end of reading it as at the start.
+var errChanging = errors.New("it keeps changing while it is read")
+
+// A FileDigest is the content of a file, and how to know it again.
+type FileDigest struct {
+	Digest action.Digest
+	ID     StatID
+	// Stable says that as long as the file's StatID equals ID, its content has
+	// this digest. It is false for a file that was changed just now, that
+	// someone has open for writing, or whose file system's times prove nothing.
+	Stable bool
+}
+
+// A FileHasher gives the digests of files, and reads only those that changed
+// since the last time, in whichever process that was. Any number of goroutines
+// may use it.
+type FileHasher struct {
+	fn    action.Function
+	dir   string
+	trust clockTrust
+	pool  sync.Pool // of *scanReader
+
+	open  sync.Once
+	table *os.File // nil: none
+	seed  uint32
+}
+
+// NewFileHasher returns a FileHasher for digests by f, which remembers them in
+// the directory dir; or in none, if dir is "". Nothing is read before the first
+// file, and whatever is wrong with dir costs time only.
+func NewFileHasher(dir string, f action.Function) *FileHasher {
+	return &FileHasher{fn: f, dir: dir, seed: uint32(f)<<8 | 1}
+}
+
+// Close frees what the hasher holds. It may be used again.
+func (h *FileHasher) Close() error {
+	t := h.table
+	h.table, h.open = nil, sync.Once{}
+	if t == nil {
+		return nil
+	}
+	return t.Close()
+}
+
+// Digest returns the digest of the regular file at path, symbolic links
+// followed.
+func (h *FileHasher) Digest(path string) (FileDigest, error) {
+	at := Now()
+	id, err := StatPath(path, FollowLinks)
+	if err != nil {
+		return FileDigest{}, err
+	}
+	if id.Mode&modeType != modeRegular {
+		return FileDigest{}, fmt.Errorf("hash %s: %s, not a file", path, typeName(id.Mode))
+	}
+	if d, ok := h.recall(&id, at); ok {
+		return d, nil
+	}
+	fd, err := openFile(unix.AT_FDCWD, path, 0)
+	if err != nil {
+		return FileDigest{}, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	d, err := h.hash(fd, true)
+	if err != nil {
+		return FileDigest{}, &fs.PathError{Op: "hash", Path: path, Err: err}
+	}
+	h.remember(&d)
+	return d, nil
+}
+
+// Links says whether a look-up follows a symbolic link in the last place.
+type Links bool
+
+// The two kinds of look-up.
+const (
+	FollowLinks Links = true
+	KeepLinks   Links = false
+)
+
+// Stable says whether an equal StatID of path will prove that nothing of it
+// has changed: the names in a directory, the target of a link. before must have
+// been read from [Now] before id was taken. For the content of a regular file
+// it does not exclude that somebody is writing to it: that is what
+// [FileDigest] says.
+func (h *FileHasher) Stable(path string, id StatID, before Moment) bool {
+	if !settled(id.CTime, before, trustMarginUnleased) {
+		return false
+	}
+	fd, err := openForStatfs(path)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return h.trust.device(id.Dev, fd)
+}
+
+// at returns the digest of the file name in the directory dirfd, which has
+// just been found to be id.
+func (h *FileHasher) at(dirfd int, name string, id *StatID, now Moment) (FileDigest, error) {
+	tabled := id.Size >= tableMin && h.dir != ""
+	if tabled {
+		if d, ok := h.recall(id, now); ok {
+			return d, nil
+		}
+	}
+	d, err := h.read(dirfd, name, tabled)
+	if err == nil && tabled {
+		h.remember(&d)
+	}
+	return d, err
+}
+
+// read reads the file. With prove it also finds out whether it is stable.
+func (h *FileHasher) read(dirfd int, name string, prove bool) (FileDigest, error) {
+	fd, err := openFile(dirfd, name, unix.O_NOFOLLOW)
+	if err != nil {
+		return FileDigest{}, err
+	}
+	defer unix.Close(fd)
+	return h.hash(fd, prove)
+}
+
+// hash reads fd to its end, again if it changes meanwhile.
+func (h *FileHasher) hash(fd int, prove bool) (FileDigest, error) {
+	c, _ := h.pool.Get().(*scanReader)
+	if c == nil {
+		c = &scanReader{fn: h.fn}
+	}
+	defer h.pool.Put(c)
+	for range 3 {
+		at, margin := Now(), int64(trustMargin)
+		// The lease comes before the stat: then a writer that comes later
+		// changes what the next stat says.
+		writer := prove && hasWriter(fd, &margin)
+		before, err := statFD(fd)
+		if err != nil {
+			return FileDigest{}, err
+		}
+		if before.Mode&modeType != modeRegular {
+			return FileDigest{}, errReplaced
+		}
+		d, err := c.digest(fd, before.Size)
+		if err != nil {
+			return FileDigest{}, err
+		}
+		after, err := statFD(fd)
+		if err != nil {
+			return FileDigest{}, err
+		}
+		if after == before && d.Size() == after.Size {
+			stable := prove && !writer && settled(after.CTime, at, margin) && h.trust.device(after.Dev, fd)
+			return FileDigest{Digest: d, ID: after, Stable: stable}, nil
+		}
+	}
+	return FileDigest{}, errChanging
+}
+
+// openTable opens the table once.
+func (h *FileHasher) openTable() *os.File {
+	h.open.Do(func() {
+		if h.dir == "" {
+			return
+		}
+		name := filepath.Join(h.dir, tableName+h.fn.String())
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(h.dir, 0o700) == nil {
+			f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		}
+		if err != nil {
+			f, err = os.Open(name) // a read-only store
+		}
+		if err == nil {
+			h.table = f
+		}
+	})
+	return h.table
+}
+
+type fileSlot [slotSize]byte
+
+func (s *fileSlot) checksum(seed uint32) uint64 {
+	return uint64(crc32.Update(seed, castagnoli, s[8:]))<<32 | uint64(crc32.Update(seed, crc32.IEEETable, s[8:]))
+}
+
+// is compares everything but the mode, which cannot change without the change
+// time.
+func (s *fileSlot) is(id *StatID) bool {
+	return le.Uint64(s[8:]) == id.Dev && le.Uint64(s[16:]) == id.Ino && int64(le.Uint64(s[24:])) == id.Size &&
+		int64(le.Uint64(s[32:])) == id.MTime && int64(le.Uint64(s[40:])) == id.CTime
+}
+
+func (s *fileSlot) fill(d *FileDigest, seed uint32) {
+	le.PutUint64(s[8:], d.ID.Dev)
+	le.PutUint64(s[16:], d.ID.Ino)
+	le.PutUint64(s[24:], uint64(d.ID.Size))
+	le.PutUint64(s[32:], uint64(d.ID.MTime))
+	le.PutUint64(s[40:], uint64(d.ID.CTime))
+	sum := d.Digest.Bytes()
+	copy(s[56:], sum[:])
+	le.PutUint64(s[:], s.checksum(seed))
+}
+
+// bucket is where the slots of a file are.
+func bucket(id *StatID) int64 {
+	x := (id.Ino ^ id.Dev<<32) * 0x9e3779b97f4a7c15
+	return int64(x>>52) % tableBuckets * bucketSize
+}
+
+// recall looks for the file that is id now.
+func (h *FileHasher) recall(id *StatID, now Moment) (FileDigest, bool) {
+	t := h.openTable()
+	if t == nil || id.CTime >= int64(now) {
+		return FileDigest{}, false
+	}
+	var b [bucketSize]byte
+	if n, err := unix.Pread(int(t.Fd()), b[:], bucket(id)); err != nil || n != len(b) {
+		return FileDigest{}, false
+	}
+	for at := 0; at < bucketSize; at += slotSize {
+		s := (*fileSlot)(b[at:])
+		if le.Uint64(s[16:]) != id.Ino || !s.is(id) || le.Uint64(s[:]) != s.checksum(h.seed) {
+			continue
+		}
+		return FileDigest{recordedDigest(h.fn, s[56:88], id.Size), *id, true}, true
+	}
+	return FileDigest{}, false
+}
+
+// remember keeps a stable digest, in the slot that the file had, a free one,
+// or any.
+func (h *FileHasher) remember(d *FileDigest) {
+	t := h.openTable()
+	if t == nil || !d.Stable {
+		return
+	}
+	var b [bucketSize]byte
+	_, _ = unix.Pread(int(t.Fd()), b[:], bucket(&d.ID)) // a short one reads as free slots
+	slot := int(uint64(d.ID.CTime)/4) % (bucketSize / slotSize) * slotSize
+	for at := bucketSize - slotSize; at >= 0; at -= slotSize {
+		s := (*fileSlot)(b[at:])
+		if le.Uint64(s[16:]) == d.ID.Ino && le.Uint64(s[8:]) == d.ID.Dev {
+			slot = at
+			break
+		}
+		if le.Uint64(s[:]) != s.checksum(h.seed) {
+			slot = at
+		}
+	}
+	var s fileSlot
+	s.fill(d, h.seed)
+	if bucket(&d.ID)+bucketSize > h.tableSize() {
+		_ = t.Truncate(tableBuckets * bucketSize)
+	}
+	_, _ = unix.Pwrite(int(t.Fd()), s[:], bucket(&d.ID)+int64(slot)) // lost: hashed again
+}
+
+func (h *FileHasher) tableSize() int64 {
+	st, err := statFD(int(h.table.Fd()))
+	if err != nil {
+		return 0
+	}
+	return st.Size
+}
+
+// A scanReader hashes files, one at a time.
+type scanReader struct {
+	fn     action.Function
+	buf    []byte
+	hasher *action.Hasher
+}
+
+const (
+	// readBlock fits into the second-level cache beside what the hash needs.
+	readBlock = 256 << 10
+	// pipeMin is the size from which reading and hashing at the same time
+	// gains more than the second goroutine costs.
+	pipeMin = 2 << 20
+)
+
+// digest hashes what fd holds from its start to its end, about size bytes.
+func (c *scanReader) digest(fd int, size int64) (action.Digest, error) {
+	if want := int(min(size/4096*4096+4096, readBlock)); len(c.buf) < want {
+		c.buf = make([]byte, want)
+	}
+	n, err := readFull(fd, c.buf, 0)
+	if err != nil {
+		return action.Digest{}, err
+	}
+	if n < len(c.buf) { // all of it
+		return action.Sum(c.fn, c.buf[:n]), nil
+	}
+	if c.hasher == nil {
+		c.hasher = action.NewHasher(c.fn)
+	}
+	c.hasher.Reset()
+	if size >= pipeMin {
+		return c.pipelined(fd, n)
+	}
+	for at := int64(0); n > 0; {
+		c.hasher.Write(c.buf[:n])
+		at += int64(n)
+		if n, err = readFull(fd, c.buf, at); err != nil {
+			return action.Digest{}, err
+		}
+	}
+	return c.hasher.Sum(), nil
+}
+
+type scanChunk struct {
+	data []byte
+	err  error
+}
+
+// pipelined reads on one goroutine and hashes on the other. The first n bytes
+// are in c.buf already.
+func (c *scanReader) pipelined(fd, n int) (action.Digest, error) {
+	full, free := make(chan scanChunk, 2), make(chan []byte, 3)
+	free <- make([]byte, readBlock)
+	free <- make([]byte, readBlock)
+	go func() {
+		defer close(full)
+		for at := int64(n); ; {
+			b := <-free
+			n, err := readFull(fd, b[:readBlock], at)
+			at += int64(n)
+			full <- scanChunk{b[:n], err}
+			if n < readBlock || err != nil {
+				return
+			}
+		}
+	}()
+	c.hasher.Write(c.buf[:n])
+	var failed error
+	for chunk := range full {
+		if failed = chunk.err; failed == nil {
+			c.hasher.Write(chunk.data)
+		}
+		free <- chunk.data
+	}
+	return c.hasher.Sum(), failed
+}
+
+// readFull fills b from offset at, as far as the file goes.
+func readFull(fd int, b []byte, at int64) (int, error) {
+	n := 0
+	for n < len(b) {
+		m, err := unix.Pread(fd, b[n:], at+int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return n, nil
+}
