@@ -1,0 +1,168 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// A Backend runs commands with the kernel's own means.
+type Backend struct {
+	unprivileged bool
+	groups       *groups
+	capabilities func() backends.Capabilities
+
+	mu     sync.Mutex
+	idle   map[backends.Network][]*slot // guarded by mu; the last one was used last
+	closed bool                         // guarded by mu
+}
+
+var _ backends.Backend = (*Backend)(nil)
+
+// Open returns the backend. It starts nothing yet, and does not fail where
+// sandboxes are not to be had: Capabilities says so, and Run.
+func Open(o Options) (*Backend, error) {
+	b := &Backend{
+		unprivileged: os.Geteuid() != 0,
+		idle:         map[backends.Network][]*slot{},
+		groups:       &groups{parent: o.CgroupParent},
+	}
+	b.capabilities = sync.OnceValue(b.probe)
+	return b, nil
+}
+
+// Name implements [backends.Backend].
+func (b *Backend) Name() string { return "native" }
+
+// Capabilities implements [backends.Backend]. The first call runs a command or
+// two, to see what this machine allows.
+func (b *Backend) Capabilities() backends.Capabilities { return b.capabilities() }
+
+// Run implements [backends.Backend].
+func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("run %s: %w", name(spec), context.Cause(ctx))
+	}
+	if err := check(spec); err != nil {
+		return nil, fmt.Errorf("run %s: %w", name(spec), err)
+	}
+	s, err := b.take(spec.Network)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.run(ctx, b, spec)
+	b.put(s)
+	if ctx.Err() != nil {
+		if st != nil && st.Root != nil {
+			st.Root.Close()
+		}
+		return nil, fmt.Errorf("run %s: %w", name(spec), context.Cause(ctx))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", name(spec), err)
+	}
+	return st, nil
+}
+
+// Close implements [backends.Backend].
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for _, slots := range b.idle {
+		for _, s := range slots {
+			s.process.Stop()
+		}
+	}
+	b.idle = nil
+	return b.groups.close()
+}
+
+// take returns an idle slot, the one used last because its memory is warmest,
+// or a new one.
+func (b *Backend) take(n backends.Network) (*slot, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errors.New("backend native is closed")
+	}
+	if idle := b.idle[n]; len(idle) > 0 {
+		s := idle[len(idle)-1]
+		b.idle[n] = idle[:len(idle)-1]
+		return s, nil
+	}
+	return newSlot(b.unprivileged, n)
+}
+
+// put makes a slot idle. Beyond what this machine can keep busy, and if it is
+// broken, it is stopped.
+func (b *Backend) put(s *slot) {
+	b.mu.Lock()
+	keep := !s.broken && !b.closed && len(b.idle[s.network]) < runtime.NumCPU()+1
+	if keep {
+		b.idle[s.network] = append(b.idle[s.network], s)
+	}
+	b.mu.Unlock()
+	if !keep {
+		s.process.Stop()
+	}
+}
+
+func name(spec *backends.Spec) string {
+	if len(spec.Args) == 0 {
+		return "nothing"
+	}
+	return spec.Args[0]
+}
+
+// check refuses what the helper could only fail at later, or would read
+// differently.
+func check(spec *backends.Spec) error {
+	if len(spec.Args) == 0 {
+		return fmt.Errorf("no arguments: %w", unix.EINVAL)
+	}
+	paths := []string{spec.Dir}
+	for _, l := range spec.Root.Lowers {
+		if (l.Dir == "") == (l.Image == "") {
+			return fmt.Errorf("layer %+v must have either a directory or an image: %w", l, unix.EINVAL)
+		}
+		paths = append(paths, l.Dir+l.Image)
+	}
+	for _, b := range spec.Root.Binds {
+		paths = append(paths, b.Source, b.Target)
+	}
+	for _, p := range append(paths, nonEmpty(spec.Root.Data, spec.Root.ScratchDir)...) {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			return fmt.Errorf("%q is not an absolute and clean path: %w", p, unix.EINVAL)
+		}
+	}
+	if spec.Root.Data != "" && len(spec.Root.Lowers) == 0 {
+		return fmt.Errorf("Root.Data without Root.Lowers: %w", unix.EINVAL)
+	}
+	l := spec.Limits
+	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
+		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
+	}
+	if spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost {
+		return fmt.Errorf("network %d: %w", spec.Network, backends.ErrUnsupported)
+	}
+	return nil
+}
+
+func nonEmpty(list ...string) []string {
+	var out []string
+	for _, s := range list {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,126 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/internal/helper"
+)
+
+// A slot runs one command at a time. Whoever has taken it from the Backend owns
+// it.
+type slot struct {
+	process *helper.Process
+	network backends.Network
+	seq     uint64
+	broken  bool // it can only be stopped
+}
+
+func newSlot(unprivileged bool, n backends.Network) (*slot, error) {
+	args := []string{strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid())}
+	if unprivileged {
+		args = append(args, "user")
+	}
+	if n == backends.NetworkHost {
+		args = append(args, "hostnet")
+	}
+	p, err := helper.StartSlot(args...)
+	if err != nil {
+		return nil, err
+	}
+	return &slot{process: p, network: n}, nil
+}
+
+// run runs one command. After an error that is not the request's own fault the
+// slot is broken.
+func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backends.Status, error) {
+	s.seq++
+	req := helper.NewRequest(spec)
+	req.Seq = s.seq
+	if s.seq > 1 { // a process that runs one command only shall not prepare for two
+		req.Flags |= helper.Prewarm
+	}
+	group, err := b.limit(spec.Limits, req)
+	if err != nil {
+		return nil, err
+	}
+	if group != nil {
+		defer b.groups.put(group)
+	}
+	if err := req.Send(s.process.Socket); err != nil {
+		s.broken = !errors.Is(err, syscall.EINVAL)
+		return nil, s.explain(err)
+	}
+	if ctx.Done() != nil {
+		seq := s.seq
+		stop := context.AfterFunc(ctx, func() { s.process.Cancel(seq) })
+		defer stop()
+	}
+	reply, err := s.answer(spec, req)
+	if err != nil {
+		return nil, err
+	}
+	st, err := reply.BackendStatus(spec)
+	if err != nil {
+		return nil, err
+	}
+	if group != nil {
+		st.OutOfMemory, err = group.outOfMemory()
+	}
+	return st, err
+}
+
+// answer waits for the end of req, and fills its root on the way.
+func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, error) {
+	var filled error
+	for {
+		r, err := helper.Receive(s.process.Socket, req)
+		if err != nil {
+			s.broken = true
+			return nil, s.explain(err)
+		}
+		switch {
+		case r.Seq != req.Seq && r.Kind != helper.Failed:
+			r.Close() // of a request that has been given up
+		case r.Kind == helper.Fill:
+			filled = spec.Root.Fill(r.Root)
+			r.Close()
+			if filled != nil {
+				err = helper.GiveUp(s.process.Socket)
+			} else {
+				err = helper.Continue(s.process.Socket, req.Seq)
+			}
+			if err != nil {
+				s.broken = true
+				return nil, s.explain(err)
+			}
+		case r.Kind == helper.Done:
+			return r, nil
+		default:
+			defer r.Close()
+			if r.Kind == helper.Failed && r.Seq == 0 {
+				s.broken = true // it could not even start
+			}
+			if filled != nil {
+				return nil, fmt.Errorf("fill the root: %w", filled)
+			}
+			if r.Kind == helper.Failed {
+				return nil, fmt.Errorf("make the sandbox: %w", r.Err)
+			}
+			return nil, fmt.Errorf("the sandbox's init was killed (%v)", r.Status)
+		}
+	}
+}
+
+// explain adds how the helper ended to an error of the socket.
+func (s *slot) explain(err error) error {
+	if !s.broken {
+		return err
+	}
+	return fmt.Errorf("%w (the helper has died, or is about to)", err)
+}

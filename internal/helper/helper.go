@@ -1,0 +1,39 @@
+// Package helper starts the small program that stands between us and a
+// command, and defines what is said between the two.
+//
+// The program is written in C, without a C library, because it is where the
+// time goes: it starts in a tenth of the time that a Go program needs, and its
+// processes share their memory. Its source is in the directory src; build.sh
+// makes the binaries, which are checked in, so that nobody needs a C compiler
+// to build us, and a test makes them again and compares.
+//
+// # Modes
+//
+// The first argument is the mode. Descriptor [SocketFD] is a SOCK_SEQPACKET
+// socket; it carries one [Request] and the answers to it, or in a slot one
+// Request after the other.
+//
+//   - slot UID GID [user] [hostnet]: makes a sandbox for each request and runs
+//     the command in it. [LifeFD] is the reading end of a pipe: the eight bytes
+//     of a request's Seq, written into it, kill that request; its end ends the
+//     slot and all it has started. With "user", everything happens in a user
+//     namespace in which UID and GID are 65000; else the slot must be root.
+//   - around UID GID [user]: in a mount namespace (and user namespace) of its
+//     own, mounts the root of the request at Request.Target, which must be an
+//     existing directory, answers [Ready] with the root's directory, and then
+//     executes Args[0], a path, with Env, in Dir. Descriptors 0 to 2 stay as
+//     they are; others that have no close-on-exec flag stay, too. Proc, dev,
+//     tmp and Binds are not mounted.
+//   - init: for the inside of another sandbox, as pid 1, or as pid 2 of a pid 1
+//     that only reaps. Runs the command of the request, in the root it finds,
+//     as the user it is (or as ID if it is root), and reports, with everything
+//     else in the pid namespace killed. Binds are not mounted but tell which
+//     directories cannot change (see observation). A second message, or the end
+//     of the socket, kills everything.
+//
+// # Messages
+//
+// See [Request] and [Reply]. The order for a request with a Fill is: Request,
+// [Fill] with the directory to be filled, eight bytes that repeat Seq (anything
+// else gives up), and [Done] or an error.
+package helper

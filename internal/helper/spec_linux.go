@@ -1,0 +1,87 @@
+package helper
+
+import (
+	"fmt"
+	"os/exec"
+	"syscall"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// NewRequest returns the request for spec, without the limits that need control
+// groups.
+func NewRequest(spec *backends.Spec) *Request {
+	r := &Request{
+		ID:         backends.ID,
+		Dir:        spec.Dir,
+		Args:       spec.Args,
+		Env:        spec.Env,
+		DataDir:    spec.Root.Data,
+		ScratchDir: spec.Root.ScratchDir,
+		Wall:       spec.Limits.Wall,
+		FileSize:   spec.Limits.FileSize,
+		Scratch:    spec.Limits.Scratch,
+	}
+	for _, l := range spec.Root.Lowers {
+		if l.Image != "" {
+			r.Lowers = append(r.Lowers, "i"+l.Image)
+		} else {
+			r.Lowers = append(r.Lowers, "d"+l.Dir)
+		}
+	}
+	for _, b := range spec.Root.Binds {
+		r.Binds = append(r.Binds, b.Source, b.Target)
+	}
+	if spec.Root.Fill != nil {
+		r.Flags |= FillRoot
+	}
+	if spec.KeepRoot {
+		r.Flags |= KeepRoot
+	}
+	if spec.Observe {
+		r.Flags |= Observe
+	}
+	// Not a loop: a nil *os.File must stay nil.
+	r.Stdio[0], r.Stdio[1], r.Stdio[2] = spec.Stdin, spec.Stdout, spec.Stderr
+	return r
+}
+
+// BackendStatus turns a [Done] reply into a Status, which takes over its files.
+func (r *Reply) BackendStatus(spec *backends.Spec) (*backends.Status, error) {
+	st := &backends.Status{
+		Root:     r.Root,
+		TimedOut: r.TimedOut,
+		Complete: r.Complete,
+		Usage:    backends.Usage{Wall: r.Wall, User: r.User, System: r.System, MaxRSS: r.MaxRSS},
+	}
+	switch {
+	case r.Start != 0:
+		st.Code = 126
+		if r.Start == syscall.ENOENT || r.Start == syscall.ENOTDIR {
+			st.Code = 127
+		}
+		st.Start = r.startError(spec.Args[0])
+	case r.Status.Signaled():
+		st.Signal = int(r.Status.Signal())
+		st.Code = 128 + st.Signal
+	default:
+		st.Code = r.Status.ExitStatus()
+	}
+	err := r.Log(func(op int, path string) {
+		st.Lookups = append(st.Lookups, backends.Lookup{Path: path, Op: backends.Op(op)})
+	})
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return st, nil
+}
+
+// startError is for the reader of a build log: the kernel says "no such file"
+// of a file that is there, too.
+func (r *Reply) startError(name string) error {
+	if r.NoInterpreter {
+		return &exec.Error{Name: name, Err: fmt.Errorf("%w: the file exists, but its interpreter or dynamic loader does not", r.Start)}
+	}
+	return &exec.Error{Name: name, Err: r.Start}
+}

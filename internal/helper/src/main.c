@@ -1,0 +1,227 @@
+// sbx-helper: what sbx-action runs around a command that is not Go.
+//
+//	slot UID GID [user] [hostnet]	makes sandboxes and runs one command after the other
+//	around UID GID [user]		mounts one root at a directory and executes a program
+//	init				runs one command, as the init of somebody else's sandbox
+//
+// It takes its orders from a socket: see wire.h. Read slot.c (the life of a
+// slot), root.c (what is mounted), run.c (the command), filter.c (what it may
+// not do) and observe.c (what it looked for), in this order.
+#include "slot.h"
+
+u64 cookie;
+
+static struct slot the_slot; // all zero, or the binary would contain it
+
+_Noreturn void quit(int code)
+{
+	for (;;)
+		SYS(exit_group, code);
+}
+
+// send_reply sends s->reply as it is, with the descriptors of s->reply_fds.
+void send_reply(struct sandbox *s, u32 kind)
+{
+	s->reply.kind = kind;
+	s->reply.version = WIRE_VERSION;
+	s->reply.seq = s->seq;
+	struct {
+		struct cmsghdr h;
+		s32 fds[2];
+	} control = {{sizeof(struct cmsghdr) + 4 * s->reply_nfds, SOL_SOCKET, SCM_RIGHTS}, {0}};
+	for (u32 i = 0; i < s->reply_nfds; i++)
+		control.fds[i] = s->reply_fds[i];
+	struct iovec iov = {&s->reply, sizeof s->reply};
+	struct msghdr m = {.iov = &iov, .iovlen = 1};
+	if (s->reply_nfds) {
+		m.control = &control;
+		m.controllen = sizeof control;
+	}
+	SYS(sendmsg, FD_SOCKET, &m, MSG_NOSIGNAL);
+	s->reply_nfds = 0;
+}
+
+// fail answers the request with an error, unless the slot does, and ends this
+// process: either the pid 1 of s, or a helper that has no sandbox yet. A pid 1
+// that could not even get ready waits for a request that it can answer.
+_Noreturn void fail(struct sandbox *s, const char *what, const char *name, long err)
+{
+	if (s->pid && s->state == READY && !receive(s))
+		quit(1);
+	struct text t = text_in(s->reply.text, sizeof s->reply.text);
+	put(&t, what);
+	if (name) {
+		put(&t, " ");
+		put(&t, name);
+	}
+	s->reply.error = (s32)-err;
+	s->reply_nfds = 0;
+	u32 busy = BUSY;
+	if (!s->pid || __atomic_compare_exchange_n(&s->state, &busy, REPLIED, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		send_reply(s, REPLY_ERROR);
+	quit(1);
+}
+
+const char *next_string(const char *p)
+{
+	return p + strlen(p) + 1;
+}
+
+// strings checks that n strings lie between p and end, and returns what is
+// behind them.
+static const char *strings(struct sandbox *s, const char *p, const char *end, u32 n)
+{
+	while (n--) {
+		while (p < end && *p)
+			p++;
+		if (p++ >= end)
+			fail(s, "the request is too short", 0, -EINVAL);
+	}
+	return p;
+}
+
+static char **pointers(char **to, const char **p, u32 n)
+{
+	for (; n; n--, *p = next_string(*p))
+		*to++ = (char *)*p;
+	*to++ = 0;
+	return to;
+}
+
+// unpack finds the parts of the request in s->req, and builds argv and envp in
+// the gap that the sender left for them.
+static void unpack(struct sandbox *s)
+{
+	struct request *r = s->req;
+	if (r->version != WIRE_VERSION)
+		fail(s, "the request has another version", 0, -EINVAL);
+	u64 gap = 8 * ((u64)r->nargs + r->nenv + 3);
+	const char *p = (char *)(r + 1) + gap, *end = (char *)r + r->size;
+	if (r->size < sizeof *r + gap || r->nargs == 0)
+		fail(s, "the request is too short", 0, -EINVAL);
+	s->dir = p;
+	s->data = p = strings(s, p, end, 1);
+	s->scratch_dir = p = strings(s, p, end, 1);
+	s->target = p = strings(s, p, end, 1);
+	s->lowers = p = strings(s, p, end, 1);
+	s->binds = p = strings(s, p, end, r->nlowers);
+	p = strings(s, p, end, 2 * r->nbinds);
+	strings(s, p, end, r->nargs + r->nenv);
+	// The first pointer stays free, for the shell of a script without #!.
+	s->argv = (char **)(r + 1) + 1;
+	s->envp = pointers(s->argv, &p, r->nargs);
+	pointers(s->envp, &p, r->nenv);
+}
+
+// receive waits for a request. It returns 0 when there will be no more.
+int receive(struct sandbox *s)
+{
+	struct {
+		struct cmsghdr h;
+		s32 fds[FDS_MAX + 4];
+	} control;
+	struct iovec iov = {s->message, sizeof s->message};
+	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = sizeof control};
+	long n;
+	do
+		n = SYS(recvmsg, FD_SOCKET, &m, MSG_CMSG_CLOEXEC);
+	while (n == -EINTR);
+	if (n <= 0)
+		return 0;
+	struct request *r = s->req = (struct request *)s->message;
+	s->seq = r->seq;
+	__atomic_store_n(&s->state, BUSY, __ATOMIC_SEQ_CST);
+	if (n < (long)sizeof *r || (m.flags & MSG_CTRUNC))
+		fail(s, "the request is cut off", 0, -EINVAL);
+	u32 nfds = m.controllen > sizeof control.h ? (u32)(control.h.len - sizeof control.h) / 4 : 0, used = 0;
+	for (u32 i = 0; i < 3; i++)
+		s->stdio[i] = r->flags & REQUEST_STDIN << i && used < nfds ? control.fds[used++] : s->slot->null;
+	if (r->ngroups > FDS_MAX || used + r->ngroups + !!(r->flags & REQUEST_BIG) != nfds)
+		fail(s, "the request has another number of descriptors", 0, -EINVAL);
+	for (u32 i = 0; i < r->ngroups; i++)
+		s->groups[i] = control.fds[used++];
+	if (r->flags & REQUEST_BIG) {
+		long at = sys6(SYS_mmap, 0, r->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, control.fds[used], 0);
+		if (at < 0 && at > -4096)
+			fail(s, "map the request", 0, at);
+		s->big = (void *)at;
+		s->big_size = r->size;
+		s->req = s->big;
+		SYS(close, control.fds[used]);
+	} else if (n != r->size) {
+		fail(s, "the request is cut off", 0, -EINVAL);
+	}
+	unpack(s);
+	return 1;
+}
+
+static u32 number(const char *p)
+{
+	u32 n = 0;
+	while (*p >= '0' && *p <= '9')
+		n = 10 * n + (u32)(*p++ - '0');
+	return n;
+}
+
+// around makes one root and executes the program that wants it.
+static _Noreturn void around(struct slot *z)
+{
+	struct sandbox *s = &z->sandboxes[0];
+	s->slot = z;
+	around_root(s);
+	quit(1);
+}
+
+// init runs one command as the init of a sandbox that somebody else has made:
+// as pid 1, or under a pid 1 that does nothing but reap.
+static _Noreturn void init(struct slot *z)
+{
+	struct sandbox *s = &z->sandboxes[0];
+	s->slot = z;
+	z->life = FD_SOCKET;
+	z->unprivileged = SYS(getuid) != 0;
+	z->host_network = 1; // no business of ours
+	if (SYS(getpid) > 2) // it kills all processes in sight when the command ends
+		fail(s, "init must be one of the first two processes of a pid namespace", 0, -EPERM);
+	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
+	harden(z);
+	if (!receive(s))
+		quit(1);
+	run_command(s);
+	quit(0);
+}
+
+__attribute__((used)) _Noreturn void start(long *sp)
+{
+	long argc = sp[0];
+	char **argv = (char **)(sp + 1);
+	struct slot *z = &the_slot;
+	z->lo_stats = -1;
+	const char *mode = argc > 1 ? argv[1] : "";
+	for (long i = 2; i < argc; i++) {
+		z->unprivileged |= str_equal(argv[i], "user");
+		z->host_network |= str_equal(argv[i], "hostnet");
+	}
+	do // a slot starts without standard streams; nothing else may get their numbers
+		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
+	while (z->null >= 0 && z->null < 2);
+	if (argc > 3) {
+		z->uid = number(argv[2]);
+		z->gid = number(argv[3]);
+	}
+	if (str_equal(mode, "slot"))
+		serve(z);
+	else if (str_equal(mode, "around"))
+		around(z);
+	else if (str_equal(mode, "init"))
+		init(z);
+	static const char usage[] = "sbx-helper: started by sbx-action, not by hand\n";
+	SYS(write, 2, usage, sizeof usage - 1);
+	quit(125);
+}
+
+#if defined __x86_64__
+__asm__(".text\n.global _start\n_start:\n	xor %ebp, %ebp\n	mov %rsp, %rdi\n	and $-16, %rsp\n	call start\n");
+#else
+__asm__(".text\n.global _start\n_start:\n	mov x29, xzr\n	mov x0, sp\n	bl start\n");
+#endif

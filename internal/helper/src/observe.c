@@ -1,0 +1,575 @@
+// What a command looked for.
+//
+// The kernel stops each process of the command at each system call that names
+// a path, and tells pid 1; pid 1 reads the path out of the process, writes it
+// down, and lets the call continue. This is for finding out, not for guarding:
+// another thread could change the path after we have read it.
+//
+// Written down is the path as it was named, made absolute. A link that the
+// command has made may lead it somewhere else, and be gone when it ends; so a
+// path that is not surely below a read-only bind is followed at once, up to
+// where a read-only bind begins, and the result is written down, too.
+#include "calls.h"
+#include "slot.h"
+
+enum {
+	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
+	TABLE_MIN = 1 << 11,
+	TABLE_MAX = 1 << 17,
+	LINKS_MAX = 40, // what the kernel follows, too
+	INTERPRETERS_MAX = 5,
+};
+
+struct observer {
+	struct sandbox *s;
+	s32 log_fd, proc;
+	u8 *log;
+	u32 used;
+	int complete;
+
+	// Open hashing of what is in the log: positions + 1. It stops growing at
+	// TABLE_MAX; then things are written down twice.
+	u32 *table;
+	u32 size, count;
+
+	u32 tid; // of the call at hand
+	char name[LONG_PATH + 8], real[LONG_PATH + 8], rest[LONG_PATH + 8], next[LONG_PATH + 8];
+};
+
+static void *map(size_t size, s32 fd)
+{
+	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	long at = sys6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	return at < 0 && at > -PATH_MAX ? 0 : (void *)at;
+}
+
+struct observer *new_observer(struct sandbox *s)
+{
+	struct observer *o = s->observer = map(sizeof *o, -1);
+	if (!o)
+		fail(s, "observe", 0, -ENOMEM);
+	o->s = s;
+	o->complete = 1;
+	o->log_fd = (s32)SYS(memfd_create, "sbx-lookups", MFD_CLOEXEC);
+	if (o->log_fd < 0)
+		fail(s, "make a file in memory", 0, o->log_fd);
+	long err = SYS(ftruncate, o->log_fd, LOG_MAX);
+	if (err < 0)
+		fail(s, "make a file in memory", 0, err);
+	o->log = map(LOG_MAX, o->log_fd);
+	o->table = map(TABLE_MIN * sizeof *o->table, -1);
+	o->size = TABLE_MIN;
+	o->proc = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
+	if (!o->log || !o->table || o->proc < 0)
+		fail(s, "observe", 0, -ENOMEM);
+	return o;
+}
+
+// free_observer is called by the slot when pid 1 is dead, or dies here.
+void free_observer(struct sandbox *s)
+{
+	struct observer *o = s->observer;
+	if (!o)
+		return;
+	if (o->log)
+		SYS(munmap, o->log, LOG_MAX);
+	if (o->table)
+		SYS(munmap, o->table, o->size * sizeof *o->table);
+	SYS(munmap, o, sizeof *o);
+	s->observer = 0;
+}
+
+void finish_observer(struct sandbox *s)
+{
+	struct observer *o = s->observer;
+	s->reply.log_size = o->used;
+	if (o->complete)
+		s->reply.flags |= DONE_COMPLETE;
+	s->reply_fds[s->reply_nfds++] = o->log_fd;
+}
+
+static u32 hash(u8 op, const char *path, size_t n)
+{
+	u32 h = 2166136261u ^ op;
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ (u8)path[i]) * 16777619u;
+	return h;
+}
+
+static struct lookup *entry(struct observer *o, u32 at)
+{
+	return (struct lookup *)(o->log + at);
+}
+
+static void grow(struct observer *o)
+{
+	u32 size = o->size * 4;
+	if (size > TABLE_MAX)
+		return;
+	u32 *table = map(size * sizeof *table, -1);
+	if (!table)
+		return;
+	for (u32 i = 0; i < o->size; i++) {
+		if (!o->table[i])
+			continue;
+		struct lookup *l = entry(o, o->table[i] - 1);
+		u32 h = hash(l->op, (char *)(l + 1), l->length);
+		while (table[h & (size - 1)])
+			h++;
+		table[h & (size - 1)] = o->table[i];
+	}
+	SYS(munmap, o->table, o->size * sizeof *table);
+	o->table = table;
+	o->size = size;
+}
+
+// note writes one look-up down, if it is new.
+static void note(struct observer *o, u8 op, const char *path)
+{
+	size_t n = strlen(path);
+	u32 h = hash(op, path, n), *place;
+	for (;; h++) {
+		place = &o->table[h & (o->size - 1)];
+		if (!*place)
+			break;
+		struct lookup *l = entry(o, *place - 1);
+		if (l->op == op && l->length == n && !memcmp(l + 1, path, n))
+			return;
+	}
+	u32 total = (u32)(sizeof(struct lookup) + n + 3) & ~3u;
+	if (o->used + total > LOG_MAX) {
+		o->complete = 0;
+		return;
+	}
+	struct lookup *l = entry(o, o->used);
+	*l = (struct lookup){.length = (u16)n, .op = op};
+	memcpy(l + 1, path, n);
+	if (o->count < o->size / 4 * 3) {
+		*place = o->used + 1;
+		o->count++;
+	}
+	o->used += total;
+	if (o->count > o->size / 2)
+		grow(o);
+}
+
+// below says whether path is dir or below it.
+static int below(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+	return has_prefix(path, dir) && (!path[n] || path[n] == '/');
+}
+
+// fixed says that path, textually, lies below a bind that the command can
+// neither change nor move away: one directly below the root. For deeper ones
+// it could have replaced a directory on the way.
+static int fixed(struct observer *o, const char *path)
+{
+	for (const char *p = path; *p; p++)
+		if (p[0] == '/' && p[1] == '.' && p[2] == '.' && (!p[3] || p[3] == '/'))
+			return 0;
+	const char *b = o->s->binds;
+	for (u32 i = 0; i < o->s->req->nbinds; i++) {
+		const char *target = next_string(b);
+		b = next_string(target);
+		int slashes = 0;
+		for (const char *p = target; *p; p++)
+			slashes += *p == '/';
+		if (slashes == 1 && below(path, target))
+			return 1;
+	}
+	return 0;
+}
+
+// tidy removes empty and "." parts in the middle, which mean nothing.
+static void tidy(char *path)
+{
+	char *to = path, *from = path;
+	while (*from) {
+		if (from[0] == '/' && from[1] == '/')
+			from++;
+		else if (from[0] == '/' && from[1] == '.' && from[2] == '/')
+			from += 2;
+		else
+			*to++ = *from++;
+	}
+	*to = 0;
+}
+
+// pop removes the last part of path.
+static void pop(char *path)
+{
+	size_t n = strlen(path);
+	while (n > 0 && path[--n] != '/')
+		;
+	path[n] = 0;
+}
+
+static int join(char *buf, const char *a, const char *b, const char *c)
+{
+	if (strlen(a) + strlen(b) + strlen(c) + 1 > LONG_PATH)
+		return 0;
+	struct text t = text_in(buf, LONG_PATH + 8);
+	put(&t, a);
+	put(&t, b);
+	put(&t, c);
+	return 1;
+}
+
+// follow walks name part by part, as the kernel does, into o->real: up to its
+// end, or to the first thing missing, or into a bind.
+static void follow(struct observer *o, const char *name, int last_too)
+{
+	char link[PATH_MAX];
+	int links = 0;
+	o->real[0] = 0;
+	join(o->rest, name, "", "");
+	char *rest = o->rest;
+	while (*rest) {
+		while (*rest == '/')
+			rest++;
+		size_t n = 0;
+		while (rest[n] && rest[n] != '/')
+			n++;
+		if (n == 0)
+			break;
+		if (n == 1 && rest[0] == '.') {
+			rest += n;
+			continue;
+		}
+		if (n == 2 && rest[0] == '.' && rest[1] == '.') {
+			pop(o->real);
+			rest += n;
+			continue;
+		}
+		char *at = o->real + strlen(o->real);
+		if (at + n + 2 > o->real + LONG_PATH) {
+			o->complete = 0;
+			return;
+		}
+		*at = '/';
+		memcpy(at + 1, rest, n);
+		at[n + 1] = 0;
+		rest += n;
+		int end = 1; // is this the last part?
+		for (char *p = rest; *p; p++)
+			end &= *p == '/';
+		if (fixed(o, o->real)) {
+			if (!join(o->next, o->real, rest, ""))
+				o->complete = 0;
+			else
+				join(o->real, o->next, "", "");
+			return;
+		}
+		if (end && !*rest && !last_too)
+			continue;
+		long got = SYS(readlinkat, AT_FDCWD, o->real, link, sizeof link - 1);
+		if (got == -ENAMETOOLONG || got == -EACCES)
+			o->complete = 0;
+		if (got < 0)
+			continue; // not a link, or not there: the rest is as it is
+		link[got] = 0;
+		if (++links > LINKS_MAX || !join(o->next, link, rest, ""))
+			return; // the kernel gave up, too
+		*at = 0;
+		if (link[0] == '/')
+			o->real[0] = 0;
+		join(o->rest, o->next, "", "");
+		rest = o->rest;
+	}
+	if (!o->real[0])
+		join(o->real, "/", "", "");
+}
+
+// own_proc turns /proc/self and what leads there into /proc/TID: in o->next.
+static int own_proc(struct observer *o, const char *path)
+{
+	static const char *const selves[] = {"/proc/self", "/proc/thread-self"};
+	char tid[32];
+	struct text t = text_in(tid, sizeof tid);
+	put(&t, "/proc/");
+	put_number(&t, o->tid);
+	for (u32 i = 0; i < 2; i++)
+		if (below(path, selves[i]))
+			return join(o->next, tid, path + strlen(selves[i]), "");
+	if (below(path, "/dev/fd"))
+		return join(o->next, tid, "/fd", path + 7);
+	return has_prefix(path, "/proc/") && path[6] >= '1' && path[6] <= '9' && join(o->next, path, "", "");
+}
+
+// note_magic writes down where a link of /proc leads, which text cannot tell.
+static void note_magic(struct observer *o, u8 op, int follow_last)
+{
+	char self[48], link[PATH_MAX];
+	if (!own_proc(o, o->name))
+		return;
+	long fd = SYS(openat, AT_FDCWD, o->next, O_PATH | O_CLOEXEC | (follow_last ? 0 : O_NOFOLLOW));
+	if (fd < 0)
+		return;
+	struct text t = text_in(self, sizeof self);
+	put(&t, "self/fd/");
+	put_number(&t, (u64)fd);
+	long n = SYS(readlinkat, o->proc, self, link, sizeof link - 1);
+	SYS(close, fd);
+	if (n <= 0 || link[0] != '/')
+		return;
+	link[n] = 0;
+	if (!below(link, "/proc"))
+		note(o, op, link);
+}
+
+// look writes down the look-up of the absolute path in o->name, and where it
+// leads.
+static void look(struct observer *o, u8 op, int follow_last)
+{
+	tidy(o->name);
+	note(o, op, o->name);
+	if (fixed(o, o->name))
+		return;
+	if (below(o->name, "/proc") || below(o->name, "/dev")) {
+		note_magic(o, op, follow_last);
+		return;
+	}
+	follow(o, o->name, follow_last);
+	if (!str_equal(o->real, o->name))
+		note(o, op, o->real);
+}
+
+// base puts the directory that dirfd means in the process at hand into buf.
+static int base(struct observer *o, s32 dirfd, char buf[static PATH_MAX])
+{
+	char name[64];
+	struct text t = text_in(name, sizeof name);
+	put_number(&t, o->tid);
+	put(&t, dirfd == AT_FDCWD ? "/cwd" : "/fd/");
+	if (dirfd != AT_FDCWD) {
+		if (dirfd < 0)
+			return 0; // EBADF for the command, too
+		put_number(&t, (u32)dirfd);
+	}
+	long n = SYS(readlinkat, o->proc, name, buf, PATH_MAX - 1);
+	if (n > 0 && n < PATH_MAX - 1 && buf[0] == '/') {
+		buf[n] = 0;
+		return 1;
+	}
+	// Not a file, or no descriptor: then the call fails. Anything else
+	// means that we miss a path.
+	if (n != -ENOENT && n != -ESRCH && n <= 0)
+		o->complete = 0;
+	else if (n > 0 && (n >= PATH_MAX - 1 || has_prefix(buf, "(unreachable)")))
+		o->complete = 0;
+	return 0;
+}
+
+// absolute puts path, relative to dirfd, into o->name.
+static int absolute(struct observer *o, s32 dirfd, const char *path)
+{
+	char dir[PATH_MAX];
+	if (path[0] == '/')
+		return join(o->name, path, "", "");
+	if (!base(o, dirfd, dir))
+		return 0;
+	return join(o->name, dir, *path ? "/" : "", path);
+}
+
+// peek reads memory of the process at hand, up to n bytes or the end of what
+// is mapped.
+static long peek(struct observer *o, u64 at, void *to, size_t n)
+{
+	size_t done = 0;
+	while (done < n) {
+		size_t page = PATH_MAX - ((at + done) & (PATH_MAX - 1)), part = n - done < page ? n - done : page;
+		struct iovec local = {(char *)to + done, part}, remote = {(void *)(at + done), part};
+		long got = sys6(SYS_process_vm_readv, o->tid, (long)&local, 1, (long)&remote, 1, 0);
+		if (got == -EPERM || got == -ENOSYS)
+			o->complete = 0;
+		if (got <= 0)
+			return done ? (long)done : got;
+		done += (size_t)got;
+	}
+	return (long)done;
+}
+
+// peek_path reads a string. It stops reading where the string ends, mostly in
+// the first few hundred bytes.
+static int peek_path(struct observer *o, u64 at, char buf[static PATH_MAX])
+{
+	size_t done = 0, part = 256;
+	if (!at)
+		return 0;
+	while (done < PATH_MAX) {
+		if (part > PATH_MAX - done)
+			part = PATH_MAX - done;
+		long got = peek(o, at + done, buf + done, part);
+		if (got <= 0)
+			return 0; // EFAULT for the command, too
+		for (long i = 0; i < got; i++)
+			if (!buf[done + (size_t)i])
+				return 1;
+		done += (size_t)got;
+		part = PATH_MAX;
+	}
+	return 0; // ENAMETOOLONG
+}
+
+static u16 get16(const u8 *p)
+{
+	return (u16)(p[0] | p[1] << 8);
+}
+
+static u32 get32(const u8 *p)
+{
+	return get16(p) | (u32)get16(p + 2) << 16;
+}
+
+static u64 get64(const u8 *p)
+{
+	return get32(p) | (u64)get32(p + 4) << 32;
+}
+
+// elf_interpreter finds the dynamic loader that a program asks for.
+static int elf_interpreter(long fd, const u8 head[static 256], char out[static PATH_MAX])
+{
+	int wide = head[4] == 2;
+	u64 at = wide ? get64(head + 32) : get32(head + 28);
+	u32 each = get16(head + (wide ? 54 : 42)), n = get16(head + (wide ? 56 : 44));
+	u8 ph[64];
+	if (each < (wide ? 56u : 32u))
+		return 0;
+	for (u32 i = 0; i < n && i < 256; i++) {
+		long got = SYS(pread64, fd, ph, wide ? 56 : 32, at + (u64)i * each);
+		if (got != (wide ? 56 : 32))
+			return 0;
+		if (get32(ph) != 3) // PT_INTERP
+			continue;
+		u64 offset = wide ? get64(ph + 8) : get32(ph + 4), size = wide ? get64(ph + 32) : get32(ph + 16);
+		if (size >= PATH_MAX)
+			return 0;
+		got = SYS(pread64, fd, out, size, offset);
+		if (got <= 0)
+			return 0;
+		out[got] = 0;
+		return out[0] != 0;
+	}
+	return 0;
+}
+
+// interpreter finds out what the kernel executes on behalf of o->name.
+static int interpreter(struct observer *o, char out[static PATH_MAX])
+{
+	u8 head[257] = {0};
+	const char *name = own_proc(o, o->name) ? o->next : o->name;
+	long fd = SYS(openat, AT_FDCWD, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	long n = SYS(pread64, fd, head, 256, 0);
+	int found = 0;
+	if (n > 52 && !memcmp(head, "\177ELF", 4)) {
+		found = elf_interpreter(fd, head, out);
+	} else if (n > 2 && head[0] == '#' && head[1] == '!') {
+		u8 *p = head + 2;
+		while (*p == ' ' || *p == '\t')
+			p++;
+		size_t len = 0;
+		while (p[len] && p[len] != ' ' && p[len] != '\t' && p[len] != '\n')
+			len++;
+		memcpy(out, p, len);
+		out[len] = 0;
+		found = len > 0;
+	}
+	SYS(close, fd);
+	return found;
+}
+
+static void look_interpreters(struct observer *o)
+{
+	char path[PATH_MAX];
+	for (int i = 0; i < INTERPRETERS_MAX && interpreter(o, path); i++) {
+		if (!absolute(o, AT_FDCWD, path))
+			return;
+		look(o, OP_EXEC, 1);
+	}
+}
+
+static const struct path_call *find_call(const struct seccomp_data *d)
+{
+	for (u32 i = 0; i < PATH_CALLS; i++) {
+		const struct path_call *c = &path_calls[i];
+		if (d->nr == (d->arch == AUDIT_ARCH_I386 ? c->i386 : NR(c->amd64, c->arm64)))
+			return c;
+	}
+	return 0;
+}
+
+static void look_socket(struct observer *o, const u64 *args)
+{
+	char path[PATH_MAX];
+	u8 addr[111];
+	u64 len = args[2] & 0xffffffff;
+	if (len > 110)
+		return; // EINVAL
+	long n = peek(o, args[1], addr, len);
+	if (n < 3 || get16(addr) != AF_UNIX || !addr[2])
+		return;
+	addr[n] = 0;
+	memcpy(path, addr + 2, (size_t)n - 1);
+	if (absolute(o, AT_FDCWD, path))
+		look(o, OP_STAT, 1);
+}
+
+static void look_call(struct observer *o, const struct path_call *c, const u64 *args)
+{
+	char path[PATH_MAX];
+	if (c->how == SOCKET_NAME) {
+		look_socket(o, args);
+		return;
+	}
+	u64 flags = args[c->flags], how[3] = {0};
+	u8 op = c->op;
+	int follow_last = c->how != NO_FOLLOW;
+	if (c->how == OPEN_HOW) {
+		if (peek(o, flags, how, sizeof how) < (long)sizeof how)
+			return;
+		flags = how[0];
+	}
+	if (c->how == OPEN_FLAGS || c->how == OPEN_HOW) {
+		follow_last = !(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
+		if (flags & O_PATH)
+			op = OP_STAT; // it cannot be read or listed through that
+	}
+	if (c->how == AT_FLAGS || c->how == EXECUTE_AT)
+		follow_last = !(flags & AT_SYMLINK_NOFOLLOW);
+	if (c->how == LINK_FLAGS)
+		follow_last = !!(flags & AT_SYMLINK_FOLLOW);
+	if (peek_path(o, args[c->path], path)) {
+		s32 dirfd = c->dir == CWD ? AT_FDCWD : (s32)args[c->dir];
+		const char *p = path;
+		if (how[2] & RESOLVE_IN_ROOT)
+			while (*p == '/')
+				p++;
+		if ((path[0] || c->how == EXECUTE_AT) && absolute(o, dirfd, p) && !has_prefix(o->name, "/memfd:")) {
+			look(o, op, follow_last);
+			if (op == OP_EXEC)
+				look_interpreters(o);
+		}
+	}
+	if (c->path2 != NONE && peek_path(o, args[c->path2], path) && path[0]) {
+		if (absolute(o, c->dir2 == CWD ? AT_FDCWD : (s32)args[c->dir2], path))
+			look(o, op, 0);
+	}
+}
+
+// observe answers one notification.
+void observe(struct sandbox *s, s32 listener)
+{
+	struct observer *o = s->observer;
+	struct seccomp_notif n = {0};
+	if (SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_RECV, &n) < 0)
+		return; // its process has died meanwhile
+	o->tid = n.pid;
+	const struct path_call *c = find_call(&n.data);
+	if (c)
+		look_call(o, c, n.data.args);
+	struct seccomp_notif_resp resp = {.id = n.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+	SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+}

@@ -1,0 +1,496 @@
+// What is mounted, where, and by whom.
+//
+// The slot (prepare_host) moves into a mount namespace whose root is a small
+// tmpfs. Sandboxes get a copy of it, so all of them see:
+//
+//	/host		the host's tree as it is now: mounts that come and go there
+//			come and go here, too
+//	/dev		the sandboxes' /dev, read-only, without pts and shm
+//	/proc, /tmp	mount points for those of the sandbox
+//	/scratch	mount point of the scratch, when there are layers
+//	/new		mount point of the sandbox's root
+//
+// A sandbox (prepare_root, build_root) mounts its own in this copy, puts /new
+// over "/" and changes its root to it. As switch_root does, and unlike
+// pivot_root and umount, this waits for no RCU grace period: 30 µs, and several
+// ms on a busy machine. What lies below the new root stays mounted but nobody
+// can name it, since no process has a descriptor outside, and the command has
+// neither CAP_SYS_CHROOT nor a way to get it.
+#include "slot.h"
+
+// Staged files have this time, so mount points do, too: 2011-11-11 11:11:11 UTC.
+enum { CONSTANT_TIME = 1321009871 };
+
+static const struct timespec constant_times[2] = {{CONSTANT_TIME, 0}, {CONSTANT_TIME, 0}};
+
+static void must(struct sandbox *s, const char *what, const char *name, long err)
+{
+	if (err < 0)
+		fail(s, what, name, err);
+}
+
+static void write_file(struct sandbox *s, const char *name, const char *text)
+{
+	long fd = SYS(openat, AT_FDCWD, name, O_WRONLY | O_CLOEXEC);
+	must(s, "open", name, fd);
+	must(s, "write", name, SYS(write, fd, text, strlen(text)));
+	SYS(close, fd);
+}
+
+static void map_id(struct sandbox *s, const char *name, u32 id)
+{
+	char buf[64];
+	struct text t = text_in(buf, sizeof buf);
+	put_number(&t, 65000); // backends.ID, whoever calls
+	put(&t, " ");
+	put_number(&t, id);
+	put(&t, " 1");
+	write_file(s, name, buf);
+}
+
+static void user_namespace(struct sandbox *s)
+{
+	must(s, "make a user namespace", 0, SYS(unshare, CLONE_NEWUSER));
+	// The kernel wants this before it lets an ordinary user map a group.
+	write_file(s, "/proc/self/setgroups", "deny");
+	map_id(s, "/proc/self/uid_map", s->slot->uid);
+	map_id(s, "/proc/self/gid_map", s->slot->gid);
+}
+
+static long mount(const char *type, const char *at, u64 flags, const char *options)
+{
+	return SYS_COOKIE(mount, type, at, type, flags, options);
+}
+
+// device puts the host's device name into /dev. Who owns the host makes a
+// node; in a user namespace only the host's own node works, so it is bound.
+static void device(struct sandbox *s, const char *name, u32 number)
+{
+	char from[32], to[32];
+	struct text t = text_in(to, sizeof to);
+	put(&t, "/dev/");
+	put(&t, name);
+	if (!s->slot->unprivileged) {
+		must(s, "make", to, SYS(mknodat, AT_FDCWD, to, S_IFCHR | 0666, number));
+		return;
+	}
+	t = text_in(from, sizeof from);
+	put(&t, "/host/dev/");
+	put(&t, name);
+	must(s, "make", to, SYS(mknodat, AT_FDCWD, to, S_IFREG | 0666, 0));
+	long tree = SYS_COOKIE(open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | O_CLOEXEC);
+	must(s, "clone", from, tree);
+	must(s, "mount", to, SYS_COOKIE(move_mount, tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH));
+	SYS(close, tree);
+}
+
+static void make_dev(struct sandbox *s)
+{
+	static const struct {
+		const char *name;
+		u32 number;
+	} devices[] = {{"null", 0x103}, {"zero", 0x105}, {"full", 0x107}, {"random", 0x108}, {"urandom", 0x109}, {"tty", 0x500}};
+	static const char *const links[][2] = {
+		{"/proc/self/fd", "/dev/fd"},
+		{"fd/0", "/dev/stdin"},
+		{"fd/1", "/dev/stdout"},
+		{"fd/2", "/dev/stderr"},
+		{"pts/ptmx", "/dev/ptmx"},
+	};
+	must(s, "mount", "/dev", mount("tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
+	for (u32 i = 0; i < sizeof devices / sizeof *devices; i++)
+		device(s, devices[i].name, devices[i].number);
+	for (u32 i = 0; i < sizeof links / sizeof *links; i++)
+		must(s, "link", links[i][1], SYS(symlinkat, links[i][0], AT_FDCWD, links[i][1]));
+	must(s, "make", "/dev/pts", SYS(mkdirat, AT_FDCWD, "/dev/pts", 0755));
+	must(s, "make", "/dev/shm", SYS(mkdirat, AT_FDCWD, "/dev/shm", 0755));
+	// Shared by all sandboxes of the slot, and in a user namespace the
+	// command owns it: so it is read-only, which devices do not mind.
+	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+	must(s, "protect", "/dev", SYS_COOKIE(mount_setattr, AT_FDCWD, "/dev", 0, &ro, sizeof ro));
+}
+
+// prepare_host makes the namespaces that all sandboxes of a slot share.
+void prepare_host(struct slot *z)
+{
+	struct sandbox *s = &z->sandboxes[0];
+	u32 kinds = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWCGROUP;
+	if (z->unprivileged)
+		user_namespace(s);
+	must(s, "make namespaces", 0, SYS(unshare, kinds));
+	must(s, "set the host name", 0, SYS(sethostname, "sbx", 3));
+	SYS(setdomainname, "(none)", 6);
+	if (!z->host_network)
+		must(s, "make a network namespace", 0, new_network(z));
+	// Slave: nothing of ours shows on the host, what the host mounts and
+	// unmounts while we live shows here.
+	must(s, "detach from the host's mounts", 0, SYS(mount, 0, "/", 0, MS_REC | MS_SLAVE, 0));
+	// Any directory that surely exists will do: pivot_root makes it the root.
+	must(s, "mount", "/proc", SYS(mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k"));
+	must(s, "enter", "/proc", SYS(chdir, "/proc"));
+	SYS(umask, 0);
+	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "scratch", "new"};
+	for (u32 i = 0; i < sizeof dirs / sizeof *dirs; i++)
+		must(s, "make", dirs[i], SYS(mkdirat, AT_FDCWD, dirs[i], 0755));
+	must(s, "pivot_root", 0, SYS(pivot_root, ".", "host"));
+	must(s, "enter", "/", SYS(chdir, "/"));
+	make_dev(s);
+}
+
+// prepare_root does what needs no request.
+void prepare_root(struct sandbox *s)
+{
+	// In this sandbox's own namespace: mounts of the slot's cannot be cloned.
+	s->host_root = (s32)SYS(openat, AT_FDCWD, "/host", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", "/host", s->host_root);
+	must(s, "mount", "/proc", mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
+	must(s, "mount", "/tmp", mount("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	must(s, "mount", "/dev/pts", mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
+}
+
+// host_path opens a path of the host. Symbolic links are the host's, so they
+// must not be followed from our own root.
+static s32 host_path(struct sandbox *s, const char *path)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+	long fd = SYS(openat2, s->host_root, path, &how, sizeof how);
+	must(s, "open", path, fd);
+	return (s32)fd;
+}
+
+// proc_name is a name for a descriptor where the kernel wants a path. It goes
+// through the host's /proc, because it must work before ours is in place.
+static struct text proc_name(char buf[static 48], s32 fd)
+{
+	struct text t = text_in(buf, 48);
+	put(&t, "/host/proc/self/fd/");
+	put_number(&t, (u32)fd);
+	return t;
+}
+
+// A new_fs is a file system that is being configured; mistakes end the sandbox
+// with what the kernel has to say about them.
+struct new_fs {
+	struct sandbox *s;
+	const char *type;
+	long fd;
+};
+
+static void fs_must(struct new_fs *f, const char *what, long err)
+{
+	if (err >= 0)
+		return;
+	static char why[256]; // static: one sandbox per process builds its root, and then fails
+	char log[200];
+	struct text t = text_in(why, sizeof why);
+	put(&t, f->type);
+	put(&t, " ");
+	put(&t, what);
+	long n = SYS(read, f->fd, log, sizeof log - 1);
+	if (n > 2) {
+		log[n] = 0;
+		put(&t, ": ");
+		put(&t, log + 2); // after "e "
+	}
+	fail(f->s, "mount", why, err);
+}
+
+static struct new_fs fs_open(struct sandbox *s, const char *type)
+{
+	struct new_fs f = {s, type, SYS_COOKIE(fsopen, type, FSOPEN_CLOEXEC)};
+	fs_must(&f, "", f.fd);
+	return f;
+}
+
+static void fs_set(struct new_fs *f, const char *key, const char *value)
+{
+	fs_must(f, key, SYS_COOKIE(fsconfig, f->fd, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0));
+}
+
+static s32 fs_mount(struct new_fs *f, u32 attributes)
+{
+	fs_must(f, "", SYS_COOKIE(fsconfig, f->fd, FSCONFIG_CMD_CREATE, 0, 0, 0));
+	long m = SYS_COOKIE(fsmount, f->fd, FSMOUNT_CLOEXEC, attributes);
+	fs_must(f, "", m);
+	SYS(close, f->fd);
+	return (s32)m;
+}
+
+static void attach(struct sandbox *s, s32 tree, const char *at)
+{
+	must(s, "mount on", at, SYS_COOKIE(move_mount, tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH));
+	SYS(close, tree);
+}
+
+// mount_scratch mounts what takes the writes.
+static void mount_scratch(struct sandbox *s, const char *at)
+{
+	if (*s->scratch_dir) {
+		s32 dir = host_path(s, s->scratch_dir);
+		long tree = SYS_COOKIE(open_tree, dir, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH);
+		must(s, "clone", s->scratch_dir, tree);
+		struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, .propagation = MS_PRIVATE};
+		must(s, "protect", s->scratch_dir, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr));
+		attach(s, (s32)tree, at);
+		SYS(close, dir);
+		return;
+	}
+	char options[128];
+	struct text t = text_in(options, sizeof options);
+	put(&t, "mode=755,uid=65000,gid=65000");
+	if (s->req->scratch) {
+		put(&t, ",size=");
+		put_number(&t, s->req->scratch);
+		// Empty files use no page, but memory all the same.
+		put(&t, ",nr_inodes=");
+		put_number(&t, s->req->scratch / 1024 + 1024);
+	}
+	must(s, "mount the scratch on", at, mount("tmpfs", at, MS_NOSUID | MS_NODEV, options));
+}
+
+static s32 mount_image(struct sandbox *s, const char *path)
+{
+	char name[48];
+	s32 file = host_path(s, path);
+	proc_name(name, file);
+	struct new_fs f = fs_open(s, "erofs");
+	fs_set(&f, "source", name);
+	s32 m = fs_mount(&f, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	SYS(close, file);
+	return m;
+}
+
+// own_dir makes a directory of the command's, for the lack of a scratch of its own.
+static void own_dir(struct sandbox *s, const char *name)
+{
+	long err = SYS(mkdirat, AT_FDCWD, name, 0755);
+	if (err != -EEXIST)
+		must(s, "make", name, err);
+	must(s, "own", name, SYS(fchownat, AT_FDCWD, name, s->req->id, s->req->id, 0));
+}
+
+// Images must stand somewhere while the overlay takes them over: below /proc's
+// tmpfs of the slot there is room, and nobody else can see it.
+static void image_place(char buf[static 48], u32 i)
+{
+	struct text t = text_in(buf, 48);
+	put(&t, "/image");
+	put_number(&t, i);
+}
+
+static void add_layers(struct sandbox *s, struct new_fs *overlay)
+{
+	char name[48];
+	const char *layer = s->lowers;
+	for (u32 i = 0; i < s->req->nlowers; i++, layer = next_string(layer)) {
+		if (*layer == 'i') {
+			image_place(name, i);
+			long err = SYS(mkdirat, AT_FDCWD, name, 0755);
+			if (err != -EEXIST)
+				must(s, "make", name, err);
+			attach(s, mount_image(s, layer + 1), name);
+		} else {
+			proc_name(name, host_path(s, layer + 1)); // closed by the command's exec
+		}
+		fs_set(overlay, "lowerdir+", name);
+	}
+	if (!*s->data)
+		return;
+	proc_name(name, host_path(s, s->data));
+	fs_set(overlay, "datadir+", name);
+}
+
+// mount_overlay puts the layers under the scratch, which is mounted at /scratch.
+static s32 mount_overlay(struct sandbox *s)
+{
+	struct new_fs f = fs_open(s, "overlay");
+	add_layers(s, &f);
+	fs_set(&f, "upperdir", "/scratch/upper");
+	fs_set(&f, "workdir", "/scratch/work");
+	if (s->slot->unprivileged) {
+		fs_set(&f, "userxattr", 0);
+	} else {
+		fs_set(&f, "redirect_dir", "on"); // so that directories of a layer can be renamed
+		if (*s->data)
+			fs_set(&f, "metacopy", "on");
+	}
+	if (*s->scratch_dir)
+		fs_set(&f, "volatile", 0); // no sync of what is read once and thrown away
+	return fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+}
+
+// fill lets the caller put files into dir, and waits until it has.
+static void fill(struct sandbox *s, const char *dir)
+{
+	// The mtime of the root is not the time of the day.
+	SYS(utimensat, AT_FDCWD, dir, constant_times, 0);
+	if (!(s->req->flags & REQUEST_FILL))
+		return;
+	long fd = SYS(openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open the scratch", 0, fd);
+	s->reply_fds[0] = (s32)fd;
+	s->reply_nfds = 1;
+	send_reply(s, REPLY_FILL);
+	SYS(close, fd);
+	u64 go = 0;
+	struct iovec iov = {&go, sizeof go};
+	struct msghdr m = {.iov = &iov, .iovlen = 1};
+	if (SYS(recvmsg, FD_SOCKET, &m, 0) != sizeof go || go != s->seq)
+		fail(s, "filling was given up", 0, -ECANCELED);
+}
+
+// mount_root mounts scratch and layers, and attaches the result at "at".
+static void mount_root(struct sandbox *s, const char *at)
+{
+	if (s->req->nlowers == 0) {
+		mount_scratch(s, at);
+		fill(s, at);
+		return;
+	}
+	mount_scratch(s, "/scratch");
+	own_dir(s, "/scratch/upper");
+	own_dir(s, "/scratch/work");
+	fill(s, "/scratch/upper");
+	attach(s, mount_overlay(s), at);
+}
+
+static long open_in(s32 root, const char *path)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+	return SYS(openat2, root, path, &how, sizeof how);
+}
+
+// make_in makes the last part of path, which is missing, below root. The times
+// of the directory that it is made in stay.
+static long make_in(struct sandbox *s, s32 root, const char *path, int directory)
+{
+	char parent[PATH_MAX];
+	size_t n = strlen(path);
+	while (n > 0 && path[n - 1] == '/')
+		n--;
+	while (n > 0 && path[n - 1] != '/')
+		n--;
+	memcpy(parent, path, n);
+	parent[n] = 0;
+	const char *base = path + n;
+	long dir = open_in(root, n ? parent : "/");
+	if (dir < 0)
+		return dir;
+	struct statx st;
+	long err = SYS(statx, dir, "", AT_EMPTY_PATH, STATX_MTIME, &st);
+	if (err >= 0)
+		err = directory ? SYS(mkdirat, dir, base, 0755) : SYS(mknodat, dir, base, S_IFREG | 0644, 0);
+	if (err >= 0) {
+		struct timespec before[2] = {{0, UTIME_OMIT}, {st.mtime.sec, st.mtime.nsec}};
+		SYS(fchownat, dir, base, s->req->id, s->req->id, AT_SYMLINK_NOFOLLOW);
+		SYS(utimensat, dir, base, constant_times, AT_SYMLINK_NOFOLLOW);
+		char self[48];
+		struct text t = text_in(self, sizeof self);
+		put(&t, "/host/proc/self/fd/");
+		put_number(&t, (u64)dir);
+		SYS(utimensat, AT_FDCWD, self, before, 0);
+	}
+	SYS(close, dir);
+	return err;
+}
+
+// mount_point opens path below root, and makes what is missing of it.
+static s32 mount_point(struct sandbox *s, s32 root, const char *path, int directory)
+{
+	char prefix[PATH_MAX];
+	long fd = open_in(root, path);
+	size_t n = 0, len = strlen(path);
+	if (len >= PATH_MAX)
+		fail(s, "mount on", path, -ENAMETOOLONG);
+	while (fd == -ENOENT && n < len) {
+		// Each prefix that ends before a slash, or with the path.
+		for (n++; n < len && path[n] != '/'; n++)
+			;
+		memcpy(prefix, path, n);
+		prefix[n] = 0;
+		fd = open_in(root, prefix);
+		if (fd == -ENOENT) {
+			long err = make_in(s, root, prefix, directory || n < len);
+			must(s, "make the mount point", prefix, err);
+			fd = open_in(root, prefix);
+		}
+		if (fd >= 0 && n < len) {
+			SYS(close, fd);
+			fd = -ENOENT;
+		}
+	}
+	must(s, "mount on", path, fd);
+	return (s32)fd;
+}
+
+// move_in moves the mount at "from" of our root to path below root.
+static void move_in(struct sandbox *s, s32 root, const char *path)
+{
+	s32 to = mount_point(s, root, path, 1);
+	must(s, "move", path, SYS_COOKIE(move_mount, AT_FDCWD, path, to, "", MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, to);
+}
+
+static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target)
+{
+	s32 from = host_path(s, source);
+	struct statx st;
+	must(s, "look at", source, SYS(statx, from, "", AT_EMPTY_PATH, STATX_TYPE, &st));
+	// Recursive, as a user namespace may not see what lies below a mount.
+	long tree = SYS_COOKIE(open_tree, from, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+	must(s, "clone", source, tree);
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+		.propagation = MS_PRIVATE,
+	};
+	must(s, "protect", source, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr));
+	s32 to = mount_point(s, root, target, (st.mode & S_IFMT) == S_IFDIR);
+	must(s, "bind on", target, SYS_COOKIE(move_mount, tree, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, to);
+	SYS(close, (s32)tree);
+	SYS(close, from);
+}
+
+// build_root makes the root of the request, and our root.
+void build_root(struct sandbox *s)
+{
+	mount_root(s, "/new");
+	long root = SYS(openat, AT_FDCWD, "/new", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", "/new", root);
+	move_in(s, (s32)root, "/proc");
+	move_in(s, (s32)root, "/dev");
+	move_in(s, (s32)root, "/tmp");
+	const char *p = s->binds;
+	for (u32 i = 0; i < s->req->nbinds; i++) {
+		const char *source = p, *target = next_string(source);
+		bind_in(s, (s32)root, source, target);
+		p = next_string(target);
+	}
+	must(s, "enter", "/new", SYS(chdir, "/new"));
+	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
+	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
+	must(s, "enter", "/", SYS(chdir, "/"));
+	SYS(close, root);
+}
+
+// keep_root adds the root as the command left it to the reply: without what is
+// mounted on it, and good for longer than this sandbox. The clone that it
+// stands on is not closed here, as that would wait for a grace period; it goes
+// with our process.
+void keep_root(struct sandbox *s)
+{
+	long tree = SYS_COOKIE(open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE | O_CLOEXEC);
+	must(s, "clone", "/", tree);
+	long fd = SYS(openat, tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", "/", fd);
+	s->reply_fds[s->reply_nfds++] = (s32)fd;
+}
+
+// around_root mounts the root at the target, and executes the program there.
+void around_root(struct sandbox *s)
+{
+	long target = host_path(s, s->target);
+	(void)target;
+	fail(s, "not yet", 0, -ENOSYS);
+}

@@ -1,0 +1,333 @@
+// The command: how it is started, watched, killed and reported.
+#include "slot.h"
+
+static void give_up(struct sandbox *s, const char *what, long err)
+{
+	s->setup_errno = (s32)-err;
+	s->setup_text = what;
+	quit(125);
+}
+
+static void need(struct sandbox *s, const char *what, long err)
+{
+	if (err < 0)
+		give_up(s, what, err);
+}
+
+static void set_limits(struct sandbox *s)
+{
+	const struct {
+		int resource;
+		u64 value;
+	} limits[] = {
+		{RLIMIT_FSIZE, s->req->file_size},
+		{RLIMIT_DATA, s->req->data},
+		{RLIMIT_NPROC, s->req->nproc},
+	};
+	for (u32 i = 0; i < sizeof limits / sizeof *limits; i++) {
+		if (limits[i].value == 0)
+			continue;
+		struct rlimit l = {limits[i].value, limits[i].value}, now;
+		// An ordinary user cannot raise the limit of our caller.
+		if (SYS(prlimit64, 0, limits[i].resource, 0, &now) >= 0 && now.hard < l.hard)
+			l.soft = l.hard = now.hard;
+		need(s, "set a limit", SYS(prlimit64, 0, limits[i].resource, &l, 0));
+	}
+}
+
+// drop gives up every privilege. What is common to all commands of a slot has
+// been given up there: see harden.
+static void drop(struct sandbox *s)
+{
+	const struct {
+		u32 version;
+		s32 pid;
+	} header = {CAP_VERSION_3, 0};
+	const u32 none[6] = {0};
+	u32 id = s->req->id;
+	if (!s->slot->unprivileged) {
+		need(s, "drop groups", SYS(setgroups, 0, 0));
+		need(s, "become the group", SYS(setresgid, id, id, id));
+		need(s, "become the user", SYS(setresuid, id, id, id));
+	}
+	SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	need(s, "drop capabilities", SYS(capset, &header, none));
+}
+
+// binary says whether a file that is not executable by the kernel is no script
+// either. Shells look at its first line; a NUL anywhere near is as good.
+static int binary(const char *path)
+{
+	char head[128];
+	long fd = SYS(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 1;
+	long n = SYS(read, fd, head, sizeof head);
+	SYS(close, fd);
+	for (long i = 0; i < n; i++)
+		if (!head[i])
+			return 1;
+	return n < 0;
+}
+
+// try_exec returns the errno for which path was not executed. A script without
+// #! is run by /bin/sh, as shells and execvp do.
+static s32 try_exec(struct sandbox *s, const char *path)
+{
+	s32 err = (s32)-SYS(execve, path, s->argv, s->envp);
+	if (err == ENOENT && SYS(faccessat, AT_FDCWD, path, 0) >= 0)
+		s->start_flags |= DONE_NO_INTERPRETER;
+	if (err != ENOEXEC || binary(path))
+		return err;
+	char *name = s->argv[0];
+	s->argv[-1] = "/bin/sh";
+	s->argv[0] = (char *)path;
+	err = (s32)-SYS(execve, "/bin/sh", s->argv - 1, s->envp);
+	s->argv[0] = name;
+	return err;
+}
+
+// search_exec looks for the program in the PATH of its own environment. Like
+// shells it goes on after what is not there or may not be executed, and
+// prefers to report the latter. Without PATH nothing is found.
+static s32 search_exec(struct sandbox *s)
+{
+	const char *name = s->argv[0], *path = "";
+	char full[PATH_MAX];
+	s32 result = ENOENT;
+	if (!*name)
+		return ENOENT;
+	for (const char *c = name; *c; c++)
+		if (*c == '/')
+			return try_exec(s, name);
+	for (char **e = s->envp; *e; e++)
+		if (has_prefix(*e, "PATH=")) {
+			path = *e + 5;
+			break;
+		}
+	while (*path) {
+		struct text t = text_in(full, sizeof full);
+		const char *from = path;
+		while (*path && *path != ':' && t.at < t.end)
+			*t.at++ = *path++;
+		if (path != from) // an empty part is the working directory
+			put(&t, "/");
+		put(&t, name);
+		if (t.at < t.end) {
+			s32 err = try_exec(s, full);
+			if (err == EACCES)
+				result = err;
+			else if (err != ENOENT && err != ENOTDIR && err != ENODEV && err != ESTALE && err != ETIMEDOUT)
+				return err;
+		}
+		while (*path && *path != ':')
+			path++;
+		if (*path == ':')
+			path++;
+	}
+	return result;
+}
+
+// listen lets pid 1 watch this process and its children. The descriptor must
+// get to pid 1 before the first system call that is watched, which waits for
+// it; so until then the two share their descriptors.
+static void listen(struct sandbox *s)
+{
+	static struct sock_filter filter[FILTER_MAX];
+	static u32 n;
+	if (!n)
+		n = observe_filter(filter);
+	u32 flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+	// Without it (before 5.19) a signal with a handler, as Go programs get
+	// many, makes the kernel forget that we were told, and tell us again.
+	long fd = install(filter, n, flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+	if (fd == -EINVAL)
+		fd = install(filter, n, flags);
+	if (fd >= 0) {
+		long err = SYS(unshare, CLONE_FILES);
+		if (err < 0)
+			fd = err;
+	}
+	if (fd >= 0) // since 6.6: the process runs on our processor while we wait for it
+		SYS(ioctl, fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	s->listener = (s32)fd;
+	__atomic_store_n(&s->listener_ready, 1, __ATOMIC_SEQ_CST);
+	SYS(futex, &s->listener_ready, FUTEX_WAKE, 1, 0);
+	need(s, "watch the command", fd);
+}
+
+static void child(void *arg)
+{
+	struct sandbox *s = arg;
+	SYS(setsid);
+	// Not earlier, or the memory of this exec would not be counted, and not
+	// later, as only our caller may do it.
+	for (u32 i = 0; i < s->req->ngroups; i++)
+		need(s, "enter the control group", SYS(write, s->groups[i], "0", 1));
+	if (s->req->flags & REQUEST_OBSERVE)
+		listen(s);
+	for (int fd = 0; fd < 3; fd++)
+		need(s, "pass a descriptor", SYS(dup3, s->stdio[fd], fd, 0));
+	SYS(close_range, 3, ~0u, 0);
+	set_limits(s);
+	drop(s);
+	long err = SYS(chdir, s->dir);
+	if (err < 0)
+		give_up(s, "enter the working directory", err);
+	u64 none = 0;
+	SYS(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+	s->start_errno = search_exec(s);
+	quit(s->start_errno == ENOENT ? 127 : 126);
+}
+
+// own_pipes lets the command open its standard streams again by name, as in
+// "echo oops > /dev/stderr": pipes belong to who made them. Files of the
+// caller stay as they are.
+static void own_pipes(struct sandbox *s)
+{
+	for (int i = 0; i < 3; i++) {
+		u64 statfs[16] = {0};
+		if (s->stdio[i] == s->slot->null)
+			continue;
+		if (SYS(fstatfs, s->stdio[i], statfs) >= 0 && statfs[0] == PIPEFS_MAGIC)
+			SYS(fchown, s->stdio[i], s->req->id, s->req->id);
+	}
+}
+
+static s32 start_command(struct sandbox *s)
+{
+	int watched = s->req->flags & REQUEST_OBSERVE;
+	if (!s->slot->unprivileged)
+		own_pipes(s);
+	if (watched)
+		s->observer = new_observer(s);
+	// vfork: the command's process runs in our memory until its exec. One
+	// that is watched cannot, because its exec waits for us.
+	u64 flags = CLONE_VM | SIGCHLD | (watched ? CLONE_FILES : CLONE_VFORK);
+	long pid = clone_onto(flags, s->child_stack + sizeof s->child_stack, child, s);
+	if (pid < 0)
+		fail(s, "make a process", 0, pid);
+	if (watched)
+		while (!__atomic_load_n(&s->listener_ready, __ATOMIC_SEQ_CST))
+			SYS(futex, &s->listener_ready, FUTEX_WAIT, 0, 0);
+	u64 one = 1;
+	if (s->slot->kick > 0)
+		SYS(write, s->slot->kick, &one, sizeof one);
+	// Whoever reads the command's pipes waits for the last writer's end.
+	for (int i = 0; i < 3; i++)
+		if (s->stdio[i] != s->slot->null)
+			SYS(close, s->stdio[i]);
+	return (s32)pid;
+}
+
+// reap_all waits for everything that has ended. It says whether pid did.
+static int reap_all(s32 pid, s32 *status)
+{
+	s32 st, found = 0;
+	long p;
+	while ((p = SYS(wait4, -1, &st, WNOHANG, 0)) > 0)
+		if (p == pid) {
+			*status = st;
+			found = 1;
+		}
+	return found;
+}
+
+// wait_command waits until pid has ended, or until the deadline.
+static int wait_command(struct sandbox *s, s32 pid, u64 deadline, s32 *status)
+{
+	u64 chld = 1ull << (SIGCHLD - 1);
+	int watched = s->req->flags & REQUEST_OBSERVE;
+	struct pollfd fds[3] = {{watched ? s->listener : -1, POLLIN, 0}, {-1, POLLIN, 0}, {s->slot->life, POLLIN, 0}};
+	if (watched || s->slot->life >= 0)
+		fds[1].fd = (s32)SYS(signalfd4, -1, &chld, 8, SFD_CLOEXEC | O_NONBLOCK);
+	else if (!deadline) // the usual case, and the cheapest
+		for (;;) {
+			long p = SYS(wait4, -1, status, 0, 0);
+			if (p == pid)
+				return 1;
+		}
+	while (!reap_all(pid, status)) {
+		struct timespec left, *timeout = 0;
+		if (deadline) {
+			u64 now = now_ns();
+			if (now >= deadline)
+				return 0;
+			left = (struct timespec){(s64)((deadline - now) / 1000000000), (s64)((deadline - now) % 1000000000)};
+			timeout = &left;
+		}
+		if (fds[1].fd < 0) {
+			SYS(rt_sigtimedwait, &chld, 0, timeout, 8);
+			continue;
+		}
+		// While look-ups come in, that is all that is looked at.
+		for (;;) {
+			long n = SYS(ppoll, fds, 3, timeout, 0, 8);
+			if (n <= 0 || fds[1].revents || fds[2].revents)
+				break;
+			if (fds[0].revents & POLLIN)
+				observe(s, s->listener);
+			else
+				fds[0].fd = -1; // nobody is left who could be watched
+			if (deadline && now_ns() >= deadline)
+				break;
+		}
+		if (fds[2].revents)
+	{
+			// Our caller has changed its mind, or is gone.
+			SYS(kill, -1, SIGKILL);
+			quit(1);
+		}
+		char info[128];
+		SYS(read, fds[1].fd, info, sizeof info);
+	}
+	return 1;
+}
+
+// kill_rest ends all that the command has left behind.
+static void kill_rest(struct sandbox *s, s32 pid, s32 *status)
+{
+	s32 st;
+	long p;
+	SYS(kill, -1, SIGKILL); // everybody in our pid namespace but us and, for init, its pid 1
+	while ((p = SYS(wait4, -1, &st, 0, 0)) > 0 || p == -EINTR)
+		if (p == pid)
+			*status = st;
+}
+
+static void report_usage(struct reply *r)
+{
+	struct rusage ru;
+	SYS(getrusage, RUSAGE_CHILDREN, &ru);
+	r->user_us = (u64)ru.utime.sec * 1000000 + (u64)ru.utime.usec;
+	r->system_us = (u64)ru.stime.sec * 1000000 + (u64)ru.stime.usec;
+	r->maxrss_kb = (u64)ru.maxrss;
+}
+
+// run_command runs the command of s, whose root is ours, and reports.
+void run_command(struct sandbox *s)
+{
+	u64 start = now_ns();
+	struct reply *r = &s->reply;
+	s32 status = 0, pid = start_command(s);
+	u64 deadline = s->req->wall_ns ? start + s->req->wall_ns : 0;
+	if (!wait_command(s, pid, deadline, &status))
+		r->flags |= DONE_TIMED_OUT;
+	r->wall_ns = now_ns() - start;
+	kill_rest(s, pid, &status);
+	if (s->setup_errno)
+		fail(s, s->setup_text, s->setup_errno == ENOENT ? s->dir : 0, -s->setup_errno);
+	r->wait_status = status;
+	r->start_errno = s->start_errno;
+	if (s->start_errno)
+		r->flags |= (u32)s->start_flags;
+	report_usage(r);
+	if (s->req->flags & REQUEST_KEEP_ROOT)
+		keep_root(s);
+	if (s->req->flags & REQUEST_OBSERVE)
+		finish_observer(s);
+	note_network_use(s);
+	u32 busy = BUSY;
+	if (__atomic_compare_exchange_n(&s->state, &busy, REPLIED, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		send_reply(s, REPLY_DONE);
+}

@@ -1,0 +1,115 @@
+// What the files of this program share.
+#pragma once
+#include "lib.h"
+#include "wire.h"
+
+// The descriptors that every mode starts with; 0 to 2 are open, too.
+enum {
+	FD_SOCKET = 3, // messages
+	FD_LIFE = 4, // slot only: cancellations; its end says that our caller is gone
+};
+
+enum {
+	SANDBOXES = 8, // of one slot; all but one or two of them are just dying
+	STACK = 48 << 10,
+};
+
+// States of a sandbox. Both the slot and the sandbox's pid 1 change them, by
+// compare-and-swap, so that each request is answered exactly once.
+enum {
+	FREE,
+	READY, // waits for a request
+	BUSY, // has one
+	REPLIED,
+	CONDEMNED, // the slot kills it, and will reply
+};
+
+// A sandbox is what one pid 1 and the slot that made it know of one action.
+// All of them live in the memory of the slot: pid 1 is made with CLONE_VM,
+// which is cheaper by 90 µs than a copy of the page tables, and means that
+// nothing in here may be reused before its pid 1 has been reaped.
+struct sandbox {
+	struct slot *slot;
+	s32 pid; // of pid 1, as the slot sees it
+	u32 state;
+	u64 seq;
+	u64 net; // generation of the network that it was made in
+	s32 host_root; // /host
+
+	// The request, as received.
+	struct request *req;
+	const char *dir, *data, *scratch_dir, *target;
+	char **argv, **envp;
+	const char *lowers, *binds; // the first string of each list
+	s32 stdio[3], groups[FDS_MAX];
+	void *big; // mapped, if it did not fit into a packet
+	size_t big_size;
+
+	// What the command's process leaves here before its exec.
+	s32 start_errno, start_flags, setup_errno;
+	const char *setup_text;
+	u32 listener_ready; // futex
+	s32 listener;
+
+	struct observer *observer;
+	struct reply reply;
+	s32 reply_fds[2];
+	u32 reply_nfds;
+
+	u64 message[MESSAGE_MAX / 8];
+	char stack[STACK] __attribute__((aligned(16)));
+	char child_stack[STACK / 2] __attribute__((aligned(16)));
+};
+
+// A slot makes one sandbox after the other.
+struct slot {
+	u32 uid, gid; // of our caller
+	int unprivileged; // so everything happens in a user namespace
+	int host_network;
+	s32 life; // polled by run_command for the end of our caller, or -1
+	u64 cancelled; // the last seq that was to be cancelled
+	s32 kick; // eventfd: a sandbox has started its command
+	s32 alive[2]; // pipe whose writing end only the slot holds
+	s32 null; // /dev/null
+	s32 lo_stats; // /proc/net/dev of our network, or -1
+	u64 net, dirty_net; // generation of our network, and of the last used one
+	struct sandbox sandboxes[SANDBOXES];
+};
+
+// main.c
+_Noreturn void quit(int code);
+_Noreturn void fail(struct sandbox *s, const char *what, const char *name, long err);
+void send_reply(struct sandbox *s, u32 kind);
+int receive(struct sandbox *s);
+const char *next_string(const char *p);
+
+// slot.c
+void serve(struct slot *z);
+void harden(struct slot *z);
+
+// network.c
+long new_network(struct slot *z);
+void note_network_use(struct sandbox *s);
+void leave_used_network(struct sandbox *s);
+
+// root.c
+void prepare_host(struct slot *z);
+void prepare_root(struct sandbox *s);
+void build_root(struct sandbox *s);
+void keep_root(struct sandbox *s);
+void around_root(struct sandbox *s);
+
+// run.c
+void run_command(struct sandbox *s);
+
+// filter.c
+enum { FILTER_MAX = 1024 };
+u32 deny_filter(struct sock_filter *out, int with_cookie);
+u32 observe_filter(struct sock_filter *out);
+long install(struct sock_filter *filter, u32 n, u32 flags);
+
+// observe.c
+struct observer *new_observer(struct sandbox *s);
+void observe(struct sandbox *s, s32 listener);
+void finish_observer(struct sandbox *s);
+void free_observer(struct sandbox *s);

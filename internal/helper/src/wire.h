@@ -1,0 +1,70 @@
+// The messages between the Go program and this helper. internal/helper/wire.go
+// is the other side, and explains them; a test compares the two files' numbers.
+//
+// Every message is one packet of a SOCK_SEQPACKET socket, in the machine's own
+// byte order (both sides are always on the same machine).
+#pragma once
+#include "sys.h"
+
+enum { WIRE_VERSION = 1 };
+
+enum {
+	REQUEST_KEEP_ROOT = 1,
+	REQUEST_OBSERVE = 2,
+	REQUEST_FILL = 4,
+	REQUEST_PREWARM = 8,
+	REQUEST_BIG = 16,
+	REQUEST_STDIN = 32,
+	REQUEST_STDOUT = 64,
+	REQUEST_STDERR = 128,
+};
+
+struct request {
+	u32 size, version;
+	u64 seq;
+	u32 flags, id;
+	u32 nargs, nenv, nlowers, nbinds, ngroups, spare;
+	u64 wall_ns, data, nproc, file_size, scratch;
+};
+
+enum {
+	REPLY_DONE = 1,
+	REPLY_FILL = 2,
+	REPLY_READY = 3,
+	REPLY_ERROR = 4,
+	REPLY_KILLED = 5,
+};
+
+enum {
+	DONE_TIMED_OUT = 1,
+	DONE_COMPLETE = 2,
+	DONE_NO_INTERPRETER = 4,
+};
+
+struct reply {
+	u32 kind, version;
+	u64 seq;
+	s32 wait_status, start_errno;
+	u32 flags, log_size;
+	u64 user_us, system_us, maxrss_kb, wall_ns;
+	s32 error, spare;
+	char text[480];
+};
+
+enum {
+	OP_STAT = 0,
+	OP_OPEN = 1,
+	OP_EXEC = 2,
+};
+
+// One entry of the log of an observed command, followed by length bytes.
+struct lookup {
+	u16 length;
+	u8 op, spare;
+};
+
+enum {
+	MESSAGE_MAX = 64 << 10, // of what fits into a packet; more goes by memfd
+	FDS_MAX = 8,
+	LOG_MAX = 64 << 20,
+};

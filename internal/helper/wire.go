@@ -1,0 +1,352 @@
+//go:build linux
+
+package helper
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Version is the version of the messages; both sides refuse another one.
+const Version = 1
+
+// The descriptors of the helper.
+const (
+	SocketFD = 3
+	LifeFD   = 4
+)
+
+// Flags of a Request.
+const (
+	KeepRoot uint32 = 1 << iota // answer with a descriptor of the root
+	Observe                     // answer with a log of what was looked up
+	FillRoot                    // ask for files before the command starts
+	Prewarm                     // slot: there will be more requests, prepare for the next
+	bigRequest
+	hasStdin // and stdout, stderr
+)
+
+const (
+	requestSize = 88
+	replySize   = 552
+	maxMessage  = 64 << 10 // bytes in one packet
+	maxGroups   = 8
+)
+
+// A Request asks for one command.
+//
+// On the wire it is, in the byte order of the machine:
+//
+//	uint32 size, version; uint64 seq; uint32 flags, id;
+//	uint32 nargs, nenv, nlowers, nbinds, ngroups, 0;
+//	uint64 wall, data, procs, fileSize, scratch
+//	8*(nargs+nenv+3) bytes of room, for the pointers of argv and envp
+//	NUL-terminated strings: dir, data, scratchDir, target,
+//	  lowers ("d" or "i" and a path), binds (source, target), args, env
+//
+// with the descriptors of stdin, stdout, stderr (those that are there) and of
+// the control groups. If it is larger than a packet, the packet holds only the
+// fixed part, and one more descriptor, the last one, a memory file with all.
+type Request struct {
+	Seq   uint64 // comes back in the Reply
+	Flags uint32
+	ID    int // user and group of the command
+
+	Dir       string
+	Args, Env []string
+
+	Lowers     []string // "d" and a directory, or "i" and an image; topmost first
+	DataDir    string   // backends.Root.Data
+	ScratchDir string   // backends.Root.ScratchDir
+	Target     string   // around: where to mount
+	Binds      []string // source, target, source, target, …
+
+	Wall     time.Duration // then the command is killed
+	Memory   int64         // of each process: RLIMIT_DATA
+	Procs    int64         // RLIMIT_NPROC
+	FileSize int64         // RLIMIT_FSIZE
+	Scratch  int64         // of a scratch in memory
+
+	Stdio  [3]*os.File // nil: /dev/null
+	Groups []*os.File  // cgroup.procs files, which the command enters
+}
+
+// encode returns the bytes of r, and the flags that go with its descriptors.
+func (r *Request) encode() ([]byte, error) {
+	size := requestSize + 8*(len(r.Args)+len(r.Env)+3)
+	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target}, r.Lowers, r.Binds, r.Args, r.Env}
+	for _, list := range lists {
+		for _, s := range list {
+			if strings.IndexByte(s, 0) >= 0 {
+				return nil, fmt.Errorf("%q contains a NUL byte: %w", s, unix.EINVAL)
+			}
+			size += len(s) + 1
+		}
+	}
+	if size > 1<<30 {
+		return nil, fmt.Errorf("arguments and environment of %d bytes: %w", size, unix.E2BIG)
+	}
+	flags := r.Flags
+	for i, f := range r.Stdio {
+		if f != nil {
+			flags |= hasStdin << i
+		}
+	}
+	if size > maxMessage {
+		flags |= bigRequest
+	}
+	b := make([]byte, 0, size)
+	e := binary.NativeEndian
+	b = e.AppendUint32(b, uint32(size))
+	b = e.AppendUint32(b, Version)
+	b = e.AppendUint64(b, r.Seq)
+	for _, v := range []int{
+		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.Groups), 0,
+	} {
+		b = e.AppendUint32(b, uint32(v))
+	}
+	for _, v := range []int64{int64(r.Wall), r.Memory, r.Procs, r.FileSize, r.Scratch} {
+		b = e.AppendUint64(b, uint64(v))
+	}
+	b = b[:len(b)+8*(len(r.Args)+len(r.Env)+3)]
+	for _, list := range lists {
+		for _, s := range list {
+			b = append(append(b, s...), 0)
+		}
+	}
+	return b, nil
+}
+
+// Send sends the request into a socket whose other end is a helper's.
+func (r *Request) Send(socket int) error {
+	b, err := r.encode()
+	if err != nil {
+		return err
+	}
+	var fds []int
+	for _, f := range r.Stdio {
+		if f == nil {
+			continue
+		}
+		fd := int(f.Fd())
+		// A descriptor shares this flag with its copies, and commands do
+		// not expect EAGAIN. Fd has told the runtime.
+		if err := unix.SetNonblock(fd, false); err != nil {
+			return fmt.Errorf("pass %s: %w", f.Name(), err)
+		}
+		fds = append(fds, fd)
+	}
+	for _, f := range r.Groups {
+		fds = append(fds, int(f.Fd()))
+	}
+	if len(b) > maxMessage {
+		big, err := memoryFile(b)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(big)
+		fds = append(fds, big)
+		b = b[:requestSize]
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	for {
+		err = unix.Sendmsg(socket, b, rights, nil, unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("send to the sandbox helper: %w", err)
+	}
+	return nil
+}
+
+func memoryFile(data []byte) (int, error) {
+	fd, err := unix.MemfdCreate("sbx-request", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("make a file in memory: %w", err)
+	}
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil && err != unix.EINTR {
+			unix.Close(fd)
+			return -1, fmt.Errorf("write to a file in memory: %w", err)
+		}
+		data = data[max(n, 0):]
+	}
+	return fd, nil
+}
+
+// A Kind says what a Reply is.
+type Kind uint32
+
+const (
+	Done   Kind = 1 + iota // the command has ended
+	Fill                   // Root is to be filled; see [Continue]
+	Ready                  // around: Root is mounted, the program follows
+	Failed                 // the helper could not do what was asked: Err
+	Killed                 // the sandbox was killed from outside: cancelled, or an accident
+)
+
+// A Reply is an answer of the helper.
+//
+// On the wire it is, in the byte order of the machine:
+//
+//	uint32 kind, version; uint64 seq; int32 waitStatus, startErrno;
+//	uint32 flags, logSize; uint64 user, system (µs), maxRSS (KiB), wall (ns);
+//	int32 errno, 0; 480 bytes of text, NUL-terminated
+//
+// with the descriptors of the root and of the log (those that there are).
+type Reply struct {
+	Kind   Kind
+	Seq    uint64
+	Status syscall.WaitStatus
+	Start  syscall.Errno // why the command was not executed, or 0
+	// Start is ENOENT although the file exists: its interpreter does not.
+	NoInterpreter bool
+	TimedOut      bool
+	Complete      bool // nothing is missing from the log
+
+	User, System, Wall time.Duration
+	MaxRSS             int64 // bytes
+
+	Err  error    // Failed
+	Root *os.File // Fill, Ready, and Done with KeepRoot
+
+	log     *os.File
+	logSize int
+}
+
+// Receive waits for the next reply of the helper at the other end of socket.
+// It fails with io.EOF's cousin unix.ECONNRESET when the helper is gone.
+func Receive(socket int, asked *Request) (*Reply, error) {
+	var b [replySize]byte
+	oob := make([]byte, unix.CmsgSpace(2*4))
+	n, oobn, flags, err := recvmsg(socket, b[:], oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive from the sandbox helper: %w", err)
+	}
+	files := receivedFiles(oob[:oobn])
+	e := binary.NativeEndian
+	if n != replySize || flags&unix.MSG_CTRUNC != 0 || e.Uint32(b[4:]) != Version {
+		closeAll(files)
+		return nil, fmt.Errorf("receive from the sandbox helper: %d bytes: %w", n, unix.ECONNRESET)
+	}
+	r := &Reply{
+		Kind:          Kind(e.Uint32(b[0:])),
+		Seq:           e.Uint64(b[8:]),
+		Status:        syscall.WaitStatus(e.Uint32(b[16:])),
+		Start:         syscall.Errno(e.Uint32(b[20:])),
+		TimedOut:      b[24]&1 != 0,
+		Complete:      b[24]&2 != 0,
+		NoInterpreter: b[24]&4 != 0,
+		logSize:       int(e.Uint32(b[28:])),
+		User:          time.Duration(e.Uint64(b[32:])) * time.Microsecond,
+		System:        time.Duration(e.Uint64(b[40:])) * time.Microsecond,
+		MaxRSS:        int64(e.Uint64(b[48:])) << 10,
+		Wall:          time.Duration(e.Uint64(b[56:])),
+	}
+	if r.Kind == Failed {
+		text, _, _ := strings.Cut(string(b[72:]), "\x00")
+		r.Err = fmt.Errorf("%s: %w", text, syscall.Errno(e.Uint32(b[64:])))
+	}
+	if len(files) > 0 && (r.Kind != Done || asked.Flags&KeepRoot != 0) {
+		r.Root, files = files[0], files[1:]
+	}
+	if len(files) > 0 && asked.Flags&Observe != 0 {
+		r.log, files = files[0], files[1:]
+	}
+	closeAll(files)
+	return r, nil
+}
+
+func recvmsg(socket int, b, oob []byte) (n, oobn, flags int, err error) {
+	for {
+		n, oobn, flags, _, err = unix.Recvmsg(socket, b, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			return n, oobn, flags, err
+		}
+	}
+}
+
+func receivedFiles(oob []byte) []*os.File {
+	if len(oob) == 0 {
+		return nil
+	}
+	var files []*os.File
+	messages, _ := unix.ParseSocketControlMessage(oob)
+	for i := range messages {
+		fds, _ := unix.ParseUnixRights(&messages[i])
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "sandbox"))
+		}
+	}
+	return files
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// Continue answers a [Fill]: the files are there, the command may start.
+func Continue(socket int, seq uint64) error {
+	return unix.Send(socket, binary.NativeEndian.AppendUint64(nil, seq), unix.MSG_NOSIGNAL)
+}
+
+// GiveUp answers a [Fill] that went wrong. A Failed reply follows.
+func GiveUp(socket int) error {
+	return unix.Send(socket, make([]byte, 8), unix.MSG_NOSIGNAL)
+}
+
+// The ops of a log, which are those of backends.Lookup.
+const (
+	opStat = iota
+	opOpen
+	opExec
+)
+
+// Log calls yield with each look-up that was observed, and closes the log. Op
+// is a backends.Op.
+//
+// The log is a sequence of: uint16 length, uint8 op, uint8 0, the path, and
+// zeroes up to a multiple of 4.
+func (r *Reply) Log(yield func(op int, path string)) error {
+	if r.log == nil {
+		return nil
+	}
+	defer r.log.Close()
+	b := make([]byte, r.logSize)
+	if _, err := r.log.ReadAt(b, 0); err != nil {
+		return fmt.Errorf("read what was observed: %w", err)
+	}
+	all := string(b) // one allocation for all paths
+	for at := 0; at+4 <= len(b); {
+		n, op := int(binary.NativeEndian.Uint16(b[at:])), int(b[at+2])
+		if at+4+n > len(b) || op > opExec {
+			return fmt.Errorf("what was observed is damaged at byte %d", at)
+		}
+		yield(op, all[at+4:at+4+n])
+		at += (4 + n + 3) &^ 3
+	}
+	return nil
+}
+
+// Close closes what came with the reply and was not taken out of it.
+func (r *Reply) Close() {
+	for _, f := range []*os.File{r.Root, r.log} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
