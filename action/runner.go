@@ -15,8 +15,8 @@ import (
 // A Stager makes root file systems and reads outputs from them.
 type Stager interface {
 	// Stage returns the root for an action: its input root on its root file
-	// system.
-	Stage(ctx context.Context, a *Action) (backends.Root, error)
+	// system, with the directories in which c's outputs will be.
+	Stage(ctx context.Context, a *Action, c *Command) (backends.Root, error)
 
 	// Collect stores what c declares as outputs and finds below root, and
 	// names the declared outputs that it does not find.
@@ -38,10 +38,13 @@ type Witness interface {
 	// system is a tree comes back as it is.
 	Recall(ctx context.Context, a *Action) (*Action, error)
 
-	// Seal returns a with the digest of what the run, which began at start,
-	// saw, and notes it for Recall. An error wrapping [ErrUnsealed] says why
-	// the result must not be cached.
+	// Seal returns a with the digest of what the run, which began at start by
+	// Clock, saw, and notes it for Recall. An error wrapping [ErrUnsealed] says
+	// why the result must not be cached.
 	Seal(ctx context.Context, a *Action, status *backends.Status, start time.Time) (*Action, error)
+
+	// Clock reads the clock by which changes of the root file system are dated.
+	Clock() time.Time
 }
 
 // ErrUnsealed says that what a command saw is not known, so that its result
@@ -120,12 +123,12 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return nil, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
-	root, err := r.Stager.Stage(ctx, req.Action)
+	root, err := r.Stager.Stage(ctx, req.Action, req.Command)
 	if err != nil {
 		return nil, fmt.Errorf("stage the inputs: %w", err)
 	}
 	out.Times.Stage = lap()
-	start := time.Now()
+	start := r.Witness.Clock()
 	res, status, err := r.execute(ctx, req, root)
 	if err != nil {
 		return nil, err
@@ -203,7 +206,7 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 		return nil, nil, fmt.Errorf("run in the sandbox: %w", err)
 	}
 	res := &Result{ExitCode: int32(status.Code), Metadata: &Metadata{
-		ExecutionStart: timestamp(start), ExecutionCompleted: timestamp(end),
+		Worker: r.Backend.Name(), ExecutionStart: timestamp(start), ExecutionCompleted: timestamp(end),
 	}}
 	f := req.Action.InputRoot.Function()
 	var err1, err2 error

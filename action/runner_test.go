@@ -151,7 +151,7 @@ func (p *plain) Run(_ context.Context, spec *backends.Spec) (*backends.Status, e
 	return status, nil
 }
 
-func (p *plain) Stage(context.Context, *Action) (backends.Root, error) { return backends.Root{}, nil }
+func (p *plain) Stage(context.Context, *Action, *Command) (backends.Root, error) { return backends.Root{}, nil }
 
 func (p *plain) Collect(context.Context, *os.File, *Command) (*Result, []Missing, error) {
 	res := p.res
@@ -163,6 +163,8 @@ func (p *plain) Recall(_ context.Context, a *Action) (*Action, error) { return a
 func (p *plain) Seal(_ context.Context, a *Action, _ *backends.Status, _ time.Time) (*Action, error) {
 	return a, p.unseal
 }
+
+func (p *plain) Clock() time.Time { return time.Now() }
 
 func says(code int, out, errs string) func(*backends.Spec) (*backends.Status, error) {
 	return func(spec *backends.Spec) (*backends.Status, error) {

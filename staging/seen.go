@@ -1,0 +1,321 @@
+package staging
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// seenKind says what a command learned of a path of the host.
+type seenKind byte
+
+const (
+	seenFile   seenKind = 'f' // read: its contents and whether it can be executed
+	seenMeta   seenKind = 'm' // looked at: kind, permissions and size
+	seenDir    seenKind = 'd' // there, and a directory
+	seenList   seenKind = 'l' // listed: the names and kinds in it
+	seenLink   seenKind = 's' // followed: its target
+	seenAbsent seenKind = 'a' // not there
+)
+
+// A seen is one thing that a command learned of the host. Two runs that
+// learned the same things of the host had, as far as the host goes, the same
+// input.
+//
+// Times, owners and inode numbers are not in it: a package that is installed
+// again with the same contents is the same input.
+type seen struct {
+	path   string // absolute, in the root
+	kind   seenKind
+	exec   bool          // seenFile
+	digest action.Digest // seenFile, seenList
+	text   string        // seenLink: the target; seenMeta: kind, permissions, size
+
+	// id is the state of the path when it was examined, or for seenAbsent of
+	// the directory that would hold it. An equal one proves, if stable, that
+	// the fact still holds. Not part of the key.
+	id     StatID
+	stable bool
+}
+
+// line is the entry's line in the canonical list that is hashed into the key.
+func (s seen) line() string {
+	switch s.kind {
+	case seenFile:
+		mode := "-"
+		if s.exec {
+			mode = "x"
+		}
+		return fmt.Sprintf("file %q %s %v\n", s.path, mode, s.digest)
+	case seenMeta:
+		return fmt.Sprintf("meta %q %s\n", s.path, s.text)
+	case seenDir:
+		return fmt.Sprintf("dir %q\n", s.path)
+	case seenList:
+		return fmt.Sprintf("list %q %v\n", s.path, s.digest)
+	case seenLink:
+		return fmt.Sprintf("link %q %q\n", s.path, s.text)
+	}
+	return fmt.Sprintf("absent %q\n", s.path)
+}
+
+// canonical is the list as it is hashed: one line each, sorted.
+func canonical(list []seen) []byte {
+	lines := make([]string, len(list))
+	for i, s := range list {
+		lines[i] = s.line()
+	}
+	sort.Strings(lines)
+	return []byte(strings.Join(lines, ""))
+}
+
+// A scout examines the host through a root file system that shows parts of it.
+// It is used by one goroutine, for one list.
+type scout struct {
+	host  func(rooted string) (string, bool)
+	hash  *FileHasher
+	began Moment
+	found map[string]seen        // by kind and path
+	nodes map[string]fs.FileInfo // lstat by path in the root; nil: absent
+	dirs  map[string]seen        // stat data of directories that lack something
+}
+
+func newScout(host func(string) (string, bool), hash *FileHasher) *scout {
+	return &scout{host, hash, Now(), map[string]seen{}, map[string]fs.FileInfo{}, map[string]seen{}}
+}
+
+// maxLinks is how many links the kernel follows in one path.
+const maxLinks = 40
+
+// look notes everything that a look-up of l.Path tells: the links on the way,
+// and what is or is not at the end. What the root has of its own, and not from
+// the host, says nothing.
+func (c *scout) look(l backends.Lookup) error {
+	rest, at, links := l.Path, "/", 0
+	for {
+		name, tail, more := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		if name == "" { // the end, or a trailing slash: at is a directory
+			return c.note(at, l.Op)
+		}
+		if name == "." {
+			rest = tail
+			continue
+		}
+		if name == ".." {
+			at, rest = path.Dir(at), tail
+			continue
+		}
+		next := path.Join(at, name)
+		info, ours := c.lstat(next)
+		if !ours { // made by staging: a directory on the way to a bind, /proc, /build, …
+			at, rest = next, tail
+			if !more {
+				return nil
+			}
+			continue
+		}
+		if info == nil {
+			return c.absent(next)
+		}
+		last := !more || strings.Trim(tail, "/") == ""
+		if info.Mode()&fs.ModeSymlink != 0 {
+			target, err := c.link(next)
+			if err != nil {
+				return err
+			}
+			if links++; links > maxLinks {
+				return nil // ELOOP: the links say it
+			}
+			if path.IsAbs(target) {
+				at = "/"
+			}
+			rest = target + "/" + tail
+			if last {
+				rest = target
+			}
+			continue
+		}
+		if last {
+			return c.note(next, l.Op)
+		}
+		if !info.IsDir() {
+			return c.note(next, backends.Stat) // ENOTDIR
+		}
+		at, rest = next, tail
+	}
+}
+
+// lstat examines a path of the root on the host. ours is false where the root
+// does not have it from the host.
+func (c *scout) lstat(p string) (info fs.FileInfo, ours bool) {
+	host, ok := c.host(p)
+	if !ok {
+		return nil, false
+	}
+	if info, ok := c.nodes[p]; ok {
+		return info, true
+	}
+	info, err := os.Lstat(host)
+	if err != nil {
+		info = nil
+	}
+	c.nodes[p] = info
+	return info, true
+}
+
+// note notes what op tells of p, which exists and is no link.
+func (c *scout) note(p string, op backends.Op) error {
+	info, ours := c.lstat(p)
+	if !ours || info == nil {
+		return nil
+	}
+	switch {
+	case info.IsDir() && op == backends.Open:
+		return c.list(p)
+	case info.IsDir():
+		c.add(seen{path: p, kind: seenDir})
+	case info.Mode().IsRegular() && op != backends.Stat:
+		return c.file(p, info)
+	default:
+		c.add(seen{path: p, kind: seenMeta, text: meta(info)})
+	}
+	return nil
+}
+
+func (c *scout) add(s seen) { c.found[string(s.kind)+s.path] = s }
+
+func (c *scout) has(kind seenKind, p string) bool {
+	_, ok := c.found[string(kind)+p]
+	return ok
+}
+
+func meta(info fs.FileInfo) string {
+	size := info.Size()
+	if info.Mode().Type() != 0 {
+		size = 0 // a device or a socket has no size to speak of
+	}
+	return fmt.Sprintf("%v %d", info.Mode(), size)
+}
+
+func (c *scout) file(p string, info fs.FileInfo) error {
+	if c.has(seenFile, p) {
+		return nil
+	}
+	host, _ := c.host(p)
+	d, err := c.hash.Digest(host)
+	if errors.Is(err, fs.ErrPermission) { // then the command could not read it either
+		c.add(seen{path: p, kind: seenMeta, text: meta(info)})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.add(seen{path: p, kind: seenFile, exec: info.Mode()&0o111 != 0, digest: d.Digest, id: d.ID, stable: d.Stable})
+	return nil
+}
+
+func (c *scout) list(p string) error {
+	if c.has(seenList, p) {
+		return nil
+	}
+	host, _ := c.host(p)
+	id, stable, err := c.state(host)
+	if err != nil {
+		return err
+	}
+	d, err := listing(host, c.hash.fn)
+	if errors.Is(err, fs.ErrPermission) {
+		c.add(seen{path: p, kind: seenDir})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.add(seen{path: p, kind: seenList, digest: d, id: id, stable: stable})
+	return nil
+}
+
+// listing is the digest of the names in a directory of the host and of their kinds.
+func listing(host string, f action.Function) (action.Digest, error) {
+	entries, err := os.ReadDir(host)
+	if err != nil {
+		return action.Digest{}, err
+	}
+	var text []byte
+	for _, e := range entries {
+		text = strconv.AppendQuote(text, e.Name())
+		text = append(text, ' ')
+		text = append(text, e.Type().String()...)
+		text = append(text, '\n')
+	}
+	return action.Sum(f, text), nil
+}
+
+func (c *scout) link(p string) (string, error) {
+	if s, ok := c.found[string(seenLink)+p]; ok {
+		return s.text, nil
+	}
+	host, _ := c.host(p)
+	id, stable, err := c.state(host)
+	if err != nil {
+		return "", err
+	}
+	target, err := os.Readlink(host)
+	if err != nil {
+		return "", err
+	}
+	c.add(seen{path: p, kind: seenLink, text: target, id: id, stable: stable})
+	return target, nil
+}
+
+// absent notes that p, whose parent exists, does not.
+func (c *scout) absent(p string) error {
+	if c.has(seenAbsent, p) {
+		return nil
+	}
+	dir := path.Dir(p)
+	in, known := c.dirs[dir]
+	if host, ok := c.host(dir); ok && !known {
+		var err error
+		if in.id, in.stable, err = c.state(host); err != nil {
+			return err
+		}
+		c.dirs[dir] = in
+	}
+	c.add(seen{path: p, kind: seenAbsent, id: in.id, stable: in.stable})
+	return nil
+}
+
+// state returns the stat data of a directory or link of the host, and whether
+// an equal one will prove that it has not changed.
+func (c *scout) state(host string) (StatID, bool, error) {
+	id, err := StatPath(host, KeepLinks)
+	if err != nil {
+		return StatID{}, false, err
+	}
+	return id, c.hash.Stable(host, id, c.began), nil
+}
+
+// sorted returns what was found, by path.
+func (c *scout) sorted() []seen {
+	list := make([]seen, 0, len(c.found))
+	for _, s := range c.found {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b seen) int {
+		if n := strings.Compare(a.path, b.path); n != 0 {
+			return n
+		}
+		return int(a.kind) - int(b.kind)
+	})
+	return list
+}

@@ -1,0 +1,220 @@
+package staging
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/sbx-action/sbx-action/action"
+)
+
+// # Notes of what was seen
+//
+// A note is the variants of one action, the last used first, in varints (uN,
+// iN) and strings (a length and bytes):
+//
+//	u version, u digest function, u number of variants; for each
+//	  32 bytes and u size: the digest of the canonical list
+//	  u number of facts; for each
+//	    u8 kind, u8 flags
+//	    u how many bytes the path shares with the last one's, and the rest
+//	    flagDigest: 32 bytes and u size
+//	    flagText:   a string
+//	    flagStat:   u device, u inode, i size, i mtime, i ctime, u mode
+//	    flagSame:   as the stat data of the last absent path: it is that of
+//	                the same directory
+//
+// The store has checked the bytes; a note that cannot be read is a miss.
+const variantsVersion = 1
+
+const (
+	flagExec = 1 << iota
+	flagDigest
+	flagText
+	flagStat
+	flagSame
+)
+
+func encodeVariants(variants []variant) []byte {
+	if len(variants) == 0 {
+		return nil
+	}
+	b := binary.AppendUvarint(nil, variantsVersion)
+	b = binary.AppendUvarint(b, uint64(variants[0].seal.Function()))
+	b = binary.AppendUvarint(b, uint64(len(variants)))
+	for _, v := range variants {
+		b = appendHash(b, v.seal)
+		b = binary.AppendUvarint(b, uint64(len(v.seen)))
+		var last, gone seen
+		for _, s := range v.seen {
+			b = s.append(b, last.path, gone)
+			last = s
+			if s.kind == seenAbsent {
+				gone = s
+			}
+		}
+	}
+	return b
+}
+
+func appendHash(b []byte, d action.Digest) []byte {
+	sum := d.Bytes()
+	return binary.AppendUvarint(append(b, sum[:]...), uint64(d.Size()))
+}
+
+func (s *seen) append(b []byte, last string, gone seen) []byte {
+	flags := byte(0)
+	if s.exec {
+		flags |= flagExec
+	}
+	if !s.digest.IsZero() {
+		flags |= flagDigest
+	}
+	if s.text != "" {
+		flags |= flagText
+	}
+	switch {
+	case s.stable && s.kind == seenAbsent && gone.stable && s.id == gone.id && path.Dir(s.path) == path.Dir(gone.path):
+		flags |= flagSame
+	case s.stable:
+		flags |= flagStat
+	}
+	n := 0
+	for n < len(last) && n < len(s.path) && last[n] == s.path[n] {
+		n++
+	}
+	b = append(b, byte(s.kind), flags)
+	b = binary.AppendUvarint(b, uint64(n))
+	b = appendString(b, s.path[n:])
+	if flags&flagDigest != 0 {
+		b = appendHash(b, s.digest)
+	}
+	if flags&flagText != 0 {
+		b = appendString(b, s.text)
+	}
+	if flags&flagStat != 0 {
+		b = binary.AppendUvarint(b, s.id.Dev)
+		b = binary.AppendUvarint(b, s.id.Ino)
+		b = binary.AppendVarint(b, s.id.Size)
+		b = binary.AppendVarint(b, s.id.MTime)
+		b = binary.AppendVarint(b, s.id.CTime)
+		b = binary.AppendUvarint(b, uint64(s.id.Mode))
+	}
+	return b
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+var errBadNote = errors.New("not a list of what was seen")
+
+// A noteReader reads a note; after the first failure it returns zeros.
+type noteReader struct {
+	b   []byte
+	bad bool
+	f   action.Function
+}
+
+func (r *noteReader) take(n uint64) []byte {
+	if r.bad || n > uint64(len(r.b)) {
+		r.bad = true
+		return nil
+	}
+	p := r.b[:n]
+	r.b = r.b[n:]
+	return p
+}
+
+func (r *noteReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if r.bad || n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *noteReader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if r.bad || n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *noteReader) digest() action.Digest {
+	sum := r.take(32)
+	size := r.uvarint()
+	if r.bad {
+		return action.Digest{}
+	}
+	d, err := action.NewDigest(r.f, [32]byte(sum), int64(size))
+	r.bad = r.bad || err != nil
+	return d
+}
+
+func decodeVariants(data []byte) ([]variant, error) {
+	r := &noteReader{b: data}
+	if v := r.uvarint(); v != variantsVersion {
+		return nil, fmt.Errorf("%w: version %d, want %d", errBadNote, v, variantsVersion)
+	}
+	r.f = action.Function(r.uvarint())
+	n := r.uvarint()
+	if r.bad || n > maxVariants {
+		return nil, errBadNote
+	}
+	variants := make([]variant, n)
+	for i := range variants {
+		variants[i].seal = r.digest()
+		count := r.uvarint()
+		if r.bad || count > uint64(len(r.b)) { // a fact takes more than a byte
+			return nil, errBadNote
+		}
+		variants[i].seen = make([]seen, count)
+		var last, gone seen
+		for j := range variants[i].seen {
+			s := r.seen(last.path, gone)
+			variants[i].seen[j] = s
+			last = s
+			if s.kind == seenAbsent {
+				gone = s
+			}
+		}
+	}
+	if r.bad || len(r.b) > 0 {
+		return nil, errBadNote
+	}
+	return variants, nil
+}
+
+func (r *noteReader) seen(last string, gone seen) seen {
+	head := r.take(2)
+	shared := r.uvarint()
+	rest := r.take(r.uvarint())
+	if r.bad || shared > uint64(len(last)) {
+		r.bad = true
+		return seen{}
+	}
+	s := seen{kind: seenKind(head[0]), exec: head[1]&flagExec != 0, path: last[:shared] + string(rest)}
+	if head[1]&flagDigest != 0 {
+		s.digest = r.digest()
+	}
+	if head[1]&flagText != 0 {
+		s.text = string(r.take(r.uvarint()))
+	}
+	if head[1]&flagStat != 0 {
+		s.stable = true
+		s.id = StatID{
+			Dev: r.uvarint(), Ino: r.uvarint(), Size: r.varint(), MTime: r.varint(), CTime: r.varint(), Mode: uint32(r.uvarint()),
+		}
+	}
+	if head[1]&flagSame != 0 {
+		s.id, s.stable = gone.id, gone.stable
+	}
+	return s
+}

@@ -1,0 +1,285 @@
+package staging
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// RootfsProperty is the platform property that names an action's root file
+// system: [Rootfs.ID], and for an action that ran on the host's, a colon and the
+// digest of the list of what it saw.
+const RootfsProperty = "rootfs"
+
+// A HostWitness completes the key of actions that run on the host's root file
+// system. The host has no digest that could be had in a millisecond: what an
+// action saw of it has. A run's look-ups (every path that a process of it
+// named, found or not) are evaluated on the host, the resulting list of facts
+// is stored as a blob, and its digest becomes part of the action. A note under
+// the digest of the action without it keeps the lists of earlier runs with the
+// stat data of every path, so that the next run finds the key with one lstat
+// for each fact and reads nothing that did not change.
+//
+// Why that is sound: a command whose every look-up gives what it gave before
+// is, as far as the host goes, the same command. What cannot be known (look-ups
+// that were not observed, a host file that changed while the command ran) is
+// not cached. What is not seen: times, inode numbers, owners, free space,
+// load, and what the kernel tells of itself in /proc.
+type HostWitness struct {
+	Notes action.Notes
+	Blobs action.Blobs
+	Host  func(rooted string) (string, bool) // Rootfs.HostPath
+	Hash  *FileHasher
+	Log   *slog.Logger
+}
+
+var _ action.Witness = (*HostWitness)(nil)
+
+// maxVariants is how many lists one action keeps, the last used first.
+const maxVariants = 8
+
+// A variant is what one run saw.
+type variant struct {
+	seal action.Digest // of the canonical list
+	seen []seen
+}
+
+func rootfsOf(a *action.Action) (value string, index int) {
+	for i, p := range a.Platform {
+		if p.Name == RootfsProperty {
+			return p.Value, i
+		}
+	}
+	return "", -1
+}
+
+// sealed is a with the digest of what was seen in the place of the host.
+func sealed(a *action.Action, seal action.Digest) *action.Action {
+	value, i := rootfsOf(a)
+	s := *a
+	s.Platform = slices.Clone(a.Platform)
+	s.Platform[i].Value = value + ":" + seal.String()
+	return &s
+}
+
+// isHost says whether the root file system of a is a view of the host that
+// nobody has sealed: see [Rootfs.ID].
+func isHost(a *action.Action) bool {
+	value, _ := rootfsOf(a)
+	return strings.HasPrefix(value, "host") && !strings.Contains(value, ":")
+}
+
+// Recall implements [action.Witness].
+func (w *HostWitness) Recall(ctx context.Context, a *action.Action) (*action.Action, error) {
+	if !isHost(a) {
+		return a, nil
+	}
+	key := a.Digest(a.InputRoot.Function())
+	variants, err := w.variants(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for i := range variants {
+		refreshed, err := w.holds(&variants[i])
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			continue
+		}
+		if refreshed || i > 0 {
+			w.keep(ctx, key, variants, i)
+		}
+		return sealed(a, variants[i].seal), nil
+	}
+	return nil, fmt.Errorf("%w: %w", first, action.ErrMiss)
+}
+
+// Seal implements [action.Witness].
+func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backends.Status, start time.Time) (*action.Action, error) {
+	if !isHost(a) {
+		return a, nil
+	}
+	if !status.Complete {
+		return nil, fmt.Errorf("what the command read of the host could not be observed; with a --rootfs that is a tree it can be cached: %w", action.ErrUnsealed)
+	}
+	key := a.Digest(a.InputRoot.Function())
+	scout := newScout(w.Host, w.Hash)
+	for _, l := range status.Lookups {
+		if err := scout.look(l); err != nil {
+			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
+		}
+	}
+	list := scout.sorted()
+	if p := moved(list, start); p != "" {
+		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
+	}
+	seal, err := w.Blobs.PutBytes(ctx, key.Function(), canonical(list))
+	if err != nil {
+		return nil, err
+	}
+	variants, _ := w.variants(ctx, key)
+	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
+	variants = append(variants, variant{seal, list})
+	w.keep(ctx, key, variants, len(variants)-1)
+	return sealed(a, seal), nil
+}
+
+// Seen returns the list of what a sealed action saw of the host, a line each,
+// and nil for any other action.
+func (w *HostWitness) Seen(ctx context.Context, a *action.Action) ([]byte, error) {
+	value, _ := rootfsOf(a)
+	_, seal, ok := strings.Cut(value, ":")
+	if !ok || !strings.HasPrefix(value, "host") {
+		return nil, nil
+	}
+	d, err := action.ParseDigest(seal)
+	if err != nil {
+		return nil, err
+	}
+	f, err := w.Blobs.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text := make([]byte, d.Size())
+	_, err = f.ReadAt(text, 0)
+	return text, err
+}
+
+func (w *HostWitness) variants(ctx context.Context, key action.Digest) ([]variant, error) {
+	data, err := w.Notes.Note(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	variants, err := decodeVariants(data)
+	if err != nil {
+		return nil, fmt.Errorf("note of %v: %w: %w", key, err, action.ErrMiss)
+	}
+	return variants, nil
+}
+
+// keep notes the variants, number i first.
+func (w *HostWitness) keep(ctx context.Context, key action.Digest, variants []variant, i int) {
+	used := variants[i]
+	variants = slices.Insert(slices.Delete(slices.Clone(variants), i, i+1), 0, used)
+	variants = variants[:min(len(variants), maxVariants)]
+	if err := w.Notes.PutNote(ctx, key, encodeVariants(variants)); err != nil {
+		w.Log.DebugContext(ctx, "what was seen of the host is not noted", "action", key, "err", err)
+	}
+}
+
+// holds says whether the host still shows everything of v; refreshed says that
+// v has newer stat data for it. The error says what changed.
+func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
+	same := map[string]bool{} // directories of absent paths: whether they are as they were
+	for i := range v.seen {
+		s := &v.seen[i]
+		if s.stable && s.kind == seenAbsent {
+			dir := path.Dir(s.path)
+			ok, known := same[dir]
+			if !known {
+				ok = w.unchanged(dir, s.id)
+				same[dir] = ok
+			}
+			if ok {
+				continue
+			}
+		} else if s.stable && w.unchanged(s.path, s.id) {
+			continue
+		}
+		now, err := w.again(*s)
+		if err != nil {
+			return false, err
+		}
+		if now.stable && (!s.stable || now.id != s.id) {
+			s.id, s.stable, refreshed = now.id, true, true
+		}
+	}
+	return refreshed, nil
+}
+
+func (w *HostWitness) unchanged(p string, id StatID) bool {
+	host, ok := w.Host(p)
+	if !ok {
+		return false
+	}
+	now, err := StatPath(host, KeepLinks)
+	return err == nil && now == id
+}
+
+// again examines the path of s anew: the error says how it differs from s.
+func (w *HostWitness) again(s seen) (seen, error) {
+	scout := newScout(w.Host, w.Hash)
+	info, ours := scout.lstat(s.path)
+	var err error
+	switch {
+	case !ours:
+		return s, fmt.Errorf("%s is not shown any more", s.path)
+	case info == nil && s.kind != seenAbsent:
+		return s, fmt.Errorf("%s is gone", s.path)
+	case info == nil:
+		err = scout.absent(s.path)
+	case s.kind == seenAbsent:
+		return s, fmt.Errorf("%s has appeared", s.path)
+	case info.Mode()&fs.ModeSymlink != 0:
+		_, err = scout.link(s.path)
+	case s.kind == seenMeta, s.kind == seenDir:
+		err = scout.note(s.path, backends.Stat)
+	default:
+		err = scout.note(s.path, backends.Open)
+	}
+	if err != nil {
+		return s, err
+	}
+	for _, now := range scout.found {
+		if now.line() == s.line() {
+			return now, nil
+		}
+	}
+	return s, fmt.Errorf("%s has changed", s.path)
+}
+
+// moved returns a path that may have changed after start, or "".
+func moved(list []seen, start time.Time) string {
+	for _, s := range list {
+		if s.id != (StatID{}) && s.id.CTime >= start.UnixNano() {
+			return s.path
+		}
+	}
+	return ""
+}
+
+// Clock implements [action.Witness]: it is the clock that files are stamped with.
+func (w *HostWitness) Clock() time.Time { return time.Unix(0, int64(Now())) }
+
+// Hints returns the paths of the workspace that a command looked for in vain
+// in its input root and that exist but were not declared, relative to the
+// workspace, the first looked for first.
+func Hints(lookups []backends.Lookup, workspace string, declared func(string) bool) []string {
+	var hints []string
+	said := map[string]bool{}
+	for _, l := range lookups {
+		rel, ok := strings.CutPrefix(path.Clean(l.Path), action.WorkRoot+"/")
+		if !ok || said[rel] || declared(rel) {
+			continue
+		}
+		said[rel] = true
+		info, err := os.Lstat(path.Join(workspace, rel))
+		if err != nil || (info.IsDir() && l.Op != backends.Open) {
+			continue
+		}
+		hints = append(hints, rel)
+	}
+	return hints
+}
