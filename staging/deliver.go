@@ -47,10 +47,12 @@ func (w Workspace) deliveries(res *action.Result) ([]delivery, error) {
 	for i := range res.Files {
 		list = append(list, delivery{show: res.Files[i].Path, file: &res.Files[i]})
 	}
-	for _, links := range [][]action.OutputSymlink{res.Symlinks, res.FileSymlinks, res.DirSymlinks} {
-		for i := range links {
-			list = append(list, delivery{show: links[i].Path, link: &links[i]})
-		}
+	links := res.Symlinks
+	if len(links) == 0 { // a server may set all three, with the same links
+		links = slices.Concat(res.FileSymlinks, res.DirSymlinks)
+	}
+	for i := range links {
+		list = append(list, delivery{show: links[i].Path, link: &links[i]})
 	}
 	dirs := map[string]bool{}
 	for i := range list {

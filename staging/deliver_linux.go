@@ -49,9 +49,13 @@ func Deliver(ctx context.Context, blobs action.Blobs, res *action.Result, w Work
 		}
 		pending = append(pending, s)
 	}
+	if ctx.Err() != nil {
+		d.undo(pending)
+		return context.Cause(ctx)
+	}
 	for i := range pending {
 		if err := d.commit(&pending[i]); err != nil {
-			d.undo(pending[i:])
+			d.undo(pending[i:]) // what has appeared stays
 			return fmt.Errorf("deliver output %q: %w", pending[i].show, err)
 		}
 	}

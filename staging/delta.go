@@ -15,8 +15,8 @@ import (
 // Staging a tree that shares most of its files with an earlier one costs what
 // changed. A note under the input's hint lists the last few trees that got
 // layers. Each of them is walked together with the new tree, where equal
-// directories, having equal digests, are not looked into. The nearest one is
-// the base: the differences become a layer on top of the base's layers, with a
+// directories, having equal digests, are not looked into. The nearest one,
+// or the first that is near enough, is the base: the differences become a layer on top of the base's layers, with a
 // whiteout for each name that is gone and new directories marked opaque. When
 // the base has maxLayers layers, the new tree is compared with the base's full
 // layer instead; when the differences are more than one in deltaShare of the
@@ -25,7 +25,8 @@ import (
 const (
 	recentTrees = 4
 	deltaShare  = 20
-	deltaLeast  = 64 // entries that may differ however small the tree is
+	deltaLeast  = 64  // entries that may differ however small the tree is
+	deltaNear   = 100 // a tree that differs by less than one in this is near enough
 )
 
 // errNoDelta says that no earlier tree is near enough.
@@ -104,6 +105,10 @@ func (s *Stager) makeDelta(ctx context.Context, l *treeLoader, d action.Digest, 
 		}
 		if err == nil {
 			best = b
+		}
+		// Looking for a nearer one would cost more than it could save.
+		if best != nil && best.size <= max(deltaLeast, best.files/deltaNear) {
+			break
 		}
 	}
 	if best == nil {

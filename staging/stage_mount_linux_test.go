@@ -321,3 +321,21 @@ func inRoot(tb testing.TB, m mode, root backends.Root, actions ...string) string
 	}
 	return stdout.String()
 }
+
+// snapshot returns everything that is to be known of a directory tree.
+func snapshot(tb testing.TB, dir string) string {
+	tb.Helper()
+	var b bytes.Buffer
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		line, err := describe(path)
+		fmt.Fprintf(&b, "%s %s\n", path, line)
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b.String()
+}

@@ -1,7 +1,6 @@
 package staging
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,22 +188,4 @@ func (t spec) build(s action.Blobs, f action.Function, prefix string, paths []st
 		return action.Digest{}, fmt.Errorf("bad spec at %q: %w", prefix, err)
 	}
 	return s.PutBytes(context.Background(), f, m.Marshal())
-}
-
-// snapshot returns everything that is to be known of a directory tree.
-func snapshot(tb testing.TB, dir string) string {
-	tb.Helper()
-	var b bytes.Buffer
-	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		line, err := describe(path)
-		fmt.Fprintf(&b, "%s %s\n", path, line)
-		return err
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return b.String()
 }
