@@ -350,3 +350,7 @@ func (r *Reply) Close() {
 		}
 	}
 }
+
+// Sandboxes is how many inits a slot may have at a time: one that works, one
+// that waits, and some that are being cleaned up.
+const Sandboxes = 8

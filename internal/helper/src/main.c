@@ -204,7 +204,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 	}
 	do // a slot starts without standard streams; nothing else may get their numbers
 		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
-	while (z->null >= 0 && z->null < 2);
+	while (z->null >= 0 && z->null <= 2);
 	if (argc > 3) {
 		z->uid = number(argv[2]);
 		z->gid = number(argv[3]);

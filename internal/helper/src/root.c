@@ -7,7 +7,7 @@
 //			come and go here, too
 //	/dev		the sandboxes' /dev, read-only, without pts and shm
 //	/proc, /tmp	mount points for those of the sandbox
-//	/scratch	mount point of the scratch, when there are layers
+//	/scratch, /imageN	what is under the root, when there are layers
 //	/new		mount point of the sandbox's root
 //
 // A sandbox (prepare_root, build_root) mounts its own in this copy, puts /new
@@ -80,6 +80,8 @@ static void device(struct sandbox *s, const char *name, u32 number)
 	must(s, "make", to, SYS(mknodat, AT_FDCWD, to, S_IFREG | 0666, 0));
 	long tree = SYS_COOKIE(open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | O_CLOEXEC);
 	must(s, "clone", from, tree);
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, .propagation = MS_PRIVATE};
+	must(s, "protect", from, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr));
 	must(s, "mount", to, SYS_COOKIE(move_mount, tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH));
 	SYS(close, tree);
 }
@@ -129,7 +131,7 @@ void prepare_host(struct slot *z)
 	must(s, "mount", "/proc", SYS(mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k"));
 	must(s, "enter", "/proc", SYS(chdir, "/proc"));
 	SYS(umask, 0);
-	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "scratch", "new"};
+	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "new"};
 	for (u32 i = 0; i < sizeof dirs / sizeof *dirs; i++)
 		must(s, "make", dirs[i], SYS(mkdirat, AT_FDCWD, dirs[i], 0755));
 	must(s, "pivot_root", 0, SYS(pivot_root, ".", "host"));
@@ -137,12 +139,19 @@ void prepare_host(struct slot *z)
 	make_dev(s);
 }
 
+static void open_host(struct sandbox *s, const char *host, const char *place)
+{
+	s->host = host;
+	s->place = place;
+	s->host_root = (s32)SYS(openat, AT_FDCWD, *host ? host : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", host, s->host_root);
+}
+
 // prepare_root does what needs no request.
 void prepare_root(struct sandbox *s)
 {
 	// In this sandbox's own namespace: mounts of the slot's cannot be cloned.
-	s->host_root = (s32)SYS(openat, AT_FDCWD, "/host", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", "/host", s->host_root);
+	open_host(s, "/host", "");
 	must(s, "mount", "/proc", mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
 	must(s, "mount", "/tmp", mount("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
 	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
@@ -161,12 +170,23 @@ static s32 host_path(struct sandbox *s, const char *path)
 
 // proc_name is a name for a descriptor where the kernel wants a path. It goes
 // through the host's /proc, because it must work before ours is in place.
-static struct text proc_name(char buf[static 48], s32 fd)
+static const char *proc_name(struct sandbox *s, char buf[static 48], s32 fd)
 {
 	struct text t = text_in(buf, 48);
-	put(&t, "/host/proc/self/fd/");
+	put(&t, s->host);
+	put(&t, "/proc/self/fd/");
 	put_number(&t, (u32)fd);
-	return t;
+	return buf;
+}
+
+// place_name is the path of something that only stands somewhere because the
+// kernel wants it to.
+static const char *place_name(struct sandbox *s, char buf[static PATH_MAX], const char *name)
+{
+	struct text t = text_in(buf, PATH_MAX);
+	put(&t, s->place);
+	put(&t, name);
+	return buf;
 }
 
 // A new_fs is a file system that is being configured; mistakes end the sandbox
@@ -253,61 +273,49 @@ static s32 mount_image(struct sandbox *s, const char *path)
 {
 	char name[48];
 	s32 file = host_path(s, path);
-	proc_name(name, file);
 	struct new_fs f = fs_open(s, "erofs");
-	fs_set(&f, "source", name);
+	fs_set(&f, "source", proc_name(s, name, file));
 	s32 m = fs_mount(&f, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 	SYS(close, file);
 	return m;
 }
 
-// own_dir makes a directory of the command's, for the lack of a scratch of its own.
-static void own_dir(struct sandbox *s, const char *name)
+static void make_dir(struct sandbox *s, const char *name)
 {
 	long err = SYS(mkdirat, AT_FDCWD, name, 0755);
 	if (err != -EEXIST)
 		must(s, "make", name, err);
-	must(s, "own", name, SYS(fchownat, AT_FDCWD, name, s->req->id, s->req->id, 0));
-}
-
-// Images must stand somewhere while the overlay takes them over: below /proc's
-// tmpfs of the slot there is room, and nobody else can see it.
-static void image_place(char buf[static 48], u32 i)
-{
-	struct text t = text_in(buf, 48);
-	put(&t, "/image");
-	put_number(&t, i);
 }
 
 static void add_layers(struct sandbox *s, struct new_fs *overlay)
 {
-	char name[48];
+	char name[48], place[PATH_MAX], image[24];
 	const char *layer = s->lowers;
 	for (u32 i = 0; i < s->req->nlowers; i++, layer = next_string(layer)) {
-		if (*layer == 'i') {
-			image_place(name, i);
-			long err = SYS(mkdirat, AT_FDCWD, name, 0755);
-			if (err != -EEXIST)
-				must(s, "make", name, err);
-			attach(s, mount_image(s, layer + 1), name);
-		} else {
-			proc_name(name, host_path(s, layer + 1)); // closed by the command's exec
+		if (*layer != 'i') {
+			// The descriptors stay open until our end, or the command's exec.
+			fs_set(overlay, "lowerdir+", proc_name(s, name, host_path(s, layer + 1)));
+			continue;
 		}
-		fs_set(overlay, "lowerdir+", name);
+		// Only what is mounted somewhere can be a layer (before 6.15).
+		struct text t = text_in(image, sizeof image);
+		put(&t, "/image");
+		put_number(&t, i);
+		make_dir(s, place_name(s, place, image));
+		attach(s, mount_image(s, layer + 1), place);
+		fs_set(overlay, "lowerdir+", place);
 	}
-	if (!*s->data)
-		return;
-	proc_name(name, host_path(s, s->data));
-	fs_set(overlay, "datadir+", name);
+	if (*s->data)
+		fs_set(overlay, "datadir+", proc_name(s, name, host_path(s, s->data)));
 }
 
-// mount_overlay puts the layers under the scratch, which is mounted at /scratch.
-static s32 mount_overlay(struct sandbox *s)
+// mount_overlay puts the layers under the directories upper and work.
+static s32 mount_overlay(struct sandbox *s, const char *upper, const char *work)
 {
 	struct new_fs f = fs_open(s, "overlay");
 	add_layers(s, &f);
-	fs_set(&f, "upperdir", "/scratch/upper");
-	fs_set(&f, "workdir", "/scratch/work");
+	fs_set(&f, "upperdir", upper);
+	fs_set(&f, "workdir", work);
 	if (s->slot->unprivileged) {
 		fs_set(&f, "userxattr", 0);
 	} else {
@@ -343,16 +351,19 @@ static void fill(struct sandbox *s, const char *dir)
 // mount_root mounts scratch and layers, and attaches the result at "at".
 static void mount_root(struct sandbox *s, const char *at)
 {
+	char scratch[PATH_MAX], upper[PATH_MAX], work[PATH_MAX];
 	if (s->req->nlowers == 0) {
 		mount_scratch(s, at);
 		fill(s, at);
 		return;
 	}
-	mount_scratch(s, "/scratch");
-	own_dir(s, "/scratch/upper");
-	own_dir(s, "/scratch/work");
-	fill(s, "/scratch/upper");
-	attach(s, mount_overlay(s), at);
+	make_dir(s, place_name(s, scratch, "/scratch"));
+	mount_scratch(s, scratch);
+	make_dir(s, place_name(s, upper, "/scratch/upper"));
+	make_dir(s, place_name(s, work, "/scratch/work"));
+	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->id, 0));
+	fill(s, upper);
+	attach(s, mount_overlay(s, upper, work), at);
 }
 
 static long open_in(s32 root, const char *path)
@@ -386,10 +397,7 @@ static long make_in(struct sandbox *s, s32 root, const char *path, int directory
 		SYS(fchownat, dir, base, s->req->id, s->req->id, AT_SYMLINK_NOFOLLOW);
 		SYS(utimensat, dir, base, constant_times, AT_SYMLINK_NOFOLLOW);
 		char self[48];
-		struct text t = text_in(self, sizeof self);
-		put(&t, "/host/proc/self/fd/");
-		put_number(&t, (u64)dir);
-		SYS(utimensat, AT_FDCWD, self, before, 0);
+		SYS(utimensat, AT_FDCWD, proc_name(s, self, (s32)dir), before, 0);
 	}
 	SYS(close, dir);
 	return err;
@@ -474,23 +482,41 @@ void build_root(struct sandbox *s)
 	SYS(close, root);
 }
 
-// keep_root adds the root as the command left it to the reply: without what is
+// keep adds the root at path, as the command leaves it, to the reply: without what is
 // mounted on it, and good for longer than this sandbox. The clone that it
 // stands on is not closed here, as that would wait for a grace period; it goes
 // with our process.
-void keep_root(struct sandbox *s)
+static void keep(struct sandbox *s, const char *path)
 {
-	long tree = SYS_COOKIE(open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE | O_CLOEXEC);
-	must(s, "clone", "/", tree);
+	long tree = SYS_COOKIE(open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC);
+	must(s, "clone", path, tree);
 	long fd = SYS(openat, tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", "/", fd);
+	must(s, "open", path, fd);
 	s->reply_fds[s->reply_nfds++] = (s32)fd;
 }
 
-// around_root mounts the root at the target, and executes the program there.
+void keep_root(struct sandbox *s)
+{
+	keep(s, "/");
+}
+
+// around_root mounts the root at the target, in a namespace that is otherwise
+// the host's, and executes the program there.
 void around_root(struct sandbox *s)
 {
-	long target = host_path(s, s->target);
-	(void)target;
-	fail(s, "not yet", 0, -ENOSYS);
+	if (s->slot->unprivileged)
+		user_namespace(s);
+	must(s, "make a mount namespace", 0, SYS(unshare, CLONE_NEWNS));
+	must(s, "detach from the host's mounts", 0, SYS(mount, 0, "/", 0, MS_REC | MS_SLAVE, 0));
+	if (!receive(s))
+		quit(1);
+	SYS(umask, 022);
+	open_host(s, "", s->target);
+	if (s->req->nlowers) // room for what lies below; the overlay then hides it
+		must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
+	mount_root(s, s->target);
+	keep(s, s->target);
+	send_reply(s, REPLY_READY);
+	must(s, "enter", s->dir, SYS(chdir, s->dir));
+	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
 }

@@ -34,7 +34,8 @@ struct sandbox {
 	u32 state;
 	u64 seq;
 	u64 net; // generation of the network that it was made in
-	s32 host_root; // /host
+	s32 host_root; // the host's /, in its own mount namespace
+	const char *host, *place; // paths of the host's /, and of where to mount what is ours
 
 	// The request, as received.
 	struct request *req;
