@@ -27,10 +27,11 @@ import (
 //     one that the kernel stamps files with. Whatever happens to the file
 //     later has a later change time.
 //   - That is true of file systems of this machine that keep times in
-//     nanoseconds: ext4, xfs, btrfs, tmpfs, f2fs, zfs, bcachefs, and overlayfs
-//     on them. Files of all others (network, FUSE, images) are read each time,
-//     and so is a file whose change time has no fraction of a second, because
-//     it comes from a coarser clock or was made up by who made an image.
+//     nanoseconds: ext4, xfs, btrfs, tmpfs, ramfs, f2fs, zfs, bcachefs, and
+//     overlayfs on them. Files of all others (network, FUSE, images) are read
+//     each time. A change time without a fraction of a second may be from a
+//     file system that keeps whole seconds (ext4 with small inodes), or made up
+//     by who made a disk image: it must be more than two seconds old.
 //   - A file that is mapped for writing changes without a new time until the
 //     kernel has written the page back, and one long write stamps the file
 //     before it copies the data. Both have the file open for writing. So before
@@ -59,6 +60,9 @@ const (
 	trustMargin = 100 * 1e6
 	// trustMarginUnleased is the margin where writers cannot be excluded.
 	trustMarginUnleased = 2 * 1e9
+	// trustMarginWhole is the margin for a time without a fraction of a second:
+	// the file system may keep whole seconds only.
+	trustMarginWhole = 2.1 * 1e9
 )
 
 // A StatID is what a file system says of a file, without reading it. Compare
@@ -100,7 +104,10 @@ func (t *clockTrust) device(dev uint64, fd int) bool {
 // settled says whether a change after the moment at would get a later change
 // time than ctime, with margin to spare.
 func settled(ctime int64, at Moment, margin int64) bool {
-	return ctime%1e9 != 0 && ctime < int64(at)-margin
+	if ctime%1e9 == 0 {
+		margin = max(margin, trustMarginWhole)
+	}
+	return ctime < int64(at)-margin
 }
 
 // # Records of directories
