@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,40 +68,36 @@ func (g *groups) find() {
 				}
 				enable(dir)
 			}
-			for _, want := range []struct {
-				controller, file string
-				to               *hierarchy
-			}{
-				{"memory", "memory.limit_in_bytes", &g.memory},
-				{"pids", "pids.max", &g.pids},
-			} {
-				if h.v2 && want.controller == "memory" {
-					want.file = "memory.max"
-				}
-				if want.to.dir == "" && h.controllers[want.controller] && usable(dir, want.file) {
-					*want.to = hierarchy{dir, h.v2}
+			in := hierarchy{dir, h.v2}
+			for controller, to := range map[string]*hierarchy{"memory": &g.memory, "pids": &g.pids} {
+				if to.dir == "" && h.controllers[controller] && in.usable(controller) {
+					*to = in
 				}
 			}
 		}
 	})
 }
 
-// usable sees whether a group with this file can be made in dir, and removes
-// what dead processes have left there.
-func usable(dir, file string) bool {
-	left, _ := filepath.Glob(filepath.Join(dir, "sbx-*"))
+// usable says whether groups with this controller can be made below h, and
+// removes what dead processes have left there.
+func (h hierarchy) usable(controller string) bool {
+	if unix.Access(h.dir, unix.W_OK) != nil {
+		return false
+	}
+	if h.v2 { // what is listed there is what children have
+		have, _ := os.ReadFile(filepath.Join(h.dir, "cgroup.subtree_control"))
+		if !slices.Contains(strings.Fields(string(have)), controller) {
+			return false
+		}
+	}
+	left, _ := filepath.Glob(filepath.Join(h.dir, "sbx-*"))
 	for _, l := range left {
 		if f, err := lockGroup(l); err == nil {
 			os.Remove(l)
 			f.Close()
 		}
 	}
-	probe := filepath.Join(dir, newGroupName())
-	if err := os.Mkdir(probe, 0o755); err != nil {
-		return false
-	}
-	defer os.Remove(probe)
-	return unix.Access(filepath.Join(probe, file), unix.W_OK) == nil
+	return true
 }
 
 func newGroupName() string {
@@ -113,7 +110,7 @@ func enable(dir string) {
 	file := filepath.Join(dir, "cgroup.subtree_control")
 	have, _ := os.ReadFile(file)
 	for _, c := range []string{"memory", "pids"} {
-		if !strings.Contains(" "+strings.TrimSpace(string(have))+" ", " "+c+" ") {
+		if !slices.Contains(strings.Fields(string(have)), c) {
 			os.WriteFile(file, []byte("+"+c), 0) //nolint:errcheck // usable finds out
 		}
 	}

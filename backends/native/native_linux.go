@@ -42,8 +42,7 @@ func Open(o Options) (*Backend, error) {
 // Name implements [backends.Backend].
 func (b *Backend) Name() string { return "native" }
 
-// Capabilities implements [backends.Backend]. The first call runs a command or
-// two, to see what this machine allows.
+// Capabilities implements [backends.Backend].
 func (b *Backend) Capabilities() backends.Capabilities { return b.capabilities() }
 
 // Run implements [backends.Backend].

@@ -1,7 +1,135 @@
 package native
 
-import "github.com/sbx-action/sbx-action/backends"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// probe finds out what this machine allows. It is on the way of every command,
+// so it looks at the kernel's version and settings, which takes 0.1 ms, and
+// runs a command only where these do not tell.
 func (b *Backend) probe() backends.Capabilities {
-	return backends.Capabilities{Works: true, Owner: backends.ID}
+	c := backends.Capabilities{Owner: backends.ID}
+	if b.unprivileged {
+		c.Owner = os.Geteuid()
+	}
+	k := kernel()
+	if c.Reason = b.forbidden(k); c.Reason != "" {
+		return c
+	}
+	c.Works = true
+	c.Overlay = k.since(6, 7) // lowerdir+
+	c.DataLayers = k.since(6, 7) && !b.unprivileged || k.since(6, 16)
+	c.Images = !b.unprivileged && k.since(6, 12) && hasFilesystem("erofs")
+	c.Observe = k.since(5, 5)
+	c.NetworkNone, c.NetworkHost = true, true
+	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
+	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
+	c.ScratchLimit, c.FileLimit = true, true
+
+	b.groups.find()
+	c.MemoryLimit, c.PidsLimit = backends.PerProc, backends.Absent
+	if b.unprivileged {
+		c.PidsLimit = backends.PerProc
+	}
+	if b.groups.memory.dir != "" {
+		c.MemoryLimit = backends.Exact
+	}
+	if b.groups.pids.dir != "" {
+		c.PidsLimit = backends.Exact
+	}
+	return c
+}
+
+// forbidden says why no sandbox can be made, and what to do about it, or "".
+func (b *Backend) forbidden(k version) string {
+	if !k.since(5, 12) { // mount_setattr
+		return fmt.Sprintf("the kernel is %d.%d, sandboxes need 5.12", k.major, k.minor)
+	}
+	if !b.unprivileged {
+		if !effective(unix.CAP_SYS_ADMIN) {
+			return "root lacks CAP_SYS_ADMIN here (a container?): give it the capability (docker: --privileged), or be another user"
+		}
+		return ""
+	}
+	for _, s := range []struct{ name, forbids, set string }{
+		{"kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"},
+		{"user/max_user_namespaces", "0", "user.max_user_namespaces=10000"},
+	} {
+		if sysctl(s.name) == s.forbids {
+			return fmt.Sprintf("users may not make user namespaces: as root, run: sysctl %s", s.set)
+		}
+	}
+	if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" && !b.works() {
+		return "AppArmor keeps users from making user namespaces: as root, give this program a profile with \"userns,\"," +
+			" or run: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+	}
+	return ""
+}
+
+// works tries it: an empty root in which nothing can be found.
+func (b *Backend) works() bool {
+	st, err := b.Run(context.Background(), &backends.Spec{Args: []string{"/probe"}, Dir: "/"})
+	return err == nil && errors.Is(st.Start, syscall.ENOENT)
+}
+
+func sysctl(name string) string {
+	data, _ := os.ReadFile("/proc/sys/" + name)
+	return strings.TrimSpace(string(data))
+}
+
+// A version is that of the kernel.
+type version struct{ major, minor int }
+
+func (v version) since(major, minor int) bool {
+	return v.major > major || v.major == major && v.minor >= minor
+}
+
+func kernel() version {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return version{}
+	}
+	f := strings.SplitN(unix.ByteSliceToString(u.Release[:]), ".", 3)
+	if len(f) < 2 {
+		return version{}
+	}
+	major, _ := strconv.Atoi(f[0])
+	minor, _ := strconv.Atoi(strings.TrimRight(f[1], "-+abcdefghijklmnopqrstuvwxyz"))
+	return version{major, minor}
+}
+
+func effective(capability uint) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// hasFilesystem says whether the kernel can mount this file system, or could
+// after loading a module.
+func hasFilesystem(name string) bool {
+	data, _ := os.ReadFile("/proc/filesystems")
+	for line := range strings.Lines(string(data)) {
+		if strings.TrimSpace(strings.TrimPrefix(line, "nodev")) == name {
+			return true
+		}
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	_, err := os.Stat("/lib/modules/" + unix.ByteSliceToString(u.Release[:]) + "/kernel/fs/" + name)
+	return err == nil
 }

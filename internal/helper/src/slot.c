@@ -184,7 +184,10 @@ static void set_up(struct slot *z)
 	s->slot = z;
 	z->life = -1;
 	SYS(prctl, PR_SET_NAME, "sbx-slot");
-	SYS(close_range, FD_LIFE + 1, ~0u, 0);
+	// What our caller has inherited itself, without close-on-exec.
+	if (z->null > FD_LIFE + 1)
+		SYS(close_range, FD_LIFE + 1, z->null - 1, 0);
+	SYS(close_range, z->null + 1, ~0u, 0);
 	prepare_host(z);
 	harden(z);
 	z->kick = (s32)SYS(eventfd2, 0, EFD_CLOEXEC | O_NONBLOCK);
