@@ -167,7 +167,7 @@ func startVictim(ctx context.Context, t *testing.T, e *promise.Env, args []strin
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.count=1")
 	cmd.Env = append(os.Environ(), victimArgs+"="+strings.Join(args, "\n"), "SBX_TEST_PROBE="+e.Probe)
 	cmd.ExtraFiles = []*os.File{w}
-	cmd.Stderr = os.Stderr
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr // why it failed, if it did
 	if err := cmd.Start(); err != nil {
 		r.Close()
 		return nil, nil, err

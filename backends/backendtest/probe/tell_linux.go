@@ -260,7 +260,7 @@ func devices([]string) int {
 		wrong("writing below /dev/shm: %v", err)
 	}
 	for fd, name := range []string{"stdin", "stdout", "stderr"} {
-		if link, err := os.Readlink("/dev/" + name); err != nil || link != "/proc/self/fd/"+strconv.Itoa(fd) {
+		if link, err := os.Readlink("/dev/" + name); err != nil || link != "/proc/self/fd/"+strconv.Itoa(fd) && link != "fd/"+strconv.Itoa(fd) {
 			wrong("/dev/%s -> %s, %v", name, link, err)
 		}
 	}

@@ -19,7 +19,7 @@ func endPromises() []Promise {
 		{Name: "end/signal", Says: "a command that ended by a signal says by which one, and 128 more as its code", needs: hasExactStatus, check: fatalSignals(unix.SIGTERM, unix.SIGKILL, unix.SIGSEGV, unix.SIGABRT)},
 		{Name: "end/signal-all", Says: "every signal that ends a process is told", needs: hasExactStatus, slow: true, check: fatalSignals()},
 		{Name: "end/not-found", Says: "a command that is not there is code 127, did not start, and its name is told", needs: hasExactStatus, check: checkNotFound},
-		{Name: "end/not-executable", Says: "a file that cannot be executed, a directory, and a file in no known format are code 126 and did not start", needs: hasExactStatus, check: checkNotExecutable},
+		{Name: "end/not-executable", Says: "a file that cannot be executed, a directory, and a binary in no known format are code 126 and did not start", needs: hasExactStatus, check: checkNotExecutable},
 		{Name: "end/usage", Says: "the time and memory that descendants used are told", check: checkUsage},
 	}
 }
@@ -109,11 +109,10 @@ func checkNotExecutable(t *trial) error {
 	spec := t.spec()
 	spec.Root.Fill = t.fill(
 		file{path: "/build/plain", text: "#!" + probePath + "\n"},
-		file{path: "/build/garbage", text: "garbage\n", mode: 0o755},
-		file{path: "/build/empty", mode: 0o755},
+		file{path: "/build/garbage", text: "garbage\x00", mode: 0o755},
 		file{path: "/build/dir/"},
 	)
-	for _, name := range []string{"/build/plain", "./garbage", "/build/empty", "/build/dir"} {
+	for _, name := range []string{"/build/plain", "./garbage", "/build/dir"} {
 		spec.Args = []string{name}
 		if err := t.notStarted(spec, 126); err != nil {
 			return err

@@ -187,6 +187,9 @@ func checkScratchDir(t *trial) error {
 		return err
 	}
 	t.later(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // it becomes the root, where there are no layers
+		return err
+	}
 	spec := t.spec("put", "/build/made", "made")
 	spec.Root.ScratchDir = dir
 	root, err := t.keep(spec)

@@ -1,0 +1,166 @@
+package bubblewrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// A Backend runs commands with bwrap.
+type Backend struct {
+	program      string // absolute; empty when there is none
+	missing      error  // why there is none
+	unprivileged bool
+	capabilities func() backends.Capabilities
+
+	// starts is served by one thread, which lives as long as the Backend: bwrap
+	// dies with its parent, and for the kernel that is the thread.
+	starts chan func()
+	ended  chan struct{} // closed when that thread has ended
+	once   sync.Once
+}
+
+var _ backends.Backend = (*Backend)(nil)
+
+// Open returns the backend. It does not fail where bwrap is missing or does not
+// work: Capabilities says so, and Run.
+func Open(o Options) (*Backend, error) {
+	b := &Backend{unprivileged: os.Geteuid() != 0, starts: make(chan func()), ended: make(chan struct{})}
+	name := o.Program
+	if name == "" {
+		name = "bwrap"
+	}
+	b.program, b.missing = exec.LookPath(name)
+	if b.missing == nil {
+		b.program, b.missing = filepath.Abs(b.program)
+	}
+	b.capabilities = sync.OnceValue(b.probe)
+	go func() {
+		defer close(b.ended)
+		runtime.LockOSThread() // and never unlocked, so that nobody else uses it up
+		for f := range b.starts {
+			f()
+		}
+	}()
+	return b, nil
+}
+
+// Name implements [backends.Backend].
+func (b *Backend) Name() string { return "bubblewrap" }
+
+// Capabilities implements [backends.Backend]. The first call runs commands, to
+// see what this machine allows.
+func (b *Backend) Capabilities() backends.Capabilities { return b.capabilities() }
+
+// Close implements [backends.Backend].
+func (b *Backend) Close() error {
+	b.once.Do(func() { close(b.starts) })
+	<-b.ended
+	return nil
+}
+
+// Run implements [backends.Backend].
+func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	name := "nothing"
+	if len(spec.Args) > 0 {
+		name = spec.Args[0]
+	}
+	err := b.check(spec)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	var st *backends.Status
+	if err == nil {
+		st, err = b.run(ctx, spec)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", name, err)
+	}
+	return st, nil
+}
+
+// check refuses what we cannot do, or what bwrap would take for something else.
+func (b *Backend) check(spec *backends.Spec) error {
+	if b.missing != nil {
+		return fmt.Errorf("%w: %s", b.missing, install)
+	}
+	if len(spec.Args) == 0 {
+		return fmt.Errorf("no arguments: %w", unix.EINVAL)
+	}
+	if err := checkPaths(spec); err != nil {
+		return err
+	}
+	l := spec.Limits
+	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
+		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
+	}
+	if spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost {
+		return fmt.Errorf("network %d: %w", spec.Network, backends.ErrUnsupported)
+	}
+	return b.refuse(spec)
+}
+
+// refuse compares what is asked for with the capabilities. It does not look at
+// them when nothing special is asked for, so that a plain command does not wait
+// for our probes.
+func (b *Backend) refuse(spec *backends.Spec) error {
+	images := false
+	for _, l := range spec.Root.Lowers {
+		images = images || l.Image != ""
+	}
+	for _, r := range []struct {
+		what  string
+		asked bool
+		has   func(backends.Capabilities) bool
+	}{
+		{"layers", len(spec.Root.Lowers) > 0, func(c backends.Capabilities) bool { return c.Overlay }},
+		{"layers that are images", images, func(c backends.Capabilities) bool { return c.Images }},
+		{"data layers", spec.Root.Data != "", func(c backends.Capabilities) bool { return c.DataLayers }},
+		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
+		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},
+		{"a limit of processes", spec.Limits.Pids > 0, func(c backends.Capabilities) bool { return c.PidsLimit != backends.Absent }},
+		{"a limit of a scratch that is a directory", spec.Limits.Scratch > 0 && spec.Root.ScratchDir != "", func(backends.Capabilities) bool { return false }},
+	} {
+		if r.asked && !r.has(b.Capabilities()) {
+			return fmt.Errorf("%s: %w %s on this machine, as this user", r.what, backends.ErrUnsupported, b.Name())
+		}
+	}
+	return nil
+}
+
+// checkPaths wants paths that mean the same to everybody who reads them.
+func checkPaths(spec *backends.Spec) error {
+	paths := []string{spec.Dir}
+	for _, l := range spec.Root.Lowers {
+		if (l.Dir == "") == (l.Image == "") {
+			return fmt.Errorf("layer %+v must have either a directory or an image: %w", l, unix.EINVAL)
+		}
+		paths = append(paths, l.Dir+l.Image)
+	}
+	for _, b := range spec.Root.Binds {
+		paths = append(paths, b.Source, b.Target)
+	}
+	for _, p := range []string{spec.Root.Data, spec.Root.ScratchDir} {
+		if p != "" {
+			paths = append(paths, p)
+		}
+	}
+	for _, p := range paths {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			return fmt.Errorf("%q is not an absolute and clean path: %w", p, unix.EINVAL)
+		}
+	}
+	if spec.Root.Data != "" && len(spec.Root.Lowers) == 0 {
+		return errors.New("Root.Data without Root.Lowers")
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package bubblewrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// owner is the user and group, as we see them, of a command's files.
+func (b *Backend) owner() int {
+	if b.unprivileged {
+		return os.Geteuid()
+	}
+	return backends.ID
+}
+
+// probe finds out what can be done here, by doing it.
+func (b *Backend) probe() backends.Capabilities {
+	c := backends.Capabilities{Owner: b.owner()}
+	if b.missing != nil {
+		c.Reason = b.missing.Error() + ": " + install
+		return c
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := b.try(ctx, &backends.Spec{}, unix.ENOENT); err != nil {
+		c.Reason = err.Error()
+		return c
+	}
+	c.Works = true
+	c.NetworkNone, c.NetworkHost = true, true
+	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
+	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
+	c.MemoryLimit, c.FileLimit, c.ScratchLimit = backends.PerProc, true, true
+	if b.unprivileged {
+		// The kernel counts the processes of a user in each user namespace.
+		// As root there is none, and all commands are one user.
+		c.PidsLimit = backends.PerProc
+	}
+	c.Observe = b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
+	dir, err := os.MkdirTemp("", "sbx-probe-")
+	if err != nil {
+		return c
+	}
+	defer os.RemoveAll(dir)
+	if os.Chmod(dir, 0o755) != nil { // the command is another user
+		return c
+	}
+	c.Overlay = b.tryOverlay(ctx, dir) == nil
+	c.DataLayers = c.Overlay && b.tryData(ctx, dir) == nil
+	c.Images = c.Overlay && b.tryImage(ctx, dir) == nil
+	return c
+}
+
+// probeName is a command which cannot be executed, for a reason that tells what
+// the root is like. So a root needs no program for it to be seen.
+const probeName = "/probe"
+
+// try runs it in a root that has nothing but what spec says.
+func (b *Backend) try(ctx context.Context, spec *backends.Spec, want error) error {
+	spec.Args, spec.Dir = []string{probeName}, "/"
+	st, err := b.run(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if !errors.Is(st.Start, want) {
+		return fmt.Errorf("executing %s in a sandbox: got %v, want %w", probeName, st.Start, want)
+	}
+	return nil
+}
+
+// tryOverlay makes a layer with a program that the kernel does not know.
+func (b *Backend) tryOverlay(ctx context.Context, dir string) error {
+	layer := filepath.Join(dir, "plain")
+	if err := os.Mkdir(layer, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(layer+probeName, []byte("\x00unknown"), 0o755); err != nil {
+		return err
+	}
+	spec := &backends.Spec{Root: backends.Root{Lowers: []backends.Layer{{Dir: layer}}}}
+	return b.try(ctx, spec, unix.ENOEXEC)
+}
+
+// tryData makes a layer with a program that takes its contents from elsewhere:
+// a script whose interpreter is a directory.
+func (b *Backend) tryData(ctx context.Context, dir string) error {
+	const script = "#!/proc\n"
+	layer, data := filepath.Join(dir, "layer"), filepath.Join(dir, "data")
+	err := errors.Join(
+		os.Mkdir(layer, 0o755),
+		os.Mkdir(data, 0o755),
+		os.WriteFile(data+"/blob", []byte(script), 0o755),
+		os.WriteFile(layer+probeName, make([]byte, len(script)), 0o755),
+	)
+	if err != nil {
+		return err
+	}
+	space := "trusted."
+	if b.unprivileged {
+		space = "user."
+	}
+	err = errors.Join(
+		unix.Setxattr(layer+probeName, space+"overlay.metacopy", nil, 0),
+		unix.Setxattr(layer+probeName, space+"overlay.redirect", []byte("/blob"), 0),
+	)
+	if err != nil {
+		return err
+	}
+	spec := &backends.Spec{Root: backends.Root{Lowers: []backends.Layer{{Dir: layer}}, Data: data}}
+	return b.try(ctx, spec, unix.EACCES)
+}
+
+// tryImage shows the kernel an image that is none. A kernel that mounts images
+// from files says that it is damaged; one that does not wants a block device,
+// and a user who may not mount is told so.
+func (b *Backend) tryImage(ctx context.Context, dir string) error {
+	image := filepath.Join(dir, "image")
+	if err := os.WriteFile(image, make([]byte, 8192), 0o644); err != nil {
+		return err
+	}
+	spec := &backends.Spec{Root: backends.Root{Lowers: []backends.Layer{{Image: image}}}}
+	err := b.try(ctx, spec, nil)
+	if errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return fmt.Errorf("mount a damaged image: %w", err)
+}
