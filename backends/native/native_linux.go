@@ -17,6 +17,7 @@ import (
 // A Backend runs commands with the kernel's own means.
 type Backend struct {
 	unprivileged bool
+	kernel       version
 	groups       *groups
 	capabilities func() backends.Capabilities
 
@@ -32,6 +33,7 @@ var _ backends.Backend = (*Backend)(nil)
 func Open(o Options) (*Backend, error) {
 	b := &Backend{
 		unprivileged: os.Geteuid() != 0,
+		kernel:       kernel(),
 		idle:         map[backends.Network][]*slot{},
 		groups:       &groups{parent: o.CgroupParent},
 	}
@@ -50,7 +52,7 @@ func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("run %s: %w", name(spec), context.Cause(ctx))
 	}
-	if err := check(spec); err != nil {
+	if err := errors.Join(check(spec), b.refuse(spec)); err != nil {
 		return nil, fmt.Errorf("run %s: %w", name(spec), err)
 	}
 	s, err := b.take(spec.Network)
@@ -150,8 +152,30 @@ func check(spec *backends.Spec) error {
 	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
 		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
 	}
-	if spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost {
-		return fmt.Errorf("network %d: %w", spec.Network, backends.ErrUnsupported)
+	return nil
+}
+
+// refuse refuses what our Capabilities do not offer, but for the limits.
+func (b *Backend) refuse(spec *backends.Spec) error {
+	what := ""
+	for _, l := range spec.Root.Lowers {
+		switch {
+		case l.Dir != "" && !b.overlay():
+			what = "Root.Lowers"
+		case l.Image != "" && !b.images():
+			what = "Layer.Image"
+		}
+	}
+	switch {
+	case spec.Root.Data != "" && !b.dataLayers():
+		what = "Root.Data"
+	case spec.Observe && !b.observes():
+		what = "Observe"
+	case spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost:
+		what = fmt.Sprintf("network %d", spec.Network)
+	}
+	if what != "" {
+		return fmt.Errorf("%s: %w", what, backends.ErrUnsupported)
 	}
 	return nil
 }

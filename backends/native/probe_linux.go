@@ -22,15 +22,14 @@ func (b *Backend) probe() backends.Capabilities {
 	if b.unprivileged {
 		c.Owner = os.Geteuid()
 	}
-	k := kernel()
-	if c.Reason = b.forbidden(k); c.Reason != "" {
+	if c.Reason = b.forbidden(); c.Reason == restricted && b.works() {
+		c.Reason = "" // a profile allows it
+	}
+	if c.Reason != "" {
 		return c
 	}
 	c.Works = true
-	c.Overlay = k.since(6, 7) // lowerdir+
-	c.DataLayers = k.since(6, 7) && !b.unprivileged || k.since(6, 16)
-	c.Images = !b.unprivileged && k.since(6, 12) && hasFilesystem("erofs")
-	c.Observe = k.since(5, 5)
+	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
 	c.NetworkNone, c.NetworkHost = true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
@@ -50,10 +49,22 @@ func (b *Backend) probe() backends.Capabilities {
 	return c
 }
 
-// forbidden says why no sandbox can be made, and what to do about it, or "".
-func (b *Backend) forbidden(k version) string {
-	if !k.since(5, 12) { // mount_setattr
-		return fmt.Sprintf("the kernel is %d.%d, sandboxes need 5.12", k.major, k.minor)
+// The features that depend on the kernel, for Run as well.
+func (b *Backend) overlay() bool    { return b.kernel.since(6, 7) } // lowerdir+
+func (b *Backend) dataLayers() bool { return b.kernel.since(6, 16) || b.overlay() && !b.unprivileged }
+func (b *Backend) observes() bool   { return b.kernel.since(5, 5) }
+func (b *Backend) images() bool {
+	return !b.unprivileged && b.kernel.since(6, 12) && hasFilesystem("erofs")
+}
+
+const restricted = "AppArmor keeps users from making user namespaces: as root, give this program a profile with \"userns,\"," +
+	" or run: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+
+// forbidden says why no sandbox can be made, and what to do about it, or "". If
+// it is restricted, that is only likely.
+func (b *Backend) forbidden() string {
+	if !b.kernel.since(5, 12) { // mount_setattr
+		return fmt.Sprintf("the kernel is %d.%d, sandboxes need 5.12", b.kernel.major, b.kernel.minor)
 	}
 	if !b.unprivileged {
 		if !effective(unix.CAP_SYS_ADMIN) {
@@ -61,17 +72,16 @@ func (b *Backend) forbidden(k version) string {
 		}
 		return ""
 	}
-	for _, s := range []struct{ name, forbids, set string }{
-		{"kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"},
-		{"user/max_user_namespaces", "0", "user.max_user_namespaces=10000"},
+	for _, s := range []struct{ name, remedy string }{
+		{"kernel/unprivileged_userns_clone", "kernel.unprivileged_userns_clone=1"},
+		{"user/max_user_namespaces", "user.max_user_namespaces=10000"},
 	} {
-		if sysctl(s.name) == s.forbids {
-			return fmt.Sprintf("users may not make user namespaces: as root, run: sysctl %s", s.set)
+		if sysctl(s.name) == "0" {
+			return "users may not make user namespaces: as root, run: sysctl " + s.remedy
 		}
 	}
-	if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" && !b.works() {
-		return "AppArmor keeps users from making user namespaces: as root, give this program a profile with \"userns,\"," +
-			" or run: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+	if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" {
+		return restricted
 	}
 	return ""
 }

@@ -63,6 +63,9 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	}
 	reply, err := s.answer(spec, req)
 	if err != nil {
+		if hint := b.forbidden(); s.broken && hint != "" {
+			err = fmt.Errorf("%w (%s)", err, hint)
+		}
 		return nil, err
 	}
 	st, err := reply.BackendStatus(spec)
