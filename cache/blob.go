@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -78,15 +77,10 @@ func (s *Store) openEmpty(path string) (int, error) {
 func (s *Store) prepareEmpty() error {
 	for _, f := range []action.Function{action.SHA256, action.BLAKE3} {
 		path := s.shard("blob", action.Sum(f, nil))
-		if _, err := durable.Stat(path); err == nil {
-			continue
-		}
-		t, err := s.draft(filepath.Dir(path))
-		if err != nil {
+		if err := s.mkdirs(shardDir(path)); err != nil {
 			return err
 		}
-		err = s.inDir(filepath.Dir(path), func() error { return t.Publish(path) })
-		t.Close()
+		err := s.disk.CreateEmpty(path, durable.TempMode)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return s.explain(err)
 		}
@@ -217,7 +211,7 @@ func (s *Store) putBytes(ctx context.Context, d action.Digest, data []byte) erro
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	t, err := s.draft(filepath.Dir(s.shard("blob", d)))
+	t, err := s.draft(shardDir(s.shard("blob", d)))
 	if err != nil {
 		return fmt.Errorf("put blob %v: %w", d, err)
 	}
@@ -234,7 +228,7 @@ func (s *Store) publish(ctx context.Context, t *durable.Temp, d action.Digest) e
 	s.watchClock()
 	err := t.Stamp(s.stampTime())
 	if err == nil {
-		err = s.inDir(filepath.Dir(path), func() error {
+		err = s.inDir(shardDir(path), func() error {
 			err := t.Publish(path)
 			if !errors.Is(err, fs.ErrExist) {
 				return err

@@ -146,6 +146,26 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
+func parseEntry(k, v []byte) (entry, error) {
+	if len(k) != 34 || len(v) != 16 {
+		return entry{}, fmt.Errorf("%w: an entry has %d+%d bytes", errIndex, len(k), len(v))
+	}
+	e := entry{
+		kind: Kind(k[0]), f: action.Function(k[1]), hash: [32]byte(k[2:]),
+		bytes: int64(binary.BigEndian.Uint64(v)), used: int64(binary.BigEndian.Uint64(v[8:])),
+	}
+	return e, e.check()
+}
+
+// check refuses what cannot be in the store.
+func (e *entry) check() error {
+	known := e.kind == KindResult || e.kind == KindNote || e.kind == KindBlob
+	if !known || (e.f != action.SHA256 && e.f != action.BLAKE3) || e.bytes < 0 {
+		return fmt.Errorf("%w: an entry of kind %d, function %d, %d bytes", errIndex, e.kind, e.f, e.bytes)
+	}
+	return nil
+}
+
 func indexKey(e *entry) []byte {
 	return append([]byte{byte(e.kind), byte(e.f)}, e.hash[:]...)
 }
@@ -176,14 +196,9 @@ func (s *Store) readIndex(x *index) (list []entry, err error) {
 		}
 		return x.db.View(func(tx *bolt.Tx) error {
 			return tx.Bucket(bucketEntry).ForEach(func(k, v []byte) error {
-				if len(k) != 34 || len(v) != 16 {
-					return fmt.Errorf("%w: an entry has %d+%d bytes", errIndex, len(k), len(v))
-				}
-				list = append(list, entry{
-					kind: Kind(k[0]), f: action.Function(k[1]), hash: [32]byte(k[2:]),
-					bytes: int64(binary.BigEndian.Uint64(v)), used: int64(binary.BigEndian.Uint64(v[8:])),
-				})
-				return nil
+				e, err := parseEntry(k, v)
+				list = append(list, e)
+				return err
 			})
 		})
 	})

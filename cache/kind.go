@@ -86,8 +86,11 @@ func (e *entry) path(s *Store) string {
 	if e.kind == KindLayer {
 		return s.layerDir(e.name)
 	}
-	h := hex.EncodeToString(e.hash[:])
-	return s.dir + "/" + e.kind.String() + "/" + e.f.String() + "/" + h[:2] + "/" + h
+	d, err := action.NewDigest(e.f, e.hash, 0)
+	if err != nil {
+		panic(err) // an entry's function is one of the two
+	}
+	return s.shard(e.kind.String(), d)
 }
 
 // times returns the path of the file whose access time says when e was used.

@@ -48,7 +48,7 @@ func (s *Store) Layer(ctx context.Context, name string) (string, error) {
 	refs := filepath.Join(dir, "refs")
 	fi, err := durable.Stat(refs)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", &missError{"layer " + name, "not present"}
+		return "", missLayer(name, "not present")
 	}
 	if err != nil {
 		return "", fmt.Errorf("layer %s: %w", name, s.explain(err))
@@ -59,7 +59,7 @@ func (s *Store) Layer(ctx context.Context, name string) (string, error) {
 		}
 	}
 	if s.touch(refs, &fi) != nil {
-		return "", &missError{"layer " + name, "it was just removed"}
+		return "", missLayer(name, "it was just removed")
 	}
 	return filepath.Join(dir, "data"), nil
 }
@@ -74,7 +74,7 @@ func (s *Store) renewLayer(ctx context.Context, name string, fi *durable.FileInf
 		if !s.opts.ReadOnly && s.stamp() != 0 {
 			s.warn(s.bury(dir))
 		}
-		return &missError{"layer " + name, "it may not have reached the disk before the machine was last stopped"}
+		return missLayer(name, "it may not have reached the disk before the machine was last stopped")
 	}
 	l, err := readLayer(refs, name)
 	if err == nil {
@@ -85,7 +85,7 @@ func (s *Store) renewLayer(ctx context.Context, name string, fi *durable.FileInf
 		}
 	}
 	if errors.Is(err, action.ErrMiss) || errors.Is(err, errRecord) {
-		return &missError{"layer " + name, err.Error()}
+		return missLayer(name, err.Error())
 	}
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", name, s.explain(err))

@@ -103,7 +103,7 @@ func parseLog(data []byte, now time.Time, each func(e *entry)) (garbage int) {
 		rec := [logRecord]byte(data)
 		e := entry{kind: Kind(rec[0]), f: action.Function(rec[1]), hash: [32]byte(rec[8:]), used: now.Unix()}
 		e.bytes = int64(binary.LittleEndian.Uint64(rec[40:]))
-		if logSum(&rec) != binary.LittleEndian.Uint32(rec[4:]) {
+		if logSum(&rec) != binary.LittleEndian.Uint32(rec[4:]) || e.check() != nil {
 			garbage++ // find the next record
 			data = data[1:]
 			continue

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -84,7 +83,7 @@ func parseRecord(data []byte, magic, name string) ([]byte, error) {
 // writeRecord puts a record in the place of what there is under key.
 func (s *Store) writeRecord(kind Kind, key action.Digest, magic string, payload []byte) error {
 	path := s.shard(kind.String(), key)
-	dir := filepath.Dir(path)
+	dir := shardDir(path)
 	t, err := s.draft(dir)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,7 +114,8 @@ func (s *Store) checkVersion() error {
 		return s.explain(err)
 	}
 	defer durable.Close(fd)
-	var buf [64]byte
+	// No more than what we hope for, so that one read does.
+	var buf [len(version)]byte
 	n, err := durable.Read(fd, buf[:])
 	if err != nil {
 		return s.explain(err)
@@ -271,26 +273,55 @@ func (s *Store) stamp() int64 {
 func (s *Store) stampTime() time.Time { return time.Unix(s.now().Unix(), s.stamp()) }
 
 // A missError is a miss and its reason.
-type missError struct{ what, reason string }
+type missError struct {
+	kind   string
+	d      action.Digest
+	name   string // where d is zero
+	reason string
+}
 
-func (e *missError) Error() string { return e.what + ": " + e.reason }
+func (e *missError) Error() string {
+	name := e.name
+	if name == "" {
+		name = e.d.String()
+	}
+	return e.kind + " " + name + ": " + e.reason
+}
 
 func (e *missError) Unwrap() error { return action.ErrMiss }
 
-func miss(what fmt.Stringer, kind, reason string) error {
-	return &missError{kind + " " + what.String(), reason}
+func miss(d action.Digest, kind, reason string) error {
+	return &missError{kind: kind, d: d, reason: reason}
+}
+
+func missLayer(name, reason string) error {
+	return &missError{kind: "layer", name: name, reason: reason}
 }
 
 // shard returns the path of the file that holds d among the files of a kind.
 func (s *Store) shard(kind string, d action.Digest) string {
-	return s.dir + "/" + kind + BlobPath(d)
+	b := make([]byte, 0, 256)
+	b = append(b, s.dir...)
+	b = append(b, '/')
+	b = append(b, kind...)
+	return string(appendBlobPath(b, d))
 }
+
+// shardDir returns the directory of the path that shard returned.
+func shardDir(path string) string { return path[:len(path)-len("/")-2*sha256.Size] }
 
 // BlobPath is the path of a blob below its store's [Store.BlobDir], with a
 // slash in front.
-func BlobPath(d action.Digest) string {
-	h := d.Hash()
-	return "/" + d.Function().String() + "/" + h[:2] + "/" + h
+func BlobPath(d action.Digest) string { return string(appendBlobPath(nil, d)) }
+
+func appendBlobPath(b []byte, d action.Digest) []byte {
+	sum := d.Bytes()
+	b = append(b, '/')
+	b = append(b, d.Function().String()...)
+	b = append(b, '/')
+	b = hex.AppendEncode(b, sum[:1])
+	b = append(b, '/')
+	return hex.AppendEncode(b, sum[:])
 }
 
 // touchAfter is how far off the time of the last use may be.

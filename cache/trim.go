@@ -281,8 +281,11 @@ func (t *trimmer) remove(e *entry) (removal, error) {
 	if t.draft == "" {
 		return wentAway, s.explain(s.disk.RemoveAll(path))
 	}
-	if err := s.disk.Rename(path, t.draft); err != nil {
-		return wentAway, s.explain(ignoreMissing(err))
+	if err := s.disk.Rename(path, t.draft); errors.Is(err, fs.ErrNotExist) {
+		// It is gone, or else the place where we wanted it is.
+		return wentAway, s.explain(s.disk.RemoveAll(path))
+	} else if err != nil {
+		return inUse, s.explain(err)
 	}
 	again, err := durable.Stat(e.times(t.draft))
 	if err == nil && again.ATime.After(fi.ATime) && t.spares(e.kind, s.lastUse(&again)) {

@@ -85,7 +85,7 @@ func (v *verifier) damaged(kind Kind, name, path, reason string, ino uint64) {
 	v.report.Damaged = append(v.report.Damaged, d)
 }
 
-type shardDir struct {
+type shardOf struct {
 	kind Kind
 	f    action.Function
 	path string
@@ -93,10 +93,10 @@ type shardDir struct {
 
 // each calls f with every file of the kinds, on every processor.
 func (v *verifier) each(ctx context.Context, f func(e *entry, fi *durable.FileInfo) error, kinds ...Kind) error {
-	var dirs []shardDir
+	var dirs []shardOf
 	for _, kind := range kinds {
 		err := v.s.shards(kind, func(f action.Function, dir string) error {
-			dirs = append(dirs, shardDir{kind, f, dir})
+			dirs = append(dirs, shardOf{kind, f, dir})
 			return nil
 		})
 		if err != nil {
@@ -105,7 +105,7 @@ func (v *verifier) each(ctx context.Context, f func(e *entry, fi *durable.FileIn
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	work := make(chan shardDir)
+	work := make(chan shardOf)
 	var all sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {

@@ -58,6 +58,18 @@ func (d *Disk) Mkdir(path string, mode fs.FileMode) error {
 	return d.change(OpMkdir, path, func() error { return os.Mkdir(path, mode) })
 }
 
+// CreateEmpty makes the empty file path, which is whole at once. The error
+// wraps [fs.ErrExist] where path exists.
+func (d *Disk) CreateEmpty(path string, mode fs.FileMode) error {
+	return d.change(OpCreate, path, func() error {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
+}
+
 // Rename renames from to to, and replaces what is there.
 func (d *Disk) Rename(from, to string) error {
 	return d.change(OpRename, to, func() error {

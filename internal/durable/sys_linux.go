@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func openTemp(dir string) (*os.File, error) {
+func openTemp(dir string) (int, error) {
 	var fd int
 	err := retry(func() (err error) {
 		// The mode is that of the finished file; it does not concern a
@@ -19,42 +19,45 @@ func openTemp(dir string) (*os.File, error) {
 	})
 	switch {
 	case err == nil:
-		return os.NewFile(uintptr(fd), dir+"/(unnamed)"), nil
+		return fd, nil
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL):
-		return nil, wrap("create in", dir, errNoTemp) // NFS, FUSE, old overlayfs
+		return -1, wrap("create in", dir, errNoTemp) // NFS, FUSE, old overlayfs
 	}
-	return nil, wrap("create in", dir, err)
+	return -1, wrap("create in", dir, err)
 }
 
-// link names f. The detour through /proc is what an unprivileged process may
+// link names fd. The detour through /proc is what an unprivileged process may
 // do on every kernel; AT_EMPTY_PATH serves where /proc is not mounted.
-func link(f *os.File, path string) error {
-	proc := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+func link(fd int, path string) error {
 	err := retry(func() error {
-		return unix.Linkat(unix.AT_FDCWD, proc, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+		return unix.Linkat(unix.AT_FDCWD, procPath(fd), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	})
 	if errors.Is(err, unix.ENOENT) {
 		if _, missing := os.Lstat("/proc/self/fd"); missing != nil {
 			err = retry(func() error {
-				return unix.Linkat(int(f.Fd()), "", unix.AT_FDCWD, path, unix.AT_EMPTY_PATH)
+				return unix.Linkat(fd, "", unix.AT_FDCWD, path, unix.AT_EMPTY_PATH)
 			})
 		}
 	}
 	return wrap("link", path, err)
 }
 
-func clone(dst, src *os.File) error {
-	return retry(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+func clone(dst int, src *os.File) error {
+	return retry(func() error { return unix.IoctlFileClone(dst, int(src.Fd())) })
 }
 
-func stamp(f *os.File, _ string, mtime time.Time) error {
+func stamp(fd int, _ string, mtime time.Time) error {
 	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: mtime.Unix(), Nsec: int64(mtime.Nanosecond())}}
-	err := retry(func() error { return unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH) })
+	err := retry(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // before Linux 5.8
-		proc := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
-		err = retry(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, proc, ts, 0) })
+		err = retry(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), ts, 0) })
 	}
-	return wrap("set the time of", f.Name(), err)
+	if err != nil {
+		return wrap("set the time of", procPath(fd), err)
+	}
+	return nil
 }
 
 func syncFS(path string) error {

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func openTemp(dir string) (*os.File, error) { return nil, wrap("create in", dir, errNoTemp) }
+func openTemp(dir string) (int, error) { return -1, wrap("create in", dir, errNoTemp) }
 
-func link(f *os.File, path string) error { return wrap("link", path, errNoTemp) }
+func link(_ int, path string) error { return wrap("link", path, errNoTemp) }
 
-func clone(_, _ *os.File) error { return errors.ErrUnsupported }
+func clone(_ int, _ *os.File) error { return errors.ErrUnsupported }
 
-func stamp(_ *os.File, name string, mtime time.Time) error {
+func stamp(_ int, name string, mtime time.Time) error {
 	return os.Chtimes(name, time.Time{}, mtime)
 }
 

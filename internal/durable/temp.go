@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TempMode is the mode of what a [Temp] becomes: content that never changes.
@@ -17,7 +19,8 @@ const TempMode = 0o444
 // dies before leaves nothing where the file system knows files without names.
 type Temp struct {
 	disk *Disk
-	f    *os.File
+	fd   int    // bare: an os.File costs as much as a system call; -1: none
+	dir  string // what to call it in errors
 	name string // where the file system wants one
 	n    int64
 }
@@ -29,9 +32,9 @@ var fixMode, modeKnown atomic.Bool
 // Temp makes a file on the file system of the directory dir, near it. Where
 // that needs a name, the error wraps [errors.ErrUnsupported]: see NamedTemp.
 func (d *Disk) Temp(dir string) (*Temp, error) {
-	t := &Temp{disk: d}
+	t := &Temp{disk: d, fd: -1, dir: dir}
 	err := d.change(OpCreate, dir, func() (err error) {
-		t.f, err = openTemp(dir)
+		t.fd, err = openTemp(dir)
 		return err
 	})
 	return t.opened(err)
@@ -40,10 +43,13 @@ func (d *Disk) Temp(dir string) (*Temp, error) {
 // NamedTemp makes a file with a name that only the caller knows, on the file
 // system where it will be published.
 func (d *Disk) NamedTemp(name string) (*Temp, error) {
-	t := &Temp{disk: d, name: name}
+	t := &Temp{disk: d, fd: -1, dir: name}
 	err := d.change(OpCreate, name, func() (err error) {
-		t.f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, TempMode)
-		return err
+		t.fd, err = unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, TempMode)
+		if err == nil {
+			t.name = name // ours to remove
+		}
+		return wrap("create", name, err)
 	})
 	return t.opened(err)
 }
@@ -54,7 +60,7 @@ func (t *Temp) opened(err error) (*Temp, error) {
 		return nil, err
 	}
 	if !modeKnown.Load() {
-		st, err := FStat(int(t.f.Fd()), t.f.Name())
+		st, err := FStat(t.fd, t.dir)
 		if err != nil {
 			t.Close()
 			return nil, err
@@ -63,9 +69,9 @@ func (t *Temp) opened(err error) (*Temp, error) {
 		modeKnown.Store(true)
 	}
 	if fixMode.Load() {
-		if err := t.f.Chmod(TempMode); err != nil {
+		if err := unix.Fchmod(t.fd, TempMode); err != nil {
 			t.Close()
-			return nil, err
+			return nil, wrap("chmod", t.dir, err)
 		}
 	}
 	return t, nil
@@ -74,9 +80,15 @@ func (t *Temp) opened(err error) (*Temp, error) {
 // Write appends to the file.
 func (t *Temp) Write(p []byte) (int, error) {
 	written := 0
-	err := t.disk.change(OpWrite, t.f.Name(), func() (err error) {
-		written, err = t.f.Write(p)
-		return err
+	err := t.disk.change(OpWrite, t.dir, func() error {
+		for written < len(p) {
+			n, err := unix.Write(t.fd, p[written:])
+			if err != nil && err != unix.EINTR {
+				return wrap("write in", t.dir, err)
+			}
+			written += max(n, 0)
+		}
+		return nil
 	})
 	t.n += int64(written)
 	if err == nil && written < len(p) {
@@ -91,22 +103,40 @@ func (t *Temp) Len() int64 { return t.n }
 // Clone makes the file, which must be empty, share the contents that src has
 // now, without copying. An error means that the file is still empty.
 func (t *Temp) Clone(src *os.File) error {
-	return t.disk.change(OpClone, t.f.Name(), func() error {
-		if err := clone(t.f, src); err != nil {
+	return t.disk.change(OpClone, t.dir, func() error {
+		if err := clone(t.fd, src); err != nil {
 			return err
 		}
-		st, err := FStat(int(t.f.Fd()), t.f.Name())
+		st, err := FStat(t.fd, t.dir)
 		t.n = st.Size
 		return err
 	})
 }
 
 // Reader reads the file from its start.
-func (t *Temp) Reader() io.Reader { return io.NewSectionReader(t.f, 0, t.n) }
+func (t *Temp) Reader() io.Reader { return io.NewSectionReader(t, 0, t.n) }
+
+// ReadAt implements [io.ReaderAt].
+func (t *Temp) ReadAt(p []byte, off int64) (int, error) {
+	for read := 0; ; {
+		n, err := unix.Pread(t.fd, p[read:], off+int64(read))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return read, wrap("read in", t.dir, err)
+		case n == 0 && read < len(p):
+			return read, io.EOF
+		}
+		if read += n; read == len(p) {
+			return read, nil
+		}
+	}
+}
 
 // Stamp sets the modification time.
 func (t *Temp) Stamp(mtime time.Time) error {
-	return t.disk.change(OpStamp, t.f.Name(), func() error { return stamp(t.f, t.name, mtime) })
+	return t.disk.change(OpStamp, t.dir, func() error { return stamp(t.fd, t.name, mtime) })
 }
 
 // Publish gives the file the name path. The error wraps [fs.ErrExist] where
@@ -115,7 +145,7 @@ func (t *Temp) Publish(path string) error {
 	if t.name != "" {
 		return t.Replace(path)
 	}
-	return t.disk.change(OpLink, path, func() error { return link(t.f, path) })
+	return t.disk.change(OpLink, path, func() error { return link(t.fd, path) })
 }
 
 // Replace gives the file the name path, in place of what has it now. Readers
@@ -131,17 +161,17 @@ func (t *Temp) Replace(path string) error {
 	}
 	// A file without a name can be linked, but not over another. The name
 	// between the two is always the same one, so that it needs no clean-up
-	// but the next Replace: whoever finds a draft there drops it, and whoever
-	// finds that its draft is gone knows that another file of this path was
-	// published or is about to be.
+	// but the next Replace. Whoever finds a draft there drops it; whoever
+	// finds its own draft gone looks whether path was replaced by another.
+	old, _ := Stat(path) // its inode is 0 where there is none
 	draft := path + DraftSuffix
 	for range 100 {
 		err := t.Publish(draft)
 		if errors.Is(err, fs.ErrExist) {
-			if err := t.disk.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
+			err = t.disk.Remove(draft)
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				continue
 			}
-			continue
 		}
 		if err != nil {
 			return err
@@ -149,7 +179,7 @@ func (t *Temp) Replace(path string) error {
 		if err := t.disk.Rename(draft, path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if _, err := Stat(path); err == nil {
+		if now, err := Stat(path); err == nil && now.Ino != old.Ino {
 			return nil
 		}
 	}
@@ -162,8 +192,9 @@ const DraftSuffix = ".new"
 
 // Close frees the file; if it was not published, it is gone.
 func (t *Temp) Close() {
-	if t.f != nil {
-		_ = t.f.Close() // nothing is lost with the descriptor of a whole file
+	if t.fd >= 0 {
+		Close(t.fd)
+		t.fd = -1
 	}
 	if t.name != "" {
 		_ = os.Remove(t.name)
