@@ -136,10 +136,11 @@ func (s *Store) check(ctx context.Context, d action.Digest, path string, fi *dur
 
 // verify reads the file path and returns a miss if its digest is not d.
 func (s *Store) verify(ctx context.Context, d action.Digest, path string) error {
-	f, err := durable.OpenQuiet(path)
+	fd, err := durable.OpenRead(path)
 	if err != nil {
 		return fmt.Errorf("blob %v: %w", d, s.explain(err))
 	}
+	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	got, err := hashReader(ctx, d.Function(), f)
 	if err != nil {

@@ -14,6 +14,8 @@
 //	locks              no meaning but its byte-range locks; see [Store.Lock]
 //	synced             what is known to have reached the disk; see below
 //	log, index         help trim to find what is old; see index.go
+//	stat/, rootfs/     not of this package: the stat caches of inputs, and the
+//	                   names of root file systems
 //
 // A record is 4 bytes that name its kind and version, the SHA-256 of its name
 // and its payload, and the payload. A name that ends in ".new" is a draft that

@@ -144,6 +144,7 @@ func (s *Store) checkEmpty() error {
 	}
 	for _, e := range names {
 		switch name := e.Name(); {
+		case name == "stat": // stat caches of the inputs, which are made before anything is stored
 		case name == "lost+found", name == "CACHEDIR.TAG", strings.HasPrefix(name, versionName):
 		default:
 			return fmt.Errorf("%w: %s holds %q and no %s file: choose an empty directory",

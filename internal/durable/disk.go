@@ -190,14 +190,23 @@ func fileMode(m uint32) fs.FileMode {
 }
 
 // OpenRead opens the regular file path and returns a bare descriptor, without
-// the cost of registering it for polling. It follows no symbolic link.
+// the cost of registering it for polling. It follows no symbolic link, and
+// does not mark the file as used where we may avoid that.
 func OpenRead(path string) (int, error) {
-	var fd int
-	err := retry(func() (err error) {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	fd, err := open(path, flags|noATime)
+	if err == unix.EPERM { // another's file
+		fd, err = open(path, flags)
+	}
+	return fd, wrap("open", path, err)
+}
+
+func open(path string, flags int) (fd int, err error) {
+	err = retry(func() error {
+		fd, err = unix.Open(path, flags, 0)
 		return err
 	})
-	return fd, wrap("open", path, err)
+	return fd, err
 }
 
 // Read reads from fd into buf until it is full or the file ends.

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const noATime = unix.O_NOATIME
+
 func openTemp(dir string) (int, error) {
 	var fd int
 	err := retry(func() (err error) {
@@ -71,7 +73,7 @@ func syncFS(path string) error {
 
 // BootID names this boot of the machine; "" where it cannot be told.
 func BootID() string {
-	fd, err := OpenRead("/proc/sys/kernel/random/boot_id")
+	fd, err := open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		return ""
 	}
@@ -81,15 +83,6 @@ func BootID() string {
 		return ""
 	}
 	return string(buf[:])
-}
-
-// OpenQuiet opens path for reading without marking it as used, where we may.
-func OpenQuiet(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME, 0)
-	if errors.Is(err, unix.EPERM) { // another's file
-		return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	}
-	return f, err
 }
 
 // TryLock locks n bytes of f at off for writing, against every other open

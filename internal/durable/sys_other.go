@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const noATime = 0
+
 func openTemp(dir string) (int, error) { return -1, wrap("create in", dir, errNoTemp) }
 
 func link(_ int, path string) error { return wrap("link", path, errNoTemp) }
@@ -32,11 +34,6 @@ func BootID() string {
 		return ""
 	}
 	return id
-}
-
-// OpenQuiet opens path for reading.
-func OpenQuiet(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // TryLock is not to be had: POSIX locks end when any descriptor of the file is
