@@ -237,3 +237,33 @@ func leaveBehind(ctx context.Context, probe string, args []string) (*os.Process,
 	}
 	return cmd.Process, r, nil
 }
+
+// TestMatrix shows that a matrix has all promises, and none of a backend that
+// does not work.
+func TestMatrix(t *testing.T) {
+	e := backendtest.NewEnv(t)
+	e.Lifetime = time.Second
+	e.Backend = liar{}
+	broken, unprobed := 0, 0
+	err := promise.Matrix(t.Context(), e, func(f promise.Finding) {
+		switch f.Verdict {
+		case promise.Unprobed:
+			unprobed++
+		case promise.Broken:
+			broken++
+		}
+	})
+	if all := len(promise.All()); err != nil || broken+unprobed < all*9/10 || unprobed > all/10 {
+		t.Errorf("of %d promises of a liar %d are broken and %d were not probed; error %v", all, broken, unprobed, err)
+	}
+	e.Backend = idle{}
+	err = promise.Matrix(t.Context(), e, func(f promise.Finding) { t.Errorf("found %v of a backend that does not work", f) })
+	if err == nil || !strings.Contains(err.Error(), "the reason") {
+		t.Errorf("Matrix = %v, want the reason why the backend does not work", err)
+	}
+}
+
+// idle is a backend that does not work.
+type idle struct{ liar }
+
+func (idle) Capabilities() backends.Capabilities { return backends.Capabilities{Reason: "the reason"} }

@@ -24,9 +24,9 @@ type Backend struct {
 
 	// starts is served by one thread, which lives as long as the Backend: bwrap
 	// dies with its parent, and for the kernel that is the thread.
-	starts chan func()
-	ended  chan struct{} // closed when that thread has ended
-	once   sync.Once
+	starts      chan func()
+	stop, ended chan struct{} // closed by Close, and by that thread
+	once        sync.Once
 }
 
 var _ backends.Backend = (*Backend)(nil)
@@ -34,7 +34,10 @@ var _ backends.Backend = (*Backend)(nil)
 // Open returns the backend. It does not fail where bwrap is missing or does not
 // work: Capabilities says so, and Run.
 func Open(o Options) (*Backend, error) {
-	b := &Backend{unprivileged: os.Geteuid() != 0, starts: make(chan func()), ended: make(chan struct{})}
+	b := &Backend{
+		unprivileged: os.Geteuid() != 0,
+		starts:       make(chan func()), stop: make(chan struct{}), ended: make(chan struct{}),
+	}
 	name := o.Program
 	if name == "" {
 		name = "bwrap"
@@ -44,14 +47,21 @@ func Open(o Options) (*Backend, error) {
 		b.program, b.missing = filepath.Abs(b.program)
 	}
 	b.capabilities = sync.OnceValue(b.probe)
-	go func() {
-		defer close(b.ended)
-		runtime.LockOSThread() // and never unlocked, so that nobody else uses it up
-		for f := range b.starts {
-			f()
-		}
-	}()
+	go b.serve()
 	return b, nil
+}
+
+func (b *Backend) serve() {
+	defer close(b.ended)
+	runtime.LockOSThread() // and never unlocked: the thread ends with us
+	for {
+		select {
+		case f := <-b.starts:
+			f()
+		case <-b.stop:
+			return
+		}
+	}
 }
 
 // Name implements [backends.Backend].
@@ -63,7 +73,7 @@ func (b *Backend) Capabilities() backends.Capabilities { return b.capabilities()
 
 // Close implements [backends.Backend].
 func (b *Backend) Close() error {
-	b.once.Do(func() { close(b.starts) })
+	b.once.Do(func() { close(b.stop) })
 	<-b.ended
 	return nil
 }

@@ -1,7 +1,14 @@
 package bubblewrap
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/backendtest"
@@ -9,7 +16,12 @@ import (
 
 func open(t *testing.T) backends.Backend {
 	t.Helper()
-	b, err := Open(Options{})
+	return openProgram(t, "")
+}
+
+func openProgram(t *testing.T, program string) *Backend {
+	t.Helper()
+	b, err := Open(Options{Program: program})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,3 +30,146 @@ func open(t *testing.T) backends.Backend {
 }
 
 func TestPromises(t *testing.T) { backendtest.Test(t, open) }
+
+func TestMissing(t *testing.T) {
+	b := openProgram(t, "/absent/bwrap")
+	c := b.Capabilities()
+	if c.Works || !strings.Contains(c.Reason, "/absent/bwrap") || !strings.Contains(c.Reason, "apt-get install bubblewrap") {
+		t.Errorf("Capabilities = %+v; want a reason that names the program and says how to get it", c)
+	}
+	_, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/x"}, Dir: "/"})
+	if err == nil || !strings.Contains(err.Error(), "apt-get install bubblewrap") {
+		t.Errorf("Run = %v; want the same advice", err)
+	}
+}
+
+// fake makes a program that stands in for bwrap.
+func fake(t *testing.T, script string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fake-bwrap-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "bwrap")
+	if err := os.WriteFile(name, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestBwrapFails(t *testing.T) {
+	for name, c := range map[string]struct{ script, want string }{
+		"Says":    {"echo 'bwrap: Creating new namespace failed' >&2; exit 1", "could not make the sandbox: Creating new namespace failed"},
+		"Silent":  {"exit 0", "sandbox"},
+		"Dies":    {"kill -9 $$", "killed"},
+		"NoFence": {`while [ "$1" != -- ]; do shift; done; shift; exec "$@"`, "one of the first two processes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := openProgram(t, fake(t, c.script))
+			_, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/bin/true"}, Dir: "/"})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Run = %v; want an error with %q", err, c.want)
+			}
+			if caps := b.Capabilities(); caps.Works || !strings.Contains(caps.Reason, c.want) {
+				t.Errorf("Capabilities = %+v; want one that does not work because of %q", caps, c.want)
+			}
+		})
+	}
+}
+
+// A bwrap that never comes to its end must not keep us from ours.
+func TestBwrapHangs(t *testing.T) {
+	b := openProgram(t, fake(t, "exec sleep 60"))
+	cause := errors.New("the cause")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, cause)
+	defer cancel()
+	begun := time.Now()
+	_, err := b.Run(ctx, &backends.Spec{Args: []string{"/bin/true"}, Dir: "/"})
+	if !errors.Is(err, cause) {
+		t.Errorf("Run = %v, want the cause", err)
+	}
+	if took := time.Since(begun); took > 40*time.Second {
+		t.Errorf("Run took %v", took)
+	}
+}
+
+func TestRunAfterClose(t *testing.T) {
+	b := openProgram(t, "")
+	b.Close()
+	if _, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/x"}, Dir: "/"}); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("Run = %v, want an error that says that the backend is closed", err)
+	}
+}
+
+func TestMountPlace(t *testing.T) {
+	place, err := mountPlace("/usr/bin/bwrap", &backends.Root{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{place, place + "/below"} {
+		got, err := mountPlace("", &backends.Root{Binds: []backends.Bind{{Source: source, Target: "/x"}}})
+		if err != nil || got == place {
+			t.Errorf("with %s shown: %s, %v; want another place than %s", source, got, err, place)
+		}
+	}
+	if got, err := mountPlace("", &backends.Root{Binds: []backends.Bind{{Source: "/", Target: "/x"}}}); err == nil {
+		t.Errorf("with the whole host shown: %s, want an error", got)
+	}
+}
+
+// TestMountPoints shows that targets are found as a command would find them,
+// and that making them leaves no trace in the times of directories.
+func TestMountPoints(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"real/deep", "src"} {
+		if err := os.MkdirAll(filepath.Join(dir, "root", d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, link := range map[string]string{"absolute": "/real", "relative": "real/deep", "out": "../../../../real"} {
+		if err := os.Symlink(link, filepath.Join(dir, "root", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	then := time.Unix(1e9, 0)
+	real := filepath.Join(dir, "root/real")
+	if err := os.Chtimes(real, then, then); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(filepath.Join(dir, "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	spec := &backends.Spec{Root: backends.Root{Binds: []backends.Bind{
+		{Source: dir, Target: "/absolute/new"},
+		{Source: file, Target: "/relative/a/b"},
+		{Source: file, Target: "/out/c"},
+		{Source: file, Target: "/absolute/new/inside"},
+	}}}
+	mounts, err := mountPoints(root, spec, os.Geteuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range mounts {
+		got = append(got, m.Target)
+	}
+	if want := "[/real/new /real/deep/a/b /real/c /real/new/inside]"; fmt.Sprint(got) != want {
+		t.Errorf("targets %v, want %s", got, want)
+	}
+	if st, err := os.Stat(filepath.Join(real, "deep/a/b")); err != nil || st.IsDir() || st.ModTime().Unix() != constantTime {
+		t.Errorf("mount point of a file: %v, %v", st, err)
+	}
+	if st, err := os.Stat(real); err != nil || !st.ModTime().Equal(then) {
+		t.Errorf("time of the directory above: %v, %v; want %v", st.ModTime(), err, then)
+	}
+}

@@ -16,12 +16,17 @@ import (
 // mountPlace finds an existing directory of the host where the root can be
 // mounted for bwrap to see, in a mount namespace of its own. So nothing has to
 // be made and cleaned up; but what lies below the place is covered there, so it
-// must have nothing to do with any file that is shown.
-func mountPlace(spec *backends.Spec) (string, error) {
-	var used []string
-	for _, b := range spec.Root.Binds {
+// must have nothing to do with any file that is needed.
+func mountPlace(program string, root *backends.Root) (string, error) {
+	used := []string{program, root.Data, root.ScratchDir}
+	for _, b := range root.Binds {
 		used = append(used, b.Source)
-		if real, err := filepath.EvalSymlinks(b.Source); err == nil {
+	}
+	for _, l := range root.Lowers {
+		used = append(used, l.Dir, l.Image)
+	}
+	for _, path := range used {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
 			used = append(used, real)
 		}
 	}
@@ -36,7 +41,7 @@ func mountPlace(spec *backends.Spec) (string, error) {
 // related says whether place is, or lies above or below, one of paths.
 func related(place string, paths []string) bool {
 	for _, p := range paths {
-		if below(place, p) || below(p, place) {
+		if p != "" && (below(place, p) || below(p, place)) {
 			return true
 		}
 	}
@@ -67,11 +72,11 @@ func mountPoints(root *os.File, spec *backends.Spec, owner int) ([]backends.Bind
 		if err != nil {
 			return nil, fmt.Errorf("bind %s: %w", b.Source, err)
 		}
-		target := b.Target
 		// One that lies in an earlier one must be there already; our root
 		// does not show it.
-		if !covered(target, spec.Root.Binds, mounts) {
-			if target, err = mountPoint(dir, target, st.IsDir(), owner); err != nil {
+		target, ok := inEarlier(b.Target, spec.Root.Binds, mounts)
+		if !ok {
+			if target, err = mountPoint(dir, b.Target, st.IsDir(), owner); err != nil {
 				return nil, fmt.Errorf("bind %s on %s: %w", b.Source, b.Target, err)
 			}
 		}
@@ -80,14 +85,17 @@ func mountPoints(root *os.File, spec *backends.Spec, owner int) ([]backends.Bind
 	return mounts, nil
 }
 
-// covered says whether target lies in one of the binds that came before.
-func covered(target string, binds, mounted []backends.Bind) bool {
-	for i := range mounted {
-		if strings.HasPrefix(target, binds[i].Target+"/") || strings.HasPrefix(target, mounted[i].Target+"/") {
-			return true
+// inEarlier says whether target lies in one of the binds that came before, and
+// where that has been mounted.
+func inEarlier(target string, binds, mounted []backends.Bind) (string, bool) {
+	for i, m := range mounted {
+		for _, t := range []string{binds[i].Target, m.Target} {
+			if rest, ok := strings.CutPrefix(target, t+"/"); ok {
+				return m.Target + "/" + rest, true
+			}
 		}
 	}
-	return false
+	return target, false
 }
 
 // mountPoint makes path below root and returns it without links.

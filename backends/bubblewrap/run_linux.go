@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,9 +22,13 @@ import (
 // child. All three have the same socket, one after the other.
 type sandbox struct {
 	pid    int      // of bwrap
+	pidfd  int      // the same, or -1
 	socket int      // to the helper
 	args   *os.File // bwrap's options; it waits for their end
 	errors *os.File // what bwrap has to say
+
+	mu   sync.Mutex
+	over bool // guarded by mu: pidfd and socket are closed, or about to be
 }
 
 // Descriptors that bwrap inherits, and passes on. The first is the helper's.
@@ -37,13 +42,12 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	if err != nil {
 		return nil, err
 	}
-	// The init ends all when it hears from us once more; a bwrap that has not
-	// come so far ends when it is killed.
 	stop := context.AfterFunc(ctx, s.cancel)
 	st, err := s.converse(b, spec)
 	stopped := stop()
-	if err != nil {
+	if err != nil || !stopped {
 		s.cancel()
+		defer time.AfterFunc(grace, s.kill).Stop()
 	}
 	said := s.wait()
 	if !stopped {
@@ -93,16 +97,21 @@ func (b *Backend) start() (*sandbox, error) {
 	}
 	defer null.Close()
 	done := make(chan bool)
-	b.starts <- func() {
+	start := func() {
+		defer close(done)
 		s.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), argv, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   []string{},
 			Files: []uintptr{null.Fd(), s.errors.Fd(), s.errors.Fd(), uintptr(sockets[1]), argsR.Fd(), program.Fd()},
-			Sys:   &syscall.SysProcAttr{Setsid: true}, // Ctrl-C is for us to hear
+			Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &s.pidfd}, // Ctrl-C is for us to hear
 		})
-		close(done)
 	}
-	<-done
+	select {
+	case b.starts <- start:
+		<-done
+	case <-b.stop:
+		err = errors.New("the backend is closed")
+	}
 	unix.Close(sockets[1])
 	if err != nil {
 		unix.Close(s.socket)
@@ -113,9 +122,30 @@ func (b *Backend) start() (*sandbox, error) {
 	return s, nil
 }
 
-// cancel may be called at any time, and more than once.
+// cancel may be called by anybody, at any time. The init ends everything when its socket does; a bwrap that has not come so far
+// goes on without its options, to an init that has nothing to do.
 func (s *sandbox) cancel() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
 	unix.Shutdown(s.socket, unix.SHUT_RDWR)
+	s.args.Close()
+}
+
+// grace is how long a bwrap that was cancelled may take. A file system of the
+// network that does not answer can hold it for ever.
+const grace = 3 * time.Second
+
+// kill ends bwrap, and what it has started dies with it.
+func (s *sandbox) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
 }
 
 // wait waits until all processes of the sandbox are gone, and returns what
@@ -129,7 +159,13 @@ func (s *sandbox) wait() string {
 			break
 		}
 	}
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	unix.Close(s.socket)
+	if s.pidfd >= 0 {
+		unix.Close(s.pidfd)
+	}
 	defer s.errors.Close()
 	said, _ := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", s.errors.Fd()))
 	text, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
@@ -142,7 +178,7 @@ func (s *sandbox) wait() string {
 
 // converse has the root made, then bwrap start, and the command run.
 func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, error) {
-	target, err := mountPlace(spec)
+	target, err := mountPlace(b.program, &spec.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -233,10 +269,6 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec, target string) (*os.
 
 // sendArgs tells bwrap its options, and lets it start.
 func (s *sandbox) sendArgs(options []string) error {
-	// A pipe that nobody reads any more must not be waited for.
-	if err := s.args.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
-		return err
-	}
 	_, err := s.args.WriteString(strings.Join(options, "\x00") + "\x00")
 	return errors.Join(err, s.args.Close())
 }
@@ -264,8 +296,8 @@ func (b *Backend) options(spec *backends.Spec, root string, mounts []backends.Bi
 		o = append(o, "--unshare-user", "--disable-userns", "--uid", id, "--gid", id)
 	} else {
 		// What our init needs to start the command as another user, to
-		// watch it, and to kill it. The command loses them all.
-		for _, c := range []string{"SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "CHOWN"} {
+		// watch it wherever it looks, and to kill it. The command has none.
+		for _, c := range []string{"SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "CHOWN", "DAC_READ_SEARCH"} {
 			o = append(o, "--cap-add", "CAP_"+c)
 		}
 	}

@@ -259,7 +259,7 @@ func checkDaemon(t *trial) error {
 	}
 	left := gone(mark)
 	if took := time.Since(begun); took > 15*time.Second {
-		return fmt.Errorf("Run returned after %v: it waited for the daemon", took)
+		return fmt.Errorf("it ended after %v: somebody waited for the daemon", took)
 	}
 	if err := equal("output", got, "done"); err != nil {
 		return err

@@ -2,6 +2,7 @@ package promise
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ func networkPromises() []Promise {
 		{Name: "network/host-unix", Says: "a unix socket in the host's /tmp cannot be reached", check: checkHostUnix},
 		isolated(Promise{Name: "network/other-action", Says: "servers of another command that runs at the same time cannot be reached", check: checkOtherAction}),
 		isolated(Promise{Name: "network/packet-socket", Says: "packets cannot be read off the wire", check: func(t *trial) error { return t.defeats(attempt{args: []string{"socket", "packet"}, root: true}) }}),
+		{Name: "network/vsock", Says: "the hypervisor of a virtual machine cannot be reached", needs: hasSeccomp, check: checkVsock},
 		isolated(Promise{Name: "network/raw-socket", Says: "raw packets cannot be sent", check: func(t *trial) error { return t.defeats(attempt{args: []string{"socket", "raw"}, root: true}) }}),
 		{
 			Name: "network/host", Says: "a command that was given the host's network has it",
@@ -227,4 +229,14 @@ func checkNetworkHost(t *trial) error {
 	}
 	// And the next command, which was not given it, has it not.
 	return t.unreachable("tcp", p)
+}
+
+// checkVsock is about a kind of socket that network namespaces do not divide,
+// and that not all kernels have.
+func checkVsock(t *trial) error {
+	err := t.defeats(attempt{args: []string{"socket", "vsock"}})
+	if errors.Is(err, errUnproven) && strings.Contains(err.Error(), unix.EAFNOSUPPORT.Error()) {
+		return nil // nobody has it
+	}
+	return err
 }
