@@ -26,6 +26,7 @@ test:
 	@scripts/test.sh
 
 check:
+	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static
 	$(GO) vet ./...
 	$(GO) test -short ./...
 

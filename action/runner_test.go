@@ -151,7 +151,9 @@ func (p *plain) Run(_ context.Context, spec *backends.Spec) (*backends.Status, e
 	return status, nil
 }
 
-func (p *plain) Stage(context.Context, *Action, *Command) (backends.Root, error) { return backends.Root{}, nil }
+func (p *plain) Stage(context.Context, *Action, *Command) (backends.Root, error) {
+	return backends.Root{}, nil
+}
 
 func (p *plain) Collect(context.Context, *os.File, *Command) (*Result, []Missing, error) {
 	res := p.res

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Usage: scripts/debian-source.sh PACKAGE DIRECTORY
 #
-# Fetches and unpacks Debian's source package PACKAGE into DIRECTORY, as any
+# Fetches Debian's source package PACKAGE and unpacks it into DIRECTORY, as its
+# authors published it, without Debian's patches. It does so as any
 # user and without changing the machine's apt configuration: it asks for the
 # sources at the places where the machine gets its binary packages. Prints the
 # unpacked directory. What is there already is not fetched again.
@@ -61,7 +62,7 @@ fetch || {
 }
 dsc=$(ls "$dest/$package"_*.dsc | tail -n 1)
 rm -rf "$dest/$package"
-dpkg-source --no-check -x "$dsc" "$dest/$package" >>"$apt/log" 2>&1 || {
+dpkg-source --no-check --skip-patches -x "$dsc" "$dest/$package" >>"$apt/log" 2>&1 || {
 	cat "$apt/log" >&2
 	exit 1
 }

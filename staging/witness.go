@@ -265,21 +265,22 @@ func (w *HostWitness) Clock() time.Time { return time.Unix(0, int64(Now())) }
 
 // Hints returns the paths of the workspace that a command looked for in vain
 // in its input root and that exist but were not declared, relative to the
-// workspace, the first looked for first.
-func Hints(lookups []backends.Lookup, workspace string, declared func(string) bool) []string {
-	var hints []string
-	said := map[string]bool{}
+// workspace, the first looked for first. Names that it then found elsewhere,
+// as on a search path, are not among them. exists says whether the root has a
+// path.
+func Hints(lookups []backends.Lookup, workspace string, exists func(string) bool) []string {
+	found := map[string]bool{}
+	var vain []string
 	for _, l := range lookups {
-		rel, ok := strings.CutPrefix(path.Clean(l.Path), action.WorkRoot+"/")
-		if !ok || said[rel] || declared(rel) {
-			continue
+		p := path.Clean(l.Path)
+		if exists(p) {
+			found[path.Base(p)] = true
+		} else if rel, ok := strings.CutPrefix(p, action.WorkRoot+"/"); ok && !slices.Contains(vain, rel) {
+			vain = append(vain, rel)
 		}
-		said[rel] = true
-		info, err := os.Lstat(path.Join(workspace, rel))
-		if err != nil || (info.IsDir() && l.Op != backends.Open) {
-			continue
-		}
-		hints = append(hints, rel)
 	}
-	return hints
+	return slices.DeleteFunc(vain, func(rel string) bool {
+		_, err := os.Lstat(path.Join(workspace, rel))
+		return err != nil || found[path.Base(rel)]
+	})
 }

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sbx-action/sbx-action/cache"
+)
+
+func cacheCommand() command {
+	return command{
+		name: "cache", args: "stat | trim [FLAGS] | verify | path",
+		short: "show, trim, verify or locate the store",
+		long: `
+stat    how much there is of each kind, and how much disk it takes
+trim    removes what was not used for longest until the limits are kept; what
+        was used within the last hour stays; builds may run meanwhile
+verify  reads everything, compares it with its digests, and removes what is
+        damaged, so that the next run makes it again; exits with 1 if it found any
+path    prints the directory of the store
+
+  sbx-action cache trim --max-size 20G
+  sbx-action cache trim --max-age 14d
+`,
+		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var c cacheFlags
+			c.declareCache(flags)
+			return c.run
+		},
+	}
+}
+
+// cacheFlags are the flags of cache and its words.
+type cacheFlags struct {
+	wiring
+	maxSize  size
+	maxCount count
+	maxAge   span
+}
+
+func (c *cacheFlags) run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("say what to do: stat, trim, verify or path")
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	flags.SetOutput(new(discard))
+	c.declareCache(flags)
+	steps := map[string]func(context.Context, *cache.Store) error{
+		"stat": c.stat, "trim": c.trim, "verify": c.verify, "path": c.path,
+	}
+	step, ok := steps[args[0]]
+	if !ok {
+		return fmt.Errorf("unknown word %q: want stat, trim, verify or path", args[0])
+	}
+	if args[0] == "trim" {
+		flags.Var(&c.maxSize, "max-size", "`SIZE` on the disk, such as 20G")
+		flags.Var(&c.maxCount, "max-count", "`N` files")
+		flags.Var(&c.maxAge, "max-age", "`DURATION` since the last use, such as 14d")
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%s: unexpected argument %q", args[0], flags.Arg(0))
+	}
+	store, err := c.openStore(cache.Options{Warn: func(err error) { say("cache: %v", err) }})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return step(ctx, store)
+}
+
+// discard takes what the flag package wants to print besides its error.
+type discard struct{}
+
+func (*discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func (c *cacheFlags) path(_ context.Context, store *cache.Store) error {
+	_, err := fmt.Println(store.Dir())
+	return err
+}
+
+func (c *cacheFlags) stat(ctx context.Context, store *cache.Store) error {
+	u, err := store.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("store %s\n", store.Dir())
+	printUsage(u)
+	return nil
+}
+
+func printUsage(u *cache.Usage) {
+	for _, k := range []struct {
+		name  string
+		count cache.Count
+	}{
+		{"results", u.Results},
+		{"blobs", u.Blobs},
+		{"notes", u.Notes},
+		{"layers", u.Layers},
+		{"total", u.Total()},
+	} {
+		fmt.Printf("%-8s %8d  %10s\n", k.name, k.count.N, humanSize(k.count.Bytes))
+	}
+}
+
+func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
+	policy := cache.Policy{MaxSize: int64(c.maxSize), MaxCount: int64(c.maxCount), MaxAge: time.Duration(c.maxAge)}
+	if policy == (cache.Policy{}) {
+		return fmt.Errorf("trim: say to what: --max-size, --max-age or --max-count")
+	}
+	r, err := store.Trim(ctx, policy)
+	if err != nil {
+		return err
+	}
+	removed := r.Removed.Total()
+	fmt.Printf("removed %d files, %s; kept %d files, %s\n",
+		removed.N, humanSize(removed.Bytes), r.After.Total().N, humanSize(r.After.Total().Bytes))
+	if r.Spared.N > 0 {
+		say("%d files (%s) were used within the last hour and stay, although the limit is exceeded", r.Spared.N, humanSize(r.Spared.Bytes))
+	}
+	return nil
+}
+
+func (c *cacheFlags) verify(ctx context.Context, store *cache.Store) error {
+	progress, done := progressLine("verified")
+	r, err := store.Verify(ctx, progress)
+	done()
+	if err != nil {
+		return err
+	}
+	for _, d := range r.Damaged {
+		what := "removed"
+		if !d.Removed {
+			what = "still there"
+		}
+		fmt.Printf("%v %s: %s (%s)\n", d.Kind, d.Name, d.Reason, what)
+	}
+	t := r.Checked.Total()
+	fmt.Printf("checked %d files, %s: %d damaged\n", t.N, humanSize(t.Bytes), len(r.Damaged))
+	if len(r.Damaged) > 0 {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// progressLine returns a function that shows on a terminal how far something
+// is, and one that removes it again. Elsewhere both do nothing.
+func progressLine(verb string) (progress func(files, bytes int64), done func()) {
+	if !isTerminal(os.Stderr) {
+		return nil, func() {}
+	}
+	var last time.Time
+	progress = func(files, bytes int64) {
+		if now := time.Now(); now.Sub(last) > 100*time.Millisecond {
+			last = now
+			fmt.Fprintf(os.Stderr, "\r%s %d files, %s\033[K", verb, files, humanSize(bytes))
+		}
+	}
+	return progress, func() { fmt.Fprint(os.Stderr, "\r\033[K") }
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+// humanSize writes a number of bytes with three digits or so.
+func humanSize(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, i := float64(n)/1024, 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[i])
+}

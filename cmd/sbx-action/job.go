@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// A job is an action as the command line describes it, with what it takes to
+// run it.
+type job struct {
+	parts     *parts
+	workspace string // absolute
+	snapshot  *staging.Snapshot
+	action    *action.Action
+	command   *action.Command
+	stdin     *os.File
+
+	scanned, delivered time.Duration
+}
+
+// defaultEnv is the environment of every command, unless --env says otherwise.
+// It is in the key.
+var defaultEnv = map[string]string{
+	"HOME":              "/tmp",
+	"LC_ALL":            "C.UTF-8",
+	"PATH":              "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	"SOURCE_DATE_EPOCH": fmt.Sprint(staging.MTime),
+	"TZ":                "UTC",
+}
+
+// check refuses what can be seen to be wrong without looking at any file.
+func (f *runFlags) check(args []string) error {
+	switch {
+	case len(args) == 0:
+		return fmt.Errorf("no command: put it after --, as in 'sbx-action run -i a.c -o a.o -- gcc -c a.c'")
+	case args[0] == "":
+		return fmt.Errorf("the command's name is empty")
+	case f.noCache && f.readOnly, f.noCache && f.refresh, f.readOnly && f.refresh:
+		return fmt.Errorf("--no-cache, --read-only and --refresh exclude each other: give one")
+	}
+	for _, a := range args {
+		if strings.ContainsRune(a, 0) {
+			return fmt.Errorf("argument %q contains a NUL byte, which no program can be given", a)
+		}
+	}
+	return nil
+}
+
+// describe makes the action: it scans the inputs and opens the store.
+func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err error) {
+	j := &job{}
+	if j.workspace, err = f.workspaceDir(); err != nil {
+		return nil, err
+	}
+	if j.command, err = f.commandMessage(j.workspace, args); err != nil {
+		return nil, err
+	}
+	if err := j.command.Check(); err != nil {
+		return nil, err
+	}
+	if j.parts, err = f.wiring.open(ctx, f.digest.Function, f.networkKind(), false); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			j.Close()
+		}
+	}()
+	j.parts.miss.hint = action.Sum(f.digest.Function, []byte(j.workspace))
+	lap := time.Now()
+	if j.snapshot, err = staging.Scan(ctx, staging.ScanConfig{
+		Workspace: j.workspace, Inputs: f.inputs, Function: f.digest.Function,
+		StatCache: statDir(j.parts.store), Files: j.parts.hasher, Never: []string{j.parts.store.Dir()},
+	}); err != nil {
+		return nil, err
+	}
+	j.scanned = time.Since(lap)
+	j.parts.miss.find = j.snapshot.Find
+	for _, w := range j.snapshot.Warnings {
+		say("%v", w)
+	}
+	platform, err := f.platform(j)
+	if err != nil {
+		return nil, err
+	}
+	j.action = &action.Action{
+		Command: j.command.Digest(f.digest.Function), InputRoot: j.snapshot.Root, Platform: platform,
+	}
+	return j, nil
+}
+
+func (f *runFlags) workspaceDir() (string, error) {
+	dir := f.workspace
+	if dir == "" {
+		dir = "."
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("the current directory: %w", err)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", fmt.Errorf("--workspace: %w", err)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("--workspace %s is not a directory", dir)
+	}
+	return dir, nil
+}
+
+// commandMessage makes the Command of the command line.
+func (f *runFlags) commandMessage(workspace string, args []string) (*action.Command, error) {
+	c := &action.Command{Arguments: args}
+	var err error
+	if f.cwd, err = below("--cwd", f.cwd); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(filepath.Join(workspace, f.cwd)); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("--cwd %s is not a directory of the workspace %s", f.cwd, workspace)
+	}
+	c.WorkingDirectory = f.cwd
+	for _, o := range f.outputs {
+		p, err := below("-o", o)
+		if err != nil {
+			return nil, err
+		}
+		if p == "" {
+			return nil, fmt.Errorf("-o %s: the whole workspace cannot be an output; name what the command makes", o)
+		}
+		rel, err := filepath.Rel("/"+f.cwd, "/"+p) // REAPI: relative to the working directory
+		if err != nil {
+			return nil, err
+		}
+		if rel == "." {
+			rel = ""
+		}
+		c.OutputPaths = append(c.OutputPaths, rel)
+	}
+	slices.Sort(c.OutputPaths)
+	c.OutputPaths = slices.Compact(c.OutputPaths)
+	c.Environment, err = environment(f.env)
+	return c, err
+}
+
+// below cleans a path that must be in the workspace, and returns it relative
+// to it, "" for the workspace itself.
+func below(flag, p string) (string, error) {
+	if p == "" {
+		return "", nil
+	}
+	if strings.ContainsRune(p, 0) {
+		return "", fmt.Errorf("%s %q contains a NUL byte", flag, p)
+	}
+	clean := path.Clean(p)
+	if path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", fmt.Errorf("%s %s is outside of the workspace: give a path relative to it and below it, or choose a higher --workspace", flag, p)
+	}
+	if clean == "." {
+		return "", nil
+	}
+	return clean, nil
+}
+
+// environment is the default environment with the settings of --env.
+func environment(settings []string) ([]action.EnvironmentVariable, error) {
+	env := make(map[string]string, len(defaultEnv)+len(settings))
+	for k, v := range defaultEnv {
+		env[k] = v
+	}
+	for _, s := range settings {
+		name, value, given := strings.Cut(s, "=")
+		if name == "" {
+			return nil, fmt.Errorf("--env %q: want NAME=VALUE, or NAME to pass the caller's value on", s)
+		}
+		if !given {
+			var set bool
+			if value, set = os.LookupEnv(name); !set {
+				return nil, fmt.Errorf("--env %s: the variable is not set; give a value, as in --env %s=VALUE", name, name)
+			}
+		}
+		if err := action.CheckEnvironmentVariable(name, value); err != nil {
+			return nil, fmt.Errorf("--env: %w", err)
+		}
+		env[name] = value
+	}
+	var list []action.EnvironmentVariable
+	for name, value := range env {
+		list = append(list, action.EnvironmentVariable{Name: name, Value: value})
+	}
+	slices.SortFunc(list, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// platform is what the result depends on besides command and input root.
+func (f *runFlags) platform(j *job) ([]action.Property, error) {
+	isa := map[string]string{"amd64": "x86-64", "arm64": "arm-a64"}[runtime.GOARCH]
+	if isa == "" {
+		isa = runtime.GOARCH
+	}
+	list := []action.Property{
+		{Name: "ISA", Value: isa},
+		{Name: "OSFamily", Value: "linux"},
+		{Name: staging.RootfsProperty, Value: j.parts.rootfs.ID()},
+	}
+	if f.network {
+		list = append(list, action.Property{Name: "network", Value: "host"})
+	}
+	if f.stdin != "" {
+		d, err := j.openStdin(f.stdin, f.digest.Function)
+		if err != nil {
+			return nil, fmt.Errorf("--stdin: %w", err)
+		}
+		list = append(list, action.Property{Name: "stdin", Value: d.String()})
+	}
+	slices.SortFunc(list, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// openStdin copies the file into an unlinked one, so that what the command
+// reads is what was hashed.
+func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
+	src, err := os.Open(name)
+	if err != nil {
+		return action.Digest{}, err
+	}
+	defer src.Close()
+	tmp, err := os.CreateTemp("", "sbx-stdin-")
+	if err != nil {
+		return action.Digest{}, err
+	}
+	os.Remove(tmp.Name())
+	j.stdin = tmp
+	h := action.NewHasher(f)
+	_, err = io.Copy(io.MultiWriter(tmp, h), src)
+	if err == nil {
+		_, err = tmp.Seek(0, io.SeekStart)
+	}
+	return h.Sum(), err
+}
+
+// save stores the inputs.
+func (j *job) save(ctx context.Context) error {
+	if save := j.parts.saveRootfs; save != nil {
+		if err := save(ctx); err != nil {
+			return err
+		}
+	}
+	return j.snapshot.Save(ctx, j.parts.store, nil)
+}
+
+// deliver writes the outputs into the workspace.
+func (j *job) deliver(ctx context.Context, res *action.Result) error {
+	lap := time.Now()
+	defer func() { j.delivered = time.Since(lap) }()
+	return staging.Deliver(ctx, j.parts.store, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})
+}
+
+// hints are the undeclared files that the command looked for, at most ten.
+func (j *job) hints(s *backends.Status) []string {
+	hints := staging.Hints(s.Lookups, j.workspace, func(p string) bool {
+		if rel, ok := strings.CutPrefix(p, action.WorkRoot+"/"); ok {
+			_, ok = j.snapshot.Find(rel)
+			return ok
+		}
+		host, ok := j.parts.rootfs.HostPath(p)
+		if !ok {
+			return false
+		}
+		_, err := os.Stat(host)
+		return err == nil
+	})
+	return hints[:min(len(hints), 10)]
+}
+
+// inWorkspace turns a path of a result, which is relative to the working
+// directory, into one relative to the workspace.
+func (j *job) inWorkspace(p string) string { return path.Join(j.command.WorkingDirectory, p) }
+
+func (f *runFlags) networkKind() backends.Network {
+	if f.network {
+		return backends.NetworkHost
+	}
+	return backends.NetworkNone
+}
+
+// printInputs lists every input with its digest.
+func (j *job) printInputs() error {
+	return j.snapshot.Walk(func(path string, e staging.Entry) error {
+		var err error
+		switch {
+		case e.Kind == staging.KindLink:
+			_, err = fmt.Printf("  %q -> %q\n", path, e.Target)
+		case e.Kind == staging.KindFile && e.Executable:
+			_, err = fmt.Printf("  %q executable %v\n", path, e.Digest)
+		default:
+			_, err = fmt.Printf("  %q %v\n", path, e.Digest)
+		}
+		return err
+	})
+}
+
+func (j *job) Close() {
+	if j.stdin != nil {
+		j.stdin.Close()
+	}
+	j.parts.Close()
+}

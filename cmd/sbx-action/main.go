@@ -1,0 +1,65 @@
+// Sbx-action makes any command a hermetic, cached build action.
+//
+// Read main.go, then run.go (what a user does all day), then setup.go (which
+// parts the program is made of), then the package documentation of action.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/sbx-action/sbx-action/backends/backendtest/probe"
+	"github.com/sbx-action/sbx-action/backends/backendtest/promise"
+)
+
+// exitOurs is the exit code for everything that is our failure or the
+// caller's, not the command's, so that make can tell them apart.
+const exitOurs = 125
+
+// An exitCode ends the program with this code and says nothing more: what had
+// to be said has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
+
+// interrupted is the cause of the context that a signal ended.
+type interrupted struct{ syscall.Signal }
+
+func (i interrupted) Error() string { return "interrupted (" + i.Signal.String() + ")" }
+
+func main() {
+	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
+		os.Exit(probe.Main(os.Args[1:]))
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		s := <-signals
+		cancel(interrupted{s.(syscall.Signal)})
+		signal.Stop(signals) // a second one ends us at once
+	}()
+
+	err := dispatch(ctx, os.Args[1:])
+	os.Exit(report(err))
+}
+
+// report prints err and returns the exit code for it.
+func report(err error) int {
+	if err == nil {
+		return 0
+	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
+	fmt.Fprintf(os.Stderr, "sbx-action: %v\n", err)
+	if i, ok := errors.AsType[interrupted](err); ok {
+		return 128 + int(i.Signal)
+	}
+	return exitOurs
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// runFlags are the flags of run, and of explain, which takes the same ones so
+// that "explain" can be put in the place of "run".
+type runFlags struct {
+	wiring
+	inputs, outputs, env list
+	cwd                  string
+	stdin                string
+	timeout              span
+	memory, scratch      size
+	pids                 count
+	digest               function
+	network              bool
+	noCache              bool
+	readOnly             bool
+	refresh              bool
+	cacheFailures        bool
+	keepFailed           bool
+	json                 bool
+}
+
+func (f *runFlags) declare(flags *flag.FlagSet) {
+	f.wiring.declare(flags)
+	f.digest.Function = action.BLAKE3
+	flags.Var(&f.inputs, "i", "`INPUT`: a file, a directory with all that is in it, a glob ('src/**/*.h'),\n@FILE with one input a line, DIR=DIGEST for a tree of the store, or\n!GLOB to leave out what earlier ones took in; may be repeated")
+	flags.Var(&f.outputs, "o", "`OUTPUT`: a file, directory, link or glob that the command makes; may be repeated")
+	flags.Var(&f.env, "env", "`NAME[=VALUE]`: set a variable; without a value, pass the caller's on;\nnothing else of the caller's environment is seen; may be repeated")
+	flags.StringVar(&f.cwd, "cwd", "", "`DIR` of the workspace in which the command starts")
+	flags.StringVar(&f.stdin, "stdin", "", "`FILE` for the command's standard input; its content is in the key")
+	flags.Var(&f.timeout, "timeout", "`DURATION` after which the command and all its children are killed")
+	flags.Var(&f.memory, "memory", "`SIZE`: most memory that the command may use, such as 512M")
+	flags.Var(&f.scratch, "scratch", "`SIZE`: most that the command may write into its root")
+	flags.Var(&f.pids, "pids", "`N`: most processes and threads at a time")
+	flags.Var(&f.digest, "digest", "`FUNCTION` of all digests: blake3 or sha256")
+	flags.BoolVar(&f.network, "network", false, "let the command use the host's network; part of the key")
+	flags.BoolVar(&f.noCache, "no-cache", false, "run it, and do not remember the result")
+	flags.BoolVar(&f.readOnly, "read-only", false, "take results from the cache, but add none")
+	flags.BoolVar(&f.refresh, "refresh", false, "run it although there is a result, which is replaced")
+	flags.BoolVar(&f.cacheFailures, "cache-failures", false, "remember a command that failed, and take failures from the cache")
+	flags.BoolVar(&f.keepFailed, "keep-failed", false, "write the outputs that exist even if the command failed")
+	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")
+}
+
+func runCommand() command {
+	return command{
+		name: "run", args: "[FLAGS] -- COMMAND [ARGUMENT…]",
+		short: "run a command in a sandbox, or take its outputs from the cache",
+		long: `
+Runs COMMAND in a fresh root file system that holds the inputs and nothing else
+of the workspace, without network, and writes its outputs into the workspace.
+If the same action ran before, nothing runs: outputs, standard output and
+standard error come from the cache.
+
+The workspace is the current directory; in the sandbox it is /build. Paths in
+-i and -o are relative to it. The exit code is the command's own, 128+N when
+signal N ended it, 127 when it was not found, 126 when it cannot be executed,
+and 125 when sbx-action itself failed.
+
+  sbx-action run -i src -i include -o app -- make -C src app
+  sbx-action run -i 'src/*.c' -i '!src/old*' -o 'out/*.o' -- ./compile-all
+`,
+		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f runFlags
+			f.declare(flags)
+			return f.run
+		},
+	}
+}
+
+func (f *runFlags) run(ctx context.Context, args []string) (err error) {
+	started := time.Now()
+	if err := f.check(args); err != nil {
+		return err
+	}
+	job, err := f.describe(ctx, args)
+	if err != nil {
+		return err
+	}
+	defer job.Close()
+	stdout, stderr := io.Writer(os.Stdout), io.Writer(os.Stderr)
+	if f.json {
+		stdout = os.Stderr
+	}
+	req := &action.Request{
+		Action: job.action, Command: job.command, Save: job.save, Stdin: job.stdin, Stdout: stdout, Stderr: stderr,
+		Limits: backends.Limits{
+			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
+		},
+		SkipLookup: f.refresh || f.noCache, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures, Observe: true,
+		Network: f.networkKind(),
+	}
+	out, err := f.runAndDeliver(ctx, job, req)
+	if err != nil {
+		return err
+	}
+	var hints []string
+	if out.Status != nil && out.Status.Code != 0 {
+		hints = job.hints(out.Status)
+	}
+	if err := f.logLine(job, out, started); err != nil {
+		return err
+	}
+	if f.json {
+		if err := printJSON(os.Stdout, job, out, hints, started); err != nil {
+			return err
+		}
+	}
+	return f.verdict(out, hints)
+}
+
+// runAndDeliver writes the outputs of the action into the workspace if the
+// command succeeded. A blob that vanished since the look-up makes a miss.
+func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Request) (*action.Outcome, error) {
+	for {
+		out, err := job.parts.runner.Run(ctx, req)
+		again := err != nil && out != nil && out.Cached // the replay found a blob gone
+		if err == nil && (f.keepFailed || out.Result.ExitCode == 0 && len(out.Missing) == 0) {
+			err = job.deliver(ctx, out.Result)
+			again = err != nil && out.Cached
+		}
+		if again && errors.Is(err, action.ErrMiss) && !req.SkipLookup {
+			req.SkipLookup = true
+			continue
+		}
+		return out, err
+	}
+}
+
+// verdict says on standard error what the user must know, and gives the exit
+// code of the program.
+func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
+	code := int(out.Result.ExitCode)
+	if code == 0 && len(out.Missing) == 0 {
+		if out.Unkept != nil && !f.noCache && !f.readOnly {
+			say("the result was not cached: %v", out.Unkept)
+		}
+		return nil
+	}
+	if code == 0 {
+		for _, m := range out.Missing {
+			say("the command succeeded but did not make the output %q%s", m.Path, near(m.Near))
+		}
+		return exitCode(exitOurs)
+	}
+	if s := out.Status; s != nil {
+		switch {
+		case s.Start != nil:
+			say("the command could not be started: %v", s.Start)
+		case s.TimedOut:
+			say("the command was killed after --timeout %v", time.Duration(f.timeout))
+		case s.OutOfMemory:
+			say("the command was killed because it needed more than --memory %d bytes", f.memory)
+		}
+	}
+	for _, hint := range hints {
+		say("it looked for %s, which is in the workspace but was not declared: add -i %s", hint, shellQuote(hint))
+	}
+	return exitCode(code)
+}
+
+// logLine appends what happened to --log, in one write.
+func (f *runFlags) logLine(job *job, out *action.Outcome, started time.Time) error {
+	if f.log == "" {
+		return nil
+	}
+	file, err := os.OpenFile(f.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	if err != nil {
+		return fmt.Errorf("--log: %w", err)
+	}
+	defer file.Close()
+	verb := "run"
+	if out.Cached {
+		verb = "hit"
+	}
+	what := strings.Join(f.outputs, " ")
+	if what == "" {
+		what = strings.Join(job.command.Arguments, " ")
+	}
+	_, err = fmt.Fprintf(file, "%s %.6f %s\n", verb, time.Since(started).Seconds(), what)
+	return err
+}
+
+// say prints one line about what the user must know.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "sbx-action: "+format+"\n", args...)
+}
+
+// near is the end of a sentence that names what might have been meant.
+func near(names []string) string {
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("; it made %q: is that what you mean?", names[0])
+	}
+	return fmt.Sprintf("; it made %q: is one of them what you mean?", names)
+}
+
+// shellQuote quotes s for a shell, where it needs it.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/+,@%:=", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, plain) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/bubblewrap"
+	"github.com/sbx-action/sbx-action/backends/native"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// wiring is the flags that choose the parts of the program.
+type wiring struct {
+	cache, workspace, rootfs, backend, log string
+	verbose                                bool
+}
+
+func (w *wiring) declare(flags *flag.FlagSet) {
+	w.declareCache(flags)
+	flags.StringVar(&w.workspace, "workspace", "", "`DIR` that inputs and outputs are relative to (default: the current directory)")
+	flags.StringVar(&w.rootfs, "rootfs", "host", "`ROOTFS`: host, a directory, a tar, a name given by 'sbx-action rootfs import',\nor the digest of a tree")
+	flags.StringVar(&w.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.StringVar(&w.log, "log", "", "`FILE` to which one line is appended: \"hit\" or \"run\", seconds, outputs")
+	flags.BoolVar(&w.verbose, "verbose", false, "say on standard error what is done and why")
+}
+
+func (w *wiring) declareCache(flags *flag.FlagSet) {
+	flags.StringVar(&w.cache, "cache", "", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
+}
+
+// cacheDir is the directory of the store.
+func (w *wiring) cacheDir() (string, error) {
+	if w.cache != "" {
+		return w.cache, nil
+	}
+	if dir := os.Getenv("SBX_CACHE"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the store: %w; give one with --cache DIR or SBX_CACHE", err)
+	}
+	return filepath.Join(dir, "sbx-action"), nil
+}
+
+func (w *wiring) openStore(options cache.Options) (*cache.Store, error) {
+	dir, err := w.cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	return cache.Open(dir, options)
+}
+
+// parts is what the program is made of. Everything that a hit does not need is
+// opened on the first miss.
+type parts struct {
+	store   *cache.Store
+	rootfs  staging.Rootfs
+	hasher  *staging.FileHasher
+	witness *staging.HostWitness
+	miss    *missPath
+	runner  *action.Runner
+
+	saveRootfs func(context.Context) error // nil: the store has it
+}
+
+// open opens the store and wires the rest.
+func (w *wiring) open(ctx context.Context, f action.Function, network backends.Network, readOnly bool) (*parts, error) {
+	if err := checkBackend(w.backend); err != nil {
+		return nil, err
+	}
+	level := slog.LevelWarn
+	if w.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	store, err := w.openStore(cache.Options{ReadOnly: readOnly, Warn: func(err error) { log.Warn("cache", "err", err) }})
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{store: store, hasher: staging.NewFileHasher(statDir(store), f)}
+	if err := p.openRootfs(ctx, w.rootfs, f, network); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	p.witness = &staging.HostWitness{Notes: store, Blobs: store, Host: p.rootfs.HostPath, Hash: p.hasher, Log: log}
+	p.miss = &missPath{choice: w.backend, store: store, rootfs: p.rootfs, function: f, log: log}
+	p.runner = &action.Runner{
+		Cache: store, Blobs: store, Locks: store, Stager: p.miss, Backend: p.miss, Witness: p.witness, Log: log,
+	}
+	return p, nil
+}
+
+// statDir is where the stat caches are, beside what the store keeps.
+func statDir(store *cache.Store) string {
+	if store.ReadOnly() {
+		return ""
+	}
+	return filepath.Join(store.Dir(), "stat")
+}
+
+func (p *parts) Close() error {
+	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close())
+}
+
+// backendNames are the backends, the best first.
+var backendNames = []string{"native", "bubblewrap"}
+
+// openBackend wires a backend by name: the one place that knows them all.
+func openBackend(name string) (backends.Backend, error) {
+	switch name {
+	case "native":
+		return native.Open(native.Options{})
+	case "bubblewrap":
+		return bubblewrap.Open(bubblewrap.Options{})
+	}
+	return nil, fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(backendNames, " and "))
+}
+
+func checkBackend(name string) error {
+	for _, known := range backendNames {
+		if name == "" || name == known {
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(backendNames, " and "))
+}
+
+// chooseBackend opens the backend that the flag names, or SANDBOXLIB_BACKEND,
+// or the best that works here.
+func chooseBackend(name string, log *slog.Logger) (backends.Backend, error) {
+	if name == "" {
+		name = os.Getenv("SANDBOXLIB_BACKEND")
+		if err := checkBackend(name); err != nil {
+			log.Warn("SANDBOXLIB_BACKEND is ignored", "err", err)
+			name = ""
+		}
+	}
+	names := backendNames
+	if name != "" {
+		names = []string{name}
+	}
+	var reasons []error
+	for _, name := range names {
+		b, err := openBackend(name)
+		if err == nil && b.Capabilities().Works {
+			return b, nil
+		}
+		if err == nil {
+			err = fmt.Errorf("%s", b.Capabilities().Reason)
+			b.Close()
+		}
+		reasons = append(reasons, fmt.Errorf("backend %s does not work here: %w", name, err))
+	}
+	return nil, errors.Join(reasons...)
+}
+
+// A missPath is the stager and the backend, opened on the first miss.
+type missPath struct {
+	choice   string
+	store    *cache.Store
+	rootfs   staging.Rootfs
+	function action.Function
+	hint     action.Digest // of what is staged again and again: the workspace
+	find     func(string) (staging.Entry, bool)
+	log      *slog.Logger
+
+	once    sync.Once
+	backend backends.Backend
+	err     error
+}
+
+func (m *missPath) open() (backends.Backend, error) {
+	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log) })
+	return m.backend, m.err
+}
+
+// Stage implements [action.Stager].
+func (m *missPath) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
+	b, err := m.open()
+	if err != nil {
+		return backends.Root{}, err
+	}
+	s := staging.Stager{Blobs: m.store, Layers: m.store, Notes: m.store, Capabilities: b.Capabilities(), Log: m.log}
+	return s.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: m.hint, Directories: staging.Parents(c, m.find)}, m.rootfs)
+}
+
+// Collect implements [action.Stager].
+func (m *missPath) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+	return staging.Collect(ctx, m.store, root, staging.Outputs{
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: m.function, Format: c.OutputDirectoryFormat,
+	})
+}
+
+// Name implements [backends.Backend].
+func (m *missPath) Name() string {
+	if m.backend == nil {
+		return m.choice
+	}
+	return m.backend.Name()
+}
+
+// Capabilities implements [backends.Backend].
+func (m *missPath) Capabilities() backends.Capabilities {
+	b, err := m.open()
+	if err != nil {
+		return backends.Capabilities{Reason: err.Error()}
+	}
+	return b.Capabilities()
+}
+
+// Run implements [backends.Backend].
+func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	b, err := m.open()
+	if err != nil {
+		return nil, err
+	}
+	return b.Run(ctx, spec)
+}
+
+// Close implements [backends.Backend].
+func (m *missPath) Close() error {
+	if m.backend == nil {
+		return nil
+	}
+	return m.backend.Close()
+}
