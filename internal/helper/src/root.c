@@ -6,11 +6,12 @@
 //	/host		the host's tree as it is now: mounts that come and go there
 //			come and go here, too
 //	/dev		the sandboxes' /dev, read-only, without pts and shm
-//	/proc, /tmp	mount points for those of the sandbox
-//	/scratch, /imageN	what is under the root, when there are layers
-//	/new		mount point of the sandbox's root
+//	/proc, /tmp	mount points for those of the sandbox, and
+//	/scratch	for its scratch, which is its root when there are no layers
+//	/new		for its root when there are
+//	/imageN		for layers that are images
 //
-// A sandbox (prepare_root, build_root) mounts its own in this copy, puts /new
+// A sandbox (prepare_root, build_root) mounts its own in this copy, puts its root
 // over "/" and changes its root to it. As switch_root does, and unlike
 // pivot_root and umount, this waits for no RCU grace period: 30 µs, and several
 // ms on a busy machine. What lies below the new root stays mounted but nobody
@@ -20,6 +21,8 @@
 
 // Staged files have this time, so mount points do, too: 2011-11-11 11:11:11 UTC.
 enum { CONSTANT_TIME = 1321009871 };
+
+#define SCRATCH_OPTIONS "mode=755,uid=65000,gid=65000"
 
 static const struct timespec constant_times[2] = {{CONSTANT_TIME, 0}, {CONSTANT_TIME, 0}};
 
@@ -131,7 +134,7 @@ void prepare_host(struct slot *z)
 	must(s, "mount", "/proc", SYS(mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k"));
 	must(s, "enter", "/proc", SYS(chdir, "/proc"));
 	SYS(umask, 0);
-	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "new"};
+	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "scratch", "new"};
 	for (u32 i = 0; i < sizeof dirs / sizeof *dirs; i++)
 		must(s, "make", dirs[i], SYS(mkdirat, AT_FDCWD, dirs[i], 0755));
 	must(s, "pivot_root", 0, SYS(pivot_root, ".", "host"));
@@ -155,15 +158,21 @@ void prepare_root(struct sandbox *s)
 	must(s, "mount", "/proc", mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
 	must(s, "mount", "/tmp", mount("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
 	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	must(s, "mount", "/scratch", mount("tmpfs", "/scratch", MS_NOSUID | MS_NODEV, SCRATCH_OPTIONS));
 	must(s, "mount", "/dev/pts", mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
 }
 
 // host_path opens a path of the host. Symbolic links are the host's, so they
 // must not be followed from our own root.
+static long try_host_path(struct sandbox *s, const char *path, u32 flags)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC | flags, .resolve = RESOLVE_IN_ROOT};
+	return SYS(openat2, s->host_root, path, &how, sizeof how);
+}
+
 static s32 host_path(struct sandbox *s, const char *path)
 {
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-	long fd = SYS(openat2, s->host_root, path, &how, sizeof how);
+	long fd = try_host_path(s, path, 0);
 	must(s, "open", path, fd);
 	return (s32)fd;
 }
@@ -258,7 +267,7 @@ static void mount_scratch(struct sandbox *s, const char *at)
 	}
 	char options[128];
 	struct text t = text_in(options, sizeof options);
-	put(&t, "mode=755,uid=65000,gid=65000");
+	put(&t, SCRATCH_OPTIONS);
 	if (s->req->scratch) {
 		put(&t, ",size=");
 		put_number(&t, s->req->scratch);
@@ -266,7 +275,10 @@ static void mount_scratch(struct sandbox *s, const char *at)
 		put(&t, ",nr_inodes=");
 		put_number(&t, s->req->scratch / 1024 + 1024);
 	}
-	must(s, "mount the scratch on", at, mount("tmpfs", at, MS_NOSUID | MS_NODEV, options));
+	if (*s->place) // around: nothing has been prepared
+		must(s, "mount the scratch on", at, mount("tmpfs", at, MS_NOSUID | MS_NODEV, options));
+	else if (s->req->scratch)
+		must(s, "limit the scratch", 0, mount("tmpfs", at, MS_REMOUNT | MS_NOSUID | MS_NODEV, options));
 }
 
 static s32 mount_image(struct sandbox *s, const char *path)
@@ -348,22 +360,22 @@ static void fill(struct sandbox *s, const char *dir)
 		fail(s, "filling was given up", 0, -ECANCELED);
 }
 
-// mount_root mounts scratch and layers, and attaches the result at "at".
-static void mount_root(struct sandbox *s, const char *at)
+// mount_root mounts what the command may write to and the layers, if any, below
+// it, and returns where.
+static const char *mount_root(struct sandbox *s, const char *scratch, const char *root)
 {
-	char scratch[PATH_MAX], upper[PATH_MAX], work[PATH_MAX];
-	if (s->req->nlowers == 0) {
-		mount_scratch(s, at);
-		fill(s, at);
-		return;
-	}
-	make_dir(s, place_name(s, scratch, "/scratch"));
+	char upper[PATH_MAX], work[PATH_MAX];
 	mount_scratch(s, scratch);
+	if (s->req->nlowers == 0) {
+		fill(s, scratch);
+		return scratch;
+	}
 	make_dir(s, place_name(s, upper, "/scratch/upper"));
 	make_dir(s, place_name(s, work, "/scratch/work"));
 	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->id, 0));
 	fill(s, upper);
-	attach(s, mount_overlay(s, upper, work), at);
+	attach(s, mount_overlay(s, upper, work), root);
+	return root;
 }
 
 static long open_in(s32 root, const char *path)
@@ -372,46 +384,58 @@ static long open_in(s32 root, const char *path)
 	return SYS(openat2, root, path, &how, sizeof how);
 }
 
-// make_in makes the last part of path, which is missing, below root. The times
-// of the directory that it is made in stay.
-static long make_in(struct sandbox *s, s32 root, const char *path, int directory)
+// make_in makes name in the directory dir, for something to be mounted there.
+static long make_in(struct sandbox *s, s32 dir, const char *name, int directory)
+{
+	long err = directory ? SYS(mkdirat, dir, name, 0755) : SYS(mknodat, dir, name, S_IFREG | 0644, 0);
+	if (err < 0)
+		return err;
+	if (!s->slot->unprivileged)
+		SYS(fchownat, dir, name, s->req->id, s->req->id, AT_SYMLINK_NOFOLLOW);
+	SYS(utimensat, dir, name, constant_times, AT_SYMLINK_NOFOLLOW);
+	return 0;
+}
+
+// make_below makes path, whose last part is missing, below root. The time of
+// the directory that it is made in stays, but for the root's: see build_root.
+static long make_below(struct sandbox *s, s32 root, const char *path, int directory)
 {
 	char parent[PATH_MAX];
 	size_t n = strlen(path);
-	while (n > 0 && path[n - 1] == '/')
-		n--;
-	while (n > 0 && path[n - 1] != '/')
+	while (path[n - 1] != '/')
 		n--;
 	memcpy(parent, path, n);
 	parent[n] = 0;
-	const char *base = path + n;
-	long dir = open_in(root, n ? parent : "/");
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+	long dir = SYS(openat2, root, parent, &how, sizeof how);
 	if (dir < 0)
 		return dir;
 	struct statx st;
 	long err = SYS(statx, dir, "", AT_EMPTY_PATH, STATX_MTIME, &st);
 	if (err >= 0)
-		err = directory ? SYS(mkdirat, dir, base, 0755) : SYS(mknodat, dir, base, S_IFREG | 0644, 0);
+		err = make_in(s, (s32)dir, path + n, directory);
 	if (err >= 0) {
 		struct timespec before[2] = {{0, UTIME_OMIT}, {st.mtime.sec, st.mtime.nsec}};
-		SYS(fchownat, dir, base, s->req->id, s->req->id, AT_SYMLINK_NOFOLLOW);
-		SYS(utimensat, dir, base, constant_times, AT_SYMLINK_NOFOLLOW);
-		char self[48];
-		SYS(utimensat, AT_FDCWD, proc_name(s, self, (s32)dir), before, 0);
+		SYS(utimensat, dir, 0, before, 0);
 	}
 	SYS(close, dir);
 	return err;
 }
 
-// mount_point opens path below root, and makes what is missing of it.
+// mount_point opens path, which is absolute and clean, below root, and makes
+// what is missing of it.
 static s32 mount_point(struct sandbox *s, s32 root, const char *path, int directory)
 {
 	char prefix[PATH_MAX];
-	long fd = open_in(root, path);
-	size_t n = 0, len = strlen(path);
+	size_t n = 1, len = strlen(path);
 	if (len >= PATH_MAX)
 		fail(s, "mount on", path, -ENAMETOOLONG);
-	while (fd == -ENOENT && n < len) {
+	while (path[n] && path[n] != '/')
+		n++;
+	if (n == len && n > 1) // the usual case, quickly
+		make_in(s, root, path + 1, directory);
+	long fd = open_in(root, path);
+	for (n = 0; fd == -ENOENT && n < len;) {
 		// Each prefix that ends before a slash, or with the path.
 		for (n++; n < len && path[n] != '/'; n++)
 			;
@@ -419,8 +443,7 @@ static s32 mount_point(struct sandbox *s, s32 root, const char *path, int direct
 		prefix[n] = 0;
 		fd = open_in(root, prefix);
 		if (fd == -ENOENT) {
-			long err = make_in(s, root, prefix, directory || n < len);
-			must(s, "make the mount point", prefix, err);
+			must(s, "make the mount point", prefix, make_below(s, root, prefix, directory || n < len));
 			fd = open_in(root, prefix);
 		}
 		if (fd >= 0 && n < len) {
@@ -442,9 +465,13 @@ static void move_in(struct sandbox *s, s32 root, const char *path)
 
 static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target)
 {
-	s32 from = host_path(s, source);
-	struct statx st;
-	must(s, "look at", source, SYS(statx, from, "", AT_EMPTY_PATH, STATX_TYPE, &st));
+	int directory = 1;
+	long from = try_host_path(s, source, O_DIRECTORY);
+	if (from == -ENOTDIR) {
+		directory = 0;
+		from = try_host_path(s, source, 0);
+	}
+	must(s, "open", source, from);
 	// Recursive, as a user namespace may not see what lies below a mount.
 	long tree = SYS_COOKIE(open_tree, from, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
 	must(s, "clone", source, tree);
@@ -453,19 +480,21 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 		.propagation = MS_PRIVATE,
 	};
 	must(s, "protect", source, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr));
-	s32 to = mount_point(s, root, target, (st.mode & S_IFMT) == S_IFDIR);
+	s32 to = mount_point(s, root, target, directory);
 	must(s, "bind on", target, SYS_COOKIE(move_mount, tree, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
 	SYS(close, to);
-	SYS(close, (s32)tree);
+	SYS(close, tree);
 	SYS(close, from);
 }
 
 // build_root makes the root of the request, and our root.
 void build_root(struct sandbox *s)
 {
-	mount_root(s, "/new");
-	long root = SYS(openat, AT_FDCWD, "/new", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", "/new", root);
+	const char *at = mount_root(s, "/scratch", "/new");
+	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", at, root);
+	struct statx before;
+	must(s, "look at", at, SYS(statx, root, "", AT_EMPTY_PATH, STATX_MTIME, &before));
 	move_in(s, (s32)root, "/proc");
 	move_in(s, (s32)root, "/dev");
 	move_in(s, (s32)root, "/tmp");
@@ -475,7 +504,10 @@ void build_root(struct sandbox *s)
 		bind_in(s, (s32)root, source, target);
 		p = next_string(target);
 	}
-	must(s, "enter", "/new", SYS(chdir, "/new"));
+	// Mount points have changed it, but the command may not see the time of day.
+	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
+	SYS(utimensat, root, 0, times, 0);
+	must(s, "enter", at, SYS(chdir, at));
 	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
 	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
 	must(s, "enter", "/", SYS(chdir, "/"));
@@ -512,9 +544,14 @@ void around_root(struct sandbox *s)
 		quit(1);
 	SYS(umask, 022);
 	open_host(s, "", s->target);
-	if (s->req->nlowers) // room for what lies below; the overlay then hides it
+	char scratch[PATH_MAX];
+	if (s->req->nlowers) { // room for what lies below; the overlay then hides it
 		must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
-	mount_root(s, s->target);
+		make_dir(s, place_name(s, scratch, "/scratch"));
+		mount_root(s, scratch, s->target);
+	} else {
+		mount_root(s, s->target, 0);
+	}
 	keep(s, s->target);
 	send_reply(s, REPLY_READY);
 	must(s, "enter", s->dir, SYS(chdir, s->dir));

@@ -214,6 +214,7 @@ enum {
 	MS_NOSUID = 2,
 	MS_NODEV = 4,
 	MS_NOEXEC = 8,
+	MS_REMOUNT = 32,
 	MS_MOVE = 8192,
 	MS_REC = 16384,
 	MS_PRIVATE = 1 << 18,
