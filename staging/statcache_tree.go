@@ -12,7 +12,6 @@ import (
 	"unsafe"
 
 	"github.com/sbx-action/sbx-action/action"
-	"github.com/zeebo/blake3"
 )
 
 // # The stat cache of a tree
@@ -63,7 +62,7 @@ func openTreeCache(dir, workspace, root string, fn action.Function) *treeCache {
 	if dir == "" {
 		return t
 	}
-	sum := blake3.Sum256([]byte(workspace + "\x00" + root + "\x00" + fn.String()))
+	sum := action.Sum(action.BLAKE3, []byte(workspace+"\x00"+root+"\x00"+fn.String())).Bytes()
 	t.file = filepath.Join(dir, "tree-"+hex.EncodeToString(sum[:16]))
 	data, err := os.ReadFile(t.file)
 	if err != nil || len(data) < treeHead || !bytes.Equal(data[:treeHead], treeHeader(fn)) {

@@ -34,8 +34,8 @@ type row struct {
 var table = []row{
 	// The interface of the backends knows paths and limits, and nothing of ours.
 	{"backends", "", ""},
-	{"backends/native", "backends golang.org/x/sys", "backends/backendtest"},
-	{"backends/bubblewrap", "backends backends/native golang.org/x/sys", "backends/backendtest"},
+	{"backends/native", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
+	{"backends/bubblewrap", "backends internal/helper internal/openat golang.org/x/sys", "backends/backendtest"},
 	{"backends/backendtest", "backends backends/backendtest/promise", "backends/native backends/bubblewrap"},
 	{"backends/backendtest/promise", "backends backends/backendtest/probe golang.org/x/sys", ""},
 	{"backends/backendtest/probe", "golang.org/x/sys", ""},
@@ -47,19 +47,21 @@ var table = []row{
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"cache/cachetest", "action cache internal/durable", ""},
-	{"staging", "action backends internal/durable internal/erofs github.com/bmatcuk/doublestar/v4 golang.org/x/sys", "cache"},
+	{"staging", "action backends internal/durable internal/erofs internal/openat github.com/bmatcuk/doublestar/v4 golang.org/x/sys", "cache"},
 
 	// Small packages that know nothing of the rest and that anyone may use.
 	{"internal/archtest", "", ""},
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
+	{"internal/helper", "backends golang.org/x/sys", ""},
+	{"internal/openat", "golang.org/x/sys", ""},
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/bubblewrap backends/native cache staging golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/bubblewrap backends/native cache internal/durable staging golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
-	{"bench", "golang.org/x/sys", ""},
+	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},
 }
 
 // heavy is what the light command must not be linked with, directly or not: it
