@@ -57,7 +57,7 @@ static const struct rule native_rules[] = {
 	{298, 298, REFUSE}, // perf_event_open
 	{300, 300, REFUSE}, // fanotify_init
 	{304, 304, REFUSE}, // open_by_handle_at
-	{308, 308, REFUSE}, // setns
+	{308, 308, OURS}, // setns
 	{313, 313, REFUSE}, // finit_module
 	{320, 321, REFUSE}, // kexec_file_load, bpf
 	{323, 323, REFUSE}, // userfaultfd
@@ -135,7 +135,7 @@ static const struct rule native_rules[] = {
 	{241, 241, REFUSE}, // perf_event_open
 	{262, 262, REFUSE}, // fanotify_init
 	{265, 265, REFUSE}, // open_by_handle_at
-	{268, 268, REFUSE}, // setns
+	{268, 268, OURS}, // setns
 	{273, 273, REFUSE}, // finit_module
 	{280, 280, REFUSE}, // bpf
 	{282, 282, REFUSE}, // userfaultfd

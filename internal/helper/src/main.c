@@ -11,7 +11,7 @@
 
 u64 cookie;
 
-static struct slot the_slot; // all zero, or the binary would contain it
+static struct slot the_slot;
 
 _Noreturn void quit(int code)
 {
@@ -184,6 +184,7 @@ static _Noreturn void init(struct slot *z)
 	if (SYS(getpid) > 2) // it kills all processes in sight when the command ends
 		fail(s, "init must be one of the first two processes of a pid namespace", 0, -EPERM);
 	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
+	default_signals();
 	harden(z);
 	if (!receive(s))
 		quit(1);
@@ -196,7 +197,6 @@ __attribute__((used)) _Noreturn void start(long *sp)
 	long argc = sp[0];
 	char **argv = (char **)(sp + 1);
 	struct slot *z = &the_slot;
-	z->lo_stats = -1;
 	const char *mode = argc > 1 ? argv[1] : "";
 	for (long i = 2; i < argc; i++) {
 		z->unprivileged |= str_equal(argv[i], "user");

@@ -23,18 +23,111 @@ static long lo_up(void)
 	return err;
 }
 
-// new_network moves the calling slot into a network of its own.
-long new_network(struct slot *z)
+// A maker makes the first network of a slot in a process of its own, while the
+// slot goes on: nothing needs it before the first command. It shares the
+// slot's memory and descriptors, and sends the descriptors to the first
+// sandbox, which has copied those of the slot before.
+static char maker_stack[8 << 10] __attribute__((aligned(16)));
+
+static void maker(void *arg)
 {
-	long err = SYS_COOKIE(unshare, CLONE_NEWNET);
+	struct slot *z = arg;
+	struct {
+		struct cmsghdr h;
+		s32 fds[2];
+	} control = {{sizeof control, SOL_SOCKET, SCM_RIGHTS}, {-1, -1}};
+	long err = SYS(unshare, CLONE_NEWNET);
+	if (err >= 0)
+		err = lo_up();
+	if (err >= 0)
+		err = control.fds[0] = (s32)SYS(openat, AT_FDCWD, "/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (err >= 0)
+		err = control.fds[1] = (s32)SYS(openat, AT_FDCWD, "/proc/self/net/dev", O_RDONLY | O_CLOEXEC);
+	s32 result = err < 0 ? (s32)err : 0;
+	struct iovec iov = {&result, sizeof result};
+	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = result ? 0 : sizeof control};
+	z->lo_stats = control.fds[1];
+	z->made_net = control.fds[0];
+	SYS(sendmsg, z->maker_socket[1], &m, MSG_NOSIGNAL);
+	quit(0);
+}
+
+// begin_network starts a maker.
+long begin_network(struct slot *z)
+{
+	long err = sys6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)z->maker_socket, 0, 0);
 	if (err < 0)
 		return err;
-	if (z->lo_stats >= 0)
-		SYS(close, z->lo_stats);
-	// Before pivot_root the host's /proc is at /proc, afterwards below /host.
-	z->lo_stats = (s32)SYS(openat, AT_FDCWD, "/proc/self/net/dev", O_RDONLY | O_CLOEXEC);
-	if (z->lo_stats < 0)
-		z->lo_stats = (s32)SYS(openat, AT_FDCWD, "/host/proc/self/net/dev", O_RDONLY | O_CLOEXEC);
+	z->made_net = -1;
+	z->maker = clone_onto(CLONE_VM | CLONE_FILES | SIGCHLD, maker_stack + sizeof maker_stack, maker, z);
+	return z->maker;
+}
+
+// wait_network moves a sandbox that was made before the slot had its network
+// into it.
+void wait_network(struct sandbox *s)
+{
+	struct slot *z = s->slot;
+	struct {
+		struct cmsghdr h;
+		s32 fds[2];
+	} control;
+	s32 result = 0;
+	struct iovec iov = {&result, sizeof result};
+	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = sizeof control};
+	if (z->host_network || s->net)
+		return;
+	long err = SYS(recvmsg, z->maker_socket[0], &m, MSG_CMSG_CLOEXEC);
+	if (err == sizeof result)
+		err = result;
+	if (err >= 0 && m.controllen < sizeof control)
+		err = -EINVAL;
+	if (err >= 0)
+		err = SYS_COOKIE(setns, control.fds[0], CLONE_NEWNET);
+	if (err < 0)
+		fail(s, "make a network namespace", 0, err);
+	SYS(close, control.fds[0]);
+	s->net = 1; // the slot's first
+	s->lo_stats = control.fds[1];
+}
+
+// end_maker must be called when the process pid of the slot has ended.
+void end_maker(struct slot *z, long pid)
+{
+	if (pid != z->maker)
+		return;
+	z->maker = 0;
+	if (z->made_net >= 0)
+		return;
+	// It has said so, or was killed. Whoever waits shall not wait for ever.
+	s32 result = -ENOMEM;
+	for (int i = 0; i < SANDBOXES; i++) {
+		struct iovec iov = {&result, sizeof result};
+		struct msghdr m = {.iov = &iov, .iovlen = 1};
+		SYS(sendmsg, z->maker_socket[1], &m, MSG_NOSIGNAL);
+	}
+}
+
+// slot_network gives the slot the network that its next sandbox shall have.
+long slot_network(struct slot *z)
+{
+	long err = 0;
+	if (z->host_network)
+		return 0;
+	if (z->net == 0) {
+		if (z->made_net < 0)
+			return 0; // the sandbox will wait
+		err = SYS_COOKIE(setns, z->made_net, CLONE_NEWNET);
+		SYS(close, z->made_net);
+		z->net = 1;
+	}
+	if (err < 0 || z->net != __atomic_load_n(&z->dirty_net, __ATOMIC_SEQ_CST))
+		return err;
+	err = SYS_COOKIE(unshare, CLONE_NEWNET);
+	if (err < 0)
+		return err;
+	SYS(close, z->lo_stats);
+	z->lo_stats = (s32)SYS(openat, AT_FDCWD, "/host/proc/self/net/dev", O_RDONLY | O_CLOEXEC);
 	z->net++;
 	return lo_up();
 }
@@ -45,9 +138,9 @@ void note_network_use(struct sandbox *s)
 {
 	struct slot *z = s->slot;
 	char buf[1024];
-	if (z->host_network || z->net != s->net)
+	if (z->host_network || s->net == OWN_NETWORK)
 		return;
-	long n = SYS(pread64, z->lo_stats, buf, sizeof buf - 1, 0);
+	long n = SYS(pread64, s->lo_stats, buf, sizeof buf - 1, 0);
 	int used = 1; // if in doubt
 	for (long i = 0; i + 3 < n; i++) {
 		if (memcmp(buf + i, "lo:", 3))
@@ -66,9 +159,9 @@ void note_network_use(struct sandbox *s)
 void leave_used_network(struct sandbox *s)
 {
 	struct slot *z = s->slot;
-	if (z->host_network || s->net != __atomic_load_n(&z->dirty_net, __ATOMIC_SEQ_CST))
+	if (z->host_network || !s->net || s->net != __atomic_load_n(&z->dirty_net, __ATOMIC_SEQ_CST))
 		return;
-	s->net = 0; // none of the slot's
+	s->net = OWN_NETWORK;
 	long err = SYS_COOKIE(unshare, CLONE_NEWNET);
 	if (err >= 0)
 		err = lo_up();

@@ -119,14 +119,13 @@ static void make_dev(struct sandbox *s)
 void prepare_host(struct slot *z)
 {
 	struct sandbox *s = &z->sandboxes[0];
-	u32 kinds = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWCGROUP;
 	if (z->unprivileged)
 		user_namespace(s);
-	must(s, "make namespaces", 0, SYS(unshare, kinds));
+	if (!z->host_network)
+		must(s, "make a process", 0, begin_network(z));
+	must(s, "make namespaces", 0, SYS(unshare, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWCGROUP));
 	must(s, "set the host name", 0, SYS(sethostname, "sbx", 3));
 	SYS(setdomainname, "(none)", 6);
-	if (!z->host_network)
-		must(s, "make a network namespace", 0, new_network(z));
 	// Slave: nothing of ours shows on the host, what the host mounts and
 	// unmounts while we live shows here.
 	must(s, "detach from the host's mounts", 0, SYS(mount, 0, "/", 0, MS_REC | MS_SLAVE, 0));

@@ -9,10 +9,10 @@
 // that the next request finds everything but the root mounted.
 #include "slot.h"
 
-static void default_signals(void)
+// default_signals comes first: what our caller ignores (nohup: SIGHUP) would be
+// ignored by every command, and without SIGCHLD we would hear of no end.
+void default_signals(void)
 {
-	// What our caller ignores (nohup: SIGHUP, a Go program's child: nothing)
-	// would be ignored by every command.
 	struct kernel_sigaction dfl = {0};
 	for (int sig = 1; sig <= NSIG; sig++)
 		SYS(rt_sigaction, sig, &dfl, 0, 8);
@@ -35,7 +35,6 @@ static void limit(int resource, u64 soft)
 void harden(struct slot *z)
 {
 	struct sandbox *s = &z->sandboxes[0];
-	default_signals();
 	SYS(umask, 022);
 	// A command sees the same limits whoever calls, and the same addresses.
 	limit(RLIMIT_CORE, 0);
@@ -74,6 +73,7 @@ static void pid1(void *arg)
 		fail(s, "cancelled", 0, -ECANCELED);
 	leave_used_network(s);
 	build_root(s);
+	wait_network(s);
 	run_command(s);
 	quit(0);
 }
@@ -91,14 +91,13 @@ static struct sandbox *new_sandbox(struct slot *z)
 	struct sandbox *s = free_sandbox(z);
 	if (!s)
 		return 0;
-	if (!z->host_network && z->net == __atomic_load_n(&z->dirty_net, __ATOMIC_SEQ_CST)) {
-		long err = new_network(z);
-		if (err < 0)
-			fail(s, "make a network namespace", 0, err);
-	}
+	long err = slot_network(z);
+	if (err < 0)
+		fail(s, "make a network namespace", 0, err);
 	memset(s, 0, offsetof(struct sandbox, message));
 	s->slot = z;
 	s->net = z->net;
+	s->lo_stats = z->lo_stats;
 	s->state = READY;
 	// Set by pid 1's clone for it, too: it looks at it before it is told.
 	s->pid = -1;
@@ -124,6 +123,7 @@ static void reap(struct slot *z, struct sandbox **ready)
 	long pid;
 	while ((pid = SYS(wait4, -1, &status, WNOHANG, &ru)) > 0) {
 		struct sandbox *s = 0;
+		end_maker(z, pid);
 		for (int i = 0; i < SANDBOXES; i++)
 			if (z->sandboxes[i].pid == pid)
 				s = &z->sandboxes[i];
@@ -188,6 +188,7 @@ static void set_up(struct slot *z)
 	if (z->null > FD_LIFE + 1)
 		SYS(close_range, FD_LIFE + 1, z->null - 1, 0);
 	SYS(close_range, z->null + 1, ~0u, 0);
+	default_signals();
 	prepare_host(z);
 	harden(z);
 	z->kick = (s32)SYS(eventfd2, 0, EFD_CLOEXEC | O_NONBLOCK);

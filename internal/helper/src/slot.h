@@ -33,7 +33,8 @@ struct sandbox {
 	s32 pid; // of pid 1, as the slot sees it
 	u32 state;
 	u64 seq;
-	u64 net; // generation of the network that it was made in
+	u64 net; // number of the slot's network that it is in; 0: the slot had none yet
+	s32 lo_stats; // /proc/net/dev of it
 	s32 host_root; // the host's /, in its own mount namespace
 	const char *host, *place; // paths of the host's /, and of where to mount what is ours
 
@@ -72,8 +73,10 @@ struct slot {
 	s32 kick; // eventfd: a sandbox has started its command
 	s32 alive[2]; // pipe whose writing end only the slot holds
 	s32 null; // /dev/null
-	s32 lo_stats; // /proc/net/dev of our network, or -1
-	u64 net, dirty_net; // generation of our network, and of the last used one
+	u64 net, dirty_net; // number of our network, and of the last one that was used
+	s32 lo_stats; // /proc/net/dev of our network
+	s32 made_net, maker_socket[2]; // see network.c
+	s64 maker;
 	struct sandbox sandboxes[SANDBOXES];
 };
 
@@ -86,10 +89,15 @@ const char *next_string(const char *p);
 
 // slot.c
 void serve(struct slot *z);
+void default_signals(void);
 void harden(struct slot *z);
 
 // network.c
-long new_network(struct slot *z);
+#define OWN_NETWORK (~0ull) // sandbox.net of one that is not in the slot's
+long begin_network(struct slot *z);
+long slot_network(struct slot *z);
+void end_maker(struct slot *z, long pid);
+void wait_network(struct sandbox *s);
 void note_network_use(struct sandbox *s);
 void leave_used_network(struct sandbox *s);
 
