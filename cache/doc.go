@@ -13,7 +13,7 @@
 //	tmp/               drafts and the dead, one directory for each process
 //	locks              no meaning but its byte-range locks; see [Store.Lock]
 //	synced             what is known to have reached the disk; see below
-//	log, index         help trim to find what is old; see index.go
+//	log, index, …      help trim to find what is old; see index.go
 //	stat/, rootfs/     not of this package: the stat caches of inputs, and the
 //	                   names of root file systems
 //

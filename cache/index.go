@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -26,9 +26,13 @@ import (
 // Bucket "entry": kind, function and hash -> bytes on the disk, seconds of the
 // last use. Numbers are 8 bytes, big-endian.
 //
-// Nobody waits for it: a process that finds it locked walks.
+// bbolt does not survive a database that is damaged: some of its goroutines
+// panic. So "index.sum", a record, has the digest of the file as we left it,
+// and bbolt never sees any other. One process at a time uses the two; nobody
+// waits: a process that finds them in use walks.
 const (
 	indexName    = "index"
+	indexMagic   = "sbI1"
 	indexVersion = "1"
 	indexMaxAge  = 24 * time.Hour
 	indexWait    = 50 * time.Millisecond
@@ -45,12 +49,38 @@ var (
 var errIndex = errors.New("the index is of no use")
 
 // An index is the open database.
-type index struct{ db *bolt.DB }
+type index struct {
+	db    *bolt.DB
+	lock  *os.File
+	dirty bool // since it was opened
+}
 
-func closeIndex(x *index) {
-	if x != nil {
-		_ = guard(x.db.Close) // nothing is lost: it can be made again
+func (s *Store) closeIndex(x *index) {
+	if x == nil {
+		return
 	}
+	path := filepath.Join(s.dir, indexName)
+	err := guard(x.db.Close)
+	if err == nil && x.dirty {
+		var d action.Digest
+		if d, err = hashFile(path); err == nil {
+			data := appendRecord(nil, indexMagic, indexName, []byte(d.String()))
+			err = s.disk.WriteSynced(path+".sum", path+".sum.new", data, 0o644)
+		}
+	}
+	if err != nil {
+		s.warn(err) // then the sum does not match, and it is made again
+	}
+	_ = x.lock.Close()
+}
+
+func hashFile(path string) (action.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return action.Digest{}, err
+	}
+	defer f.Close()
+	return hashReader(context.Background(), action.BLAKE3, f)
 }
 
 // entries returns everything in the store, from the index where it can be had.
@@ -60,17 +90,16 @@ func (s *Store) entries(ctx context.Context) ([]entry, *index, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := s.openIndex()
+	x, err := s.openIndex(false)
 	if err == nil {
 		list, err := s.readIndex(x)
 		if err == nil {
 			return append(list, layers...), x, nil
 		}
-		closeIndex(x)
+		s.closeIndex(x)
 	}
 	if err == nil || errors.Is(err, errIndex) { // it is of no use: begin anew
-		_ = s.disk.Remove(filepath.Join(s.dir, indexName))
-		x, err = s.openIndex()
+		x, err = s.openIndex(true)
 	}
 	if err != nil {
 		x = nil
@@ -79,7 +108,7 @@ func (s *Store) entries(ctx context.Context) ([]entry, *index, error) {
 	}
 	list, err := s.walkEntries(ctx)
 	if err != nil {
-		closeIndex(x)
+		s.closeIndex(x)
 		return nil, nil, err
 	}
 	if x != nil {
@@ -106,35 +135,63 @@ func (s *Store) fixFuture(path string, fi *durable.FileInfo) {
 	}
 }
 
-// openIndex opens the database. The error wraps errIndex where it is damaged;
-// any other means that it is not to be had now.
-func (s *Store) openIndex() (x *index, err error) {
+// openIndex opens the database, or an empty one in its place. The error wraps
+// errIndex where it is damaged; any other means that it is not to be had now.
+func (s *Store) openIndex(anew bool) (*index, error) {
 	if s.opts.ReadOnly {
 		return nil, ErrReadOnly
 	}
 	if _, err := durable.Stat(filepath.Join(s.dir, versionName)); err != nil {
 		return nil, err
 	}
-	var db *bolt.DB
-	err = guard(func() error {
-		db, err = bolt.Open(filepath.Join(s.dir, indexName), 0o600, &bolt.Options{
-			Timeout: indexWait,
-			// It can be made again: a power cut may cost it.
-			NoSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
-		})
-		return err
-	})
-	switch {
-	case err == nil:
-		return &index{db}, nil
-	case errors.Is(err, bolterrors.ErrTimeout), durable.IsFull(err), durable.IsReadOnly(err):
+	lock, err := s.openLocks()
+	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: %w", errIndex, err)
+	x := &index{lock: lock, dirty: anew}
+	ok, err := durable.TryLock(lock, indexOffset, 1)
+	if err == nil && !ok {
+		err = errors.New("another process uses the index")
+	}
+	path := filepath.Join(s.dir, indexName)
+	if err == nil && anew {
+		err = ignoreMissing(s.disk.Remove(path))
+	} else if err == nil {
+		err = s.checkSum(path)
+	}
+	if err == nil {
+		err = guard(func() (err error) {
+			x.db, err = bolt.Open(path, 0o600, &bolt.Options{
+				Timeout: indexWait,
+				// It can be made again: a power cut may cost it.
+				NoSync: true, FreelistType: bolt.FreelistMapType,
+			})
+			return err
+		})
+	}
+	if err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return x, nil
+}
+
+// checkSum returns an error unless the file is as we left it.
+func (s *Store) checkSum(path string) error {
+	want, _, err := readRecord(path+".sum", indexMagic, indexName)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errIndex, err)
+	}
+	got, err := hashFile(path)
+	if err != nil || got.String() != string(want) {
+		return fmt.Errorf("%w: it has digest %v, want %s", errIndex, got, want)
+	}
+	return nil
 }
 
 // guard turns the panics with which bbolt meets damaged pages, and the faults
-// of a file that is shorter than it was, into errors.
+// of a file that is shorter than it was, into errors. It cannot reach bbolt's
+// own goroutines: see "index.sum".
 func guard(f func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
@@ -177,6 +234,7 @@ func indexValue(e *entry) []byte {
 
 // readIndex brings the index up to date with the log and returns what it says.
 func (s *Store) readIndex(x *index) (list []entry, err error) {
+	now := s.now().Unix()
 	err = guard(func() error {
 		if err := x.db.View(s.checkIndex); err != nil {
 			return err
@@ -197,6 +255,7 @@ func (s *Store) readIndex(x *index) (list []entry, err error) {
 		return x.db.View(func(tx *bolt.Tx) error {
 			return tx.Bucket(bucketEntry).ForEach(func(k, v []byte) error {
 				e, err := parseEntry(k, v)
+				e.used = min(e.used, now) // the clock may have gone back
 				list = append(list, e)
 				return err
 			})
@@ -224,6 +283,7 @@ func (s *Store) checkIndex(tx *bolt.Tx) error {
 // buildIndex fills the index with what a walk found.
 func (s *Store) buildIndex(x *index, list []entry) error {
 	return guard(func() error {
+		x.dirty = true
 		err := x.db.Update(func(tx *bolt.Tx) error {
 			for _, b := range [][]byte{bucketMeta, bucketEntry} {
 				if tx.Bucket(b) != nil {
@@ -251,6 +311,10 @@ func (s *Store) buildIndex(x *index, list []entry) error {
 
 // update changes what the index knows.
 func (x *index) update(put, remove []entry) error {
+	if len(put)+len(remove) == 0 {
+		return nil
+	}
+	x.dirty = true
 	return guard(func() error {
 		return x.db.Update(func(tx *bolt.Tx) error {
 			b := tx.Bucket(bucketEntry)

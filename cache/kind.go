@@ -80,6 +80,7 @@ type entry struct {
 	name  string // of a layer; the others have f and hash
 	bytes int64  // on the disk
 	used  int64  // seconds
+	via   int64  // of a blob: when the layers that need it were used
 }
 
 func (e *entry) path(s *Store) string {

@@ -19,13 +19,14 @@ import (
 // running action holds the lock of one, which says in nanoseconds when it
 // began, so that trim spares what was used since. A slot without a lock means
 // nothing. Beyond the slots lies nothing but locks: one byte for each key, at
-// an offset taken from its digest, and one for trim.
+// an offset taken from its digest, one for trim and one for the index.
 const (
-	locksName  = "locks"
-	slotSize   = 8
-	slots      = 4096
-	trimOffset = slots * slotSize
-	keyOffset  = 1 << 20
+	locksName   = "locks"
+	slotSize    = 8
+	slots       = 4096
+	trimOffset  = slots * slotSize
+	indexOffset = trimOffset + 1
+	keyOffset   = 1 << 20
 )
 
 // flight is what this Store holds of the file "locks". All its locks belong to

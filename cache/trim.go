@@ -61,7 +61,7 @@ func (s *Store) Trim(ctx context.Context, p Policy) (*TrimReport, error) {
 	s.warn(s.sweep())
 
 	list, db, err := s.entries(ctx)
-	defer closeIndex(db)
+	defer s.closeIndex(db)
 	if err != nil {
 		return nil, fmt.Errorf("trim the cache: %w", err)
 	}
@@ -118,7 +118,7 @@ func (e *entry) rank() int64 {
 	if e.kind == KindResult {
 		return e.used - resultsFirst
 	}
-	return e.used
+	return max(e.used, e.via)
 }
 
 func (t *trimmer) sort(list []entry) {
@@ -161,7 +161,7 @@ func (t *trimmer) prepare() error {
 	// layer in the order, and no list of blobs to keep is needed.
 	for i := range t.list {
 		if e := &t.list[i]; e.kind == KindBlob {
-			e.used = max(e.used, layers[blobKey{e.f, e.hash}])
+			e.via = layers[blobKey{e.f, e.hash}]
 		}
 	}
 	t.sort(t.list)
@@ -268,11 +268,13 @@ func (t *trimmer) remove(e *entry) (removal, error) {
 	}
 	if err == nil {
 		s.fixFuture(e.times(path), &fi)
-		if last := s.lastUse(&fi); t.spares(e.kind, max(last, e.used)) {
-			return inUse, nil
-		} else if last > e.used {
-			e.used = last
+		listed := e.used
+		e.used = s.lastUse(&fi)
+		if e.used > listed {
 			return usedLater, nil
+		}
+		if t.spares(e.kind, max(e.used, e.via)) {
+			return inUse, nil
 		}
 		if e.kind != KindLayer {
 			e.bytes = fi.Blocks
@@ -315,7 +317,7 @@ func (t *trimmer) report() *TrimReport {
 func (s *Store) Stat(ctx context.Context) (*Usage, error) {
 	s.warn(s.logbook.flush(s))
 	list, db, err := s.entries(ctx)
-	defer closeIndex(db)
+	defer s.closeIndex(db)
 	if err != nil {
 		return nil, fmt.Errorf("cache usage: %w", err)
 	}
