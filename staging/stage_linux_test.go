@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -249,6 +250,115 @@ func TestDeltaBaseLost(t *testing.T) {
 	root, _ := stage(t, s, d, Rootfs{})
 	if diff := differences(inRoot(t, m, root, "dump"), tree.want(m)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRefs holds what a layer says it needs against what it is made of.
+func TestRefs(t *testing.T) {
+	for _, m := range modes() {
+		if m.kind == noLayer {
+			continue
+		}
+		s, store := newStager(t, m)
+		s.small = bounds{1, 1}
+		tree := spec{"a/x": "1", "a/y": "2", "b/z": "3", "b/empty": "", "l": "-> x"}
+		first := tree.add(t, store, action.SHA256)
+		stage(t, s, first, Rootfs{})
+		tree["b/z"] = "4"
+		second := tree.add(t, store, action.SHA256)
+		stage(t, s, second, Rootfs{})
+		sum := func(text string) action.Digest { return action.Sum(action.SHA256, []byte(text)) }
+		a := spec{"x": "1", "y": "2"}.add(t, store, action.SHA256)
+		b := spec{"z": "3", "empty": ""}.add(t, store, action.SHA256)
+		b2 := spec{"z": "4", "empty": ""}.add(t, store, action.SHA256)
+		for name, want := range map[string][]action.Digest{
+			layerName("full", m.kind, s.workPlace(), first):   {first, a, b, sum("1"), sum("2"), sum("3")},
+			layerName("delta", m.kind, s.workPlace(), second): {second, b2, sum("4")},
+		} {
+			got := store.refs[name]
+			byHash := func(a, b action.Digest) int { return strings.Compare(a.Hash(), b.Hash()) }
+			slices.SortFunc(got, byHash)
+			slices.SortFunc(want, byHash)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: refs %v, want %v", name, got, want)
+			}
+		}
+	}
+}
+
+// A brokenLayers cannot store layers.
+type brokenLayers struct{ *testStore }
+
+func (brokenLayers) PutLayer(context.Context, string, []action.Digest, func(string) error) (string, error) {
+	return "", errors.New("read-only")
+}
+
+// TestNoLayers stages when layers cannot be stored, or not be trusted.
+func TestNoLayers(t *testing.T) {
+	for _, m := range modes() {
+		s, store := newStager(t, m)
+		s.small = bounds{1, 1}
+		d := awkward.add(t, store, action.BLAKE3)
+		s.Layers = brokenLayers{store}
+		root, layers := stage(t, s, d, Rootfs{})
+		if diff := differences(inRoot(t, m, root, "dump"), awkward.want(m)); diff != "" || layers > 0 {
+			t.Errorf("%s, %d layers: %s", m.name, layers, diff)
+		}
+		if m.kind == noLayer {
+			continue
+		}
+		s.Layers = store
+		root, _ = stage(t, s, d, Rootfs{})
+		header := root.Lowers[0].Image
+		if header == "" {
+			header = strings.TrimSuffix(root.Lowers[0].Dir, "tree") + "header"
+		}
+		f, err := os.OpenFile(header, os.O_WRONLY, 0)
+		if errors.Is(err, os.ErrPermission) {
+			err = os.Chmod(header, 0o644)
+			f, _ = os.OpenFile(header, os.O_WRONLY, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("damage"), 0); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if p, err := s.knownLayers(t.Context(), m.kind, s.workPlace(), d); err == nil {
+			t.Errorf("%s: a damaged layer is used: %v", m.name, p)
+		}
+	}
+}
+
+// TestStageTogether stages near trees at the same time.
+func TestStageTogether(t *testing.T) {
+	m := modes()[0]
+	s, store := newStager(t, m)
+	s.small = bounds{1, 1}
+	trees := make([]spec, 6)
+	digests := make([]action.Digest, len(trees))
+	roots := make([]backends.Root, len(trees))
+	tree := randomSpec(rand.New(rand.NewPCG(3, 3)), 200)
+	var wg sync.WaitGroup
+	for i := range trees {
+		tree["changes"] = fmt.Sprint(i / 2) // each tree twice
+		trees[i] = maps.Clone(tree)
+		digests[i] = tree.add(t, store, action.BLAKE3)
+	}
+	for i := range trees {
+		wg.Go(func() {
+			var err error
+			if roots[i], err = s.Stage(context.Background(), Input{Tree: digests[i]}, Rootfs{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range trees {
+		if diff := differences(inRoot(t, m, roots[i], "dump"), trees[i].want(m)); diff != "" {
+			t.Errorf("tree %d: %s", i, diff)
+		}
 	}
 }
 

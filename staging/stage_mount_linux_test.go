@@ -307,7 +307,8 @@ func inRoot(tb testing.TB, m mode, root backends.Root, actions ...string) string
 		tb.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	// The race detector would sleep for a second when the child ends.
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text), "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if job.User {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
