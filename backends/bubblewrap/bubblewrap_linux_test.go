@@ -64,7 +64,7 @@ func fake(t *testing.T, script string) string {
 func TestBwrapFails(t *testing.T) {
 	for name, c := range map[string]struct{ script, want string }{
 		"Says":    {"echo 'bwrap: Creating new namespace failed' >&2; exit 1", "could not make the sandbox: Creating new namespace failed"},
-		"Silent":  {"exit 0", "sandbox"},
+		"Silent":  {"exit 3", "ended with status 3"},
 		"Dies":    {"kill -9 $$", "killed"},
 		"NoFence": {`while [ "$1" != -- ]; do shift; done; shift; exec "$@"`, "one of the first two processes"},
 	} {

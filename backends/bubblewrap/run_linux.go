@@ -56,7 +56,7 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 		}
 		return nil, context.Cause(ctx)
 	}
-	if err != nil && said != "" && (errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)) {
+	if err != nil && (errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)) {
 		return nil, fmt.Errorf("bwrap could not make the sandbox: %s", said)
 	}
 	return st, err
@@ -170,10 +170,13 @@ func (s *sandbox) wait() string {
 	said, _ := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", s.errors.Fd()))
 	text, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
 	text = strings.TrimPrefix(text, "bwrap: ")
-	if text == "" && status.Signaled() {
-		text = "it died of " + status.Signal().String()
+	switch {
+	case text != "":
+		return text
+	case status.Signaled():
+		return "it died of " + status.Signal().String()
 	}
-	return text
+	return fmt.Sprintf("it ended with status %d and said nothing", status.ExitStatus())
 }
 
 // converse has the root made, then bwrap start, and the command run.
