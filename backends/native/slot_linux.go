@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/internal/helper"
@@ -53,8 +52,8 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 		defer b.groups.put(group)
 	}
 	if err := req.Send(s.process.Socket); err != nil {
-		s.broken = !errors.Is(err, syscall.EINVAL)
-		return nil, s.explain(err)
+		s.broken = errors.Is(err, helper.ErrGone)
+		return nil, err
 	}
 	if ctx.Done() != nil {
 		seq := s.seq
@@ -85,7 +84,7 @@ func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, 
 		r, err := helper.Receive(s.process.Socket, req)
 		if err != nil {
 			s.broken = true
-			return nil, s.explain(err)
+			return nil, err
 		}
 		switch {
 		case r.Seq != req.Seq && r.Kind != helper.Failed:
@@ -94,13 +93,13 @@ func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, 
 			filled = spec.Root.Fill(r.Root)
 			r.Close()
 			if filled != nil {
-				err = helper.GiveUp(s.process.Socket)
+				err = helper.GiveUp(s.process.Socket, req.Seq)
 			} else {
 				err = helper.Continue(s.process.Socket, req.Seq)
 			}
 			if err != nil {
 				s.broken = true
-				return nil, s.explain(err)
+				return nil, err
 			}
 		case r.Kind == helper.Done:
 			return r, nil
@@ -118,12 +117,4 @@ func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, 
 			return nil, fmt.Errorf("the sandbox's init was killed (%v)", r.Status)
 		}
 	}
-}
-
-// explain adds how the helper ended to an error of the socket.
-func (s *slot) explain(err error) error {
-	if !s.broken {
-		return err
-	}
-	return fmt.Errorf("%w (the helper has died, or is about to)", err)
 }

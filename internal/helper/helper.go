@@ -22,8 +22,9 @@
 //     own, mounts the root of the request at Request.Target, which must be an
 //     existing directory, answers [Ready] with the root's directory, and then
 //     executes Args[0], a path, with Env, in Dir. Descriptors 0 to 2 stay as
-//     they are; others that have no close-on-exec flag stay, too. Proc, dev,
-//     tmp and Binds are not mounted.
+//     they are; the socket and others without close-on-exec stay, too, so that
+//     an init further down can go on with it. Proc, dev, tmp and Binds are not
+//     mounted.
 //   - init: for the inside of another sandbox, as pid 1, or as pid 2 of a pid 1
 //     that only reaps. Runs the command of the request, in the root it finds,
 //     as the user it is (or as ID if it is root), and reports, with everything
@@ -34,6 +35,6 @@
 // # Messages
 //
 // See [Request] and [Reply]. The order for a request with a Fill is: Request,
-// [Fill] with the directory to be filled, eight bytes that repeat Seq (anything
-// else gives up), and [Done] or an error.
+// [Fill] with the directory to be filled, eight bytes that repeat Seq (or its
+// complement, to give up), and [Done] or an error.
 package helper

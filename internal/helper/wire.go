@@ -4,6 +4,7 @@ package helper
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -21,6 +22,9 @@ const (
 	SocketFD = 3
 	LifeFD   = 4
 )
+
+// ErrGone says that the helper has died, or talks nonsense.
+var ErrGone = errors.New("the sandbox helper is gone")
 
 // Flags of a Request.
 const (
@@ -165,7 +169,7 @@ func (r *Request) Send(socket int) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("send to the sandbox helper: %w", err)
+		return fmt.Errorf("%w: send: %w", ErrGone, err)
 	}
 	return nil
 }
@@ -227,19 +231,19 @@ type Reply struct {
 }
 
 // Receive waits for the next reply of the helper at the other end of socket.
-// It fails with io.EOF's cousin unix.ECONNRESET when the helper is gone.
+// It fails with ErrGone when there will be none.
 func Receive(socket int, asked *Request) (*Reply, error) {
 	var b [replySize]byte
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, flags, err := recvmsg(socket, b[:], oob)
 	if err != nil {
-		return nil, fmt.Errorf("receive from the sandbox helper: %w", err)
+		return nil, fmt.Errorf("%w: receive: %w", ErrGone, err)
 	}
 	files := receivedFiles(oob[:oobn])
 	e := binary.NativeEndian
 	if n != replySize || flags&unix.MSG_CTRUNC != 0 || e.Uint32(b[4:]) != Version {
 		closeAll(files)
-		return nil, fmt.Errorf("receive from the sandbox helper: %d bytes: %w", n, unix.ECONNRESET)
+		return nil, fmt.Errorf("%w: received %d bytes", ErrGone, n)
 	}
 	r := &Reply{
 		Kind:          Kind(e.Uint32(b[0:])),
@@ -305,8 +309,8 @@ func Continue(socket int, seq uint64) error {
 }
 
 // GiveUp answers a [Fill] that went wrong. A Failed reply follows.
-func GiveUp(socket int) error {
-	return unix.Send(socket, make([]byte, 8), unix.MSG_NOSIGNAL)
+func GiveUp(socket int, seq uint64) error {
+	return unix.Send(socket, binary.NativeEndian.AppendUint64(nil, ^seq), unix.MSG_NOSIGNAL)
 }
 
 // The ops of a log, which are those of backends.Lookup.

@@ -123,9 +123,9 @@ int receive(struct sandbox *s)
 	struct iovec iov = {s->message, sizeof s->message};
 	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = sizeof control};
 	long n;
-	do
+	do // eight bytes answer a Fill, of a sandbox that was killed meanwhile
 		n = SYS(recvmsg, FD_SOCKET, &m, MSG_CMSG_CLOEXEC);
-	while (n == -EINTR);
+	while (n == -EINTR || n == 8);
 	if (n <= 0)
 		return 0;
 	struct request *r = s->req = (struct request *)s->message;

@@ -297,13 +297,38 @@ static int own_proc(struct observer *o, const char *path)
 	return has_prefix(path, "/proc/") && path[6] >= '1' && path[6] <= '9' && join(o->next, path, "", "");
 }
 
+// magic_end returns what is behind the link of /proc in path, or 0 where there
+// is none: cwd, root, exe, fd/N.
+static const char *magic_end(const char *path)
+{
+	const char *p = path + 6;
+	while (*p && *p != '/')
+		p++;
+	if (!*p++)
+		return 0;
+	int fd = has_prefix(p, "fd/");
+	if (fd)
+		p += 3;
+	else if (!below(p, "cwd") && !below(p, "root") && !below(p, "exe"))
+		return 0;
+	while (*p && *p != '/')
+		p++;
+	return p;
+}
+
 // note_magic writes down where a link of /proc leads, which text cannot tell.
 static void note_magic(struct observer *o, u8 op, int follow_last)
 {
-	char self[48], link[PATH_MAX];
-	if (!own_proc(o, o->name))
+	char self[48], link[PATH_MAX], prefix[64];
+	const char *end;
+	if (!own_proc(o, o->name) || !(end = magic_end(o->next)))
 		return;
-	long fd = SYS(openat, AT_FDCWD, o->next, O_PATH | O_CLOEXEC | (follow_last ? 0 : O_NOFOLLOW));
+	size_t len = (size_t)(end - o->next);
+	if ((!*end && !follow_last) || len >= sizeof prefix)
+		return;
+	memcpy(prefix, o->next, len);
+	prefix[len] = 0;
+	long fd = SYS(openat, AT_FDCWD, prefix, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	struct text t = text_in(self, sizeof self);
@@ -312,10 +337,16 @@ static void note_magic(struct observer *o, u8 op, int follow_last)
 	long n = SYS(readlinkat, o->proc, self, link, sizeof link - 1);
 	SYS(close, fd);
 	if (n <= 0 || link[0] != '/')
-		return;
+		return; // a pipe or so
 	link[n] = 0;
-	if (!below(link, "/proc"))
-		note(o, op, link);
+	if (below(link, "/proc") || !join(o->name, link, end, ""))
+		return;
+	note(o, op, o->name);
+	if (!fixed(o, o->name)) {
+		follow(o, o->name, follow_last);
+		if (!str_equal(o->real, o->name))
+			note(o, op, o->real);
+	}
 }
 
 // look writes down the look-up of the absolute path in o->name, and where it

@@ -352,11 +352,17 @@ static void fill(struct sandbox *s, const char *dir)
 	s->reply_nfds = 1;
 	send_reply(s, REPLY_FILL);
 	SYS(close, fd);
-	u64 go = 0;
-	struct iovec iov = {&go, sizeof go};
-	struct msghdr m = {.iov = &iov, .iovlen = 1};
-	if (SYS(recvmsg, FD_SOCKET, &m, 0) != sizeof go || go != s->seq)
-		fail(s, "filling was given up", 0, -ECANCELED);
+	for (;;) {
+		u64 go = 0;
+		struct iovec iov = {&go, sizeof go};
+		struct msghdr m = {.iov = &iov, .iovlen = 1};
+		long n = SYS(recvmsg, FD_SOCKET, &m, 0);
+		if (n == sizeof go && go == s->seq)
+			return;
+		if ((n == sizeof go && go == ~s->seq) || (n <= 0 && n != -EINTR))
+			fail(s, "filling was given up", 0, -ECANCELED);
+		// Else it is the answer to a sandbox that was killed meanwhile.
+	}
 }
 
 // mount_root mounts what the command may write to and the layers, if any, below

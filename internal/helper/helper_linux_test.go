@@ -1,0 +1,95 @@
+package helper
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"testing"
+)
+
+// TestRebuild makes the binaries from their source and compares.
+func TestRebuild(t *testing.T) {
+	for _, cc := range []string{"x86_64-linux-gnu-gcc-12", "aarch64-linux-gnu-gcc-12"} {
+		if _, err := exec.LookPath(cc); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%v: apt-get install gcc-12 gcc-12-aarch64-linux-gnu", err)
+			}
+			t.Skipf("%v: install Debian 12's gcc-12 and gcc-12-aarch64-linux-gnu to compare", err)
+		}
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("./build.sh", dir).CombinedOutput(); err != nil {
+		t.Fatalf("build.sh: %v\n%s", err, out)
+	}
+	for _, name := range []string{"sbx-helper-amd64", "sbx-helper-arm64"} {
+		have, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(have, want) {
+			t.Errorf("%s is not what build.sh makes of src: run build.sh, and commit", name)
+		}
+	}
+	if have, _ := os.ReadFile("sbx-helper-" + runtime.GOARCH); program != string(have) {
+		t.Error("another binary is embedded")
+	}
+}
+
+// TestNumbers compares the numbers that both languages write down.
+func TestNumbers(t *testing.T) {
+	var source []byte
+	for _, f := range []string{"src/wire.h", "src/slot.h"} {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, data...)
+	}
+	for name, want := range map[string]int{
+		"WIRE_VERSION": Version, "FD_SOCKET": SocketFD, "FD_LIFE": LifeFD, "SANDBOXES": Sandboxes, "FDS_MAX": maxGroups,
+		"REQUEST_KEEP_ROOT": int(KeepRoot), "REQUEST_OBSERVE": int(Observe), "REQUEST_FILL": int(FillRoot),
+		"REQUEST_PREWARM": int(Prewarm), "REQUEST_BIG": int(bigRequest), "REQUEST_STDIN": int(hasStdin),
+		"REQUEST_STDERR": int(hasStdin) << 2,
+		"REPLY_DONE":     int(Done), "REPLY_FILL": int(Fill), "REPLY_READY": int(Ready), "REPLY_ERROR": int(Failed), "REPLY_KILLED": int(Killed),
+	} {
+		m := regexp.MustCompile(name + ` = (\d+)`).FindSubmatch(source)
+		if m == nil {
+			t.Errorf("%s is not in the source", name)
+			continue
+		}
+		if have, _ := strconv.Atoi(string(m[1])); have != want {
+			t.Errorf("%s = %d in C, %d in Go", name, have, want)
+		}
+	}
+}
+
+// TestByHand shows that a user who finds the program learns what it is, on
+// both machines where the other's programs can be run.
+func TestByHand(t *testing.T) {
+	for arch, emulator := range map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"} {
+		args := []string{"./sbx-helper-" + arch}
+		if arch != runtime.GOARCH {
+			if _, err := exec.LookPath(emulator); err != nil {
+				t.Logf("%s not tried: %v", arch, err)
+				continue
+			}
+			args = append([]string{emulator}, args...)
+		}
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+		code := -1
+		if x, ok := err.(*exec.ExitError); ok {
+			code = x.ExitCode()
+		}
+		if code != 125 || !bytes.Contains(out, []byte("started by sbx-action")) {
+			t.Errorf("%s: exit %d, %q", arch, code, out)
+		}
+	}
+}
