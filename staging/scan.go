@@ -59,7 +59,6 @@ type Snapshot struct {
 	fn        action.Function
 	workspace string
 	top       *scanDir // nil: Root was given as a digest
-	scanned   []*scanDir
 }
 
 // A Warning is about one path, relative to the workspace.
@@ -107,7 +106,7 @@ func Scan(ctx context.Context, cfg ScanConfig) (*Snapshot, error) {
 	}
 	defer unix.Close(root)
 	for try := 1; ; try++ {
-		snap, err := scanOnce(ctx, &cfg, root)
+		snap, err := scanOnce(ctx, &cfg, root, try)
 		if errors.Is(err, errReplaced) && try < scanTries {
 			continue
 		}
@@ -118,7 +117,7 @@ func Scan(ctx context.Context, cfg ScanConfig) (*Snapshot, error) {
 	}
 }
 
-func scanOnce(ctx context.Context, cfg *ScanConfig, root int) (*Snapshot, error) {
+func scanOnce(ctx context.Context, cfg *ScanConfig, root, try int) (*Snapshot, error) {
 	rules, err := parseInputs(cfg, root)
 	if err != nil {
 		return nil, err
@@ -135,6 +134,7 @@ func scanOnce(ctx context.Context, cfg *ScanConfig, root int) (*Snapshot, error)
 	s := &scanner{
 		ctx: ctx, cfg: cfg, fn: cfg.Function, now: Now(), files: cfg.Files,
 		limit: min(runtime.GOMAXPROCS(0), 8),
+		doubt: try > 1,
 	}
 	s.cond.L = &s.mu
 	snap.top = &scanDir{sel: sel, fd: -1}

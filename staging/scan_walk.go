@@ -23,7 +23,8 @@ type scanner struct {
 	fn    action.Function
 	now   Moment // before anything was looked at
 	files *FileHasher
-	limit int // of workers
+	limit int  // of workers
+	doubt bool // believe no recorded names: the last try did not find them
 
 	mu      sync.Mutex
 	cond    sync.Cond // waits for stack, or for the end
@@ -244,7 +245,7 @@ func (s *scanner) names(d *scanDir, step *selStepper) error {
 	trusted := s.files.trust.device(id.Dev, d.fd)
 	if d.cache != nil && trusted { // else nothing could be believed the next time
 		d.kept = true
-		if old = d.cache.lookup(d.below()); old != nil && old.sameDir(&id) && id.CTime < int64(s.now) {
+		if old = d.cache.lookup(d.below()); old != nil && old.sameDir(&id) && id.CTime < int64(s.now) && !s.doubt {
 			d.rec = old
 			return nil
 		}

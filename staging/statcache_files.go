@@ -319,6 +319,8 @@ const (
 	// pipeMin is the size from which reading and hashing at the same time
 	// gains more than the second goroutine costs.
 	pipeMin = 2 << 20
+	// pipeBlock is larger than readBlock, because each block wakes a goroutine.
+	pipeBlock = 1 << 20
 )
 
 // digest hashes what fd holds from its start to its end, about size bytes.
@@ -326,7 +328,7 @@ func (c *scanReader) digest(fd int, size int64) (action.Digest, error) {
 	if want := int(min(size/4096*4096+4096, readBlock)); len(c.buf) < want {
 		c.buf = make([]byte, want)
 	}
-	n, err := readFull(fd, c.buf, 0)
+	n, err := readFull(fd, c.buf, 0, size)
 	if err != nil {
 		return action.Digest{}, err
 	}
@@ -343,7 +345,7 @@ func (c *scanReader) digest(fd int, size int64) (action.Digest, error) {
 	for at := int64(0); n > 0; {
 		c.hasher.Write(c.buf[:n])
 		at += int64(n)
-		if n, err = readFull(fd, c.buf, at); err != nil {
+		if n, err = readFull(fd, c.buf, at, 0); err != nil {
 			return action.Digest{}, err
 		}
 	}
@@ -359,16 +361,16 @@ type scanChunk struct {
 // are in c.buf already.
 func (c *scanReader) pipelined(fd, n int) (action.Digest, error) {
 	full, free := make(chan scanChunk, 2), make(chan []byte, 3)
-	free <- make([]byte, readBlock)
-	free <- make([]byte, readBlock)
+	free <- make([]byte, pipeBlock)
+	free <- make([]byte, pipeBlock)
 	go func() {
 		defer close(full)
 		for at := int64(n); ; {
 			b := <-free
-			n, err := readFull(fd, b[:readBlock], at)
+			n, err := readFull(fd, b[:pipeBlock], at, 0)
 			at += int64(n)
 			full <- scanChunk{b[:n], err}
-			if n < readBlock || err != nil {
+			if n < pipeBlock || err != nil {
 				return
 			}
 		}
@@ -384,10 +386,12 @@ func (c *scanReader) pipelined(fd, n int) (action.Digest, error) {
 	return c.hasher.Sum(), failed
 }
 
-// readFull fills b from offset at, as far as the file goes.
-func readFull(fd int, b []byte, at int64) (int, error) {
+// readFull fills b from offset at, as far as the file goes. It may stop when it
+// has read size bytes, if that is not 0: the caller looks whether the file has
+// grown since.
+func readFull(fd int, b []byte, at, size int64) (int, error) {
 	n := 0
-	for n < len(b) {
+	for n < len(b) && (n == 0 || int64(n) != size) {
 		m, err := unix.Pread(fd, b[n:], at+int64(n))
 		if err == unix.EINTR {
 			continue

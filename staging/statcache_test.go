@@ -1,0 +1,668 @@
+package staging
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"golang.org/x/sys/unix"
+)
+
+// A fooled asks both caches for the digest of the file "f" of a workspace.
+type fooled struct {
+	ws     string
+	cfg    ScanConfig
+	hasher *FileHasher
+}
+
+func newFooled(t *testing.T) *fooled { return newFooledIn(t, t.TempDir()) }
+
+func newFooledIn(t *testing.T, dir string) *fooled {
+	f := &fooled{ws: filepath.Join(dir, "ws")}
+	makeTree(t, f.ws, "d/", "d/l->a")
+	for i := range treeMinFiles {
+		makeTree(t, f.ws, fmt.Sprintf("more%d", i))
+	}
+	f.cfg = ScanConfig{Workspace: f.ws, Inputs: []string{"."}, Function: action.BLAKE3, StatCache: filepath.Join(dir, "cache")}
+	f.hasher = NewFileHasher(filepath.Join(dir, "cache"), action.BLAKE3)
+	t.Cleanup(func() { f.hasher.Close() })
+	return f
+}
+
+func (f *fooled) file() string { return filepath.Join(f.ws, "d/f") }
+
+// check compares what the caches say with what is there.
+func (f *fooled) check(t *testing.T) {
+	t.Helper()
+	data, err := os.ReadFile(f.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := action.Sum(action.BLAKE3, data)
+	if e, ok := mustScan(t, f.cfg).Find("d/f"); !ok || e.Digest != want {
+		t.Fatalf("Scan was fooled: %v, want %v", e.Digest, want)
+	}
+	if d, err := f.hasher.Digest(f.file()); err != nil || d.Digest != want {
+		t.Fatalf("FileHasher was fooled: %v, want %v: %v", d.Digest, want, err)
+	}
+}
+
+// nextTick waits for the clock's next step.
+func (f *fooled) nextTick() {
+	for was := Now(); Now() == was; {
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+// checkAll compares the whole tree.
+func (f *fooled) checkAll(t *testing.T) {
+	t.Helper()
+	if got, want := mustScan(t, f.cfg).Root, naiveTree(t, f.ws, action.BLAKE3); got != want {
+		t.Fatalf("Scan was fooled: %v, want %v", got, want)
+	}
+}
+
+// trusted waits until the caches believe what they know of the file, and
+// proves it: that is the control of every test here.
+func (f *fooled) trusted(t *testing.T) {
+	t.Helper()
+	f.check(t)
+	for range 200 {
+		f.check(t)
+		d, err := f.hasher.Digest(f.file())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Stable && f.recorded(t) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // the file system's clock has to move on
+	}
+	t.Fatal("the caches never trust the file")
+}
+
+// recorded says whether the cache of the tree has a stat that it believes.
+func (f *fooled) recorded(t *testing.T) bool {
+	t.Helper()
+	r := openTreeCache(f.cfg.StatCache, f.ws, "", action.BLAKE3).lookup("d")
+	if r == nil {
+		return false
+	}
+	i, ok := r.find("f")
+	return ok && r.entry(i).flag(entStable)
+}
+
+var content = strings.Repeat("0123456789abcdef", tableMin/16+1)
+
+func (f *fooled) write(t *testing.T, s string) {
+	t.Helper()
+	// Not os.WriteFile: truncation would be a second change.
+	file, err := os.OpenFile(f.file(), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt([]byte(s), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Edits that follow each other within a tick of the clock.
+func TestSameTick(t *testing.T) {
+	f := newFooled(t)
+	for i := range 400 {
+		f.write(t, fmt.Sprintf("%08d%s", i, content)) // of one size
+		f.check(t)
+	}
+}
+
+// The same on a file system that always stamps with the coarse clock, as all
+// did before Linux 6.13. The control shows that there a stat does not tell two
+// contents apart.
+func TestSameTickCoarse(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount a ramfs; the suite runs as root too")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	// The caches are there too: a write to another file system would lend this
+	// one its finer time.
+	f := newFooledIn(t, dir)
+	defer f.hasher.Close() // before the unmount
+	same, last := 0, StatID{}
+	for i := range 1000 {
+		f.write(t, fmt.Sprintf("%08d%s", i, content))
+		id, err := StatPath(f.file(), KeepLinks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id == last {
+			same++
+		}
+		last = id
+	}
+	if same == 0 {
+		t.Error("control: every edit changed the stat, so this test proves nothing")
+	}
+	for i := range 1000 {
+		f.write(t, fmt.Sprintf("%08d%s", i, content))
+		f.check(t)
+	}
+	makeTree(t, f.ws, "d/n0")
+	for i := range 200 { // and the same for names; two edits in one tick, with a scan between
+		f.nextTick()
+		for j := range 2 {
+			if err := os.Rename(fmt.Sprint(f.ws, "/d/n", i+j), fmt.Sprint(f.ws, "/d/n", i+j+1)); err != nil {
+				t.Fatal(err)
+			}
+			if j == 1 {
+				f.nextTick()
+			}
+			f.checkAll(t)
+		}
+		if err := os.Rename(fmt.Sprint(f.ws, "/d/n", i+2), fmt.Sprint(f.ws, "/d/n", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.trusted(t)
+	for i := range 100 {
+		f.write(t, fmt.Sprintf("%08d%s", i, content))
+		f.check(t)
+	}
+}
+
+func TestNotFooled(t *testing.T) {
+	restoreTime := func(f *fooled, change func() error) error {
+		info, err := os.Stat(f.file())
+		if err != nil {
+			return err
+		}
+		return errors.Join(change(), os.Chtimes(f.file(), info.ModTime(), info.ModTime()))
+	}
+	edited := strings.ToUpper(content)
+	tests := []struct {
+		name   string
+		change func(t *testing.T, f *fooled) error
+	}{
+		{"edit", func(t *testing.T, f *fooled) error { f.write(t, edited); return nil }},
+		{"restored time", func(t *testing.T, f *fooled) error {
+			return restoreTime(f, func() error { f.write(t, edited); return nil })
+		}},
+		{"renamed over", func(t *testing.T, f *fooled) error {
+			return restoreTime(f, func() error {
+				return errors.Join(os.WriteFile(f.ws+"/d/g", []byte(edited), 0o644), os.Rename(f.ws+"/d/g", f.file()))
+			})
+		}},
+		{"renamed over by an old file", func(t *testing.T, f *fooled) error {
+			old := filepath.Join(filepath.Dir(f.ws), "old")
+			info, err := os.Stat(f.file())
+			return errors.Join(err, os.WriteFile(old, []byte(edited), 0o644), os.Chtimes(old, info.ModTime(), info.ModTime()), os.Rename(old, f.file()))
+		}},
+		{"removed and made again", func(t *testing.T, f *fooled) error {
+			return restoreTime(f, func() error { return errors.Join(os.Remove(f.file()), os.WriteFile(f.file(), []byte(edited), 0o644)) })
+		}},
+		{"through a hard link", func(t *testing.T, f *fooled) error {
+			return restoreTime(f, func() error {
+				link := filepath.Join(filepath.Dir(f.ws), "link")
+				return errors.Join(os.Link(f.file(), link), os.WriteFile(link, []byte(edited), 0o644))
+			})
+		}},
+		{"truncated and written", func(t *testing.T, f *fooled) error {
+			return restoreTime(f, func() error {
+				return errors.Join(os.Truncate(f.file(), 0), os.WriteFile(f.file(), []byte(edited), 0o644))
+			})
+		}},
+		{"directory swapped", func(t *testing.T, f *fooled) error {
+			d := f.ws + "/d"
+			return errors.Join(os.Rename(d, f.ws+"/e"), os.Mkdir(d, 0o755), os.WriteFile(f.file(), []byte(edited), 0o644))
+		}},
+		{"mapped", func(t *testing.T, f *fooled) error {
+			return restoreTime(f, func() error { return writeMapped(f.file(), edited) })
+		}},
+		{"punched", func(t *testing.T, f *fooled) error {
+			file, err := os.OpenFile(f.file(), os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096)
+		}},
+		{"name added, directory's time restored", func(_ *testing.T, f *fooled) error {
+			return restoreDirTime(f, func() error { return os.WriteFile(f.ws+"/d/g", nil, 0o644) })
+		}},
+		{"link changed, directory's time restored", func(_ *testing.T, f *fooled) error {
+			return restoreDirTime(f, func() error {
+				return errors.Join(os.Remove(f.ws+"/d/l"), os.Symlink("b", f.ws+"/d/l"))
+			})
+		}},
+		{"became executable", func(t *testing.T, f *fooled) error { return os.Chmod(f.file(), 0o755) }},
+		{"another inode under an old time", func(t *testing.T, f *fooled) error {
+			return errors.Join(os.Rename(f.file(), f.ws+"/d/was"), os.WriteFile(f.file(), []byte(edited), 0o644))
+		}},
+	}
+	for _, tt := range tests {
+		// At once the change time is too new to be believed; later it is not.
+		for _, wait := range []time.Duration{0, 50 * time.Millisecond} {
+			t.Run(fmt.Sprint(tt.name, wait), func(t *testing.T) {
+				t.Parallel() // each waits for the clock
+				f := newFooled(t)
+				f.write(t, content)
+				f.trusted(t)
+				if err := tt.change(t, f); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(wait)
+				f.check(t)
+				f.checkAll(t)
+			})
+		}
+	}
+}
+
+func restoreDirTime(f *fooled, change func() error) error {
+	info, err := os.Stat(f.ws + "/d")
+	if err != nil {
+		return err
+	}
+	return errors.Join(change(), os.Chtimes(f.ws+"/d", info.ModTime(), info.ModTime()))
+}
+
+func writeMapped(name, s string) error {
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	m, err := unix.Mmap(int(file.Fd()), 0, len(s), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	copy(m, s)
+	return unix.Munmap(m)
+}
+
+// A mapping changes the file without a new time once its page is dirty.
+func TestMappedWriter(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	f.trusted(t)
+	file, err := os.OpenFile(f.file(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.Mmap(int(file.Fd()), 0, len(content), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	m[0] = 'a' // stamps the file
+	time.Sleep(3 * trustMargin / 2)
+	f.check(t)
+	before, err := StatPath(f.file(), KeepLinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		m[0] = byte(i)
+		f.check(t)
+	}
+	after, err := StatPath(f.file(), KeepLinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before != after {
+		t.Log("the kernel wrote the page back meanwhile: this run proves less")
+	}
+}
+
+func TestOpenWriter(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	f.trusted(t)
+	if err := os.Chtimes(f.file(), time.Unix(1, 1), time.Unix(1, 1)); err != nil { // forget it
+		t.Fatal(err)
+	}
+	time.Sleep(3 * trustMargin / 2)
+	w, err := os.OpenFile(f.file(), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := f.hasher.Digest(f.file()); err != nil || d.Stable {
+		t.Errorf("with a writer: %+v, %v", d, err)
+	}
+	w.Close()
+	if d, err := f.hasher.Digest(f.file()); err != nil || !d.Stable {
+		t.Errorf("without a writer: %+v, %v", d, err)
+	}
+}
+
+func TestSettled(t *testing.T) {
+	const now = 1_000_000*1e9 + 5
+	for _, tt := range []struct {
+		ctime int64
+		want  bool
+	}{
+		{now - 2*trustMargin, true},
+		{now - trustMargin, false},
+		{now, false},
+		{now + 1e9, false},     // the clock went back
+		{now - 1e9 - 5, false}, // a clock of seconds, or a made up time
+	} {
+		if got := settled(tt.ctime, now, trustMargin); got != tt.want {
+			t.Errorf("settled(now%+d) = %v", tt.ctime-now, got)
+		}
+	}
+}
+
+// A clock that went back makes the recorded times lie in the future.
+func TestClockWentBack(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	f.trusted(t)
+	id, err := StatPath(f.file(), KeepLinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := f.hasher.recall(&id, Now()); !ok {
+		t.Fatal("control: the file is not in the table")
+	}
+	if _, ok := f.hasher.recall(&id, Moment(id.CTime-1)); ok {
+		t.Error("a change time in the future is believed")
+	}
+}
+
+// Another file system at the same place has another device.
+func TestOtherDevice(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	f.trusted(t)
+	r := openTreeCache(f.cfg.StatCache, f.ws, "", action.BLAKE3).lookup("d")
+	i, _ := r.find("f")
+	id := r.entry(i).statID()
+	if !r.entry(i).sameFile(&id) {
+		t.Fatal("control: not the same file")
+	}
+	for _, change := range []func(*StatID){
+		func(id *StatID) { id.Dev++ }, func(id *StatID) { id.Ino++ }, func(id *StatID) { id.Size++ },
+		func(id *StatID) { id.MTime++ }, func(id *StatID) { id.CTime++ },
+	} {
+		other := id
+		change(&other)
+		if r.entry(i).sameFile(&other) {
+			t.Errorf("%+v is taken for %+v", other, id)
+		}
+		if _, ok := f.hasher.recall(&other, Now()); ok {
+			t.Errorf("%+v is found as %+v", other, id)
+		}
+	}
+}
+
+func TestUntrustedFileSystem(t *testing.T) {
+	h := NewFileHasher(t.TempDir(), action.BLAKE3)
+	defer h.Close()
+	for range 2 {
+		d, err := h.Digest("/proc/sys/kernel/ostype")
+		if err == nil && d.Stable {
+			t.Errorf("a file of proc is stable: %+v", d)
+		}
+	}
+}
+
+// Damage costs time, and never gives a wrong digest.
+func TestDamagedCaches(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	f.trusted(t)
+	files, err := filepath.Glob(f.cfg.StatCache + "/*")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, name := range files {
+		good, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for round := range 120 {
+			data := slices.Clone(good)
+			switch round % 4 {
+			case 0:
+				data = data[:rnd.IntN(len(data))]
+			case 1:
+				for range 1 + rnd.IntN(200) {
+					data[rnd.IntN(min(len(data), 8192))] ^= 1 << rnd.IntN(8)
+				}
+			case 2:
+				data = append(data, make([]byte, rnd.IntN(100))...)
+			case 3:
+				at := rnd.IntN(len(data))
+				clear(data[at:min(at+rnd.IntN(4096), len(data))])
+			}
+			if err := os.WriteFile(name, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f.check(t)
+		}
+	}
+	f.write(t, strings.ToUpper(content))
+	f.trusted(t) // and the caches heal
+}
+
+// A cache that cannot be written costs time only, and says so.
+func TestUnwritableCache(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	makeTree(t, filepath.Dir(f.ws), "file")
+	f.cfg.StatCache = filepath.Join(filepath.Dir(f.ws), "file", "cache")
+	s, err := Scan(t.Context(), f.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.StatCacheErr == nil || !errors.Is(s.StatCacheErr, syscall.ENOTDIR) {
+		t.Errorf("StatCacheErr = %v", s.StatCacheErr)
+	}
+	h := NewFileHasher(f.cfg.StatCache, action.BLAKE3)
+	defer h.Close()
+	if d, err := h.Digest(f.file()); err != nil || d.Digest != action.Sum(action.BLAKE3, []byte(content)) {
+		t.Errorf("%v, %v", d, err)
+	}
+}
+
+// What changes little is appended, and the file does not grow for ever.
+func TestTreeCacheGrowth(t *testing.T) {
+	f := newFooled(t)
+	for i := range 100 {
+		makeTree(t, f.ws, fmt.Sprintf("big/f%d", i))
+	}
+	f.write(t, content)
+	f.trusted(t)
+	name := openTreeCache(f.cfg.StatCache, f.ws, "", action.BLAKE3).file
+	first, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	appended, rewritten := 0, 0
+	for i := range 40 {
+		was, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.write(t, fmt.Sprint(i))
+		f.check(t)
+		is, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if os.SameFile(was, is) && is.Size() > was.Size() {
+			appended++
+		}
+		if !os.SameFile(was, is) {
+			rewritten++
+		}
+		if is.Size() > 3*first.Size()+8192 {
+			t.Fatalf("the cache grew from %d to %d bytes", first.Size(), is.Size())
+		}
+	}
+	if appended < 10 || rewritten < 1 {
+		t.Errorf("%d times appended, %d times rewritten", appended, rewritten)
+	}
+	was, _ := os.Stat(name)
+	for range 50 {
+		time.Sleep(trustMargin / 4)
+		mustScan(t, f.cfg)
+	}
+	settled, _ := os.Stat(name)
+	mustScan(t, f.cfg)
+	is, _ := os.Stat(name)
+	if !os.SameFile(settled, is) || !is.ModTime().Equal(settled.ModTime()) {
+		t.Errorf("a scan without news wrote the cache (%d, %d bytes)", was.Size(), is.Size())
+	}
+	// Directories that are gone do not stay.
+	if err := os.RemoveAll(f.ws + "/big"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 {
+		f.write(t, fmt.Sprint(i))
+		f.check(t)
+	}
+	if r := openTreeCache(f.cfg.StatCache, f.ws, "", action.BLAKE3).lookup("big"); r != nil {
+		t.Error("the record of a removed directory stays")
+	}
+}
+
+// A selection that leaves directories out keeps what is known of them.
+func TestSelectionsShareCache(t *testing.T) {
+	f := newFooled(t)
+	for i := range 100 {
+		makeTree(t, f.ws, fmt.Sprintf("big/f%d", i), fmt.Sprintf("d/g%d", i))
+	}
+	f.write(t, content)
+	f.trusted(t)
+	f.cfg.Inputs = []string{".", "!big"}
+	for i := range 40 {
+		f.write(t, fmt.Sprint(i))
+		f.check(t)
+	}
+	if r := openTreeCache(f.cfg.StatCache, f.ws, "", action.BLAKE3).lookup("big"); r == nil {
+		t.Error("the record of a directory that was left out is gone")
+	}
+}
+
+func TestFileHasher(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir, "f="+content, "small", "empty=", "link->f", "d/")
+	h := NewFileHasher(dir+"/cache", action.SHA256)
+	defer h.Close()
+	for name, want := range map[string]string{"f": content, "small": "small", "empty": "", "link": content} {
+		if d, err := h.Digest(dir + "/" + name); err != nil || d.Digest != action.Sum(action.SHA256, []byte(want)) || d.ID.Size != int64(len(want)) {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+	if _, err := h.Digest(dir + "/none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("none: %v", err)
+	}
+	if _, err := h.Digest(dir + "/d"); err == nil || !strings.Contains(err.Error(), "a directory, not a file") {
+		t.Errorf("d: %v", err)
+	}
+	// The functions do not mix.
+	other := NewFileHasher(dir+"/cache", action.BLAKE3)
+	defer other.Close()
+	if d, err := other.Digest(dir + "/f"); err != nil || d.Digest != action.Sum(action.BLAKE3, []byte(content)) {
+		t.Errorf("f: %+v, %v", d, err)
+	}
+}
+
+// A full bucket forgets, and stays right.
+func TestTableFull(t *testing.T) {
+	dir := t.TempDir()
+	h := NewFileHasher(dir, action.BLAKE3)
+	defer h.Close()
+	found := 0
+	var all []FileDigest
+	for i := range 100 {
+		d := FileDigest{
+			Digest: action.Sum(action.BLAKE3, fmt.Append(nil, i)),
+			ID:     StatID{Dev: 1, Size: int64(len(fmt.Append(nil, i))), MTime: 1, CTime: int64(i)*4 + 1},
+			Stable: true,
+		}
+		for n := uint64(1); bucket(&d.ID) != 0; n++ {
+			d.ID.Ino = uint64(i)<<32 + n
+		}
+		h.remember(&d)
+		all = append(all, d)
+	}
+	for _, d := range all {
+		got, ok := h.recall(&d.ID, Now())
+		if ok && got != d {
+			t.Fatalf("%+v, want %+v", got, d)
+		}
+		if ok {
+			found++
+		}
+	}
+	if found < 16 || found > bucketSize/slotSize {
+		t.Errorf("%d of 100 found", found)
+	}
+}
+
+func FuzzDirRecord(f *testing.F) {
+	list := []listEntry{{name: "a", kind: kindFile}, {name: "b", kind: kindDir}, {name: "l", kind: kindLink, target: "x"}, {name: "s", kind: kindOther}}
+	r := newDirRecord("some/path", list, nil)
+	r.seal()
+	f.Add([]byte(r))
+	f.Add(append(bytes.Clone(r), r...))
+	f.Add([]byte(newDirRecord("", nil, nil)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		recs, _ := splitRecords(data)
+		for path, r := range recs {
+			le.PutUint64(r[4:], r.checksum()) // as an enemy would
+			if r.verify() != nil || string(r.path()) != path {
+				continue
+			}
+			names := r.names()
+			for i := range r.count() {
+				e := r.entry(i)
+				name := string(e.name(names))
+				if j, ok := r.find(name); !ok || j != i {
+					t.Fatalf("entry %d: %q is found at %d, %v", i, name, j, ok)
+				}
+				if e.kind() == kindLink {
+					_ = e.target(names)
+				}
+				_ = e.digest(action.BLAKE3)
+			}
+			// Nothing that reads it afterwards goes out of bounds.
+			d := &scanDir{rec: r}
+			if err := d.message(action.BLAKE3).Check(); err == nil {
+				d.seal0()
+			}
+			newDirRecord("p", list, r)
+		}
+	})
+}
+
+// seal0 is what the end of a scan reads of a record.
+func (d *scanDir) seal0() {
+	for i := range d.rec.count() {
+		_ = d.refuse(d.rec.entry(i))
+	}
+}
