@@ -240,15 +240,41 @@ func (r *Runner) record(ctx context.Context, req *Request, out *Outcome, start t
 	sealed, err := r.Witness.Seal(ctx, req.Action, out.Status, start)
 	if err == nil {
 		out.Key = sealed.Digest(out.Key.Function())
-		_, err = r.Blobs.PutBytes(ctx, out.Key.Function(), sealed.Marshal())
-	}
-	if err == nil {
-		_, err = r.Blobs.PutBytes(ctx, out.Key.Function(), req.Command.Marshal())
-	}
-	if err == nil {
+		out.Result.Metadata.Auxiliary = []Any{{actionType, sealed.Marshal()}, {commandType, req.Command.Marshal()}}
 		err = r.Cache.PutResult(ctx, out.Key, out.Result)
 	}
 	out.Unkept = err
+}
+
+// What an action was is kept in the auxiliary metadata of its result: as blobs
+// the two messages would cost two more files, and on some file systems a new
+// file costs half a millisecond.
+const (
+	actionType  = "type.googleapis.com/build.bazel.remote.execution.v2.Action"
+	commandType = "type.googleapis.com/build.bazel.remote.execution.v2.Command"
+)
+
+// Origin returns the action and the command that res is the result of, as
+// Runner noted them. f is the function of the digests in them.
+func (m *Result) Origin(f Function) (a *Action, c *Command, err error) {
+	if m.Metadata == nil {
+		return nil, nil, errors.New("the result does not say what ran")
+	}
+	for _, x := range m.Metadata.Auxiliary {
+		switch x.TypeURL {
+		case actionType:
+			a, err = ParseAction(x.Value, f)
+		case commandType:
+			c, err = ParseCommand(x.Value, f)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if a == nil || c == nil {
+		return nil, nil, errors.New("the result does not say what ran")
+	}
+	return a, c, nil
 }
 
 // worthless says why an outcome must not be remembered, or nil.

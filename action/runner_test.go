@@ -272,6 +272,24 @@ func TestFailuresAreCachedOnRequestOnly(t *testing.T) {
 	}
 }
 
+func TestAResultSaysWhatRan(t *testing.T) {
+	r, _, _ := setup(t, says(0, "", ""))
+	req := request(io.Discard, io.Discard)
+	for range 2 {
+		out, err := r.Run(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, c, err := out.Result.Origin(BLAKE3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Digest(BLAKE3) != out.Key || c.Digest(BLAKE3) != a.Command {
+			t.Errorf("the result is of %v and %v, want %v", a, c, out.Key)
+		}
+	}
+}
+
 func TestABrokenCacheCostsTimeOnly(t *testing.T) {
 	r, m, p := setup(t, says(0, "x", ""))
 	m.broken = errors.New("input/output error")

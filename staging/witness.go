@@ -23,11 +23,11 @@ const RootfsProperty = "rootfs"
 // A HostWitness completes the key of actions that run on the host's root file
 // system. The host has no digest that could be had in a millisecond: what an
 // action saw of it has. A run's look-ups (every path that a process of it
-// named, found or not) are evaluated on the host, the resulting list of facts
-// is stored as a blob, and its digest becomes part of the action. A note under
-// the digest of the action without it keeps the lists of earlier runs with the
-// stat data of every path, so that the next run finds the key with one lstat
-// for each fact and reads nothing that did not change.
+// named, found or not) are evaluated on the host, and the digest of the
+// resulting list of facts becomes part of the action. A note under the digest
+// of the action without it keeps the lists of earlier runs with the stat data
+// of every path, so that the next run finds the key with one lstat for each
+// fact and reads nothing that did not change.
 //
 // Why that is sound: a command whose every look-up gives what it gave before
 // is, as far as the host goes, the same command. What cannot be known (look-ups
@@ -36,7 +36,6 @@ const RootfsProperty = "rootfs"
 // load, and what the kernel tells of itself in /proc.
 type HostWitness struct {
 	Notes action.Notes
-	Blobs action.Blobs
 	Host  func(rooted string) (string, bool) // Rootfs.HostPath
 	Hash  *FileHasher
 	Log   *slog.Logger
@@ -124,10 +123,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	if p := moved(list, start); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
-	seal, err := w.Blobs.PutBytes(ctx, key.Function(), canonical(list))
-	if err != nil {
-		return nil, err
-	}
+	seal := action.Sum(key.Function(), canonical(list))
 	variants, _ := w.variants(ctx, key)
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
 	variants = append(variants, variant{seal, list})
@@ -135,26 +131,23 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	return sealed(a, seal), nil
 }
 
-// Seen returns the list of what a sealed action saw of the host, a line each,
-// and nil for any other action.
-func (w *HostWitness) Seen(ctx context.Context, a *action.Action) ([]byte, error) {
-	value, _ := rootfsOf(a)
-	_, seal, ok := strings.Cut(value, ":")
-	if !ok || !strings.HasPrefix(value, "host") {
+// Seen returns the list of what a run of the unsealed action a saw of the host,
+// a line each, if sealed is a with that list's digest; and nil otherwise.
+func (w *HostWitness) Seen(ctx context.Context, a, sealedAs *action.Action) ([]byte, error) {
+	if !isHost(a) || isHost(sealedAs) {
 		return nil, nil
 	}
-	d, err := action.ParseDigest(seal)
+	variants, err := w.variants(ctx, a.Digest(a.InputRoot.Function()))
 	if err != nil {
 		return nil, err
 	}
-	f, err := w.Blobs.Open(ctx, d)
-	if err != nil {
-		return nil, err
+	value, _ := rootfsOf(sealedAs)
+	for _, v := range variants {
+		if strings.HasSuffix(value, ":"+v.seal.String()) {
+			return canonical(v.seen), nil
+		}
 	}
-	defer f.Close()
-	text := make([]byte, d.Size())
-	_, err = f.ReadAt(text, 0)
-	return text, err
+	return nil, nil
 }
 
 func (w *HostWitness) variants(ctx context.Context, key action.Digest) ([]variant, error) {

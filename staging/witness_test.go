@@ -54,7 +54,7 @@ func newHostTest(t *testing.T) *hostTest {
 	hasher := NewFileHasher(filepath.Join(t.TempDir(), "stat"), action.BLAKE3)
 	t.Cleanup(func() { hasher.Close() })
 	h.witness = &HostWitness{
-		Notes: notes{}, Blobs: newTestStore(t), Hash: hasher, Log: slog.New(slog.DiscardHandler),
+		Notes: notes{}, Hash: hasher, Log: slog.New(slog.DiscardHandler),
 		Host: func(p string) (string, bool) {
 			return filepath.Join(dir, p), p == "/usr" || strings.HasPrefix(p, "/usr/")
 		},

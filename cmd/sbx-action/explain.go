@@ -50,7 +50,7 @@ func (f *runFlags) explain(ctx context.Context, args []string, tree bool) error 
 			return err
 		}
 	}
-	seen, err := job.parts.witness.Seen(ctx, sealed)
+	seen, err := job.parts.witness.Seen(ctx, job.action, sealed)
 	if err != nil {
 		return err
 	}
