@@ -380,6 +380,16 @@ static const char *mount_root(struct sandbox *s, const char *scratch, const char
 	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->id, 0));
 	fill(s, upper);
 	attach(s, mount_overlay(s, upper, work), root);
+	// The kernel makes directories in it that an ordinary owner could not look
+	// into, and so not remove. In a scratch in memory nobody has to.
+	static const char *const shut[] = {"/work", "/incompat", "/volatile"};
+	struct text t = text_in(work, sizeof work);
+	put(&t, scratch);
+	put(&t, "/work");
+	for (u32 i = 0; i < 3 && *s->scratch_dir; i++) {
+		put(&t, shut[i]);
+		SYS(fchmodat, AT_FDCWD, work, 0700);
+	}
 	return root;
 }
 
