@@ -3,10 +3,12 @@ package staging
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +135,63 @@ func TestDeliverSame(t *testing.T) {
 	}
 	if got := inode("h2"); got != h {
 		t.Error("the other name of h has changed")
+	}
+}
+
+// An openStore serves blobs that were opened in advance.
+type openStore struct {
+	*testStore
+	files map[action.Digest]*os.File
+}
+
+func (s openStore) Open(_ context.Context, d action.Digest) (*os.File, error) { return s.files[d], nil }
+
+// TestDeliverOverForeign replaces a file that is as it will be but belongs to
+// somebody else.
+func TestDeliverOverForeign(t *testing.T) {
+	store := newTestStore(t)
+	res := result(t, store, spec{"f": "same"}, "f")
+	root := fakeRoot(t, spec{"f": "same"})
+	if err := os.Chmod(root, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // nobody else's files to be had: a read-only one is near
+		if err := os.Chmod(root+"/f", 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if err := Deliver(t.Context(), store, res, Workspace{Root: root}); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	// Another user must get to the workspace: by its descriptor, past the
+	// directories of the test, which are closed to others.
+	ws, err := os.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	self := fmt.Sprintf("/proc/self/fd/%d", ws.Fd())
+	f, err := store.Open(t.Context(), res.Files[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := map[action.Digest]*os.File{res.Files[0].Digest: f}
+	var touched, delivered error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with its identity
+		_ = unix.Setfsuid(65534)
+		touched = unix.UtimesNanoAt(int(ws.Fd()), "f", []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}, 0)
+		delivered = Deliver(t.Context(), openStore{store, blobs}, res, Workspace{Root: self})
+	}()
+	<-done
+	if !errors.Is(touched, unix.EACCES) {
+		t.Errorf("the control: touching gives %v", touched)
+	}
+	if delivered != nil {
+		t.Error(delivered)
 	}
 }
 
