@@ -75,7 +75,8 @@ func NewFileHasher(dir string, f action.Function) *FileHasher {
 	return &FileHasher{fn: f, dir: dir, seed: uint32(f)<<8 | 1}
 }
 
-// Close frees what the hasher holds. It may be used again.
+// Close frees what the hasher holds. No other method may be running; it may be
+// used again.
 func (h *FileHasher) Close() error {
 	t := h.table
 	h.table, h.open = nil, sync.Once{}
@@ -104,9 +105,27 @@ func (h *FileHasher) Digest(path string) (FileDigest, error) {
 		return FileDigest{}, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
+	return h.digestFD(fd, path)
+}
+
+// DigestFile returns the digest of what f, a regular file that was opened for
+// reading only, holds from its start to its end. It does not move f's offset.
+func (h *FileHasher) DigestFile(f *os.File) (FileDigest, error) {
+	at := Now()
+	id, err := statFD(int(f.Fd()))
+	if err != nil {
+		return FileDigest{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if d, ok := h.recall(&id, at); ok {
+		return d, nil
+	}
+	return h.digestFD(int(f.Fd()), f.Name())
+}
+
+func (h *FileHasher) digestFD(fd int, name string) (FileDigest, error) {
 	d, err := h.hash(fd, true)
 	if err != nil {
-		return FileDigest{}, &fs.PathError{Op: "hash", Path: path, Err: err}
+		return FileDigest{}, &fs.PathError{Op: "hash", Path: name, Err: err}
 	}
 	h.remember(&d)
 	return d, nil
@@ -127,7 +146,11 @@ const (
 // it does not exclude that somebody is writing to it: that is what
 // [FileDigest] says.
 func (h *FileHasher) Stable(path string, id StatID, before Moment) bool {
-	if !settled(id.CTime, before, trustMarginUnleased) {
+	margin := int64(trustMargin)
+	if id.Mode&modeType == modeRegular {
+		margin = trustMarginUnleased
+	}
+	if !settled(id.CTime, before, margin) {
 		return false
 	}
 	fd, err := openForStatfs(path)

@@ -355,6 +355,42 @@ func TestOpenWriter(t *testing.T) {
 	}
 }
 
+// Whoever opens a file for writing while we hold the lease waits a moment, and
+// nothing worse happens to him or to us.
+func TestLeaseBroken(t *testing.T) {
+	f := newFooled(t)
+	f.write(t, content)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if w, err := os.OpenFile(f.file(), os.O_WRONLY, 0); err != nil {
+					t.Error(err)
+				} else {
+					w.Close()
+				}
+			}
+		}
+	}()
+	fd, err := openFile(unix.AT_FDCWD, f.file(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	seen := map[bool]int{}
+	for range 5000 {
+		margin := int64(0)
+		seen[hasWriter(fd, &margin)]++
+	}
+	close(stop)
+	<-stopped
+	t.Logf("a writer was seen %d times, and %d times not", seen[true], seen[false])
+}
+
 func TestSettled(t *testing.T) {
 	const now = 1_000_000*1e9 + 5
 	for _, tt := range []struct {
@@ -416,6 +452,32 @@ func TestOtherDevice(t *testing.T) {
 	}
 }
 
+func TestStable(t *testing.T) {
+	h := NewFileHasher("", action.BLAKE3)
+	dir := t.TempDir()
+	makeTree(t, dir, "d/f", "l->x")
+	for _, name := range []string{"d", "l", "d/f"} {
+		path := filepath.Join(dir, name)
+		id, err := StatPath(path, KeepLinks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Stable(path, id, Now()) {
+			t.Errorf("%s is stable at once", name)
+		}
+		if !h.Stable(path, id, Now()+3e9) {
+			t.Errorf("%s is not stable later", name)
+		}
+	}
+	id, err := StatPath("/proc/self/status", KeepLinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Stable("/proc/self/status", id, Now()+3e9) {
+		t.Error("a file of proc is stable")
+	}
+}
+
 func TestUntrustedFileSystem(t *testing.T) {
 	h := NewFileHasher(t.TempDir(), action.BLAKE3)
 	defer h.Close()
@@ -442,7 +504,7 @@ func TestDamagedCaches(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for round := range 120 {
+		for round := range 40 {
 			data := slices.Clone(good)
 			switch round % 4 {
 			case 0:
@@ -576,6 +638,14 @@ func TestFileHasher(t *testing.T) {
 		if d, err := h.Digest(dir + "/" + name); err != nil || d.Digest != action.Sum(action.SHA256, []byte(want)) || d.ID.Size != int64(len(want)) {
 			t.Errorf("%s: %+v, %v", name, d, err)
 		}
+	}
+	file, err := os.Open(dir + "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if d, err := h.DigestFile(file); err != nil || d.Digest != action.Sum(action.SHA256, []byte(content)) {
+		t.Errorf("DigestFile: %+v, %v", d, err)
 	}
 	if _, err := h.Digest(dir + "/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("none: %v", err)
