@@ -6,6 +6,8 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := $(CURDIR)/bin
+# A static program starts 0.5 ms faster, and runs in roots without libraries.
+export CGO_ENABLED ?= 0
 
 .PHONY: build demo test check bench lint fuzz cross helper clean tools user-test race
 

@@ -246,7 +246,7 @@ func (h *FileHasher) openTable() *os.File {
 type fileSlot [slotSize]byte
 
 func (s *fileSlot) checksum(seed uint32) uint64 {
-	return uint64(crc32.Update(seed, castagnoli, s[8:]))<<32 | uint64(crc32.Update(seed, crc32.IEEETable, s[8:]))
+	return uint64(crc32.Update(seed, castagnoli(), s[8:]))<<32 | uint64(crc32.Update(seed, crc32.IEEETable, s[8:]))
 }
 
 // is compares everything but the mode, which cannot change without the change

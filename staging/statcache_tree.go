@@ -100,12 +100,13 @@ func splitRecords(data []byte) (recs map[string]dirRecord, whole bool) {
 // viewString is b as a string, which must not outlive it or see it change.
 func viewString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is made when it is first needed: making it takes 0.1 ms.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 // checksum is two sums of different kinds, because one of 32 bits is too short
 // for something that decides what is rebuilt.
 func (r dirRecord) checksum() uint64 {
-	return uint64(crc32.Checksum(r[12:], castagnoli))<<32 | uint64(crc32.ChecksumIEEE(r[12:]))
+	return uint64(crc32.Checksum(r[12:], castagnoli()))<<32 | uint64(crc32.ChecksumIEEE(r[12:]))
 }
 
 // verify says why r is damaged, or nil.
