@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"path/filepath"
 	"testing"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -27,7 +26,7 @@ func openStore(tb testing.TB, dir string, opts cache.Options) *cache.Store {
 
 func newStore(tb testing.TB) *cache.Store {
 	tb.Helper()
-	return openStore(tb, filepath.Join(tb.TempDir(), "cache"), cache.Options{})
+	return openStore(tb, cache.TempStoreDir(tb), cache.Options{})
 }
 
 // exampleResult is a result with its output in it and one file, as of a small

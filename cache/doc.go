@@ -18,7 +18,7 @@
 //	                   names of root file systems
 //
 // A record is 4 bytes that name its kind and version, the SHA-256 of its name
-// and its payload, and the payload. A name that ends in ".new" is a draft that
+// and its payload, and the payload. A name with ".new-" in it is a draft that
 // lives for an instant.
 //
 // Invariants, which hold at every instant and after SIGKILL:

@@ -55,7 +55,7 @@ type steps struct {
 func newSteps(t *testing.T) *steps {
 	t.Helper()
 	st := &steps{
-		big:     bytes.Repeat([]byte("big"), smallBlob),
+		big:     bytes.Repeat([]byte("big"), smallBlob/3+10),
 		changed: []byte("damaged, then written again"),
 		key:     action.Sum(action.BLAKE3, []byte("key")),
 		old:     action.Sum(action.BLAKE3, []byte("old")),
@@ -220,17 +220,20 @@ func openIn(t *testing.T, dir string, opts Options) *Store {
 // afterwards and the steps to succeed when nothing is broken any more.
 func TestFaults(t *testing.T) {
 	for _, named := range []bool{false, true} {
-		for _, persisted := range []bool{false, true} {
-			for _, err := range []error{errInjected, syscall.ENOSPC, syscall.ENOENT} {
-				t.Run(fmt.Sprintf("named=%v/persisted=%v/%v", named, persisted, err), func(t *testing.T) {
-					n := 1
-					for ; breakOne(t, &breaker{n: n, persisted: persisted, err: err}, named); n++ {
-					}
-					if n < 40 {
-						t.Errorf("only %d changes were broken: the test is broken itself", n-1)
-					}
-				})
-			}
+		for _, tt := range []breaker{
+			{persisted: true, err: errInjected},
+			{err: errInjected},
+			{err: syscall.ENOSPC},
+			{err: syscall.ENOENT}, // the store is made again where it seems to be gone
+		} {
+			t.Run(fmt.Sprintf("named=%v/persisted=%v/%v", named, tt.persisted, tt.err), func(t *testing.T) {
+				n := 1
+				for ; breakOne(t, &breaker{n: n, persisted: tt.persisted, err: tt.err}, named); n++ {
+				}
+				if n < 40 {
+					t.Errorf("only %d changes were broken: the test is broken itself", n-1)
+				}
+			})
 		}
 	}
 }
@@ -238,7 +241,7 @@ func TestFaults(t *testing.T) {
 // breakOne returns false when there were fewer changes than b waits for.
 func breakOne(t *testing.T, b *breaker, named bool) bool {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "cache")
+	dir := TempStoreDir(t)
 	st := newSteps(t)
 	s, err := Open(dir, Options{})
 	if err != nil {

@@ -154,7 +154,7 @@ func (s *Store) walkShard(ctx context.Context, kind Kind, f action.Function, dir
 		e := entry{kind: kind, f: f, bytes: fi.Blocks, used: s.lastUse(&fi)}
 		if n, err := hex.Decode(e.hash[:], []byte(name)[:min(len(name), 64)]); err != nil || n != 32 || len(name) != 64 {
 			age := s.now().Sub(fi.ChangedAt)
-			if strings.HasSuffix(name, durable.DraftSuffix) && age > draftMax && !s.opts.ReadOnly {
+			if strings.Contains(name, durable.DraftInfix) && age > draftMax && !s.opts.ReadOnly {
 				_ = s.disk.Remove(path)
 			}
 			continue

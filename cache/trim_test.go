@@ -84,7 +84,7 @@ func TestTrim(t *testing.T) {
 		{"all", Policy{MaxSize: 1}, "----------"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{Warn: func(err error) { t.Error(err) }})
+			s := openIn(t, TempStoreDir(t), Options{Warn: func(err error) { t.Error(err) }})
 			list := blobs(t, s, 10)
 			before := trim(t, s, Policy{}) // makes the index
 			if got := present(s, list); got != "++++++++++" || before.Removed.Total().N != 0 {
@@ -105,7 +105,7 @@ func TestTrim(t *testing.T) {
 
 // TestTrimAsksTheFile: what the index says of last use may be too old.
 func TestTrimAsksTheFile(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	list := blobs(t, s, 10)
 	trim(t, s, Policy{})
 	age(t, s.shard("blob", list[0]), 2*time.Hour)    // now the youngest
@@ -117,7 +117,7 @@ func TestTrimAsksTheFile(t *testing.T) {
 	if r.Spared.N != 0 {
 		t.Errorf("spared: %+v", r.Spared)
 	}
-	s2 := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s2 := openIn(t, TempStoreDir(t), Options{})
 	list = blobs(t, s2, 10)
 	trim(t, s2, Policy{})
 	age(t, s2.shard("blob", list[0]), 2*time.Hour)
@@ -128,7 +128,7 @@ func TestTrimAsksTheFile(t *testing.T) {
 }
 
 func TestTrimSparesWhatIsUsed(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	list := blobs(t, s, 4)
 	age(t, s.shard("blob", list[0]), 59*time.Minute)
 	age(t, s.shard("blob", list[1]), 72*time.Minute)
@@ -162,7 +162,7 @@ func TestTrimSparesWhatIsUsed(t *testing.T) {
 // TestTrimKeepsResultsWhole: at no limit is there a result without its blobs.
 func TestTrimKeepsResultsWhole(t *testing.T) {
 	for limit := int64(1); limit < 30; limit++ {
-		s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+		s := openIn(t, TempStoreDir(t), Options{})
 		list := blobs(t, s, 10)
 		for i, d := range list {
 			key := action.Sum(action.BLAKE3, fmt.Append(nil, i))
@@ -189,7 +189,7 @@ func TestTrimKeepsResultsWhole(t *testing.T) {
 }
 
 func TestTrimLayers(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	list := blobs(t, s, 6)
 	for i, name := range []string{"old", "young"} {
 		_, err := s.PutLayer(t.Context(), name, list[2*i:2*i+2], func(path string) error {
@@ -219,7 +219,7 @@ func TestTrimLayers(t *testing.T) {
 
 // TestTrimRace uses a blob between trim's look at it and its removal.
 func TestTrimRace(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	list := blobs(t, s, 3)
 	user := openIn(t, s.dir, Options{})
 	s.disk.Fault = func(op durable.Op, path string, do func() error) error {
@@ -237,7 +237,7 @@ func TestTrimRace(t *testing.T) {
 }
 
 func TestTrimClockWentBack(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	list := blobs(t, s, 3)
 	age(t, s.shard("blob", list[1]), -1000*time.Hour)
 	trim(t, s, Policy{MaxSize: 1})
@@ -261,7 +261,7 @@ func TestTrimClockWentBack(t *testing.T) {
 }
 
 func TestTrimOnce(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	blobs(t, s, 1)
 	unlock, err := s.lockTrim()
 	if err != nil {
@@ -275,7 +275,7 @@ func TestTrimOnce(t *testing.T) {
 }
 
 func TestTrimSweeps(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	blobs(t, s, 1)
 	live := openIn(t, s.dir, Options{})
 	mine, err := live.tmp.name(live)
@@ -308,7 +308,7 @@ func TestTrimSweeps(t *testing.T) {
 }
 
 func TestIndex(t *testing.T) {
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	list := blobs(t, s, 20)
 	want := trim(t, s, Policy{}).After
 	path := filepath.Join(s.dir, indexName)

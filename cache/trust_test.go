@@ -53,7 +53,7 @@ type stored struct {
 func storeOnBoot(t *testing.T, id string) *stored {
 	t.Helper()
 	ctx := t.Context()
-	st := &stored{dir: filepath.Join(t.TempDir(), "cache"), data: bytes.Repeat([]byte("contents"), 1000)}
+	st := &stored{dir: TempStoreDir(t), data: bytes.Repeat([]byte("contents"), 1000)}
 	s := boot(t, st.dir, id, 0, Options{})
 	var err, err2, err3 error
 	st.file, err = s.PutBytes(ctx, action.BLAKE3, st.data)
@@ -350,7 +350,7 @@ func TestRecords(t *testing.T) {
 // TestConstantMemory streams what does not fit.
 func TestConstantMemory(t *testing.T) {
 	const size = 64 << 20
-	s := openIn(t, filepath.Join(t.TempDir(), "cache"), Options{})
+	s := openIn(t, TempStoreDir(t), Options{})
 	zeros := func() io.Reader { return io.LimitReader(zeroReader{}, size) }
 	d, err := hashReader(t.Context(), action.BLAKE3, zeros())
 	if err != nil {

@@ -1,9 +1,8 @@
 package durable
 
 import (
-	"errors"
+	"crypto/rand"
 	"io"
-	"io/fs"
 	"os"
 	"sync/atomic"
 	"time"
@@ -159,36 +158,23 @@ func (t *Temp) Replace(path string) error {
 		}
 		return err
 	}
-	// A file without a name can be linked, but not over another. The name
-	// between the two is always the same one, so that it needs no clean-up
-	// but the next Replace. Whoever finds a draft there drops it; whoever
-	// finds its own draft gone looks whether path was replaced by another.
-	old, _ := Stat(path) // its inode is 0 where there is none
-	draft := path + DraftSuffix
-	for range 100 {
-		err := t.Publish(draft)
-		if errors.Is(err, fs.ErrExist) {
-			err = t.disk.Remove(draft)
-			if err == nil || errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-		}
-		if err != nil {
-			return err
-		}
-		if err := t.disk.Rename(draft, path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if now, err := Stat(path); err == nil && now.Ino != old.Ino {
-			return nil
-		}
+	// A file without a name can be linked, but not over another, so it gets
+	// a name of its own in between.
+	draft := path + DraftInfix + rand.Text()
+	if err := t.Publish(draft); err != nil {
+		_ = os.Remove(draft) // the link may be there in spite of the error
+		return err
 	}
-	return &fs.PathError{Op: "replace", Path: path, Err: errors.New("others replace it all the time")}
+	err := t.disk.Rename(draft, path)
+	if err != nil {
+		_ = os.Remove(draft)
+	}
+	return err
 }
 
-// DraftSuffix ends the names that [Temp.Replace] uses for an instant. One that
-// is old was left by a process that died.
-const DraftSuffix = ".new"
+// DraftInfix follows the final name in the names that [Temp.Replace] uses for
+// an instant. One that is old was left by a process that died.
+const DraftInfix = ".new-"
 
 // Close frees the file; if it was not published, it is gone.
 func (t *Temp) Close() {

@@ -1,0 +1,110 @@
+package cache_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sbx-action/sbx-action/cache"
+)
+
+// childLock locks key 0, says so, and waits for its input to end.
+func childLock(ctx context.Context, dir string, _ []string) error {
+	s, err := cache.Open(dir, cache.Options{})
+	if err != nil {
+		return err
+	}
+	if _, err := s.Lock(ctx, keyOf(0)); err != nil {
+		return err
+	}
+	fmt.Println("locked")
+	_, err = io.ReadAll(os.Stdin)
+	return err // the lock ends with the process
+}
+
+// TestLockOfProcess: others wait for a process until it ends, however.
+func TestLockOfProcess(t *testing.T) {
+	s := newStore(t)
+	for _, how := range []string{"end", "kill"} {
+		c := child(t, "lock", s.Dir())
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+			t.Fatalf("child says %q, %v", line, err)
+		}
+		if unlock, err := s.Lock(t.Context(), keyOf(1)); err != nil { // control
+			t.Errorf("another key: %v", err)
+		} else {
+			unlock()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		if _, err := s.Lock(ctx, keyOf(0)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lock while another has it = %v", err)
+		}
+		cancel()
+		if how == "kill" {
+			err = c.Process.Kill()
+		} else {
+			err = in.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock, err := s.Lock(t.Context(), keyOf(0))
+		if err != nil {
+			t.Fatalf("Lock after its %s: %v", how, err)
+		}
+		unlock()
+		unlock() // a second time does nothing
+		if err := c.Wait(); (err != nil) != (how == "kill") {
+			t.Errorf("child: %v", err)
+		}
+	}
+}
+
+// TestLockOfGoroutine: within a process, and between two stores in it.
+func TestLockOfGoroutine(t *testing.T) {
+	s := newStore(t)
+	stores := []*cache.Store{s, s, openStore(t, s.Dir(), cache.Options{})}
+	var all sync.WaitGroup
+	var holders, counter atomic.Int32
+	for g := range 6 {
+		all.Go(func() {
+			for range 50 {
+				unlock, err := stores[g%len(stores)].Lock(t.Context(), keyOf(0))
+				if err != nil {
+					t.Errorf("Lock: %v", err)
+					return
+				}
+				if holders.Add(1) != 1 {
+					t.Error("two hold the lock")
+				}
+				counter.Add(1)
+				runtime.Gosched()
+				holders.Add(-1)
+				unlock()
+			}
+		})
+	}
+	all.Wait()
+	if n := counter.Load(); n != 300 {
+		t.Errorf("counted %d, want 300", n)
+	}
+}
