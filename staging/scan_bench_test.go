@@ -106,7 +106,7 @@ func statList(b *testing.B, s *Snapshot, ws string) []*statDir {
 		dir, name := filepath.Split(path)
 		d := dirs[dir]
 		if d == nil {
-			fd, err := unix.Open(filepath.Join(ws, dir), unix.O_PATH|unix.O_DIRECTORY, 0)
+			fd, err := unix.Open(filepath.Join(ws, dir), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 			if err != nil {
 				return err
 			}
