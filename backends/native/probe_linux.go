@@ -50,7 +50,8 @@ func (b *Backend) probe() backends.Capabilities {
 }
 
 // The features that depend on the kernel, for Run as well.
-func (b *Backend) overlay() bool    { return b.kernel.since(6, 7) } // lowerdir+
+func (b *Backend) overlay() bool { return b.kernel.since(6, 7) } // lowerdir+
+
 func (b *Backend) dataLayers() bool { return b.kernel.since(6, 16) || b.overlay() && !b.unprivileged }
 func (b *Backend) observes() bool   { return b.kernel.since(5, 5) }
 func (b *Backend) images() bool {

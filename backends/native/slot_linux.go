@@ -20,7 +20,9 @@ type slot struct {
 	broken  bool // it can only be stopped
 }
 
-func newSlot(unprivileged bool, n backends.Network) (*slot, error) {
+// newSlot starts a slot. With the extra argument "begin" it prepares a sandbox
+// before it is asked to.
+func newSlot(unprivileged bool, n backends.Network, extra ...string) (*slot, error) {
 	args := []string{strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid())}
 	if unprivileged {
 		args = append(args, "user")
@@ -28,7 +30,7 @@ func newSlot(unprivileged bool, n backends.Network) (*slot, error) {
 	if n == backends.NetworkHost {
 		args = append(args, "hostnet")
 	}
-	p, err := helper.StartSlot(args...)
+	p, err := helper.StartSlot(append(args, extra...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@
 // socket; it carries one [Request] and the answers to it, or in a slot one
 // Request after the other.
 //
-//   - slot UID GID [user] [hostnet]: makes a sandbox for each request and runs
-//     the command in it. [LifeFD] is the reading end of a pipe: the eight bytes
+//   - slot UID GID [user] [hostnet] [begin]: makes a sandbox for each request
+//     (with "begin" the first one at once) and runs the command in it. [LifeFD] is the reading end of a pipe: the eight bytes
 //     of a request's Seq, written into it, kill that request; its end ends the
 //     slot and all it has started. With "user", everything happens in a user
 //     namespace in which UID and GID are 65000; else the slot must be root.

@@ -202,7 +202,7 @@ void serve(struct slot *z)
 	enum { LIFE, CHILD, KICK, SOCKET };
 	set_up(z);
 	u64 chld = 1ull << (SIGCHLD - 1);
-	struct sandbox *ready = 0;
+	struct sandbox *ready = z->begin ? new_sandbox(z) : 0;
 	struct pollfd fds[] = {
 		{FD_LIFE, POLLIN, 0},
 		{(s32)SYS(signalfd4, -1, &chld, 8, SFD_CLOEXEC | O_NONBLOCK), POLLIN, 0},

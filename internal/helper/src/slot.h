@@ -68,6 +68,7 @@ struct slot {
 	u32 uid, gid; // of our caller
 	int unprivileged; // so everything happens in a user namespace
 	int host_network;
+	int begin; // prepare a sandbox before there is a request
 	s32 life; // polled by run_command for the end of our caller, or -1
 	u64 cancelled; // the last seq that was to be cancelled
 	s32 kick; // eventfd: a sandbox has started its command
