@@ -253,7 +253,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec, target string) (*os.
 			filled = spec.Root.Fill(r.Root)
 			r.Close()
 			if filled != nil {
-				err = helper.GiveUp(s.socket)
+				err = helper.GiveUp(s.socket, req.Seq)
 			} else {
 				err = helper.Continue(s.socket, req.Seq)
 			}
