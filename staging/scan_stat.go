@@ -10,6 +10,8 @@ import (
 const (
 	modeType    = unix.S_IFMT
 	modeRegular = unix.S_IFREG
+	modeDir     = unix.S_IFDIR
+	modeLink    = unix.S_IFLNK
 )
 
 // errReplaced says that something is of another type than a moment ago.

@@ -85,12 +85,12 @@ type scout struct {
 	hash  *FileHasher
 	began Moment
 	found map[string]seen        // by kind and path
-	nodes map[string]fs.FileInfo // lstat by path in the root; nil: absent
+	nodes map[string]*StatID     // by path in the root; nil: absent
 	dirs  map[string]seen        // stat data of directories that lack something
 }
 
 func newScout(host func(string) (string, bool), hash *FileHasher) *scout {
-	return &scout{host, hash, Now(), map[string]seen{}, map[string]fs.FileInfo{}, map[string]seen{}}
+	return &scout{host, hash, Now(), map[string]seen{}, map[string]*StatID{}, map[string]seen{}}
 }
 
 // maxLinks is how many links the kernel follows in one path.
@@ -127,7 +127,7 @@ func (c *scout) look(l backends.Lookup) error {
 			return c.absent(next)
 		}
 		last := !more || strings.Trim(tail, "/") == ""
-		if info.Mode()&fs.ModeSymlink != 0 {
+		if info.isLink() {
 			target, err := c.link(next)
 			if err != nil {
 				return err
@@ -147,7 +147,7 @@ func (c *scout) look(l backends.Lookup) error {
 		if last {
 			return c.note(next, l.Op)
 		}
-		if !info.IsDir() {
+		if !info.isDir() {
 			return c.note(next, backends.Stat) // ENOTDIR
 		}
 		at, rest = next, tail
@@ -156,20 +156,19 @@ func (c *scout) look(l backends.Lookup) error {
 
 // lstat examines a path of the root on the host. ours is false where the root
 // does not have it from the host.
-func (c *scout) lstat(p string) (info fs.FileInfo, ours bool) {
+func (c *scout) lstat(p string) (id *StatID, ours bool) {
 	host, ok := c.host(p)
 	if !ok {
 		return nil, false
 	}
-	if info, ok := c.nodes[p]; ok {
-		return info, true
+	if id, ok := c.nodes[p]; ok {
+		return id, true
 	}
-	info, err := os.Lstat(host)
-	if err != nil {
-		info = nil
+	if now, err := StatPath(host, KeepLinks); err == nil {
+		id = &now
 	}
-	c.nodes[p] = info
-	return info, true
+	c.nodes[p] = id
+	return id, true
 }
 
 // note notes what op tells of p, which exists and is no link.
@@ -179,17 +178,20 @@ func (c *scout) note(p string, op backends.Op) error {
 		return nil
 	}
 	switch {
-	case info.IsDir() && op == backends.Open:
+	case info.isDir() && op == backends.Open:
 		return c.list(p)
-	case info.IsDir():
+	case info.isDir():
 		c.add(seen{path: p, kind: seenDir})
-	case info.Mode().IsRegular() && op != backends.Stat:
+	case info.Mode&modeType == modeRegular && op != backends.Stat:
 		return c.file(p, info)
 	default:
 		c.add(seen{path: p, kind: seenMeta, text: meta(info)})
 	}
 	return nil
 }
+
+func (id *StatID) isDir() bool  { return id.Mode&modeType == modeDir }
+func (id *StatID) isLink() bool { return id.Mode&modeType == modeLink }
 
 func (c *scout) add(s seen) { c.found[string(s.kind)+s.path] = s }
 
@@ -198,15 +200,17 @@ func (c *scout) has(kind seenKind, p string) bool {
 	return ok
 }
 
-func meta(info fs.FileInfo) string {
-	size := info.Size()
-	if info.Mode().Type() != 0 {
+// meta is what a command may see of a file without reading it, and what we
+// mean to tell apart: kind, permissions, size.
+func meta(id *StatID) string {
+	size := id.Size
+	if id.Mode&modeType != modeRegular {
 		size = 0 // a device or a socket has no size to speak of
 	}
-	return fmt.Sprintf("%v %d", info.Mode(), size)
+	return strconv.FormatUint(uint64(id.Mode), 8) + " " + strconv.FormatInt(size, 10)
 }
 
-func (c *scout) file(p string, info fs.FileInfo) error {
+func (c *scout) file(p string, info *StatID) error {
 	if c.has(seenFile, p) {
 		return nil
 	}
@@ -219,7 +223,7 @@ func (c *scout) file(p string, info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	c.add(seen{path: p, kind: seenFile, exec: info.Mode()&0o111 != 0, digest: d.Digest, id: d.ID, stable: d.Stable})
+	c.add(seen{path: p, kind: seenFile, exec: info.Mode&0o111 != 0, digest: d.Digest, id: d.ID, stable: d.Stable})
 	return nil
 }
 
@@ -305,10 +309,14 @@ func (c *scout) state(host string) (StatID, bool, error) {
 	return id, c.hash.Stable(host, id, c.began), nil
 }
 
-// sorted returns what was found, by path.
+// sorted returns what was found, by path. What says less than another fact of
+// the same path is left out.
 func (c *scout) sorted() []seen {
 	list := make([]seen, 0, len(c.found))
 	for _, s := range c.found {
+		if s.kind == seenMeta && c.has(seenFile, s.path) || s.kind == seenDir && c.has(seenList, s.path) {
+			continue
+		}
 		list = append(list, s)
 	}
 	slices.SortFunc(list, func(a, b seen) int {

@@ -3,7 +3,6 @@ package staging
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path"
@@ -188,7 +187,7 @@ func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 			if ok {
 				continue
 			}
-		} else if s.stable && w.unchanged(s.path, s.id) {
+		} else if w.asItWas(s) {
 			continue
 		}
 		now, err := w.again(*s)
@@ -200,6 +199,27 @@ func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 		}
 	}
 	return refreshed, nil
+}
+
+// asItWas says whether one stat shows that s still holds.
+func (w *HostWitness) asItWas(s *seen) bool {
+	if !s.stable && s.kind != seenMeta && s.kind != seenDir {
+		return false
+	}
+	host, ok := w.Host(s.path)
+	if !ok {
+		return false
+	}
+	now, err := StatPath(host, KeepLinks)
+	switch {
+	case err != nil:
+		return false
+	case s.kind == seenDir:
+		return now.isDir()
+	case s.kind == seenMeta:
+		return !now.isDir() && !now.isLink() && meta(&now) == s.text
+	}
+	return now == s.id
 }
 
 func (w *HostWitness) unchanged(p string, id StatID) bool {
@@ -225,7 +245,7 @@ func (w *HostWitness) again(s seen) (seen, error) {
 		err = scout.absent(s.path)
 	case s.kind == seenAbsent:
 		return s, fmt.Errorf("%s has appeared", s.path)
-	case info.Mode()&fs.ModeSymlink != 0:
+	case info.isLink():
 		_, err = scout.link(s.path)
 	case s.kind == seenMeta, s.kind == seenDir:
 		err = scout.note(s.path, backends.Stat)

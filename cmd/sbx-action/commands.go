@@ -19,6 +19,7 @@ type command struct {
 	short string // one line
 	long  string // what --help says between the synopsis and the flags
 	setup func(*flag.FlagSet) func(ctx context.Context, args []string) error
+	quick bool // calls interruptible itself, before what takes long
 }
 
 // commands is the table that dispatch, the help and the completion read.
@@ -63,6 +64,9 @@ func (c command) run(ctx context.Context, args []string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w; 'sbx-action %s --help' lists the flags", c.name, err, c.name)
+	}
+	if !c.quick {
+		interruptible(ctx)
 	}
 	if err := action(ctx, flags.Args()); err != nil {
 		if _, said := errors.AsType[exitCode](err); said {

@@ -249,8 +249,9 @@ func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
 	return h.Sum(), err
 }
 
-// save stores the inputs.
+// save stores the inputs: it is the first thing that happens on a miss.
 func (j *job) save(ctx context.Context) error {
+	interruptible(ctx)
 	if save := j.parts.saveRootfs; save != nil {
 		if err := save(ctx); err != nil {
 			return err
@@ -261,6 +262,9 @@ func (j *job) save(ctx context.Context) error {
 
 // deliver writes the outputs into the workspace.
 func (j *job) deliver(ctx context.Context, res *action.Result) error {
+	if len(res.Files) > 1 || len(res.Directories) > 0 {
+		interruptible(ctx) // one file appears by one system call
+	}
 	lap := time.Now()
 	defer func() { j.delivered = time.Since(lap) }()
 	return staging.Deliver(ctx, j.parts.store, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/sbx-action/sbx-action/backends/backendtest/probe"
@@ -36,17 +37,34 @@ func main() {
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		s := <-signals
-		cancel(interrupted{s.(syscall.Signal)})
-		signal.Stop(signals) // a second one ends us at once
-	}()
-
-	err := dispatch(ctx, os.Args[1:])
+	err := dispatch(withSignals(context.Background()), os.Args[1:])
 	os.Exit(report(err))
+}
+
+type signalsKey struct{}
+
+// withSignals returns a context that a signal can end, once interruptible was
+// called with it. Until then a signal ends the program, as signals do: a hit
+// is over so soon that the 0.1 ms for the handler would be felt.
+func withSignals(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return context.WithValue(ctx, signalsKey{}, sync.OnceFunc(func() {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		go func() {
+			s := <-signals
+			cancel(interrupted{s.(syscall.Signal)})
+			signal.Stop(signals) // a second one ends us at once
+		}()
+	}))
+}
+
+// interruptible makes signals end ctx and not the program, so that what was
+// begun is cleaned up.
+func interruptible(ctx context.Context) {
+	if f, ok := ctx.Value(signalsKey{}).(func()); ok {
+		f()
+	}
 }
 
 // report prints err and returns the exit code for it.

@@ -58,7 +58,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 
 func runCommand() command {
 	return command{
-		name: "run", args: "[FLAGS] -- COMMAND [ARGUMENT…]",
+		name: "run", quick: true, args: "[FLAGS] -- COMMAND [ARGUMENT…]",
 		short: "run a command in a sandbox, or take its outputs from the cache",
 		long: `
 Runs COMMAND in a fresh root file system that holds the inputs and nothing else
