@@ -3,7 +3,6 @@ package staging
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -65,14 +64,14 @@ type FileHasher struct {
 
 	open  sync.Once
 	table *os.File // nil: none
-	seed  uint32
+	seed  uint64
 }
 
 // NewFileHasher returns a FileHasher for digests by f, which remembers them in
 // the directory dir; or in none, if dir is "". Nothing is read before the first
 // file, and whatever is wrong with dir costs time only.
 func NewFileHasher(dir string, f action.Function) *FileHasher {
-	return &FileHasher{fn: f, dir: dir, seed: uint32(f)<<8 | 1}
+	return &FileHasher{fn: f, dir: dir, seed: uint64(f)<<8 | 1}
 }
 
 // Close frees what the hasher holds. No other method may be running; it may be
@@ -245,9 +244,7 @@ func (h *FileHasher) openTable() *os.File {
 
 type fileSlot [slotSize]byte
 
-func (s *fileSlot) checksum(seed uint32) uint64 {
-	return uint64(crc32.Update(seed, castagnoli(), s[8:]))<<32 | uint64(crc32.Update(seed, crc32.IEEETable, s[8:]))
-}
+func (s *fileSlot) checksum(seed uint64) uint64 { return statChecksum(seed, s[8:]) }
 
 // is compares everything but the mode, which cannot change without the change
 // time.
@@ -256,7 +253,7 @@ func (s *fileSlot) is(id *StatID) bool {
 		int64(le.Uint64(s[32:])) == id.MTime && int64(le.Uint64(s[40:])) == id.CTime
 }
 
-func (s *fileSlot) fill(d *FileDigest, seed uint32) {
+func (s *fileSlot) fill(d *FileDigest, seed uint64) {
 	le.PutUint64(s[8:], d.ID.Dev)
 	le.PutUint64(s[16:], d.ID.Ino)
 	le.PutUint64(s[24:], uint64(d.ID.Size))

@@ -736,3 +736,24 @@ func (d *scanDir) seal0() {
 		_ = d.refuse(d.rec.entry(i))
 	}
 }
+
+// Every flipped bit and every cut is seen.
+func TestStatChecksum(t *testing.T) {
+	data := []byte(content[:1003])
+	want := statChecksum(1, data)
+	for i := range len(data) * 8 {
+		data[i/8] ^= 1 << (i % 8)
+		if statChecksum(1, data) == want {
+			t.Errorf("bit %d does not matter", i)
+		}
+		data[i/8] ^= 1 << (i % 8)
+	}
+	for n := range data {
+		if statChecksum(1, data[:n]) == want {
+			t.Errorf("cutting to %d bytes does not matter", n)
+		}
+	}
+	if statChecksum(2, data) == want {
+		t.Error("the seed does not matter")
+	}
+}

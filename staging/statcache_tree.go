@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"sync"
@@ -100,14 +100,24 @@ func splitRecords(data []byte) (recs map[string]dirRecord, whole bool) {
 // viewString is b as a string, which must not outlive it or see it change.
 func viewString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// castagnoli is made when it is first needed: making it takes 0.1 ms.
-var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
-
-// checksum is two sums of different kinds, because one of 32 bits is too short
-// for something that decides what is rebuilt.
-func (r dirRecord) checksum() uint64 {
-	return uint64(crc32.Checksum(r[12:], castagnoli()))<<32 | uint64(crc32.ChecksumIEEE(r[12:]))
+// statChecksum tells damage from data. It is 64 bits long, because it decides
+// what is rebuilt, and needs no table, because most processes need it once or
+// twice. Every step is a bijection of the state and of the word, so a change of
+// one word is always seen.
+func statChecksum(seed uint64, b []byte) uint64 {
+	const odd = 0x9e3779b97f4a7c15
+	h := seed*odd + uint64(len(b))
+	for ; len(b) >= 8; b = b[8:] {
+		h = bits.RotateLeft64((h^le.Uint64(b))*odd, 29)
+	}
+	for _, c := range b {
+		h = bits.RotateLeft64((h^uint64(c))*odd, 29)
+	}
+	h = (h ^ h>>32) * odd
+	return h ^ h>>29
 }
+
+func (r dirRecord) checksum() uint64 { return statChecksum(1, r[12:]) }
 
 // verify says why r is damaged, or nil.
 func (r dirRecord) verify() error {
