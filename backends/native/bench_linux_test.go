@@ -108,3 +108,30 @@ func BenchmarkPeers(b *testing.B) {
 		b.ReportMetric(float64(times[i][len(times[i])/2].Microseconds()), p.name+"-p50-µs")
 	}
 }
+
+// BenchmarkObserve compiles a small program with and without Observe, in turn.
+func BenchmarkObserve(b *testing.B) {
+	n, err := Open(Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	spec := shell(`printf '#include <stdio.h>\n#include <stdlib.h>\nint main(void){return puts("x")<0;}\n' > a.c && gcc -c a.c`)
+	var times [2]time.Duration
+	lookups := 0
+	for b.Loop() {
+		for i := range times {
+			spec.Observe = i == 1
+			start := time.Now()
+			st, err := n.Run(b.Context(), spec)
+			if err != nil || st.Code != 0 || st.Complete != spec.Observe {
+				b.Fatalf("%+v, %v", st, err)
+			}
+			times[i] += time.Since(start)
+			lookups = len(st.Lookups)
+		}
+	}
+	b.ReportMetric(float64(lookups), "different-paths")
+	b.ReportMetric(float64(times[0].Microseconds())/float64(b.N), "plain-µs")
+	b.ReportMetric(float64(times[1].Microseconds())/float64(b.N), "observed-µs")
+}
