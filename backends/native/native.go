@@ -11,7 +11,9 @@
 //     one, with the file mode mask 022, default signal handling, no core dumps,
 //     fixed soft limits (stack 8 MiB, 1024 descriptors) and, for the same
 //     addresses every time, without address space randomisation. Every mount
-//     is nosuid and nodev.
+//     is nosuid, and nodev but for the devices in /dev.
+//   - Args[0] without a slash is looked up in the PATH of Spec.Env, and nowhere
+//     without one. A script without #! is run by /bin/sh, as shells do.
 //   - The system calls that internal/helper/src/filter.c lists are refused:
 //     among them namespaces, mounts, keys, bpf, perf, io_uring, sockets but of
 //     the families unix, inet, inet6 and netlink's routes, and all of the x32
