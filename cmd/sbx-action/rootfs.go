@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -96,7 +95,10 @@ type rootfsNames struct{ store *cache.Store }
 func (n rootfsNames) file(name string) string { return filepath.Join(n.store.Dir(), "rootfs", name) }
 
 func (n rootfsNames) check(name string) error {
-	if name == "host" || !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$`).MatchString(name) {
+	odd := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._+-", r))
+	}
+	if name == "" || name == "host" || len(name) > 100 || strings.ContainsFunc(name, odd) || strings.ContainsAny(name[:1], "._+-") {
 		return fmt.Errorf("%q cannot be the name of a root file system: use letters, digits and ._+-; host is taken", name)
 	}
 	return nil

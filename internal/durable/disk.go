@@ -12,7 +12,6 @@ package durable
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
@@ -252,4 +251,10 @@ func retry(f func() error) error {
 }
 
 // errNoTemp says that a file system has no files without names.
-var errNoTemp = fmt.Errorf("files without names: %w", errors.ErrUnsupported)
+var errNoTemp error = noTempError{}
+
+// A noTempError is a type of its own because fmt would take 0.04 ms at every start.
+type noTempError struct{}
+
+func (noTempError) Error() string { return "files without names: " + errors.ErrUnsupported.Error() }
+func (noTempError) Unwrap() error { return errors.ErrUnsupported }
