@@ -58,6 +58,10 @@ type Locker interface {
 	Lock(ctx context.Context, key Digest) (unlock func(), err error)
 }
 
+// A Warmer is a Backend that can begin to make a sandbox before it knows for
+// what. Warm does not wait.
+type Warmer interface{ Warm(n backends.Network) }
+
 // A Runner runs actions, or finds their results. Its fields are set before
 // Run, which any number of goroutines may call.
 type Runner struct {
@@ -118,6 +122,9 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, r.replay(ctx, req, out.Result)
 	}
 
+	if w, ok := r.Backend.(Warmer); ok {
+		w.Warm(req.Network)
+	}
 	lap := stopwatch()
 	if err := req.Save(ctx); err != nil {
 		return nil, fmt.Errorf("store the inputs: %w", err)

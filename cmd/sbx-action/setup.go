@@ -175,6 +175,7 @@ type missPath struct {
 	log      *slog.Logger
 
 	once    sync.Once
+	warming sync.WaitGroup
 	backend backends.Backend
 	err     error
 }
@@ -182,6 +183,17 @@ type missPath struct {
 func (m *missPath) open() (backends.Backend, error) {
 	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log) })
 	return m.backend, m.err
+}
+
+// Warm implements [action.Warmer].
+func (m *missPath) Warm(n backends.Network) {
+	m.warming.Go(func() {
+		if b, err := m.open(); err == nil {
+			if w, ok := b.(action.Warmer); ok {
+				w.Warm(n)
+			}
+		}
+	})
 }
 
 // Stage implements [action.Stager].
@@ -220,6 +232,7 @@ func (m *missPath) Capabilities() backends.Capabilities {
 
 // Run implements [backends.Backend].
 func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	m.warming.Wait()
 	b, err := m.open()
 	if err != nil {
 		return nil, err
@@ -229,6 +242,7 @@ func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Stat
 
 // Close implements [backends.Backend].
 func (m *missPath) Close() error {
+	m.warming.Wait()
 	if m.backend == nil {
 		return nil
 	}
