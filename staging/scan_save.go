@@ -122,10 +122,10 @@ const saveWorkers = 4
 // Save stores every directory and file of the tree that blobs lacks. A file
 // that is not what it was during the scan gives an error wrapping [ErrChanged].
 //
-// known, where not nil, says of a directory that the store has it and all that
-// is below it, so that Save need not look: the caller knows that of trees that
-// a layer was made of.
-func (snap *Snapshot) Save(ctx context.Context, blobs action.Blobs, known func(action.Digest) bool) error {
+// known, where not nil, says of a directory, by its path and digest, that the
+// store has it and all that is below it, so that Save need not look: see
+// [Stager.Saved].
+func (snap *Snapshot) Save(ctx context.Context, blobs action.Blobs, known func(string, action.Digest) bool) error {
 	if snap.top == nil {
 		return saveTree(ctx, blobs, "the input root", snap.Root)
 	}
@@ -156,7 +156,7 @@ type saver struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	blobs  action.Blobs
-	known  func(action.Digest) bool
+	known  func(string, action.Digest) bool
 	slots  chan struct{}
 	wait   sync.WaitGroup
 }
@@ -164,7 +164,7 @@ type saver struct {
 // directory stores d, whose descriptor fd it closes; -1 if it has none.
 func (s *saver) directory(d *scanDir, fd int) {
 	defer closeFD(fd)
-	if s.ctx.Err() != nil || s.known != nil && s.known(d.digest) {
+	if s.ctx.Err() != nil || s.known != nil && s.known(d.path, d.digest) {
 		return
 	}
 	names, sub := d.rec.names(), 0

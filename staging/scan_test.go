@@ -528,7 +528,7 @@ func TestSave(t *testing.T) {
 	clear(b.data)
 	b.data[tree] = nil
 	a, _ := s.Find("a")
-	if err := s.Save(t.Context(), b, func(d action.Digest) bool { return d == a.Digest }); err != nil {
+	if err := s.Save(t.Context(), b, func(_ string, d action.Digest) bool { return d == a.Digest }); err != nil {
 		t.Fatal(err)
 	}
 	if b.Has(t.Context(), a.Digest) || !b.Has(t.Context(), s.Root) {

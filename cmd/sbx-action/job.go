@@ -257,7 +257,7 @@ func (j *job) save(ctx context.Context) error {
 			return err
 		}
 	}
-	return j.snapshot.Save(ctx, j.parts.store, nil)
+	return j.snapshot.Save(ctx, j.parts.store, j.parts.miss.saved(ctx, j.snapshot.Root))
 }
 
 // deliver writes the outputs into the workspace.

@@ -202,8 +202,20 @@ func (m *missPath) Stage(ctx context.Context, a *action.Action, c *action.Comman
 	if err != nil {
 		return backends.Root{}, err
 	}
-	s := staging.Stager{Blobs: m.store, Layers: m.store, Notes: m.store, Capabilities: b.Capabilities(), Log: m.log}
-	return s.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: m.hint, Directories: staging.Parents(c, m.find)}, m.rootfs)
+	return m.stager(b).Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: m.hint, Directories: staging.Parents(c, m.find)}, m.rootfs)
+}
+
+// saved says what of an input root the store is known to have.
+func (m *missPath) saved(ctx context.Context, tree action.Digest) func(string, action.Digest) bool {
+	b, err := m.open()
+	if err != nil {
+		return nil
+	}
+	return m.stager(b).Saved(ctx, staging.Input{Tree: tree, Hint: m.hint})
+}
+
+func (m *missPath) stager(b backends.Backend) *staging.Stager {
+	return &staging.Stager{Blobs: m.store, Layers: m.store, Notes: m.store, Capabilities: b.Capabilities(), Log: m.log}
 }
 
 // Collect implements [action.Stager].
