@@ -28,7 +28,7 @@ func (b *bench) stagingRows(sizes string) ([]row, error) {
 		return nil, err
 	}
 	var rows []row
-	for _, text := range strings.Split(sizes, ",") {
+	for text := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			return nil, fmt.Errorf("-sizes: %w", err)

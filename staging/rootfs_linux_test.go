@@ -89,7 +89,7 @@ func TestHostView(t *testing.T) {
 			t.Errorf("%+v", p.fill[0])
 		}
 		before := p.binds[0].Source
-		if err := os.WriteFile(host+"/etc/ld.so.cache", []byte(fmt.Sprint("new", network)), 0o644); err != nil {
+		if err := os.WriteFile(host+"/etc/ld.so.cache", fmt.Append(nil, "new", network), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if p, err = s.stageHost(t.Context(), &hostView{root: host, network: network}); err != nil || p.binds[0].Source == before {

@@ -45,7 +45,7 @@ type savedTree struct {
 // has says whether the tree has the directory d at the path dir.
 func (t *savedTree) has(dir string, d action.Digest) bool {
 	at := t.root
-	for _, name := range strings.Split(path.Clean(dir), "/") {
+	for name := range strings.SplitSeq(path.Clean(dir), "/") {
 		if name == "." || name == "" {
 			continue
 		}

@@ -84,9 +84,9 @@ type scout struct {
 	host  func(rooted string) (string, bool)
 	hash  *FileHasher
 	began Moment
-	found map[string]seen        // by kind and path
-	nodes map[string]*StatID     // by path in the root; nil: absent
-	dirs  map[string]seen        // stat data of directories that lack something
+	found map[string]seen    // by kind and path
+	nodes map[string]*StatID // by path in the root; nil: absent
+	dirs  map[string]seen    // stat data of directories that lack something
 }
 
 func newScout(host func(string) (string, bool), hash *FileHasher) *scout {

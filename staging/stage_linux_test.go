@@ -177,7 +177,7 @@ func (t spec) edit(r *rand.Rand, n int) spec {
 			maps.DeleteFunc(next, func(q, _ string) bool { return inside(q) })
 		case 1: // it becomes a file, or a directory
 			maps.DeleteFunc(next, func(q, _ string) bool { return inside(q) })
-			if name := strings.TrimSuffix(p, "/"); name != p {
+			if name, ok := strings.CutSuffix(p, "/"); ok {
 				next[name] = "was a directory"
 			} else {
 				next[p+"/new/file"] = "was a file"

@@ -4,7 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -103,7 +103,7 @@ func BenchmarkPeers(b *testing.B) {
 		}
 	}
 	for i, p := range peers {
-		sort.Slice(times[i], func(a, c int) bool { return times[i][a] < times[i][c] })
+		slices.Sort(times[i])
 		b.ReportMetric(float64(times[i][len(times[i])/4].Microseconds()), p.name+"-p25-µs")
 		b.ReportMetric(float64(times[i][len(times[i])/2].Microseconds()), p.name+"-p50-µs")
 	}

@@ -164,11 +164,12 @@ func (m *matrixFlags) print(columns []*column) error {
 		separator, edge = " | ", "|"
 	}
 	row := func(first string, rest []string) {
-		line := fmt.Sprintf("%-34s", first)
+		var line strings.Builder
+		line.WriteString(fmt.Sprintf("%-34s", first))
 		for _, r := range rest {
-			line += separator + fmt.Sprintf("%-12s", r)
+			line.WriteString(separator + fmt.Sprintf("%-12s", r))
 		}
-		fmt.Println(strings.TrimRight(strings.TrimSpace(edge+" "+line+" "+edge), " "))
+		fmt.Println(strings.TrimRight(strings.TrimSpace(edge+" "+line.String()+" "+edge), " "))
 	}
 	var head, rule []string
 	for _, c := range columns {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -175,9 +176,7 @@ func below(flag, p string) (string, error) {
 // environment is the default environment with the settings of --env.
 func environment(settings []string) ([]action.EnvironmentVariable, error) {
 	env := make(map[string]string, len(defaultEnv)+len(settings))
-	for k, v := range defaultEnv {
-		env[k] = v
-	}
+	maps.Copy(env, defaultEnv)
 	for _, s := range settings {
 		name, value, given := strings.Cut(s, "=")
 		if name == "" {

@@ -190,7 +190,7 @@ func TestTablePointsOneWay(t *testing.T) {
 		if slices.Contains(from, dir) {
 			t.Fatalf("a cycle: %v", append(from, dir))
 		}
-		for _, next := range strings.Fields(rows[dir].imports) {
+		for next := range strings.FieldsSeq(rows[dir].imports) {
 			if _, ours := rows[next]; ours {
 				visit(next, append(slices.Clone(from), dir))
 			} else if domain, _, _ := strings.Cut(next, "/"); !strings.Contains(domain, ".") {

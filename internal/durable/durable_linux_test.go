@@ -154,14 +154,15 @@ func TestRemoveAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "tree")
-	deep := dir
+	var deep strings.Builder
+	deep.WriteString(dir)
 	err := os.Mkdir(dir, 0o755)
 	var locked []string
 	for range 3*flatten + 5 {
-		deep += "/d"
-		locked = append(locked, deep)
-		err = errors.Join(err, os.Mkdir(deep, 0o755), os.WriteFile(deep+"/f", nil, 0o444),
-			os.Symlink(outside, deep+"/link"))
+		deep.WriteString("/d")
+		locked = append(locked, deep.String())
+		err = errors.Join(err, os.Mkdir(deep.String(), 0o755), os.WriteFile(deep.String()+"/f", nil, 0o444),
+			os.Symlink(outside, deep.String()+"/link"))
 	}
 	for i := range 2500 { // more than one list
 		err = errors.Join(err, os.WriteFile(dir+"/"+strings.Repeat("x", 1+i%200)+string(rune('a'+i/200)), nil, 0o600))

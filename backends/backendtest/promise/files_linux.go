@@ -296,7 +296,7 @@ func checkDev(t *trial) error {
 		return err
 	}
 	names := " " + entries(got) + " "
-	for _, name := range strings.Fields(devExpected) {
+	for name := range strings.FieldsSeq(devExpected) {
 		if !strings.Contains(names, " "+name+" ") {
 			return fmt.Errorf("/dev/%s is missing", name)
 		}

@@ -33,18 +33,18 @@ func checkCapabilities(t *trial) error {
 	if err != nil {
 		return err
 	}
-	want := ""
+	var want strings.Builder
 	for _, k := range keys[1:] {
-		want += k + " 0000000000000000\n"
+		want.WriteString(k + " 0000000000000000\n")
 	}
-	if err := equal("capabilities", got, want); err != nil {
+	if err := equal("capabilities", got, want.String()); err != nil {
 		return err
 	}
 	outside, err := t.control(true, keys)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnproven, err)
 	}
-	if outside == want {
+	if outside == want.String() {
 		return fmt.Errorf("%w: root has no capabilities outside either", errUnproven)
 	}
 	return nil
