@@ -50,15 +50,14 @@ type Store struct {
 	now    func() time.Time
 	bootID func() string
 
-	stamped   atomic.Int64 // this boot's stamp once it is known
-	verified  sync.Map     // Digest -> nil: found good, and could not be stamped
-	synced    syncedFile
-	noTemp    atomic.Bool // the file system wants names for drafts
-	tmp       tempDir
-	flight    flight
-	logbook   logbook
-	trees     treeMemo
-	draftName atomic.Uint64
+	stamped  atomic.Int64 // this boot's stamp once it is known
+	verified sync.Map     // Digest -> nil: found good, and could not be stamped
+	synced   syncedFile
+	noTemp   atomic.Bool // the file system wants names for drafts
+	tmp      tempDir
+	flight   flight
+	logbook  logbook
+	trees    treeMemo
 }
 
 var (
@@ -67,6 +66,10 @@ var (
 	_ action.Notes  = (*Store)(nil)
 	_ action.Layers = (*Store)(nil)
 )
+
+// drafts numbers the drafts of this process: two stores in one process may well
+// be of one directory.
+var drafts atomic.Uint64
 
 const (
 	versionName = "VERSION"
@@ -174,7 +177,7 @@ func (s *Store) prepare(dir string) error {
 			return err
 		}
 		// Several processes may do this at once: all write the same.
-		draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), s.draftName.Add(1))
+		draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
 		if err := s.disk.WriteSynced(path, draft, []byte(version), 0o444); err != nil {
 			return s.explain(err)
 		}

@@ -81,7 +81,7 @@ func (f *syncedFile) set(s *Store, until time.Time) error {
 		fmt.Fprintf(&b, "%d %d\n", k, f.until[k])
 	}
 	path := filepath.Join(s.dir, syncedName)
-	draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), s.draftName.Add(1))
+	draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
 	data := appendRecord(nil, syncedMagic, syncedName, []byte(b.String()))
 	return s.disk.WriteSynced(path, draft, data, 0o644)
 }
