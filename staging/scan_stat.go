@@ -12,6 +12,7 @@ const (
 	modeRegular = unix.S_IFREG
 	modeDir     = unix.S_IFDIR
 	modeLink    = unix.S_IFLNK
+	modeSocket  = unix.S_IFSOCK
 )
 
 // errReplaced says that something is of another type than a moment ago.

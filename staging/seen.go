@@ -19,10 +19,10 @@ import (
 type seenKind byte
 
 const (
-	seenFile   seenKind = 'f' // read: its contents and whether it can be executed
+	seenFile   seenKind = 'f' // read: its contents and permissions
 	seenMeta   seenKind = 'm' // looked at: kind, permissions and size
-	seenDir    seenKind = 'd' // there, and a directory
-	seenList   seenKind = 'l' // listed: the names and kinds in it
+	seenDir    seenKind = 'd' // there or passed through, and a directory: its permissions
+	seenList   seenKind = 'l' // listed: the names and kinds in it, and its permissions
 	seenLink   seenKind = 's' // followed: its target
 	seenAbsent seenKind = 'a' // not there
 )
@@ -36,7 +36,7 @@ const (
 type seen struct {
 	path   string // absolute, in the root
 	kind   seenKind
-	exec   bool          // seenFile
+	perm   uint32        // seenFile, seenDir, seenList: the permissions, and set-id and sticky bits
 	digest action.Digest // seenFile, seenList
 	text   string        // seenLink: the target; seenMeta: kind, permissions, size
 
@@ -51,17 +51,13 @@ type seen struct {
 func (s seen) line() string {
 	switch s.kind {
 	case seenFile:
-		mode := "-"
-		if s.exec {
-			mode = "x"
-		}
-		return fmt.Sprintf("file %q %s %v\n", s.path, mode, s.digest)
+		return fmt.Sprintf("file %q %04o %v\n", s.path, s.perm, s.digest)
 	case seenMeta:
 		return fmt.Sprintf("meta %q %s\n", s.path, s.text)
 	case seenDir:
-		return fmt.Sprintf("dir %q\n", s.path)
+		return fmt.Sprintf("dir %q %04o\n", s.path, s.perm)
 	case seenList:
-		return fmt.Sprintf("list %q %v\n", s.path, s.digest)
+		return fmt.Sprintf("list %q %04o %v\n", s.path, s.perm, s.digest)
 	case seenLink:
 		return fmt.Sprintf("link %q %q\n", s.path, s.text)
 	}
@@ -96,8 +92,8 @@ func newScout(host func(string) (string, bool), hash *FileHasher) *scout {
 // maxLinks is how many links the kernel follows in one path.
 const maxLinks = 40
 
-// look notes everything that a look-up of l.Path tells: the links on the way,
-// and what is or is not at the end. What the root has of its own, and not from
+// look notes everything that a look-up of l.Path tells: the links and the
+// directories on the way, which let it pass or not, and what is at the end. What the root has of its own, and not from
 // the host, says nothing.
 func (c *scout) look(l backends.Lookup) error {
 	rest, at, links := l.Path, "/", 0
@@ -150,6 +146,7 @@ func (c *scout) look(l backends.Lookup) error {
 		if !info.isDir() {
 			return c.note(next, backends.Stat) // ENOTDIR
 		}
+		c.dir(next, info)
 		at, rest = next, tail
 	}
 }
@@ -181,9 +178,11 @@ func (c *scout) note(p string, op backends.Op) error {
 	case info.isDir() && op == backends.Open:
 		return c.list(p)
 	case info.isDir():
-		c.add(seen{path: p, kind: seenDir})
+		c.dir(p, info)
 	case info.Mode&modeType == modeRegular && op != backends.Stat:
 		return c.file(p, info)
+	case info.Mode&modeType == modeSocket, info.Mode&modeType != modeRegular && op != backends.Stat:
+		return fmt.Errorf("%s is a socket, a FIFO or a device of the host: what a command hears from it is not known", p)
 	default:
 		c.add(seen{path: p, kind: seenMeta, text: meta(info)})
 	}
@@ -192,6 +191,12 @@ func (c *scout) note(p string, op backends.Op) error {
 
 func (id *StatID) isDir() bool  { return id.Mode&modeType == modeDir }
 func (id *StatID) isLink() bool { return id.Mode&modeType == modeLink }
+
+func (id *StatID) perm() uint32 { return id.Mode & 0o7777 }
+
+func (c *scout) dir(p string, info *StatID) {
+	c.add(seen{path: p, kind: seenDir, perm: info.perm()})
+}
 
 func (c *scout) add(s seen) { c.found[string(s.kind)+s.path] = s }
 
@@ -223,7 +228,7 @@ func (c *scout) file(p string, info *StatID) error {
 	if err != nil {
 		return err
 	}
-	c.add(seen{path: p, kind: seenFile, exec: info.Mode&0o111 != 0, digest: d.Digest, id: d.ID, stable: d.Stable})
+	c.add(seen{path: p, kind: seenFile, perm: info.perm(), digest: d.Digest, id: d.ID, stable: d.Stable})
 	return nil
 }
 
@@ -238,13 +243,13 @@ func (c *scout) list(p string) error {
 	}
 	d, err := listing(host, c.hash.fn)
 	if errors.Is(err, fs.ErrPermission) {
-		c.add(seen{path: p, kind: seenDir})
+		c.dir(p, &id)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	c.add(seen{path: p, kind: seenList, digest: d, id: id, stable: stable})
+	c.add(seen{path: p, kind: seenList, perm: id.perm(), digest: d, id: id, stable: stable})
 	return nil
 }
 

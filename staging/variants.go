@@ -19,6 +19,7 @@ import (
 //	  u number of facts; for each
 //	    u8 kind, u8 flags
 //	    u how many bytes the path shares with the last one's, and the rest
+//	    flagPerm:   u permissions; else they are the usual ones of the kind
 //	    flagDigest: 32 bytes and u size
 //	    flagText:   a string
 //	    flagStat:   u device, u inode, i size, i mtime, i ctime, u mode
@@ -26,10 +27,10 @@ import (
 //	                the same directory
 //
 // The store has checked the bytes; a note that cannot be read is a miss.
-const variantsVersion = 1
+const variantsVersion = 2
 
 const (
-	flagExec = 1 << iota
+	flagPerm = 1 << iota
 	flagDigest
 	flagText
 	flagStat
@@ -65,8 +66,8 @@ func appendHash(b []byte, d action.Digest) []byte {
 
 func (s *seen) append(b []byte, last string, gone seen) []byte {
 	flags := byte(0)
-	if s.exec {
-		flags |= flagExec
+	if s.perm != usualPerm(s.kind) {
+		flags |= flagPerm
 	}
 	if !s.digest.IsZero() {
 		flags |= flagDigest
@@ -87,6 +88,9 @@ func (s *seen) append(b []byte, last string, gone seen) []byte {
 	b = append(b, byte(s.kind), flags)
 	b = binary.AppendUvarint(b, uint64(n))
 	b = appendString(b, s.path[n:])
+	if flags&flagPerm != 0 {
+		b = binary.AppendUvarint(b, uint64(s.perm))
+	}
 	if flags&flagDigest != 0 {
 		b = appendHash(b, s.digest)
 	}
@@ -102,6 +106,18 @@ func (s *seen) append(b []byte, last string, gone seen) []byte {
 		b = binary.AppendUvarint(b, uint64(s.id.Mode))
 	}
 	return b
+}
+
+// usualPerm is what is not written down: nearly all files and directories of a
+// host have these permissions.
+func usualPerm(k seenKind) uint32 {
+	switch k {
+	case seenFile:
+		return 0o644
+	case seenDir, seenList:
+		return 0o755
+	}
+	return 0
 }
 
 func appendString(b []byte, s string) []byte {
@@ -200,7 +216,11 @@ func (r *noteReader) seen(last string, gone seen) seen {
 		r.bad = true
 		return seen{}
 	}
-	s := seen{kind: seenKind(head[0]), exec: head[1]&flagExec != 0, path: last[:shared] + string(rest)}
+	s := seen{kind: seenKind(head[0]), path: last[:shared] + string(rest)}
+	s.perm = usualPerm(s.kind)
+	if head[1]&flagPerm != 0 {
+		s.perm = uint32(r.uvarint())
+	}
 	if head[1]&flagDigest != 0 {
 		s.digest = r.digest()
 	}

@@ -215,7 +215,7 @@ func (w *HostWitness) asItWas(s *seen) bool {
 	case err != nil:
 		return false
 	case s.kind == seenDir:
-		return now.isDir()
+		return now.isDir() && now.perm() == s.perm
 	case s.kind == seenMeta:
 		return !now.isDir() && !now.isLink() && meta(&now) == s.text
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 )
@@ -159,6 +161,22 @@ func TestEveryChangeOfTheHostIsAMiss(t *testing.T) {
 			"/usr/bin/tool-1", func(h *hostTest) { h.check(os.Chmod(in(h, "usr/bin/tool-1"), 0o644)) },
 			func(h *hostTest) { h.check(os.Chmod(in(h, "usr/bin/tool-1"), 0o755)) },
 		},
+		"permissions of what was read": {
+			"/usr/include/a.h", func(h *hostTest) { h.check(os.Chmod(in(h, "usr/include/a.h"), 0o664)) },
+			func(h *hostTest) { h.check(os.Chmod(in(h, "usr/include/a.h"), 0o644)) },
+		},
+		"directory on the way is closed": {
+			"/usr/include", func(h *hostTest) { h.check(os.Chmod(in(h, "usr/include"), 0o711)) },
+			func(h *hostTest) { h.check(os.Chmod(in(h, "usr/include"), 0o755)) },
+		},
+		"permissions of a directory that was looked at": {
+			"/usr/share", func(h *hostTest) { h.check(os.Chmod(in(h, "usr/share"), 0o750)) },
+			func(h *hostTest) { h.check(os.Chmod(in(h, "usr/share"), 0o755)) },
+		},
+		"permissions of a directory that was listed": {
+			"/usr/share/list", func(h *hostTest) { h.check(os.Chmod(in(h, "usr/share/list"), 0o711)) },
+			func(h *hostTest) { h.check(os.Chmod(in(h, "usr/share/list"), 0o755)) },
+		},
 		"appears where it was looked for": {
 			"/usr/include/sub/a.h", func(h *hostTest) { h.write("usr/include/sub/a.h", "") },
 			func(h *hostTest) { h.check(os.Remove(in(h, "usr/include/sub/a.h"))) },
@@ -273,6 +291,18 @@ func TestSealRefuses(t *testing.T) {
 	if !errors.Is(err, action.ErrUnsealed) || !strings.Contains(err.Error(), "/usr/") {
 		t.Errorf("a host that changed during the run: %v", err)
 	}
+	h.check(unix.Mkfifo(filepath.Join(h.dir, "usr/share/fifo"), 0o666))
+	lookups := h.status.Lookups
+	h.status.Lookups = append(lookups, backends.Lookup{Path: "/usr/share/fifo", Op: backends.Open})
+	_, err = h.witness.Seal(t.Context(), h.action, h.status, time.Now().Add(time.Hour))
+	if !errors.Is(err, action.ErrUnsealed) || !strings.Contains(err.Error(), "/usr/share/fifo") {
+		t.Errorf("a FIFO of the host that was opened: %v", err)
+	}
+	h.status.Lookups = append(lookups, backends.Lookup{Path: "/usr/share/fifo", Op: backends.Stat})
+	if _, err := h.witness.Seal(t.Context(), h.action, h.status, time.Now().Add(time.Hour)); err != nil {
+		t.Errorf("control: a FIFO that was looked at: %v", err)
+	}
+	h.status.Lookups = lookups
 	h.status.Complete = false
 	if _, err := h.witness.Seal(t.Context(), h.action, h.status, time.Now().Add(time.Hour)); !errors.Is(err, action.ErrUnsealed) {
 		t.Errorf("look-ups that are not complete: %v", err)
@@ -294,7 +324,7 @@ func TestSealedTreesAreLeftAlone(t *testing.T) {
 func FuzzVariants(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(encodeVariants([]variant{{seal: action.Sum(action.BLAKE3, nil), seen: []seen{
-		{path: "/usr/a", kind: seenFile, exec: true, digest: action.Sum(action.BLAKE3, nil), id: StatID{Ino: 1}, stable: true},
+		{path: "/usr/a", kind: seenFile, perm: 0o755, digest: action.Sum(action.BLAKE3, nil), id: StatID{Ino: 1}, stable: true},
 		{path: "/usr/b", kind: seenAbsent, id: StatID{Ino: 2}, stable: true},
 		{path: "/usr/c", kind: seenAbsent, id: StatID{Ino: 2}, stable: true},
 		{path: "/usr/d", kind: seenLink, text: "x"},
