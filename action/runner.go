@@ -117,14 +117,14 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 	if r.lookup(ctx, req, out) {
 		return out, r.replay(ctx, req, out.Result)
 	}
+	if w, ok := r.Backend.(Warmer); ok { // the first thing, because it takes longest
+		w.Warm(req.Network)
+	}
 	defer r.alone(ctx, req, out.Key)()
 	if r.lookup(ctx, req, out) { // somebody else ran it while we waited
 		return out, r.replay(ctx, req, out.Result)
 	}
 
-	if w, ok := r.Backend.(Warmer); ok {
-		w.Warm(req.Network)
-	}
 	lap := stopwatch()
 	if err := req.Save(ctx); err != nil {
 		return nil, fmt.Errorf("store the inputs: %w", err)
@@ -299,6 +299,8 @@ func worthless(req *Request, out *Outcome) error {
 		return errors.New("the command could not be started")
 	case status.Code != 0 && !req.CacheFailures:
 		return fmt.Errorf("the command failed with %d, and failures are not cached", status.Code)
+	case status.Code != 0 && (req.Limits.Memory|req.Limits.Pids|req.Limits.Scratch) != 0:
+		return fmt.Errorf("the command failed with %d, perhaps for a limit that is not in the key", status.Code)
 	case len(out.Missing) > 0 && status.Code == 0:
 		return fmt.Errorf("the command did not make %q", out.Missing[0].Path)
 	}

@@ -136,8 +136,9 @@ func checkBackend(name string) error {
 }
 
 // chooseBackend opens the backend that the flag names, or SANDBOXLIB_BACKEND,
-// or the best that works here.
-func chooseBackend(name string, log *slog.Logger) (backends.Backend, error) {
+// or the best that works here. Each that is tried is given to begin, if there
+// is one, before it is asked whether it works.
+func chooseBackend(name string, log *slog.Logger, begin func(backends.Backend)) (backends.Backend, error) {
 	if name == "" {
 		name = os.Getenv("SANDBOXLIB_BACKEND")
 		if err := checkBackend(name); err != nil {
@@ -152,6 +153,9 @@ func chooseBackend(name string, log *slog.Logger) (backends.Backend, error) {
 	var reasons []error
 	for _, name := range names {
 		b, err := openBackend(name)
+		if err == nil && begin != nil {
+			begin(b)
+		}
 		if err == nil && b.Capabilities().Works {
 			return b, nil
 		}
@@ -175,25 +179,24 @@ type missPath struct {
 	log      *slog.Logger
 
 	once    sync.Once
-	warming sync.WaitGroup
 	backend backends.Backend
 	err     error
 }
 
 func (m *missPath) open() (backends.Backend, error) {
-	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log) })
+	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log, nil) })
 	return m.backend, m.err
 }
 
-// Warm implements [action.Warmer].
+// Warm implements [action.Warmer]. The sandbox is begun before anything else is
+// known, also whether it works: that takes longest, and happens elsewhere.
 func (m *missPath) Warm(n backends.Network) {
-	m.warming.Go(func() {
-		if b, err := m.open(); err == nil {
-			if w, ok := b.(action.Warmer); ok {
-				w.Warm(n)
-			}
+	begin := func(b backends.Backend) {
+		if w, ok := b.(action.Warmer); ok {
+			w.Warm(n)
 		}
-	})
+	}
+	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log, begin) })
 }
 
 // Stage implements [action.Stager].
@@ -244,7 +247,6 @@ func (m *missPath) Capabilities() backends.Capabilities {
 
 // Run implements [backends.Backend].
 func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	m.warming.Wait()
 	b, err := m.open()
 	if err != nil {
 		return nil, err
@@ -254,7 +256,6 @@ func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Stat
 
 // Close implements [backends.Backend].
 func (m *missPath) Close() error {
-	m.warming.Wait()
 	if m.backend == nil {
 		return nil
 	}
