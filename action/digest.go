@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/zeebo/blake3"
+	"github.com/sbx-action/sbx-action/internal/blake3"
 )
 
 // A Function is a digest function. Its values are those of REAPI's

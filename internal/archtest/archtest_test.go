@@ -43,7 +43,7 @@ var table = []row{
 
 	// The vocabulary and the algorithm. The generated code of REAPI is for
 	// its tests alone.
-	{"action", "backends github.com/zeebo/blake3", "github.com/bazelbuild/remote-apis google.golang.org/protobuf"},
+	{"action", "backends internal/blake3", "github.com/bazelbuild/remote-apis google.golang.org/protobuf"},
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"cache/cachetest", "action cache internal/durable", ""},
@@ -51,6 +51,7 @@ var table = []row{
 
 	// Small packages that know nothing of the rest and that anyone may use.
 	{"internal/archtest", "", ""},
+	{"internal/blake3", "", "github.com/zeebo/blake3"},
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
 	{"internal/helper", "backends golang.org/x/sys", ""},
@@ -70,6 +71,7 @@ var heavy = []string{
 	"net", "net/http", "crypto/tls", "text/template", "html/template", "go/parser",
 	"google.golang.org/protobuf", "google.golang.org/grpc", "google.golang.org/genproto",
 	"github.com/bazelbuild/remote-apis",
+	"github.com/klauspost/cpuid", // dozens of trips to the hypervisor before main
 }
 
 // slow is what only the light command itself may import, of the packages that
