@@ -67,6 +67,14 @@ func (s *spool) keep(p []byte) error {
 		s.buf.Write(p)
 		return nil
 	}
+	if err := s.spill(p); err != nil {
+		return fmt.Errorf("%w; TMPDIR says where output goes that is larger than %d KiB", err, spoolMax>>10)
+	}
+	return nil
+}
+
+// spill adds p to the file, which it makes of what is in memory.
+func (s *spool) spill(p []byte) error {
 	if s.file == nil {
 		f, err := os.CreateTemp("", "sbx-output-")
 		if err != nil {

@@ -1,11 +1,13 @@
 package staging
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/sbx-action/sbx-action/action"
 )
 
@@ -53,6 +55,14 @@ func (o *Outputs) check() error {
 		if err := action.CheckOutputPath(o.Dir, p); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// CheckOutputGlob says why p, as a pattern, is malformed, or nil.
+func CheckOutputGlob(p string) error {
+	if !doublestar.ValidatePattern(p) {
+		return errors.New("malformed pattern: close every [ and {, and put a backslash before one that is part of a name")
 	}
 	return nil
 }

@@ -15,8 +15,8 @@ import (
 
 // glob collects what matches the pattern p, and says whether anything does.
 func (c *collector) glob(p string) (bool, error) {
-	if !doublestar.ValidatePattern(p) {
-		return false, errors.New("malformed pattern")
+	if err := CheckOutputGlob(p); err != nil {
+		return false, err
 	}
 	base, _ := doublestar.SplitPattern(p)
 	found := false

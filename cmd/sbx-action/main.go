@@ -37,8 +37,9 @@ func main() {
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
 	}
-	err := dispatch(withSignals(context.Background()), os.Args[1:])
-	os.Exit(report(err))
+	ctx := withSignals(context.Background())
+	err := dispatch(ctx, os.Args[1:])
+	os.Exit(report(ctx, err))
 }
 
 type signalsKey struct{}
@@ -67,8 +68,9 @@ func interruptible(ctx context.Context) {
 	}
 }
 
-// report prints err and returns the exit code for it.
-func report(err error) int {
+// report prints err and returns the exit code for it. Whatever failed once a
+// signal had ended ctx, failed because of it.
+func report(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
@@ -76,7 +78,7 @@ func report(err error) int {
 		return int(code)
 	}
 	fmt.Fprintf(os.Stderr, "sbx-action: %v\n", err)
-	if i, ok := errors.AsType[interrupted](err); ok {
+	if i, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
 		return 128 + int(i.Signal)
 	}
 	return exitOurs

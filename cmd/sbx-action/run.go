@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -92,9 +94,9 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer job.Close()
-	stdout, stderr := io.Writer(os.Stdout), io.Writer(os.Stderr)
+	stdout, stderr := &sink{to: os.Stdout, name: "output"}, &sink{to: os.Stderr, name: "errors"}
 	if f.json {
-		stdout = os.Stderr
+		stdout.to = os.Stderr
 	}
 	req := &action.Request{
 		Action: job.action, Command: job.command, Save: job.save, Stdin: job.stdin, Stdout: stdout, Stderr: stderr,
@@ -120,7 +122,26 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 			return err
 		}
 	}
-	return f.verdict(out, hints)
+	if err := f.verdict(out, hints); err != nil {
+		return err
+	}
+	return errors.Join(stdout.err, stderr.err)
+}
+
+// A sink passes on what a command writes, and keeps the first failure: the
+// command does not notice it, so we have to say it.
+type sink struct {
+	to   io.Writer
+	name string
+	err  error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.to.Write(p)
+	if err != nil && s.err == nil {
+		s.err = fmt.Errorf("the command's standard %s could not be passed on: %w", s.name, err)
+	}
+	return n, err
 }
 
 // runAndDeliver writes the outputs of the action into the workspace if the
@@ -190,6 +211,9 @@ func (f *runFlags) logLine(job *job, out *action.Outcome, started time.Time) err
 	what := strings.Join(f.outputs, " ")
 	if what == "" {
 		what = strings.Join(job.command.Arguments, " ")
+	}
+	if strings.ContainsFunc(what, unicode.IsControl) { // one line, whatever the names are
+		what = strconv.Quote(what)
 	}
 	_, err = fmt.Fprintf(file, "%s %.6f %s\n", verb, time.Since(started).Seconds(), what)
 	return err
