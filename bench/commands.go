@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
-	"time"
 )
 
 const hello = `#include <stdio.h>
@@ -59,26 +58,26 @@ func (b *bench) commandRows() ([]row, error) {
 	return []row{
 		{
 			name: "hit: compile of one file", target: "≤ 0.6", rounds: 60,
-			ours: side{"run", func() (time.Duration, error) {
-				return timed(command(b.sbx, "run", "-i", "hello.c", "-o", "hello.o", "--", "gcc", "-O2", "-c", "hello.c", "-o", "hello.o"))
-			}},
-			peer: side{"ccache direct", func() (time.Duration, error) {
-				return timed(command("ccache", "gcc", "-O2", "-c", "hello.c", "-o", "hello.o"))
-			}},
+			ours: process("run", func() *exec.Cmd {
+				return command(b.sbx, "run", "-i", "hello.c", "-o", "hello.o", "--", "gcc", "-O2", "-c", "hello.c", "-o", "hello.o")
+			}),
+			peer: process("ccache direct", func() *exec.Cmd {
+				return command("ccache", "gcc", "-O2", "-c", "hello.c", "-o", "hello.o")
+			}),
 		},
 		{
 			name: "miss: true, host rootfs, unprivileged", target: "≤ 0.8", rounds: 60,
-			ours: side{"run", func() (time.Duration, error) { return timed(command(b.sbx, "run", "--", "true", unique())) }},
-			peer: side{"bwrap", func() (time.Duration, error) { return timed(bwrap("true", unique())) }},
+			ours: process("run", func() *exec.Cmd { return command(b.sbx, "run", "--", "true", unique()) }),
+			peer: process("bwrap", func() *exec.Cmd { return bwrap("true", unique()) }),
 		},
 		{
 			name: "miss: compile of one file", target: "", rounds: 20,
-			ours: side{"run", func() (time.Duration, error) {
-				return timed(command(b.sbx, "run", "-i", "hello.c", "-o", "hello.o", "--", "gcc", "-O2", "-DN="+unique(), "-c", "hello.c", "-o", "hello.o"))
-			}},
-			peer: side{"gcc", func() (time.Duration, error) {
-				return timed(command("gcc", "-O2", "-DN="+unique(), "-c", "hello.c", "-o", "hello.o"))
-			}},
+			ours: process("run", func() *exec.Cmd {
+				return command(b.sbx, "run", "-i", "hello.c", "-o", "hello.o", "--", "gcc", "-O2", "-DN="+unique(), "-c", "hello.c", "-o", "hello.o")
+			}),
+			peer: process("gcc", func() *exec.Cmd {
+				return command("gcc", "-O2", "-DN="+unique(), "-c", "hello.c", "-o", "hello.o")
+			}),
 		},
 	}, nil
 }

@@ -34,11 +34,20 @@ type row struct {
 type side struct {
 	name string
 	run  func() (time.Duration, error)
+	peak *int64 // bytes that its processes took at most, where that was measured
 }
 
 func main() {
+	step := flag.String("step", "", "used by the program itself: one step of the staging rows, in a process of its own")
 	sizes := flag.String("sizes", "10,1000,10000,100000", "numbers of inputs for the staging rows")
 	flag.Parse()
+	if *step != "" {
+		if err := runStep(*step); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(flag.Args(), *sizes); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -58,8 +67,8 @@ func run(wanted []string, sizes string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("| what | ours | ms | peer | ms | ratio | target |")
-	fmt.Println("|---|---|---|---|---|---|---|")
+	fmt.Println("| what | ours | ms | peer | ms | ratio | target | peak MiB |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, group := range []func() ([]row, error){b.commandRows, b.warmRows, func() ([]row, error) { return b.stagingRows(sizes) }} {
 		rows, err := group()
 		if err != nil {
@@ -104,12 +113,16 @@ func measure(r row) error {
 			ratios = append(ratios, ms(a)/ms(p))
 		}
 	}
+	peak := ""
+	if r.ours.peak != nil {
+		peak = fmt.Sprintf("%.1f", float64(*r.ours.peak)/(1<<20))
+	}
 	if len(peer) == 0 {
-		fmt.Printf("| %s | %s | %.2f | | | | %s |\n", r.name, r.ours.name, median(ours), r.target)
+		fmt.Printf("| %s | %s | %.2f | | | | %s | %s |\n", r.name, r.ours.name, median(ours), r.target, peak)
 		return nil
 	}
-	fmt.Printf("| %s | %s | %.2f | %s | %.2f | **%.2f** | %s |\n",
-		r.name, r.ours.name, median(ours), r.peer.name, median(peer), median(ratios), r.target)
+	fmt.Printf("| %s | %s | %.2f | %s | %.2f | **%.2f** | %s | %s |\n",
+		r.name, r.ours.name, median(ours), r.peer.name, median(peer), median(ratios), r.target, peak)
 	return nil
 }
 
@@ -145,4 +158,9 @@ func timed(cmd *exec.Cmd) (time.Duration, error) {
 		return 0, fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
 	}
 	return took, nil
+}
+
+// process measures whole processes.
+func process(name string, command func() *exec.Cmd) side {
+	return side{name: name, run: func() (time.Duration, error) { return timed(command()) }}
 }

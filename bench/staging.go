@@ -1,54 +1,42 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
-	"github.com/sbx-action/sbx-action/backends"
-	"github.com/sbx-action/sbx-action/backends/native"
-	"github.com/sbx-action/sbx-action/cache"
-	"github.com/sbx-action/sbx-action/staging"
 	"golang.org/x/sys/unix"
 )
 
-// stagingRows measure scans, staging and collecting, in one process.
+// stagingRows measure scans, staging and collecting. Each step is a process of
+// its own, which says how long the step took without its own start.
 func (b *bench) stagingRows(sizes string) ([]row, error) {
-	store, err := cache.Open(filepath.Join(b.dir, "store"), cache.Options{})
-	if err != nil {
-		return nil, err
-	}
-	backend, err := native.Open(native.Options{})
-	if err != nil {
-		return nil, err
-	}
+	store := filepath.Join(b.dir, "store")
 	var rows []row
 	for text := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			return nil, fmt.Errorf("-sizes: %w", err)
 		}
-		w := &inputs{n: n, dir: filepath.Join(b.dir, "inputs-"+text), store: store, backend: backend, caps: backend.Capabilities()}
+		w := &inputs{n: n, dir: filepath.Join(b.dir, "inputs-"+text), store: store}
 		rows = append(rows, w.rows()...)
 	}
-	return append(rows, b.hashRow(), collectRow(1, store, backend), collectRow(1000, store, backend)), nil
+	return append(rows, b.hashRow(), b.collectRow(1), b.collectRow(1000)), nil
 }
 
 // inputs are n files of 4 KiB, 16 in a directory.
 type inputs struct {
-	n       int
-	dir     string
-	store   *cache.Store
-	backend backends.Backend
-	caps    backends.Capabilities
-	tree    action.Digest
-	names   []string
-	rounds  int
+	n          int
+	dir, store string
+	tree       string
+	names      []string
+	rounds     int
+	settled    bool
 }
 
 func (w *inputs) rows() []row {
@@ -58,16 +46,50 @@ func (w *inputs) rows() []row {
 		targets = map[string]string{"warm": "≤ 1 ms", "changed": "≤ 10 ms"}
 	}
 	return []row{
-		{name: label("first scan and store"), rounds: 1, ours: side{"scan", w.first}},
-		{name: label("scan, no change"), target: "≤ 2.5", rounds: 5, ours: side{"scan", w.scan}, peer: side{"fstatat loop", w.statLoop}},
-		{name: label("stage, cold"), rounds: 1, ours: side{"stage", w.stage}},
-		{name: label("stage, warm"), target: targets["warm"], rounds: 10, ours: side{"stage", w.stage}},
-		{name: label("stage and mount and run, warm"), rounds: 5, ours: side{"stage, true", w.run}},
-		{name: label("stage, 0.1 % changed"), target: targets["changed"], rounds: 3, ours: side{"stage", w.changed}},
+		{name: label("first scan, and store them"), rounds: 1, ours: w.side("scan and save", w.first, "scan", "save")},
+		{name: label("scan, no change"), target: "≤ 2.5", rounds: 5, ours: w.side("scan", w.settle, "scan"), peer: side{name: "fstatat loop", run: w.statLoop}},
+		{name: label("stage, cold"), rounds: 1, ours: w.side("stage", nil, "stage")},
+		{name: label("stage, warm"), target: targets["warm"], rounds: 10, ours: w.side("stage", nil, "stage")},
+		{name: label("stage and run a command, warm"), rounds: 5, ours: w.side("stage, true", nil, "run")},
+		{name: label("0.1 % changed: scan and store"), rounds: 3, ours: w.side("scan and save", w.change, "scan", "save")},
+		{name: label("0.1 % changed: stage"), target: targets["changed"], rounds: 3, ours: w.side("stage", w.changeAndSave, "stage")},
 	}
 }
 
-func (w *inputs) make() error {
+// side runs steps, after before, in a process of their own.
+func (w *inputs) side(name string, before func() error, steps ...string) side {
+	peak := new(int64)
+	return side{name, func() (time.Duration, error) {
+		if before != nil {
+			if err := before(); err != nil {
+				return 0, err
+			}
+		}
+		return w.steps(peak, steps...)
+	}, peak}
+}
+
+// steps runs steps in one process, and keeps the tree that they made.
+func (w *inputs) steps(peak *int64, steps ...string) (time.Duration, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(self, "-step", strings.Join(append([]string{w.dir, w.store, w.tree}, steps...), "\x01"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("steps %v: %w", steps, err)
+	}
+	var nanos, resident int64
+	if _, err := fmt.Sscan(string(out), &nanos, &resident, &w.tree); err != nil {
+		return 0, fmt.Errorf("steps %v: %q: %w", steps, out, err)
+	}
+	*peak = max(*peak, resident)
+	return time.Duration(nanos), nil
+}
+
+func (w *inputs) first() error {
 	for i := range w.n {
 		dir := filepath.Join(w.dir, "d"+strconv.Itoa(i/16%64), "e"+strconv.Itoa(i/1024))
 		if i%16 == 0 {
@@ -84,50 +106,26 @@ func (w *inputs) make() error {
 	return nil
 }
 
+// settle waits, once, until the files are old enough for their times to be
+// trusted, and lets a scan learn them.
+func (w *inputs) settle() error {
+	if w.settled {
+		return nil
+	}
+	w.settled = true
+	time.Sleep(2500 * time.Millisecond)
+	_, err := w.steps(new(int64), "scan")
+	return err
+}
+
 // content is 4 KiB that no other file has.
 func content(i, round int) []byte {
 	line := fmt.Sprintf("file %d, round %d\n", i, round)
 	return []byte(strings.Repeat(line, 4096/len(line)+1)[:4096])
 }
 
-func (w *inputs) config() staging.ScanConfig {
-	return staging.ScanConfig{
-		Workspace: w.dir, Inputs: []string{"."}, Function: action.BLAKE3, StatCache: filepath.Join(w.store.Dir(), "stat"),
-	}
-}
-
-func (w *inputs) first() (time.Duration, error) {
-	if err := w.make(); err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	snap, err := staging.Scan(context.Background(), w.config())
-	if err != nil {
-		return 0, err
-	}
-	w.tree = snap.Root
-	err = snap.Save(context.Background(), w.store, nil)
-	took := time.Since(start)
-	// What was written just now is not trusted yet; the next scan learns it.
-	time.Sleep(2500 * time.Millisecond)
-	_, err2 := w.scan()
-	if err == nil {
-		err = err2
-	}
-	return took, err
-}
-
-func (w *inputs) scan() (time.Duration, error) {
-	start := time.Now()
-	snap, err := staging.Scan(context.Background(), w.config())
-	if err == nil && snap.Root != w.tree {
-		err = fmt.Errorf("the tree is %v, want %v", snap.Root, w.tree)
-	}
-	return time.Since(start), err
-}
-
-// statLoop is what no scan by stat can beat: one fstatat for each file, by its
-// absolute path.
+// statLoop is what no scan by stat on one core can beat: one fstatat for each
+// file, by its absolute path.
 func (w *inputs) statLoop() (time.Duration, error) {
 	start := time.Now()
 	var st unix.Stat_t
@@ -139,87 +137,50 @@ func (w *inputs) statLoop() (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// stage makes the root from nothing, as a new process would.
-func (w *inputs) stage() (time.Duration, error) {
-	start := time.Now()
-	_, err := w.root()
-	return time.Since(start), err
-}
-
-func (w *inputs) root() (backends.Root, error) {
-	s := staging.Stager{Blobs: w.store, Layers: w.store, Notes: w.store, Capabilities: w.caps}
-	in := staging.Input{Tree: w.tree, Hint: action.Sum(action.BLAKE3, []byte(w.dir))}
-	return s.Stage(context.Background(), in, staging.HostRootfs(staging.HostOptions{}))
-}
-
-func (w *inputs) run() (time.Duration, error) {
-	start := time.Now()
-	root, err := w.root()
-	if err != nil {
-		return 0, err
-	}
-	status, err := w.backend.Run(context.Background(), &backends.Spec{
-		Root: root, Args: []string{"/bin/true"}, Env: []string{"PATH=/bin"}, Dir: action.WorkRoot, KeepRoot: true,
-	})
-	if err != nil {
-		return 0, err
-	}
-	status.Root.Close()
-	return time.Since(start), nil
-}
-
-// changed writes 0.1 % of the files anew, and stages the tree that they make.
-func (w *inputs) changed() (time.Duration, error) {
+// change writes 0.1 % of the files anew.
+func (w *inputs) change() error {
 	w.rounds++
 	for i := 0; i < w.n; i += 1000 {
 		if err := os.WriteFile(w.names[i], content(i, w.rounds), 0o644); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	snap, err := staging.Scan(context.Background(), w.config())
-	if err == nil {
-		err = snap.Save(context.Background(), w.store, nil)
+	return nil
+}
+
+func (w *inputs) changeAndSave() error {
+	if err := w.change(); err != nil {
+		return err
 	}
-	if err != nil {
-		return 0, err
-	}
-	w.tree = snap.Root
-	return w.stage()
+	_, err := w.steps(new(int64), "scan", "save")
+	return err
 }
 
 // hashRow reads and hashes 1 GiB of inputs.
 func (b *bench) hashRow() row {
-	dir := filepath.Join(b.dir, "large")
 	const files, size = 16, 64 << 20
+	w := &inputs{dir: filepath.Join(b.dir, "large")}
 	made := false
 	prepare := func() error {
 		if made {
 			return nil
 		}
 		made = true
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := os.Mkdir(w.dir, 0o755); err != nil {
 			return err
 		}
 		block := make([]byte, size)
 		for i := range files {
 			block[0] = byte(i)
-			if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), block, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(w.dir, strconv.Itoa(i)), block, 0o644); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	return row{
-		name: "1 GiB of inputs, hashed", target: "≤ 1.25", rounds: 3,
-		ours: side{"scan", func() (time.Duration, error) {
-			if err := prepare(); err != nil {
-				return 0, err
-			}
-			start := time.Now()
-			_, err := staging.Scan(context.Background(), staging.ScanConfig{Workspace: dir, Inputs: []string{"."}, Function: action.BLAKE3})
-			return time.Since(start), err
-		}},
-		peer: side{"BLAKE3 of memory, all cores", func() (time.Duration, error) {
+		name: "1 GiB of inputs, hashed", target: "≤ 1.25", rounds: 5, ours: w.side("scan", prepare, "scan"),
+		peer: side{name: "BLAKE3 of memory, all cores", run: func() (time.Duration, error) {
 			block := make([]byte, size)
 			return many(files, func() (time.Duration, error) {
 				action.Sum(action.BLAKE3, block)
@@ -230,35 +191,7 @@ func (b *bench) hashRow() row {
 }
 
 // collectRow runs a command that makes n files and measures collecting them.
-func collectRow(n int, store *cache.Store, backend backends.Backend) row {
-	return row{
-		name: fmt.Sprintf("collect %d outputs", n), rounds: 5,
-		ours: side{"collect", func() (time.Duration, error) {
-			s := staging.Stager{Blobs: store, Capabilities: backend.Capabilities()}
-			empty, err := store.PutBytes(context.Background(), action.BLAKE3, nil)
-			if err != nil {
-				return 0, err
-			}
-			root, err := s.Stage(context.Background(), staging.Input{Tree: empty}, staging.HostRootfs(staging.HostOptions{}))
-			if err != nil {
-				return 0, err
-			}
-			script := fmt.Sprintf("mkdir out; i=0; while [ $i -lt %d ]; do echo $i.$$.%d >out/$i; i=$((i+1)); done", n, time.Now().UnixNano())
-			status, err := backend.Run(context.Background(), &backends.Spec{
-				Root: root, Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/bin"}, Dir: action.WorkRoot, KeepRoot: true,
-			})
-			if err != nil {
-				return 0, err
-			}
-			defer status.Root.Close()
-			start := time.Now()
-			_, missing, err := staging.Collect(context.Background(), store, status.Root, staging.Outputs{
-				Paths: []string{"out"}, Function: action.BLAKE3,
-			})
-			if err == nil && len(missing) > 0 {
-				err = fmt.Errorf("%v is missing", missing)
-			}
-			return time.Since(start), err
-		}},
-	}
+func (b *bench) collectRow(n int) row {
+	w := &inputs{dir: b.dir, store: filepath.Join(b.dir, "store")}
+	return row{name: fmt.Sprintf("collect %d outputs", n), rounds: 5, ours: w.side("collect", nil, "collect", strconv.Itoa(n))}
 }

@@ -52,7 +52,7 @@ func (b *bench) warmRows() ([]row, error) {
 		Root: backends.Root{Binds: []backends.Bind{{Source: dir, Target: "/bin"}, {Source: "/usr", Target: "/usr"}}},
 		Args: []string{"/bin/true"}, Dir: "/",
 	}
-	warm := side{"native", func() (time.Duration, error) {
+	warm := side{name: "native", run: func() (time.Duration, error) {
 		start := time.Now()
 		status, err := backend.Run(context.Background(), spec)
 		took := time.Since(start)
@@ -61,11 +61,11 @@ func (b *bench) warmRows() ([]row, error) {
 		}
 		return took, err
 	}}
-	bwrap := side{"bwrap", func() (time.Duration, error) {
+	bwrap := side{name: "bwrap", run: func() (time.Duration, error) {
 		return timed(exec.Command("bwrap", "--unshare-all", "--ro-bind", dir, "/bin", "--ro-bind", "/usr", "/usr",
 			"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "/bin/true"))
 	}}
-	bare := side{"fork+exec", func() (time.Duration, error) {
+	bare := side{name: "fork+exec", run: func() (time.Duration, error) {
 		start := time.Now()
 		pid, err := syscall.ForkExec(program, []string{"true"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
 		if err == nil {
@@ -77,9 +77,9 @@ func (b *bench) warmRows() ([]row, error) {
 	return []row{
 		{name: "sandbox of a static true, warm, in one process, " + who, target: "≤ 0.10", rounds: 300, ours: warm, peer: bwrap},
 		{name: "the same against a bare process", target: "≤ 3", rounds: 300, ours: warm, peer: bare},
-		{name: "1,000 of them, two at a time", rounds: 3, ours: side{"native", func() (time.Duration, error) {
+		{name: "1,000 of them, two at a time", rounds: 3, ours: side{name: "native", run: func() (time.Duration, error) {
 			return many(1000, warm.run)
-		}}, peer: side{"bwrap", func() (time.Duration, error) { return many(1000, bwrap.run) }}},
+		}}, peer: side{name: "bwrap", run: func() (time.Duration, error) { return many(1000, bwrap.run) }}},
 	}, nil
 }
 
