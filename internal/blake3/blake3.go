@@ -3,14 +3,15 @@
 // It promises the result of the specification for inputs of any length and
 // split in any way, on every processor, and that a program that links it pays
 // nothing for it at its start: which kernels the processor can run is asked
-// when an input is first long enough for them, and never before.
+// when enough was hashed for the answer to pay, and never before.
 //
 // The input is cut into chunks of 1 KiB, the leaves of a binary tree whose left
 // subtrees are full. A leaf is a chain of compressions, one per block of 64
 // bytes, and hence sequential; but leaves do not depend on each other, so 16
 // (AVX-512) or 8 (AVX2) of them are computed side by side, one per lane of the
 // vector registers, and so are the parents. Short inputs, tails, and
-// processors without a kernel use one compression at a time.
+// processors without a kernel use one compression at a time. The build tag
+// purego leaves out all assembly.
 package blake3
 
 import (

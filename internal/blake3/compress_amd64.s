@@ -13,37 +13,37 @@
 // MIX is the quarter round, of the words x and y of the message at R15.
 #define MIX(a, b, c, d, x, y) \
 	ADDL (4*x)(R15), a; \
-	ADDL b, a;          \
-	XORL a, d;          \
-	ROLL $16, d;        \
-	ADDL d, c;          \
-	XORL c, b;          \
-	ROLL $20, b;        \
+	ADDL b, a; \
+	XORL a, d; \
+	ROLL $16, d; \
+	ADDL d, c; \
+	XORL c, b; \
+	ROLL $20, b; \
 	ADDL (4*y)(R15), a; \
-	ADDL b, a;          \
-	XORL a, d;          \
-	ROLL $24, d;        \
-	ADDL d, c;          \
-	XORL c, b;          \
+	ADDL b, a; \
+	XORL a, d; \
+	ROLL $24, d; \
+	ADDL d, c; \
+	XORL c, b; \
 	ROLL $25, b
 
 // MIXM is MIX where c is in memory.
 #define MIXM(a, b, c, d, x, y) \
 	ADDL (4*x)(R15), a; \
-	ADDL b, a;          \
-	XORL a, d;          \
-	ROLL $16, d;        \
-	MOVL c, BP;         \
-	ADDL d, BP;         \
-	XORL BP, b;         \
-	ROLL $20, b;        \
+	ADDL b, a; \
+	XORL a, d; \
+	ROLL $16, d; \
+	MOVL c, BP; \
+	ADDL d, BP; \
+	XORL BP, b; \
+	ROLL $20, b; \
 	ADDL (4*y)(R15), a; \
-	ADDL b, a;          \
-	XORL a, d;          \
-	ROLL $24, d;        \
-	ADDL d, BP;         \
-	XORL BP, b;         \
-	ROLL $25, b;        \
+	ADDL b, a; \
+	XORL a, d; \
+	ROLL $24, d; \
+	ADDL d, BP; \
+	XORL BP, b; \
+	ROLL $25, b; \
 	MOVL BP, c
 
 #define ROUND(m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, ma, mb, mc, md, me, mf) \

@@ -3,7 +3,8 @@
 #include "textflag.h"
 
 // 16 compressions at once: lane i of each register belongs to input i. Z0 to
-// Z15 have the state, Z16 to Z31 the message.
+// Z15 have the state, Z16 to Z31 the message. All of it is in AVX512F: the variants
+// for narrower registers are not.
 
 // HALF is four quarter rounds, with the words x and y of the message.
 #define HALF(a0, b0, c0, d0, x0, y0, a1, b1, c1, d1, x1, y1, a2, b2, c2, d2, x2, y2, a3, b3, c3, d3, x3, y3) \
@@ -69,30 +70,30 @@
 	HALF(Z0, Z5, Z10, Z15, m8, m9, Z1, Z6, Z11, Z12, ma, mb, Z2, Z7, Z8, Z13, mc, md, Z3, Z4, Z9, Z14, me, mf)
 
 // LOAD4 loads the blocks of four inputs, from the one whose offset is n-th in
-// the table on, and transposes each 4 by 4 words: then q of the four quarters
-// of r0, r1, … has word 4q, 4q+1, … of each input.
+// the table on, and transposes each 4 by 4 words: then
+// quarter q of r0, r1, … has word 4q, 4q+1, … of each input. Z8 to Z11 are lost.
 #define LOAD4(n, r0, r1, r2, r3) \
-	MOVQ (8*n+0)(BX), R8;    \
-	MOVQ (8*n+8)(BX), R9;    \
-	MOVQ (8*n+16)(BX), R10;  \
-	MOVQ (8*n+24)(BX), R11;  \
-	VMOVDQU32 (SI)(R8*1), r0;  \
-	VMOVDQU32 (SI)(R9*1), r1;  \
+	MOVQ (8*n+0)(BX), R8; \
+	MOVQ (8*n+8)(BX), R9; \
+	MOVQ (8*n+16)(BX), R10; \
+	MOVQ (8*n+24)(BX), R11; \
+	VMOVDQU32 (SI)(R8*1), r0; \
+	VMOVDQU32 (SI)(R9*1), r1; \
 	VMOVDQU32 (SI)(R10*1), r2; \
 	VMOVDQU32 (SI)(R11*1), r3; \
-	VPUNPCKLDQ r1, r0, Z8;   \
-	VPUNPCKHDQ r1, r0, Z9;   \
-	VPUNPCKLDQ r3, r2, Z10;  \
-	VPUNPCKHDQ r3, r2, Z11;  \
+	VPUNPCKLDQ r1, r0, Z8; \
+	VPUNPCKHDQ r1, r0, Z9; \
+	VPUNPCKLDQ r3, r2, Z10; \
+	VPUNPCKHDQ r3, r2, Z11; \
 	VPUNPCKLQDQ Z10, Z8, r0; \
 	VPUNPCKHQDQ Z10, Z8, r1; \
 	VPUNPCKLQDQ Z11, Z9, r2; \
 	VPUNPCKHQDQ Z11, Z9, r3
 
-// QUARTERS transposes 4 by 4 quarters of registers.
+// QUARTERS transposes 4 by 4 quarters of registers. Z8 to Z11 are lost.
 #define QUARTERS(r0, r1, r2, r3) \
-	VSHUFI32X4 $0x88, r1, r0, Z8;  \
-	VSHUFI32X4 $0xDD, r1, r0, Z9;  \
+	VSHUFI32X4 $0x88, r1, r0, Z8; \
+	VSHUFI32X4 $0xDD, r1, r0, Z9; \
 	VSHUFI32X4 $0x88, r3, r2, Z10; \
 	VSHUFI32X4 $0xDD, r3, r2, Z11; \
 	VSHUFI32X4 $0x88, Z10, Z8, r0; \
@@ -185,35 +186,35 @@ load:
 	VPUNPCKLQDQ Z11, Z9, Z6
 	VPUNPCKHQDQ Z11, Z9, Z7
 
-	VMOVDQU32 X0, 0(DI)
+	VMOVDQU X0, 0(DI)
 	VEXTRACTI32X4 $1, Z0, 128(DI)
 	VEXTRACTI32X4 $2, Z0, 256(DI)
 	VEXTRACTI32X4 $3, Z0, 384(DI)
-	VMOVDQU32 X4, 16(DI)
+	VMOVDQU X4, 16(DI)
 	VEXTRACTI32X4 $1, Z4, 144(DI)
 	VEXTRACTI32X4 $2, Z4, 272(DI)
 	VEXTRACTI32X4 $3, Z4, 400(DI)
-	VMOVDQU32 X1, 32(DI)
+	VMOVDQU X1, 32(DI)
 	VEXTRACTI32X4 $1, Z1, 160(DI)
 	VEXTRACTI32X4 $2, Z1, 288(DI)
 	VEXTRACTI32X4 $3, Z1, 416(DI)
-	VMOVDQU32 X5, 48(DI)
+	VMOVDQU X5, 48(DI)
 	VEXTRACTI32X4 $1, Z5, 176(DI)
 	VEXTRACTI32X4 $2, Z5, 304(DI)
 	VEXTRACTI32X4 $3, Z5, 432(DI)
-	VMOVDQU32 X2, 64(DI)
+	VMOVDQU X2, 64(DI)
 	VEXTRACTI32X4 $1, Z2, 192(DI)
 	VEXTRACTI32X4 $2, Z2, 320(DI)
 	VEXTRACTI32X4 $3, Z2, 448(DI)
-	VMOVDQU32 X6, 80(DI)
+	VMOVDQU X6, 80(DI)
 	VEXTRACTI32X4 $1, Z6, 208(DI)
 	VEXTRACTI32X4 $2, Z6, 336(DI)
 	VEXTRACTI32X4 $3, Z6, 464(DI)
-	VMOVDQU32 X3, 96(DI)
+	VMOVDQU X3, 96(DI)
 	VEXTRACTI32X4 $1, Z3, 224(DI)
 	VEXTRACTI32X4 $2, Z3, 352(DI)
 	VEXTRACTI32X4 $3, Z3, 480(DI)
-	VMOVDQU32 X7, 112(DI)
+	VMOVDQU X7, 112(DI)
 	VEXTRACTI32X4 $1, Z7, 240(DI)
 	VEXTRACTI32X4 $2, Z7, 368(DI)
 	VEXTRACTI32X4 $3, Z7, 496(DI)

@@ -4,14 +4,14 @@
 
 // 8 compressions at once: lane i of each register belongs to input i. Y0 to Y15
 // have the state, but for word 11, which is in memory, so that Y11 is free for
-// the rotations. The message is in memory too, after it.
+// the rotations. The message is in memory too, before it.
 #define VB 512(R12)
 #define M(i) (32*i)(R12)
 
 // ROTATE rotates b right by n; m is 32-n.
 #define ROTATE(n, m, b) \
 	VPSRLD $n, b, Y11; \
-	VPSLLD $m, b, b;   \
+	VPSLLD $m, b, b; \
 	VPOR Y11, b, b
 
 // HALF is four quarter rounds, with the words x and y of the message; c3 is in
@@ -80,12 +80,13 @@
 	HALF(Y0, Y4, Y8, Y12, m0, m1, Y1, Y5, Y9, Y13, m2, m3, Y2, Y6, Y10, Y14, m4, m5, Y3, Y7, Y15, m6, m7); \
 	HALF(Y0, Y5, Y10, Y15, m8, m9, Y2, Y7, Y8, Y13, mc, md, Y3, Y4, Y9, Y14, me, mf, Y1, Y6, Y12, ma, mb)
 
-// TRANSPOSE transposes 4 by 4 words in each half of Y8 to Y11.
+// TRANSPOSE transposes 4 by 4 words in each half of the registers. Y12 to Y15
+// are lost.
 #define TRANSPOSE(r0, r1, r2, r3) \
-	VPUNPCKLDQ r1, r0, Y12;   \
-	VPUNPCKHDQ r1, r0, Y13;   \
-	VPUNPCKLDQ r3, r2, Y14;   \
-	VPUNPCKHDQ r3, r2, Y15;   \
+	VPUNPCKLDQ r1, r0, Y12; \
+	VPUNPCKHDQ r1, r0, Y13; \
+	VPUNPCKLDQ r3, r2, Y14; \
+	VPUNPCKHDQ r3, r2, Y15; \
 	VPUNPCKLQDQ Y14, Y12, r0; \
 	VPUNPCKHQDQ Y14, Y12, r1; \
 	VPUNPCKLQDQ Y15, Y13, r2; \
@@ -94,17 +95,17 @@
 // LOAD4 makes the words from n to n+3 of the message, of the inputs at AX, R8 to
 // R11, R13, R14 and R15.
 #define LOAD4(n) \
-	VMOVDQU (4*n)(AX), X8;  \
-	VMOVDQU (4*n)(R8), X9;  \
-	VMOVDQU (4*n)(R9), X10;  \
-	VMOVDQU (4*n)(R10), X11;  \
-	VINSERTI128 $1, (4*n)(R11), Y8, Y8;   \
-	VINSERTI128 $1, (4*n)(R13), Y9, Y9;   \
+	VMOVDQU (4*n)(AX), X8; \
+	VMOVDQU (4*n)(R8), X9; \
+	VMOVDQU (4*n)(R9), X10; \
+	VMOVDQU (4*n)(R10), X11; \
+	VINSERTI128 $1, (4*n)(R11), Y8, Y8; \
+	VINSERTI128 $1, (4*n)(R13), Y9, Y9; \
 	VINSERTI128 $1, (4*n)(R14), Y10, Y10; \
 	VINSERTI128 $1, (4*n)(R15), Y11, Y11; \
 	TRANSPOSE(Y8, Y9, Y10, Y11); \
-	VMOVDQU Y8, M((n+0));  \
-	VMOVDQU Y9, M((n+1));  \
+	VMOVDQU Y8, M((n+0)); \
+	VMOVDQU Y9, M((n+1)); \
 	VMOVDQU Y10, M((n+2)); \
 	VMOVDQU Y11, M((n+3))
 
