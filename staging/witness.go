@@ -278,9 +278,9 @@ func (w *HostWitness) Clock() time.Time { return time.Unix(0, int64(Now())) }
 
 // Hints returns the paths of the workspace that a command looked for in vain
 // in its input root and that exist but were not declared, relative to the
-// workspace, the first looked for first. Names that it then found elsewhere,
-// as on a search path, are not among them. exists says whether the root has a
-// path.
+// workspace, the first looked for first. Files that it then found elsewhere, as
+// on a search path, are not among them, nor directories of others that are.
+// exists says whether the root has a path.
 func Hints(lookups []backends.Lookup, workspace string, exists func(string) bool) []string {
 	found := map[string]bool{}
 	var vain []string
@@ -292,8 +292,15 @@ func Hints(lookups []backends.Lookup, workspace string, exists func(string) bool
 			vain = append(vain, rel)
 		}
 	}
-	return slices.DeleteFunc(vain, func(rel string) bool {
-		_, err := os.Lstat(path.Join(workspace, rel))
-		return err != nil || found[path.Base(rel)]
+	vain = slices.DeleteFunc(vain, func(rel string) bool {
+		info, err := os.Lstat(path.Join(workspace, rel))
+		return err != nil || !info.IsDir() && found[path.Base(rel)]
 	})
+	parents := map[string]bool{}
+	for _, rel := range vain {
+		for dir := path.Dir(rel); dir != "."; dir = path.Dir(dir) {
+			parents[dir] = true
+		}
+	}
+	return slices.DeleteFunc(vain, func(rel string) bool { return parents[rel] })
 }

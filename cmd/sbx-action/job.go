@@ -279,7 +279,8 @@ func (j *job) deliver(ctx context.Context, res *action.Result) error {
 	return staging.Deliver(ctx, j.parts.store, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})
 }
 
-// hints are the undeclared files that the command looked for, at most ten.
+// hints are the undeclared files that the command looked for, at most ten,
+// without its own outputs.
 func (j *job) hints(s *backends.Status) []string {
 	hints := staging.Hints(s.Lookups, j.workspace, func(p string) bool {
 		if rel, ok := strings.CutPrefix(p, action.WorkRoot+"/"); ok {
@@ -293,7 +294,22 @@ func (j *job) hints(s *backends.Status) []string {
 		_, err := os.Stat(host)
 		return err == nil
 	})
+	hints = slices.DeleteFunc(hints, j.isOutput)
 	return hints[:min(len(hints), 10)]
+}
+
+// isOutput says whether the command is to make rel, or something in which it
+// is: then it looked for it to replace what an earlier run has left.
+func (j *job) isOutput(rel string) bool {
+	return slices.ContainsFunc(j.command.OutputPaths, func(out string) bool {
+		out = j.inWorkspace(out)
+		for p := rel; p != "."; p = path.Dir(p) {
+			if match, _ := path.Match(out, p); match || p == out {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // inWorkspace turns a path of a result, which is relative to the working

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -174,7 +175,7 @@ func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
 	}
 	if code == 0 {
 		for _, m := range out.Missing {
-			say("the command succeeded but did not make the output %q%s", m.Path, near(m.Near))
+			say("the command succeeded but did not make the output %q%s", path.Join(f.cwd, m.Path), near(m.Near))
 		}
 		return exitCode(exitOurs)
 	}
