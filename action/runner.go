@@ -100,6 +100,7 @@ type Outcome struct {
 	Cached  bool
 	Miss    error            // why it was not cached, when it was looked for
 	Unkept  error            // why the result was not stored, or nil
+	Started bool             // the command may have run
 	Status  *backends.Status // nil on a hit; its Root is closed
 	Missing []Missing        // declared outputs that the command did not make
 	Times   Times
@@ -111,7 +112,8 @@ type Times struct{ Lookup, Save, Stage, Run, Collect, Store time.Duration }
 // Run returns the outcome of an action, from the cache where possible.
 //
 // A command that ran and failed is a Result with an exit code that is not 0.
-// An error means that we cannot say what the command does; it is never cached.
+// An error means that we cannot say what the command does; it is never cached,
+// and the outcome says how far we came.
 func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 	out := &Outcome{Key: req.Action.Digest(req.Action.InputRoot.Function())}
 	if r.lookup(ctx, req, out) {
@@ -127,23 +129,24 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 
 	lap := stopwatch()
 	if err := req.Save(ctx); err != nil {
-		return nil, fmt.Errorf("store the inputs: %w", err)
+		return out, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
 	root, err := r.Stager.Stage(ctx, req.Action, req.Command)
 	if err != nil {
-		return nil, fmt.Errorf("stage the inputs: %w", err)
+		return out, fmt.Errorf("stage the inputs: %w", err)
 	}
 	out.Times.Stage = lap()
+	out.Started = true
 	start := r.Witness.Clock()
 	res, status, err := r.execute(ctx, req, root)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer closeRoot(status)
 	out.Status, out.Result, out.Times.Run = status, res, lap()
 	if out.Missing, err = r.collect(ctx, req, status, res); err != nil {
-		return nil, fmt.Errorf("collect the outputs: %w", err)
+		return out, fmt.Errorf("collect the outputs: %w", err)
 	}
 	out.Times.Collect = lap()
 	r.record(ctx, req, out, start)

@@ -24,6 +24,16 @@ import (
 // opened with Options.ReadOnly or lies on a read-only file system.
 var ErrReadOnly = errors.New("the cache is read-only")
 
+// ErrUnwritable is wrapped by the error of every change that the directory of
+// the store does not allow: because it is read-only, full, or somebody else's.
+var ErrUnwritable = errors.New("the cache cannot be written")
+
+// An unwritable is an error that is an ErrUnwritable, too, and does not say so.
+type unwritable struct{ error }
+
+func (u unwritable) Is(target error) bool { return target == ErrUnwritable }
+func (u unwritable) Unwrap() error        { return u.error }
+
 // ErrVersion is wrapped by the error of [Open] for a directory that holds
 // another version of the format, or something else.
 var ErrVersion = errors.New("not a cache of this version")
@@ -166,7 +176,7 @@ const cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
 // removed while we run comes back.
 func (s *Store) prepare(dir string) error {
 	if s.opts.ReadOnly {
-		return ErrReadOnly
+		return unwritable{ErrReadOnly}
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return s.explain(err)
@@ -228,17 +238,17 @@ func (s *Store) explain(err error) error {
 	case err == nil:
 		return nil
 	case durable.IsFull(err):
-		return fmt.Errorf("no space for the cache in %s: free some, or run 'sbx-action cache trim': %w", s.dir, err)
+		return unwritable{fmt.Errorf("no space for the cache in %s: free some, or run 'sbx-action cache trim': %w", s.dir, err)}
 	case durable.IsReadOnly(err):
-		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+		return unwritable{fmt.Errorf("%w: %w", ErrReadOnly, err)}
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
 		return fmt.Errorf("%s cannot be a cache: something in its place is not a directory or file of ours: %w", s.dir, err)
 	case errors.Is(err, fs.ErrPermission):
 		if st, serr := durable.Stat(s.dir); serr == nil && int(st.UID) != os.Geteuid() {
-			return fmt.Errorf("the cache in %s belongs to user %d and you are user %d: choose another with --cache or SBX_CACHE, or change its owner: %w",
-				s.dir, st.UID, os.Geteuid(), err)
+			return unwritable{fmt.Errorf("the cache in %s belongs to user %d and you are user %d: choose another with --cache or SBX_CACHE, or change its owner: %w",
+				s.dir, st.UID, os.Geteuid(), err)}
 		}
-		return fmt.Errorf("no permission for the cache in %s: choose another with --cache or SBX_CACHE, or give yourself the right: %w", s.dir, err)
+		return unwritable{fmt.Errorf("no permission for the cache in %s: choose another with --cache or SBX_CACHE, or give yourself the right: %w", s.dir, err)}
 	}
 	return err
 }
@@ -252,7 +262,7 @@ func (s *Store) warn(err error) {
 // writable returns the error of a change that the options forbid.
 func (s *Store) writable(what string) error {
 	if s.opts.ReadOnly {
-		return fmt.Errorf("%s: %w", what, ErrReadOnly)
+		return unwritable{fmt.Errorf("%s: %w", what, ErrReadOnly)}
 	}
 	return nil
 }

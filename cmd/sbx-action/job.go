@@ -262,11 +262,11 @@ func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
 func (j *job) save(ctx context.Context) error {
 	interruptible(ctx)
 	if save := j.parts.saveRootfs; save != nil {
-		if err := save(ctx); err != nil {
+		if err := save(ctx, j.parts.blobs); err != nil {
 			return err
 		}
 	}
-	return j.snapshot.Save(ctx, j.parts.store, j.parts.miss.saved(ctx, j.snapshot.Root))
+	return j.snapshot.Save(ctx, j.parts.blobs, j.parts.miss.saved(ctx, j.snapshot.Root))
 }
 
 // deliver writes the outputs into the workspace.
@@ -276,7 +276,7 @@ func (j *job) deliver(ctx context.Context, res *action.Result) error {
 	}
 	lap := time.Now()
 	defer func() { j.delivered = time.Since(lap) }()
-	return staging.Deliver(ctx, j.parts.store, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})
+	return staging.Deliver(ctx, j.parts.blobs, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})
 }
 
 // hints are the undeclared files that the command looked for, at most ten,

@@ -253,6 +253,6 @@ func (p *parts) scanRootfs(ctx context.Context, dir string, f action.Function) (
 	if err != nil {
 		return action.Digest{}, fmt.Errorf("%s: %w; or import it, which leaves out what a tree cannot hold: 'sbx-action rootfs import NAME %s'", dir, err, dir)
 	}
-	p.saveRootfs = func(ctx context.Context) error { return snapshot.Save(ctx, p.store, nil) }
+	p.saveRootfs = func(ctx context.Context, blobs action.Blobs) error { return snapshot.Save(ctx, blobs, nil) }
 	return snapshot.Root, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/cache"
 )
 
 // runFlags are the flags of run, and of explain, which takes the same ones so
@@ -35,6 +36,8 @@ type runFlags struct {
 	cacheFailures        bool
 	keepFailed           bool
 	json                 bool
+
+	spared bool // the store could not be written, and we have said so
 }
 
 func (f *runFlags) declare(flags *flag.FlagSet) {
@@ -146,14 +149,23 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 
 // runAndDeliver writes the outputs of the action into the workspace if the
-// command succeeded. A blob that vanished since the look-up makes a miss.
+// command succeeded. A blob that vanished since the look-up makes a miss, and a
+// store that cannot be written is replaced by one for this action only.
 func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Request) (*action.Outcome, error) {
 	for {
 		out, err := job.parts.runner.Run(ctx, req)
-		again := err != nil && out != nil && out.Cached // the replay found a blob gone
+		again := err != nil && out.Cached // the replay found a blob gone
 		if err == nil && (f.keepFailed || out.Result.ExitCode == 0 && len(out.Missing) == 0) {
 			err = job.deliver(ctx, out.Result)
 			again = err != nil && out.Cached
+		}
+		if errors.Is(err, cache.ErrUnwritable) && !out.Started && job.parts.spare == nil {
+			say("this result will not be kept: %v", err)
+			req.SkipStore, f.spared = true, true
+			if err := job.parts.useSpare(); err != nil {
+				return out, err
+			}
+			continue
 		}
 		if again && errors.Is(err, action.ErrMiss) && !req.SkipLookup {
 			req.SkipLookup = true
@@ -168,7 +180,7 @@ func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Requ
 func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
 	code := int(out.Result.ExitCode)
 	if code == 0 && len(out.Missing) == 0 {
-		if out.Unkept != nil && !f.noCache && !f.readOnly {
+		if out.Unkept != nil && !f.noCache && !f.readOnly && !f.spared {
 			say("the result was not cached: %v", out.Unkept)
 		}
 		return nil

@@ -71,7 +71,10 @@ type parts struct {
 	miss    *missPath
 	runner  *action.Runner
 
-	saveRootfs func(context.Context) error // nil: the store has it
+	saveRootfs func(context.Context, action.Blobs) error // nil: the store has it
+
+	blobs action.Blobs // the store, or what useSpare put in its place
+	spare *cache.Store // nil: none was needed
 }
 
 // open opens the store and wires the rest.
@@ -88,12 +91,12 @@ func (w *wiring) open(ctx context.Context, f action.Function, network backends.N
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{store: store, hasher: staging.NewFileHasher(statDir(store), f)}
+	p := &parts{store: store, blobs: store, hasher: staging.NewFileHasher(statDir(store), f)}
 	if err := p.openRootfs(ctx, w.rootfs, f, network); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Hash: p.hasher, Log: log}
-	p.miss = &missPath{choice: w.backend, store: store, rootfs: p.rootfs, function: f, log: log}
+	p.miss = &missPath{choice: w.backend, blobs: store, layers: store, notes: store, rootfs: p.rootfs, function: f, log: log}
 	p.runner = &action.Runner{
 		Cache: store, Blobs: store, Locks: store, Stager: p.miss, Backend: p.miss, Witness: p.witness, Log: log,
 	}
@@ -109,7 +112,7 @@ func statDir(store *cache.Store) string {
 }
 
 func (p *parts) Close() error {
-	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close())
+	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close(), p.closeSpare())
 }
 
 // backendNames are the backends, the best first.
@@ -171,7 +174,9 @@ func chooseBackend(name string, log *slog.Logger, begin func(backends.Backend)) 
 // A missPath is the stager and the backend, opened on the first miss.
 type missPath struct {
 	choice   string
-	store    *cache.Store
+	blobs    action.Blobs
+	layers   action.Layers
+	notes    action.Notes
 	rootfs   staging.Rootfs
 	function action.Function
 	hint     action.Digest // of what is staged again and again: the workspace
@@ -218,12 +223,12 @@ func (m *missPath) saved(ctx context.Context, tree action.Digest) func(string, a
 }
 
 func (m *missPath) stager(b backends.Backend) *staging.Stager {
-	return &staging.Stager{Blobs: m.store, Layers: m.store, Notes: m.store, Capabilities: b.Capabilities(), Log: m.log}
+	return &staging.Stager{Blobs: m.blobs, Layers: m.layers, Notes: m.notes, Capabilities: b.Capabilities(), Log: m.log}
 }
 
 // Collect implements [action.Stager].
 func (m *missPath) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
-	return staging.Collect(ctx, m.store, root, staging.Outputs{
+	return staging.Collect(ctx, m.blobs, root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: m.function, Format: c.OutputDirectoryFormat,
 	})
 }
