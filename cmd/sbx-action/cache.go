@@ -114,6 +114,11 @@ func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
 	if policy == (cache.Policy{}) {
 		return fmt.Errorf("trim: say to what: --max-size, --max-age or --max-count")
 	}
+	// What is left was wanted; from now on it need not be verified after a
+	// power cut.
+	if err := store.Sync(ctx); err != nil {
+		return err
+	}
 	r, err := store.Trim(ctx, policy)
 	if err != nil {
 		return err
