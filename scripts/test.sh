@@ -33,6 +33,7 @@ done
 
 step "tests with the race detector, as $(id -un)"
 go test -race -timeout 20m ./...
+go test -tags purego ./internal/blake3 # without assembly
 
 if [ "$(id -u)" = 0 ]; then
 	step "tests as an unprivileged user"
