@@ -83,6 +83,9 @@ func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err err
 			j.Close()
 		}
 	}()
+	if err := j.guardStore(j.command.OutputPaths); err != nil {
+		return nil, err
+	}
 	j.parts.miss.hint = action.Sum(f.digest.Function, []byte(j.workspace))
 	lap := time.Now()
 	if j.snapshot, err = staging.Scan(ctx, staging.ScanConfig{
@@ -276,6 +279,9 @@ func (j *job) deliver(ctx context.Context, res *action.Result) error {
 	}
 	lap := time.Now()
 	defer func() { j.delivered = time.Since(lap) }()
+	if err := j.guardStore(outputPaths(res)); err != nil { // what patterns matched
+		return err
+	}
 	return staging.Deliver(ctx, j.parts.blobs, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})
 }
 
