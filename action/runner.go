@@ -59,8 +59,9 @@ type Locker interface {
 }
 
 // A Warmer is a Backend that can begin to make a sandbox before it knows for
-// what. Warm does not wait.
-type Warmer interface{ Warm(n backends.Network) }
+// what. Warm does not wait. Of spec, Network and Observe are known; the rest is
+// not looked at.
+type Warmer interface{ Warm(spec *backends.Spec) }
 
 // A Runner runs actions, or finds their results. Its fields are set before
 // Run, which any number of goroutines may call.
@@ -120,7 +121,7 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, r.replay(ctx, req, out.Result)
 	}
 	if w, ok := r.Backend.(Warmer); ok { // the first thing, because it takes longest
-		w.Warm(req.Network)
+		w.Warm(&backends.Spec{Network: req.Network, Observe: req.Observe})
 	}
 	defer r.alone(ctx, req, out.Key)()
 	if r.lookup(ctx, req, out) { // somebody else ran it while we waited

@@ -50,11 +50,12 @@ var (
 )
 
 // hostVersion changes with everything below that a command can see.
-const hostVersion = "1"
+const hostVersion = "2"
 
 // Names in /etc and /var/lib that the view shows; a "*" at the end stands for
 // any rest. A file, or a link, that others may read is copied when it changes;
-// a directory is shown as it is.
+// a directory is shown as it is. Each directory that is there costs every miss
+// 15 µs, so only those are listed that builds read.
 var (
 	etcFiles = []string{
 		"ld.so.cache", "ld.so.conf", "ld-musl-*", "debian_version", "os-release", "lsb-release",
@@ -63,12 +64,11 @@ var (
 		"paperspecs", "manpath.config", "fpc.cfg", "fpc-*", "ldc2.conf", "dmd.conf", "ocamlfind.conf", "libao.conf",
 	}
 	etcDirs = []string{
-		"ld.so.conf.d", "alternatives", "java*", "maven", "ant", "perl", "python*", "php", "mono", "dotnet", "R",
-		"fonts", "ghostscript", "ImageMagick-*", "texmf", "texlive", "xml", "sgml", "groff", "dpkg", "rpm", "terminfo",
-		"OpenCL", "ocaml", "octave*",
+		"ld.so.conf.d", "alternatives", "java*", "maven", "ant", "perl", "php", "mono", "dotnet", "R",
+		"fonts", "ghostscript", "ImageMagick-*", "texmf", "texlive", "xml", "OpenCL", "ocaml", "octave*",
 	}
 	certDirs = []string{"/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted"} // with Network
-	varDirs  = []string{"ghc", "texmf", "xml-core", "sgml-base", "aspell", "ghostscript", "dpkg"}
+	varDirs  = []string{"ghc", "texmf", "ghostscript"}
 )
 
 // opensslConfig is harmless; the keys in the same directory are not.

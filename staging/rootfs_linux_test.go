@@ -45,7 +45,7 @@ func TestHostRootfs(t *testing.T) {
 // TestHostView looks at a machine that we made up.
 func TestHostView(t *testing.T) {
 	host := fakeRoot(t, spec{
-		"usr/bin/": "", "bin": "-> usr/bin", "lib/x": "", "home/user/secret": "", "opt/": "", "var/lib/dpkg/status": "", "var/lib/secret/x": "",
+		"usr/bin/": "", "bin": "-> usr/bin", "lib/x": "", "home/user/secret": "", "opt/": "", "var/lib/ghc/status": "", "var/lib/secret/x": "",
 		"etc/passwd": "secret", "etc/shadow": "secret", "etc/ld.so.cache": "cache", "etc/os-release": "-> ../usr/lib/os-release",
 		"etc/services": "secret", "etc/java-17/conf": "", "etc/ssl/openssl.cnf": "config", "etc/ssl/private/key": "secret",
 		"etc/ssl/certs/x.pem": "", "etc/resolv.conf": "nameserver", "etc/protocols": "-> /home/user/secret",
@@ -64,7 +64,7 @@ func TestHostView(t *testing.T) {
 		for _, b := range p.binds {
 			targets = append(targets, b.Target)
 		}
-		want := []string{"/etc", "/lib", "/opt", "/usr", "/etc/java-17", "/etc/ssl/certs", "/var/lib/dpkg"}
+		want := []string{"/etc", "/lib", "/opt", "/usr", "/etc/java-17", "/etc/ssl/certs", "/var/lib/ghc"}
 		if !network {
 			want = slices.Delete(want, 5, 6)
 		}
@@ -103,7 +103,7 @@ func TestHostPath(t *testing.T) {
 		r := HostRootfs(HostOptions{Network: network})
 		for p, want := range map[string]bool{
 			"/usr": true, "/usr/include/x.h": true, "/bin/sh": true, "/lib64": true, "/nix/store": true, "/etc/ld.so.cache": true,
-			"/etc/alternatives/cc": true, "/etc/java-99/x": true, "/var/lib/dpkg/status": true, "/etc/ssl/openssl.cnf": true,
+			"/etc/alternatives/cc": true, "/etc/java-99/x": true, "/var/lib/ghc/status": true, "/etc/ssl/openssl.cnf": true,
 			"/": false, "/etc": false, "/etc/passwd": false, "/etc/hosts": false, "/etc/shadow": false, "/build/x": false, "/tmp/x": false,
 			"/home": false, "/etc/ssl": false, "/etc/ssl/private/key": false, "/etc/localtime": false, "/var/lib": false, "/proc/self": false,
 			"/etc/ssl/certs/x.pem": network, "/etc/resolv.conf": network,

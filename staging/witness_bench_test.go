@@ -16,7 +16,7 @@ func BenchmarkRecall(b *testing.B) {
 	w := &HostWitness{Notes: notes{}, Hash: hasher, Host: HostRootfs(HostOptions{}).HostPath}
 	a := &action.Action{
 		Command: action.Sum(action.BLAKE3, []byte("c")), InputRoot: action.Sum(action.BLAKE3, nil),
-		Platform: []action.Property{{Name: RootfsProperty, Value: "host/1"}},
+		Platform: []action.Property{{Name: RootfsProperty, Value: "host/2"}},
 	}
 	status := &backends.Status{Complete: true}
 	headers, _ := filepath.Glob("/usr/include/*.h")

@@ -63,7 +63,7 @@ func newHostTest(t *testing.T) *hostTest {
 	}
 	h.action = &action.Action{
 		Command: action.Sum(action.BLAKE3, []byte("c")), InputRoot: action.Sum(action.BLAKE3, nil),
-		Platform: []action.Property{{Name: RootfsProperty, Value: "host/1"}},
+		Platform: []action.Property{{Name: RootfsProperty, Value: "host/2"}},
 	}
 	h.status = &backends.Status{Complete: true, Lookups: []backends.Lookup{
 		{Path: "/usr/bin/tool", Op: backends.Exec},

@@ -41,4 +41,9 @@ type Options struct {
 	// version 1, the same directory is used in each hierarchy, relative to
 	// its mount point. Empty: that of this process.
 	CgroupParent string
+
+	// Once says that this process will run one command, or few. Then a slot
+	// ends as soon as its command has, while the caller looks at the outputs,
+	// and Close has nothing left to wait for.
+	Once bool
 }

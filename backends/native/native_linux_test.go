@@ -324,22 +324,66 @@ func TestCancelAtAnyTime(t *testing.T) {
 
 // TestWarm: a slot that was started early works, and ends, like any other.
 func TestWarm(t *testing.T) {
-	for _, network := range []backends.Network{backends.NetworkNone, backends.NetworkHost} {
-		b := open(t).(*Backend)
-		b.Warm(network)
+	for i := range 8 {
 		spec := shell("exit 5")
-		spec.Network = network
-		if st, err := b.Run(t.Context(), spec); err != nil || st.Code != 5 {
-			t.Errorf("%+v, %v", st, err)
+		spec.Observe = i&1 != 0
+		if i&2 != 0 {
+			spec.Network = backends.NetworkHost
+		}
+		expected := *spec
+		expected.Observe = i&4 != 0 // also when it turns out otherwise
+		b := open(t).(*Backend)
+		b.Warm(&expected)
+		for range 3 {
+			st, err := b.Run(t.Context(), spec)
+			if err != nil || st.Code != 5 || spec.Observe && (!st.Complete || len(st.Lookups) == 0) {
+				t.Errorf("%+v, expected %+v: %+v, %v", spec, expected, st, err)
+			}
 		}
 		unused := open(t).(*Backend)
-		unused.Warm(network)
+		unused.Warm(&expected)
 		if err := errors.Join(b.Close(), unused.Close()); err != nil {
 			t.Error(err)
 		}
 		if left := processes(t); left != "" {
 			t.Errorf("children after Close: %s", left)
 		}
+	}
+}
+
+// TestOnce: what ends early leaves as little behind as what Close ends.
+func TestOnce(t *testing.T) {
+	b, err := Open(Options{Once: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := traces(t)
+	for i := range 3 {
+		spec := shell(fmt.Sprintf("echo %d > left; exit %d", i, i))
+		spec.KeepRoot = true
+		if i > 0 {
+			b.Warm(spec)
+		}
+		if i == 2 {
+			spec.Limits.Wall = time.Hour
+		}
+		st, err := b.Run(t.Context(), spec)
+		if err != nil || st.Code != i {
+			t.Fatalf("%d: %+v, %v", i, st, err)
+		}
+		if err := b.Close(); err != nil { // what it kept must outlive it
+			t.Error(err)
+		}
+		if left, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/build/left", st.Root.Fd())); err != nil || string(left) != fmt.Sprintln(i) {
+			t.Errorf("%q, %v", left, err)
+		}
+		st.Root.Close()
+		if b, err = Open(Options{Once: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := traces(t); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 // probe finds out what this machine allows. It is on the way of every command,
 // so it looks at the kernel's version and settings, which takes 0.1 ms, and
-// runs a command only where these do not tell.
+// runs a command only where these do not tell. Limits are for probeLimits.
 func (b *Backend) probe() backends.Capabilities {
 	c := backends.Capabilities{Owner: backends.ID}
 	if b.unprivileged {
@@ -33,8 +33,16 @@ func (b *Backend) probe() backends.Capabilities {
 	c.NetworkNone, c.NetworkHost = true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
-	c.ScratchLimit, c.FileLimit = true, true
+	return c
+}
 
+// probeLimits adds what can be limited.
+func (b *Backend) probeLimits() backends.Capabilities {
+	c := b.basics()
+	if !c.Works {
+		return c
+	}
+	c.ScratchLimit, c.FileLimit = true, true
 	b.groups.find()
 	c.MemoryLimit, c.PidsLimit = backends.PerProc, backends.Absent
 	if b.unprivileged {

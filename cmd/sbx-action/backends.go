@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/backends/backendtest/promise"
+	"github.com/sbx-action/sbx-action/backends/native"
 )
 
 func backendsCommand() command {
@@ -90,7 +91,7 @@ func (m *matrixFlags) run(ctx context.Context, names []string) error {
 // probe runs the promises in one backend.
 func (m *matrixFlags) probe(ctx context.Context, name string) (*column, error) {
 	c := &column{Name: name, Promises: map[string]string{}, Why: map[string]string{}}
-	b, err := openBackend(name)
+	b, err := openBackend(name, native.Options{})
 	if err != nil {
 		c.Reason = err.Error()
 		return c, nil

@@ -119,10 +119,10 @@ func (p *parts) Close() error {
 var backendNames = []string{"native", "bubblewrap"}
 
 // openBackend wires a backend by name: the one place that knows them all.
-func openBackend(name string) (backends.Backend, error) {
+func openBackend(name string, o native.Options) (backends.Backend, error) {
 	switch name {
 	case "native":
-		return native.Open(native.Options{})
+		return native.Open(o)
 	case "bubblewrap":
 		return bubblewrap.Open(bubblewrap.Options{})
 	}
@@ -155,20 +155,28 @@ func chooseBackend(name string, log *slog.Logger, begin func(backends.Backend)) 
 	}
 	var reasons []error
 	for _, name := range names {
-		b, err := openBackend(name)
+		b, err := openBackend(name, native.Options{Once: true})
 		if err == nil && begin != nil {
 			begin(b)
 		}
-		if err == nil && b.Capabilities().Works {
+		if err == nil && basics(b).Works {
 			return b, nil
 		}
 		if err == nil {
-			err = fmt.Errorf("%s", b.Capabilities().Reason)
+			err = fmt.Errorf("%s", basics(b).Reason)
 			b.Close()
 		}
 		reasons = append(reasons, fmt.Errorf("backend %s does not work here: %w", name, err))
 	}
 	return nil, errors.Join(reasons...)
+}
+
+// basics is what b can do, but for the limits, which can take long to find out.
+func basics(b backends.Backend) backends.Capabilities {
+	if q, ok := b.(interface{ Basics() backends.Capabilities }); ok {
+		return q.Basics()
+	}
+	return b.Capabilities()
 }
 
 // A missPath is the stager and the backend, opened on the first miss.
@@ -195,10 +203,10 @@ func (m *missPath) open() (backends.Backend, error) {
 
 // Warm implements [action.Warmer]. The sandbox is begun before anything else is
 // known, also whether it works: that takes longest, and happens elsewhere.
-func (m *missPath) Warm(n backends.Network) {
+func (m *missPath) Warm(spec *backends.Spec) {
 	begin := func(b backends.Backend) {
 		if w, ok := b.(action.Warmer); ok {
-			w.Warm(n)
+			w.Warm(spec)
 		}
 	}
 	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log, begin) })
@@ -223,7 +231,7 @@ func (m *missPath) saved(ctx context.Context, tree action.Digest) func(string, a
 }
 
 func (m *missPath) stager(b backends.Backend) *staging.Stager {
-	return &staging.Stager{Blobs: m.blobs, Layers: m.layers, Notes: m.notes, Capabilities: b.Capabilities(), Log: m.log}
+	return &staging.Stager{Blobs: m.blobs, Layers: m.layers, Notes: m.notes, Capabilities: basics(b), Log: m.log}
 }
 
 // Collect implements [action.Stager].

@@ -95,10 +95,15 @@ func (p *Process) Cancel(seq uint64) {
 	unix.Write(p.life, b[:]) //nolint:errcheck // if the helper is dead, so is the request
 }
 
-// Stop ends the helper and everything that it has started, and waits for that.
-func (p *Process) Stop() syscall.WaitStatus {
+// End begins to end the helper and everything that it has started. Nothing but
+// Wait may be called then.
+func (p *Process) End() {
 	unix.Close(p.life)
 	unix.Close(p.Socket)
+}
+
+// Wait waits for what End began.
+func (p *Process) Wait() syscall.WaitStatus {
 	var status syscall.WaitStatus
 	for {
 		_, err := syscall.Wait4(p.Pid, &status, 0, nil)
@@ -106,4 +111,10 @@ func (p *Process) Stop() syscall.WaitStatus {
 			return status
 		}
 	}
+}
+
+// Stop ends the helper and everything that it has started, and waits for that.
+func (p *Process) Stop() syscall.WaitStatus {
+	p.End()
+	return p.Wait()
 }

@@ -369,12 +369,12 @@ u32 deny_filter(struct sock_filter *out, int with_cookie)
 }
 
 // path_rules makes sorted rules of path_calls.
-static u32 path_rules(struct rule *out, int i386)
+static u32 path_rules(struct rule *out)
 {
 	u32 n = 0;
 	for (u32 i = 0; i < PATH_CALLS; i++) {
 		const struct path_call *c = &path_calls[i];
-		s16 nr = i386 ? c->i386 : NR(c->amd64, c->arm64);
+		s16 nr = NR(c->amd64, c->arm64);
 		if (nr == NONE)
 			continue;
 		int at = c->how == AT_FLAGS || c->how == EXECUTE_AT;
@@ -400,11 +400,10 @@ u32 observe_filter(struct sock_filter *out)
 	struct program p = {.out = out};
 	struct rule rules[PATH_CALLS];
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	emit_arch(&p, AUDIT_ARCH, rules, path_rules(rules, 0));
-#if defined __x86_64__
-	emit_arch(&p, AUDIT_ARCH_I386, rules, path_rules(rules, 1));
-#endif
-	emit_return(&p, SECCOMP_RET_ALLOW);
+	emit_arch(&p, AUDIT_ARCH, rules, path_rules(rules));
+	// A 32-bit program asks for each of its system calls, so that all others
+	// need not wait until the kernel has translated a filter twice as long.
+	emit_return(&p, SECCOMP_RET_USER_NOTIF);
 	return p.n;
 }
 

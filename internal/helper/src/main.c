@@ -1,6 +1,6 @@
 // sbx-helper: what sbx-action runs around a command that is not Go.
 //
-//	slot UID GID [user] [hostnet] [begin]	makes sandboxes and runs one command after the other
+//	slot UID GID [user] [hostnet] [begin [watch]]	makes sandboxes and runs one command after the other
 //	around UID GID [user]		mounts one root at a directory and executes a program
 //	init				runs one command, as the init of somebody else's sandbox
 //
@@ -202,6 +202,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		z->unprivileged |= str_equal(argv[i], "user");
 		z->host_network |= str_equal(argv[i], "hostnet");
 		z->begin |= str_equal(argv[i], "begin");
+		z->watch |= str_equal(argv[i], "watch");
 	}
 	do // a slot starts without standard streams; nothing else may get their numbers
 		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);

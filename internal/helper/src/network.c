@@ -23,44 +23,31 @@ static long lo_up(void)
 	return err;
 }
 
-// A maker makes the first network of a slot in a process of its own, while the
-// slot goes on: nothing needs it before the first command. It shares the
-// slot's memory and descriptors, and sends the descriptors to the first
-// sandbox, which has copied those of the slot before.
-static char maker_stack[8 << 10] __attribute__((aligned(16)));
-
-static void maker(void *arg)
+// make_network makes the first network of a slot, after the first sandbox has
+// been cloned: that one can do most of its work without, and gets it through a
+// socket, because it has descriptors of its own.
+void make_network(struct slot *z)
 {
-	struct slot *z = arg;
 	struct {
 		struct cmsghdr h;
 		s32 fds[2];
 	} control = {{sizeof control, SOL_SOCKET, SCM_RIGHTS}, {-1, -1}};
-	long err = SYS(unshare, CLONE_NEWNET);
+	if (z->host_network || z->net)
+		return;
+	long err = SYS_COOKIE(unshare, CLONE_NEWNET);
 	if (err >= 0)
 		err = lo_up();
 	if (err >= 0)
-		err = control.fds[0] = (s32)SYS(openat, AT_FDCWD, "/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+		err = control.fds[0] = (s32)SYS(openat, AT_FDCWD, "/host/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (err >= 0)
-		err = control.fds[1] = (s32)SYS(openat, AT_FDCWD, "/proc/self/net/dev", O_RDONLY | O_CLOEXEC);
+		err = control.fds[1] = (s32)SYS(openat, AT_FDCWD, "/host/proc/self/net/dev", O_RDONLY | O_CLOEXEC);
 	s32 result = err < 0 ? (s32)err : 0;
 	struct iovec iov = {&result, sizeof result};
 	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = result ? 0 : sizeof control};
+	SYS(sendmsg, z->net_socket[1], &m, MSG_NOSIGNAL);
+	SYS(close, control.fds[0]);
 	z->lo_stats = control.fds[1];
-	z->made_net = control.fds[0];
-	SYS(sendmsg, z->maker_socket[1], &m, MSG_NOSIGNAL);
-	quit(0);
-}
-
-// begin_network starts a maker.
-long begin_network(struct slot *z)
-{
-	long err = sys6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)z->maker_socket, 0, 0);
-	if (err < 0)
-		return err;
-	z->made_net = -1;
-	z->maker = clone_onto(CLONE_VM | CLONE_FILES | SIGCHLD, maker_stack + sizeof maker_stack, maker, z);
-	return z->maker;
+	z->net = result ? 0 : 1; // after a failure the next sandbox tries again
 }
 
 // wait_network moves a sandbox that was made before the slot had its network
@@ -77,7 +64,7 @@ void wait_network(struct sandbox *s)
 	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = sizeof control};
 	if (z->host_network || s->net)
 		return;
-	long err = SYS(recvmsg, z->maker_socket[0], &m, MSG_CMSG_CLOEXEC);
+	long err = SYS(recvmsg, z->net_socket[0], &m, MSG_CMSG_CLOEXEC);
 	if (err == sizeof result)
 		err = result;
 	if (err >= 0 && m.controllen < sizeof control)
@@ -86,44 +73,19 @@ void wait_network(struct sandbox *s)
 		err = SYS_COOKIE(setns, control.fds[0], CLONE_NEWNET);
 	if (err < 0)
 		fail(s, "make a network namespace", 0, err);
-	SYS(close, control.fds[0]);
+	s->net_fd = control.fds[0];
 	s->net = 1; // the slot's first
 	s->lo_stats = control.fds[1];
-}
-
-// end_maker must be called when the process pid of the slot has ended.
-void end_maker(struct slot *z, long pid)
-{
-	if (pid != z->maker)
-		return;
-	z->maker = 0;
-	if (z->made_net >= 0)
-		return;
-	// It has said so, or was killed. Whoever waits shall not wait for ever.
-	s32 result = -ENOMEM;
-	for (int i = 0; i < SANDBOXES; i++) {
-		struct iovec iov = {&result, sizeof result};
-		struct msghdr m = {.iov = &iov, .iovlen = 1};
-		SYS(sendmsg, z->maker_socket[1], &m, MSG_NOSIGNAL);
-	}
 }
 
 // slot_network gives the slot the network that its next sandbox shall have.
 long slot_network(struct slot *z)
 {
-	long err = 0;
-	if (z->host_network)
+	if (z->host_network || z->net == 0)
+		return 0; // the first sandbox waits for it: see make_network
+	if (z->net != __atomic_load_n(&z->dirty_net, __ATOMIC_SEQ_CST))
 		return 0;
-	if (z->net == 0) {
-		if (z->made_net < 0)
-			return 0; // the sandbox will wait
-		err = SYS_COOKIE(setns, z->made_net, CLONE_NEWNET);
-		SYS(close, z->made_net);
-		z->net = 1;
-	}
-	if (err < 0 || z->net != __atomic_load_n(&z->dirty_net, __ATOMIC_SEQ_CST))
-		return err;
-	err = SYS_COOKIE(unshare, CLONE_NEWNET);
+	long err = SYS_COOKIE(unshare, CLONE_NEWNET);
 	if (err < 0)
 		return err;
 	SYS(close, z->lo_stats);

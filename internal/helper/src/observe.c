@@ -59,10 +59,19 @@ struct observer *new_observer(struct sandbox *s)
 	o->log = map(LOG_MAX, o->log_fd);
 	o->table = map(TABLE_MIN * sizeof *o->table, -1);
 	o->size = TABLE_MIN;
-	o->proc = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
-	if (!o->log || !o->table || o->proc < 0)
+	if (!o->log || !o->table)
 		fail(s, "observe", 0, -ENOMEM);
+	o->log[0] = 0; // the page fault now, and not while a command waits
+	o->table[0] = 0;
 	return o;
+}
+
+// begin_observing must be called when the root is the command's.
+void begin_observing(struct sandbox *s)
+{
+	s->observer->proc = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
+	if (s->observer->proc < 0)
+		fail(s, "open", "/proc", s->observer->proc);
 }
 
 // free_observer is called by the slot when pid 1 is dead, or dies here.

@@ -121,8 +121,6 @@ void prepare_host(struct slot *z)
 	struct sandbox *s = &z->sandboxes[0];
 	if (z->unprivileged)
 		user_namespace(s);
-	if (!z->host_network)
-		must(s, "make a process", 0, begin_network(z));
 	must(s, "make namespaces", 0, SYS(unshare, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWCGROUP));
 	must(s, "set the host name", 0, SYS(sethostname, "sbx", 3));
 	SYS(setdomainname, "(none)", 6);

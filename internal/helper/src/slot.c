@@ -66,6 +66,8 @@ static void pid1(void *arg)
 	if (SYS(ppoll, &alive, 1, &now, 0, 0) != 0)
 		quit(1); // the slot died before it could take us with it
 	SYS(close, FD_LIFE);
+	if (z->watch)
+		prepare_command(s);
 	prepare_root(s);
 	if (!receive(s))
 		quit(0);
@@ -123,7 +125,6 @@ static void reap(struct slot *z, struct sandbox **ready)
 	long pid;
 	while ((pid = SYS(wait4, -1, &status, WNOHANG, &ru)) > 0) {
 		struct sandbox *s = 0;
-		end_maker(z, pid);
 		for (int i = 0; i < SANDBOXES; i++)
 			if (z->sandboxes[i].pid == pid)
 				s = &z->sandboxes[i];
@@ -193,6 +194,8 @@ static void set_up(struct slot *z)
 	harden(z);
 	z->kick = (s32)SYS(eventfd2, 0, EFD_CLOEXEC | O_NONBLOCK);
 	long err = SYS(pipe2, z->alive, O_CLOEXEC);
+	if (err >= 0)
+		err = sys6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)z->net_socket, 0, 0);
 	if (z->kick < 0 || err < 0)
 		fail(s, "make a pipe", 0, err < 0 ? err : z->kick);
 }
@@ -203,6 +206,8 @@ void serve(struct slot *z)
 	set_up(z);
 	u64 chld = 1ull << (SIGCHLD - 1);
 	struct sandbox *ready = z->begin ? new_sandbox(z) : 0;
+	if (ready)
+		make_network(z);
 	struct pollfd fds[] = {
 		{FD_LIFE, POLLIN, 0},
 		{(s32)SYS(signalfd4, -1, &chld, 8, SFD_CLOEXEC | O_NONBLOCK), POLLIN, 0},
@@ -232,8 +237,10 @@ void serve(struct slot *z)
 				ready = prewarm ? new_sandbox(z) : 0;
 			}
 		}
-		if (!ready && fds[SOCKET].revents & POLLIN)
+		if (!ready && fds[SOCKET].revents & POLLIN) {
 			ready = new_sandbox(z);
+			make_network(z);
+		}
 		else if (fds[SOCKET].revents & (POLLHUP | POLLERR) && !ready)
 			end(z);
 		fds[SOCKET].revents = 0;

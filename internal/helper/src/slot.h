@@ -35,6 +35,7 @@ struct sandbox {
 	u64 seq;
 	u64 net; // number of the slot's network that it is in; 0: the slot had none yet
 	s32 lo_stats; // /proc/net/dev of it
+	s32 net_fd; // of a network that the process of the command has to enter itself, or 0
 	s32 host_root; // the host's /, in its own mount namespace
 	const char *host, *place; // paths of the host's /, and of where to mount what is ours
 
@@ -51,6 +52,9 @@ struct sandbox {
 	s32 start_errno, start_flags, setup_errno;
 	const char *setup_text;
 	u32 listener_ready; // futex
+	s32 prepared; // pid of a process that waits for its command, or 0
+	int stdio_open; // pid 1 has the command's descriptors, too
+	u32 go; // futex: the command is known, and its root built
 	s32 listener;
 
 	struct observer *observer;
@@ -69,6 +73,7 @@ struct slot {
 	int unprivileged; // so everything happens in a user namespace
 	int host_network;
 	int begin; // prepare a sandbox before there is a request
+	int watch; // its command will be observed
 	s32 life; // polled by run_command for the end of our caller, or -1
 	u64 cancelled; // the last seq that was to be cancelled
 	s32 kick; // eventfd: a sandbox has started its command
@@ -76,8 +81,7 @@ struct slot {
 	s32 null; // /dev/null
 	u64 net, dirty_net; // number of our network, and of the last one that was used
 	s32 lo_stats; // /proc/net/dev of our network
-	s32 made_net, maker_socket[2]; // see network.c
-	s64 maker;
+	s32 net_socket[2]; // see make_network
 	struct sandbox sandboxes[SANDBOXES];
 };
 
@@ -95,9 +99,8 @@ void harden(struct slot *z);
 
 // network.c
 #define OWN_NETWORK (~0ull) // sandbox.net of one that is not in the slot's
-long begin_network(struct slot *z);
+void make_network(struct slot *z);
 long slot_network(struct slot *z);
-void end_maker(struct slot *z, long pid);
 void wait_network(struct sandbox *s);
 void note_network_use(struct sandbox *s);
 void leave_used_network(struct sandbox *s);
@@ -110,6 +113,7 @@ void keep_root(struct sandbox *s);
 void around_root(struct sandbox *s);
 
 // run.c
+void prepare_command(struct sandbox *s);
 void run_command(struct sandbox *s);
 
 // filter.c
@@ -120,6 +124,7 @@ long install(struct sock_filter *filter, u32 n, u32 flags);
 
 // observe.c
 struct observer *new_observer(struct sandbox *s);
+void begin_observing(struct sandbox *s);
 void observe(struct sandbox *s, s32 listener);
 void finish_observer(struct sandbox *s);
 void free_observer(struct sandbox *s);

@@ -171,6 +171,7 @@ enum {
 // Processes and signals.
 enum {
 	CLONE_VM = 0x100,
+	CLONE_FS = 0x200,
 	CLONE_FILES = 0x400,
 	CLONE_VFORK = 0x4000,
 	CLONE_NEWNS = 0x20000,
