@@ -1,13 +1,11 @@
 package staging
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/sbx-action/sbx-action/action"
 )
 
@@ -61,10 +59,8 @@ func (o *Outputs) check() error {
 
 // CheckOutputGlob says why p, as a pattern, is malformed, or nil.
 func CheckOutputGlob(p string) error {
-	if !doublestar.ValidatePattern(p) {
-		return errors.New("malformed pattern: close every [ and {, and put a backslash before one that is part of a name")
-	}
-	return nil
+	_, err := parsePathGlob(p)
+	return err
 }
 
 // isPattern says whether p would be a pattern.

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -15,15 +14,14 @@ import (
 
 // glob collects what matches the pattern p, and says whether anything does.
 func (c *collector) glob(p string) (bool, error) {
-	if err := CheckOutputGlob(p); err != nil {
+	g, err := parsePathGlob(p)
+	if err != nil {
 		return false, err
 	}
-	base, _ := doublestar.SplitPattern(p)
 	found := false
-	err := c.walk(c.full(base), func(dir int, name, rel string, st *unix.Stat_t) error {
-		rel = path.Join(base, rel)
-		if ok, err := doublestar.Match(p, rel); !ok || err != nil {
-			return err
+	err = c.walk(c.full(g.base), func(dir int, name, rel string, st *unix.Stat_t) error {
+		if rel = path.Join(g.base, rel); !g.match(rel) {
+			return nil
 		}
 		if err := action.CheckName(name); err != nil {
 			return fmt.Errorf("%q matches, but cannot be recorded: %w", rel, err)
