@@ -51,7 +51,11 @@ func withSignals(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	return context.WithValue(ctx, signalsKey{}, sync.OnceFunc(func() {
 		signals := make(chan os.Signal, 1)
-		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+			if !signal.Ignored(s) { // by nohup, or a shell that put us in the background
+				signal.Notify(signals, s)
+			}
+		}
 		go func() {
 			s := <-signals
 			cancel(interrupted{s.(syscall.Signal)})
