@@ -25,6 +25,7 @@ const (
 	seenList   seenKind = 'l' // listed: the names and kinds in it, and its permissions
 	seenLink   seenKind = 's' // followed: its target
 	seenAbsent seenKind = 'a' // not there
+	seenMade   seenKind = 'r' // made by staging, and listed: the names and kinds in it
 )
 
 // A seen is one thing that a command learned of the host. Two runs that
@@ -37,7 +38,7 @@ type seen struct {
 	path   string // absolute, in the root
 	kind   seenKind
 	perm   uint32        // seenFile, seenDir, seenList: the permissions, and set-id and sticky bits
-	digest action.Digest // seenFile, seenList
+	digest action.Digest // seenFile, seenList, seenMade
 	text   string        // seenLink: the target; seenMeta: kind, permissions, size
 
 	// id is the state of the path when it was examined, or for seenAbsent of
@@ -58,6 +59,8 @@ func (s seen) line() string {
 		return fmt.Sprintf("dir %q %04o\n", s.path, s.perm)
 	case seenList:
 		return fmt.Sprintf("list %q %04o %v\n", s.path, s.perm, s.digest)
+	case seenMade:
+		return fmt.Sprintf("made %q %v\n", s.path, s.digest)
 	case seenLink:
 		return fmt.Sprintf("link %q %q\n", s.path, s.text)
 	}
@@ -78,6 +81,7 @@ func canonical(list []seen) []byte {
 // It is used by one goroutine, for one list.
 type scout struct {
 	host  func(rooted string) (string, bool)
+	made  func(dir string) ([]byte, bool)
 	hash  *FileHasher
 	began Moment
 	found map[string]seen    // by kind and path
@@ -85,21 +89,22 @@ type scout struct {
 	dirs  map[string]seen    // stat data of directories that lack something
 }
 
-func newScout(host func(string) (string, bool), hash *FileHasher) *scout {
-	return &scout{host, hash, Now(), map[string]seen{}, map[string]*StatID{}, map[string]seen{}}
+func (w *HostWitness) scout() *scout {
+	return &scout{w.Host, w.Made, w.Hash, Now(), map[string]seen{}, map[string]*StatID{}, map[string]seen{}}
 }
 
 // maxLinks is how many links the kernel follows in one path.
 const maxLinks = 40
 
 // look notes everything that a look-up of l.Path tells: the links and the
-// directories on the way, which let it pass or not, and what is at the end. What the root has of its own, and not from
-// the host, says nothing.
+// directories on the way, which let it pass or not, and what is at the end. Of
+// what the root has of its own, and not from the host, only directories say
+// something, if they hold what is of the host.
 func (c *scout) look(l backends.Lookup) error {
 	rest, at, links := l.Path, "/", 0
 	for {
 		name, tail, more := strings.Cut(strings.TrimLeft(rest, "/"), "/")
-		if name == "" { // the end, or a trailing slash: at is a directory
+		if name == "" { // the end, or a trailing slash, or of the root's own
 			return c.note(at, l.Op)
 		}
 		if name == "." {
@@ -114,9 +119,6 @@ func (c *scout) look(l backends.Lookup) error {
 		info, ours := c.lstat(next)
 		if !ours { // made by staging: a directory on the way to a bind, /proc, /build, …
 			at, rest = next, tail
-			if !more {
-				return nil
-			}
 			continue
 		}
 		if info == nil {
@@ -171,7 +173,11 @@ func (c *scout) lstat(p string) (id *StatID, ours bool) {
 // note notes what op tells of p, which exists and is no link.
 func (c *scout) note(p string, op backends.Op) error {
 	info, ours := c.lstat(p)
-	if !ours || info == nil {
+	if !ours {
+		c.listMade(p, op)
+		return nil
+	}
+	if info == nil {
 		return nil
 	}
 	switch {
@@ -251,6 +257,18 @@ func (c *scout) list(p string) error {
 	}
 	c.add(seen{path: p, kind: seenList, perm: id.perm(), digest: d, id: id, stable: stable})
 	return nil
+}
+
+// listMade notes what is shown in a directory that staging makes. To look at it
+// counts as listing it, because whether it is there at all depends on that; but
+// for those in the root directory, and itself: they always are.
+func (c *scout) listMade(p string, op backends.Op) {
+	if c.made == nil || c.has(seenMade, p) || op == backends.Stat && path.Dir(p) == "/" {
+		return
+	}
+	if names, ok := c.made(p); ok {
+		c.add(seen{path: p, kind: seenMade, digest: action.Sum(c.hash.fn, names)})
+	}
 }
 
 // listing is the digest of the names in a directory of the host and of their kinds.

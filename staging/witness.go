@@ -36,6 +36,7 @@ const RootfsProperty = "rootfs"
 type HostWitness struct {
 	Notes action.Notes
 	Host  func(rooted string) (string, bool) // Rootfs.HostPath
+	Made  func(dir string) ([]byte, bool)    // Rootfs.Made; nil: nothing is made
 	Hash  *FileHasher
 	Log   *slog.Logger
 }
@@ -112,7 +113,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 		return nil, fmt.Errorf("what the command read of the host could not be observed; with a --rootfs that is a tree it can be cached: %w", action.ErrUnsealed)
 	}
 	key := a.Digest(a.InputRoot.Function())
-	scout := newScout(w.Host, w.Hash)
+	scout := w.scout()
 	for _, l := range status.Lookups {
 		if err := scout.look(l); err != nil {
 			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
@@ -233,10 +234,12 @@ func (w *HostWitness) unchanged(p string, id StatID) bool {
 
 // again examines the path of s anew: the error says how it differs from s.
 func (w *HostWitness) again(s seen) (seen, error) {
-	scout := newScout(w.Host, w.Hash)
+	scout := w.scout()
 	info, ours := scout.lstat(s.path)
 	var err error
 	switch {
+	case s.kind == seenMade:
+		err = scout.note(s.path, backends.Open)
 	case !ours:
 		return s, fmt.Errorf("%s is not shown any more", s.path)
 	case info == nil && s.kind != seenAbsent:

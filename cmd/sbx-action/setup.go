@@ -95,7 +95,7 @@ func (w *wiring) open(ctx context.Context, f action.Function, network backends.N
 	if err := p.openRootfs(ctx, w.rootfs, f, network); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Hash: p.hasher, Log: log}
+	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Made: p.rootfs.Made, Hash: p.hasher, Log: log}
 	p.miss = &missPath{choice: w.backend, blobs: store, layers: store, notes: store, rootfs: p.rootfs, function: f, log: log}
 	p.runner = &action.Runner{
 		Cache: store, Blobs: store, Locks: store, Stager: p.miss, Backend: p.miss, Witness: p.witness, Log: log,

@@ -1,0 +1,68 @@
+package staging
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// TestMadeDirectories changes what the host has for each directory that staging
+// makes, and sees that an action which listed the directory, and no other, is
+// another one then.
+func TestMadeDirectories(t *testing.T) {
+	for _, c := range []struct {
+		dir     string // listed
+		op      backends.Op
+		appears string // on the host; a name that ends in / is a directory
+		seen    bool
+	}{
+		{"/", backends.Open, "gnu/", true},
+		{"/../.", backends.Open, "gnu/", true},
+		{"/", backends.Open, "srv/", false},
+		{"/", backends.Stat, "gnu/", false}, // it always is there
+		{"/etc", backends.Open, "etc/java-99/", true},
+		{"/etc/", backends.Open, "etc/papersize", true},
+		{"/etc", backends.Open, "etc/shadow", false},
+		{"/etc", backends.Open, "gnu/", false},
+		{"/etc/ssl", backends.Open, "etc/ssl/openssl.cnf", true},
+		{"/etc/ssl", backends.Stat, "etc/ssl/openssl.cnf", true}, // it was not there
+		{"/var", backends.Open, "var/lib/ghc/", true},
+		{"/var/lib", backends.Open, "var/lib/ghc/", true},
+		{"/var/lib", backends.Stat, "var/lib/ghc/", true},
+		{"/home", backends.Open, "home/user/", false},
+	} {
+		t.Run(c.dir+" "+c.appears, func(t *testing.T) {
+			h := newHostTest(t)
+			h.status.Lookups = append(h.status.Lookups, backends.Lookup{Path: c.dir, Op: c.op})
+			start := func() { // as a new process does, which looks at the host anew
+				r := Rootfs{host: &hostView{root: h.dir}}
+				h.witness.Host, h.witness.Made = r.HostPath, r.Made
+			}
+			h.check(os.MkdirAll(filepath.Join(h.dir, "etc"), 0o755))
+			start()
+			before := h.seal()
+			start()
+			if got, err := h.recall(); err != nil || got != before {
+				t.Fatalf("control: an unchanged host gives %v, %v; want %v", got, err, before)
+			}
+			if name, dir := c.appears, c.appears[len(c.appears)-1] == '/'; dir {
+				h.check(os.MkdirAll(filepath.Join(h.dir, name), 0o755))
+			} else {
+				h.write(name, "new")
+			}
+			start()
+			if got, err := h.recall(); (err != nil) != c.seen {
+				t.Errorf("recall: %v, %v", got, err)
+			}
+			if got := h.seal(); (got != before) != c.seen {
+				t.Errorf("sealed as %v, before as %v", got, before)
+			}
+		})
+	}
+	if _, ok := TreeRootfs(action.Sum(action.SHA256, nil)).Made("/"); ok {
+		t.Error("a tree has directories of the host")
+	}
+}
