@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,10 +17,11 @@ import (
 
 // A layer is a directory layer/NAME, published whole by a rename, of "data"
 // and "refs". The payload of the record refs is the bytes that data takes on
-// the disk (8 bytes), and for each blob 1 byte of function, 8 of size and 32 of
-// hash; numbers are little-endian.
+// the disk (8 bytes), what layerSum says of it (32), and for each blob 1 byte
+// of function, 8 of size and 32 of hash; numbers are little-endian.
 const (
-	layerMagic = "sbL1"
+	layerMagic = "sbL2"
+	layerHead  = 8 + 32
 	refSize    = 1 + 8 + 32
 )
 
@@ -99,11 +101,13 @@ func (s *Store) renewLayer(ctx context.Context, name string, fi *durable.FileInf
 // layerRecord is the payload of a layer's refs.
 type layerRecord struct {
 	size int64
+	sum  [32]byte
 	refs []action.Digest
 }
 
 func (l *layerRecord) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(l.size))
+	b = append(b, l.sum[:]...)
 	for _, d := range l.refs {
 		sum := d.Bytes()
 		b = append(b, byte(d.Function()))
@@ -118,12 +122,13 @@ func readLayer(path, name string) (*layerRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(data) < 8 || (len(data)-8)%refSize != 0 {
+	if len(data) < layerHead || (len(data)-layerHead)%refSize != 0 {
 		return nil, fmt.Errorf("%w: %d bytes of references", errRecord, len(data))
 	}
 	l := &layerRecord{size: int64(binary.LittleEndian.Uint64(data))}
-	l.refs = make([]action.Digest, 0, (len(data)-8)/refSize)
-	for b := data[8:]; len(b) > 0; b = b[refSize:] {
+	copy(l.sum[:], data[8:])
+	l.refs = make([]action.Digest, 0, (len(data)-layerHead)/refSize)
+	for b := data[layerHead:]; len(b) > 0; b = b[refSize:] {
 		d, err := action.NewDigest(action.Function(b[0]), [32]byte(b[9:refSize]), int64(binary.LittleEndian.Uint64(b[1:])))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errRecord, err)
@@ -170,6 +175,9 @@ func (s *Store) finishLayer(draft, name string, refs []action.Digest) error {
 		return err
 	}
 	l := layerRecord{size: size, refs: refs}
+	if l.sum, err = layerSum(filepath.Join(draft, "data")); err != nil {
+		return err
+	}
 	s.watchClock()
 	t, err := s.draft(draft)
 	if err != nil {
@@ -205,6 +213,40 @@ func (s *Store) publishLayer(ctx context.Context, draft, name string) (string, e
 		}
 	}
 	return "", fmt.Errorf("put layer %s: %w", name, s.explain(err))
+}
+
+// layerSum is a hash of everything in the file or tree at path that a command
+// may see: names, kinds, permissions, link targets and contents. Verify compares
+// it; no user of a layer does, because that would cost as much as making it.
+func layerSum(path string) (sum [32]byte, err error) {
+	h := action.NewHasher(action.BLAKE3)
+	err = filepath.WalkDir(path, func(p string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%q %v\n", p[len(path):], info.Mode())
+		switch info.Mode().Type() {
+		case fs.ModeSymlink:
+			target, err := os.Readlink(p)
+			fmt.Fprintf(h, "%q\n", target)
+			return err
+		case 0:
+			fmt.Fprintf(h, "%d\n", info.Size())
+			f, err := os.Open(p)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.Copy(h, f)
+			return err
+		}
+		return nil
+	})
+	return h.Sum().Bytes(), err
 }
 
 // diskSize is what the file or tree at path takes on the disk.

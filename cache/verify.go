@@ -226,8 +226,12 @@ func (v *verifier) layer(ctx context.Context, e *entry, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := durable.Stat(filepath.Join(path, "data")); err != nil {
+	sum, err := layerSum(filepath.Join(path, "data"))
+	if err != nil {
 		return err
+	}
+	if sum != l.sum {
+		return fmt.Errorf("%w: its contents are not what was put", errRecord)
 	}
 	for _, d := range l.refs {
 		if err := v.s.has(ctx, d, inspect); err != nil {
