@@ -52,20 +52,36 @@ var (
 // hostVersion changes with everything below that a command can see.
 const hostVersion = "2"
 
-// Names in /etc and /var/lib that the view shows; a "*" at the end stands for
-// any rest. A file, or a link, that others may read is copied when it changes;
-// a directory is shown as it is. Each directory that is there costs every miss
-// 15 µs, so only those are listed that builds read.
-var (
-	etcFiles = []string{
-		"ld.so.cache", "ld.so.conf", "ld-musl-*", "debian_version", "os-release", "lsb-release",
-		"redhat-release", "fedora-release", "alpine-release", "arch-release", "SuSE-release",
-		"services", "protocols", "rpc", "mime.types", "magic", "magic.mime", "locale.alias", "papersize",
-		"paperspecs", "manpath.config", "fpc.cfg", "fpc-*", "ldc2.conf", "dmd.conf", "ocamlfind.conf", "libao.conf",
+// names are some names, and the beginnings of others. The whole ones are sorted.
+type names struct{ whole, starts []string }
+
+func (n names) has(name string) bool {
+	if _, ok := slices.BinarySearch(n.whole, name); ok {
+		return true
 	}
-	etcDirs = []string{
-		"ld.so.conf.d", "alternatives", "java*", "maven", "ant", "perl", "php", "mono", "dotnet", "R",
-		"fonts", "ghostscript", "ImageMagick-*", "texmf", "texlive", "xml", "OpenCL", "ocaml", "octave*",
+	return slices.ContainsFunc(n.starts, func(start string) bool { return strings.HasPrefix(name, start) })
+}
+
+// Names in /etc and /var/lib that the view shows. A file, or a link, that
+// others may read is copied when it changes; a directory is shown as it is. Each
+// directory that is there costs every miss 15 µs, so only those are listed that
+// builds read.
+var (
+	etcFiles = names{
+		[]string{
+			"SuSE-release", "alpine-release", "arch-release", "debian_version", "dmd.conf", "fedora-release", "fpc.cfg",
+			"ld.so.cache", "ld.so.conf", "ldc2.conf", "libao.conf", "locale.alias", "lsb-release", "magic", "magic.mime",
+			"manpath.config", "mime.types", "ocamlfind.conf", "os-release", "papersize", "paperspecs", "protocols",
+			"redhat-release", "rpc", "services",
+		},
+		[]string{"ld-musl-", "fpc-"},
+	}
+	etcDirs = names{
+		[]string{
+			"OpenCL", "R", "alternatives", "ant", "dotnet", "fonts", "ghostscript", "ld.so.conf.d", "maven", "mono", "ocaml",
+			"perl", "php", "texlive", "texmf", "xml",
+		},
+		[]string{"java", "ImageMagick-", "octave"},
 	}
 	certDirs = []string{"/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted"} // with Network
 	varDirs  = []string{"ghc", "texmf", "ghostscript"}
@@ -146,9 +162,9 @@ func (h *hostView) lookEtc() error {
 	}
 	for _, e := range list {
 		switch {
-		case e.IsDir() && listed(etcDirs, e.Name()):
+		case e.IsDir() && etcDirs.has(e.Name()):
 			h.bind("/etc/" + e.Name())
-		case !e.IsDir() && listed(etcFiles, e.Name()), h.network && e.Name() == "resolv.conf":
+		case !e.IsDir() && etcFiles.has(e.Name()), h.network && e.Name() == "resolv.conf":
 			h.files = append(h.files, e.Name())
 		}
 	}
@@ -172,26 +188,20 @@ func (h *hostView) lookVar() error {
 	return nil
 }
 
-// listed says whether one of the patterns stands for name.
-func listed(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		start, any := strings.CutSuffix(p, "*")
-		return name == p || any && strings.HasPrefix(name, start)
-	})
-}
-
 // path returns where on the host p is, if it is of the host: also when nothing
 // is there now, but would be shown if it were.
 func (h *hostView) path(p string) (string, bool) {
-	names := strings.Split(p, "/")[1:]
+	first, rest, _ := strings.Cut(p[1:], "/")
+	second, third, deeper := strings.Cut(rest, "/")
+	third, _, _ = strings.Cut(third, "/")
 	shown := false
 	switch {
-	case names[0] == "etc" && len(names) > 1:
-		shown = len(names) == 2 && listed(etcFiles, names[1]) || listed(etcDirs, names[1]) || h.showsRest(p)
-	case names[0] == "var" && len(names) > 2:
-		shown = names[1] == "lib" && slices.Contains(varDirs, names[2])
+	case first == "etc" && second != "":
+		shown = !deeper && etcFiles.has(second) || etcDirs.has(second) || h.showsRest(p)
+	case first == "var" && third != "":
+		shown = second == "lib" && slices.Contains(varDirs, third)
 	default:
-		shown = topLevel(names[0])
+		shown = topLevel(first)
 	}
 	if !shown {
 		return "", false
@@ -211,7 +221,11 @@ func (h *hostView) showsRest(p string) bool {
 
 // topLevel says whether a name in the root directory is of the host.
 func topLevel(name string) bool {
-	return slices.Contains([]string{"usr", "bin", "sbin", "opt", "nix", "gnu"}, name) || strings.HasPrefix(name, "lib")
+	switch name {
+	case "usr", "bin", "sbin", "opt", "nix", "gnu":
+		return true
+	}
+	return strings.HasPrefix(name, "lib")
 }
 
 // stageHost returns what shows the host.

@@ -98,6 +98,15 @@ func TestHostView(t *testing.T) {
 	}
 }
 
+// TestNamesAreSorted: they are searched by halves.
+func TestNamesAreSorted(t *testing.T) {
+	for _, n := range []names{etcFiles, etcDirs} {
+		if !slices.IsSorted(n.whole) {
+			t.Errorf("not sorted: %q", n.whole)
+		}
+	}
+}
+
 func TestHostPath(t *testing.T) {
 	for _, network := range []bool{false, true} {
 		r := HostRootfs(HostOptions{Network: network})

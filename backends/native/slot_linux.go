@@ -17,6 +17,7 @@ type slot struct {
 	process *helper.Process
 	network backends.Network
 	seq     uint64
+	begun   bool // it has offered a scratch, for the first request
 	broken  bool // it can only be stopped
 }
 
@@ -34,7 +35,7 @@ func newSlot(unprivileged bool, n backends.Network, extra ...string) (*slot, err
 	if err != nil {
 		return nil, err
 	}
-	return &slot{process: p, network: n}, nil
+	return &slot{process: p, network: n, begun: len(extra) > 0}, nil
 }
 
 // run runs one command. After an error that is not the request's own fault the
@@ -53,6 +54,12 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	if group != nil {
 		defer b.groups.put(group)
 	}
+	if s.begun {
+		s.begun = false
+		if err := s.fillEarly(b, spec, req); err != nil {
+			return nil, err
+		}
+	}
 	if err := req.Send(s.process.Socket); err != nil {
 		s.broken = errors.Is(err, helper.ErrGone)
 		return nil, err
@@ -64,10 +71,7 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	}
 	reply, err := s.answer(spec, req)
 	if err != nil {
-		if hint := b.forbidden(); s.broken && hint != "" {
-			err = fmt.Errorf("%w (%s)", err, hint)
-		}
-		return nil, err
+		return nil, s.explain(b, err)
 	}
 	st, err := reply.BackendStatus(spec)
 	if err != nil {
@@ -77,6 +81,42 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 		st.OutOfMemory, err = group.outOfMemory()
 	}
 	return st, err
+}
+
+// explain adds what is likely the reason why a slot is broken.
+func (s *slot) explain(b *Backend, err error) error {
+	if hint := b.forbidden(); s.broken && hint != "" {
+		return fmt.Errorf("%w (%s)", err, hint)
+	}
+	return err
+}
+
+// fillEarly fills the scratch that the slot offers, which saves a question and
+// an answer later.
+func (s *slot) fillEarly(b *Backend, spec *backends.Spec, req *helper.Request) error {
+	root := &spec.Root
+	if root.Fill == nil || len(root.Lowers) > 0 || root.ScratchDir != "" || spec.Limits.Scratch > 0 {
+		return nil // what is offered arrives before the answer, and is dropped
+	}
+	r, err := helper.Receive(s.process.Socket, req)
+	if err != nil {
+		s.broken = true
+		return s.explain(b, err)
+	}
+	defer r.Close()
+	if r.Kind != helper.Fill {
+		s.broken = true
+		if r.Kind == helper.Failed {
+			return s.explain(b, fmt.Errorf("make the sandbox: %w", r.Err))
+		}
+		return s.explain(b, fmt.Errorf("the sandbox's init was killed (%v)", r.Status))
+	}
+	if err := root.Fill(r.Root); err != nil {
+		s.broken = true // half filled
+		return fmt.Errorf("fill the root: %w", err)
+	}
+	req.Flags &^= helper.FillRoot
+	return nil
 }
 
 // answer waits for the end of req, and fills its root on the way.

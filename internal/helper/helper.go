@@ -38,4 +38,9 @@
 // See [Request] and [Reply]. The order for a request with a Fill is: Request,
 // [Fill] with the directory to be filled, eight bytes that repeat Seq (or its
 // complement, to give up), and [Done] or an error.
+//
+// A slot with "begin" sends a Fill with the Seq 0, for a scratch in memory below
+// which there are no layers, before the first request: what is put there before
+// the request is sent needs no Fill. If it cannot come so far, it sends
+// [Failed] or [Killed] instead.
 package helper

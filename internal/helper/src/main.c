@@ -43,10 +43,11 @@ void send_reply(struct sandbox *s, u32 kind)
 
 // fail answers the request with an error, unless the slot does, and ends this
 // process: either the pid 1 of s, or a helper that has no sandbox yet. A pid 1
-// that could not even get ready waits for a request that it can answer.
+// that could not even get ready waits for a request that it can answer, unless its
+// caller waits for it to be ready.
 _Noreturn void fail(struct sandbox *s, const char *what, const char *name, long err)
 {
-	if (s->pid && s->state == READY && !receive(s))
+	if (s->pid && s->state == READY && !s->early && !receive(s))
 		quit(1);
 	struct text t = text_in(s->reply.text, sizeof s->reply.text);
 	put(&t, what);
@@ -57,7 +58,7 @@ _Noreturn void fail(struct sandbox *s, const char *what, const char *name, long 
 	s->reply.error = (s32)-err;
 	s->reply_nfds = 0;
 	u32 busy = BUSY;
-	if (!s->pid || __atomic_compare_exchange_n(&s->state, &busy, REPLIED, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	if (!s->pid || s->state == READY || __atomic_compare_exchange_n(&s->state, &busy, REPLIED, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		send_reply(s, REPLY_ERROR);
 	quit(1);
 }

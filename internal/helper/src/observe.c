@@ -66,14 +66,6 @@ struct observer *new_observer(struct sandbox *s)
 	return o;
 }
 
-// begin_observing must be called when the root is the command's.
-void begin_observing(struct sandbox *s)
-{
-	s->observer->proc = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
-	if (s->observer->proc < 0)
-		fail(s, "open", "/proc", s->observer->proc);
-}
-
 // free_observer is called by the slot when pid 1 is dead, or dies here.
 void free_observer(struct sandbox *s)
 {
@@ -597,6 +589,24 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 		if (absolute(o, c->dir2 == CWD ? AT_FDCWD : (s32)args[c->dir2], path))
 			look(o, op, 0);
 	}
+}
+
+// begin_observing must be called when the root is the command's. It opens the
+// directory in which the command will start: it looks that up, but has not to
+// stop and ask for it.
+s32 begin_observing(struct sandbox *s, const char *dir)
+{
+	struct observer *o = s->observer;
+	o->proc = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
+	if (o->proc < 0)
+		fail(s, "open", "/proc", o->proc);
+	o->tid = (u32)s->prepared;
+	if (absolute(o, AT_FDCWD, dir))
+		look(o, OP_STAT, 1);
+	long fd = SYS(openat, AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		fail(s, "enter the working directory", fd == -ENOENT ? dir : 0, fd);
+	return (s32)fd;
 }
 
 // observe answers one notification.

@@ -337,6 +337,24 @@ static s32 mount_overlay(struct sandbox *s, const char *upper, const char *work)
 	return fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
+// send_directory gives the caller a directory to put files into.
+static void send_directory(struct sandbox *s, const char *dir)
+{
+	long fd = SYS(openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open the scratch", 0, fd);
+	s->reply_fds[0] = (s32)fd;
+	s->reply_nfds = 1;
+	send_reply(s, REPLY_FILL);
+	SYS(close, fd);
+}
+
+// offer_scratch lets the caller fill the scratch before it has sent a request:
+// if that turns out to have layers, it was for nothing.
+void offer_scratch(struct sandbox *s)
+{
+	send_directory(s, "/scratch");
+}
+
 // fill lets the caller put files into dir, and waits until it has.
 static void fill(struct sandbox *s, const char *dir)
 {
@@ -344,12 +362,7 @@ static void fill(struct sandbox *s, const char *dir)
 	SYS(utimensat, AT_FDCWD, dir, constant_times, 0);
 	if (!(s->req->flags & REQUEST_FILL))
 		return;
-	long fd = SYS(openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open the scratch", 0, fd);
-	s->reply_fds[0] = (s32)fd;
-	s->reply_nfds = 1;
-	send_reply(s, REPLY_FILL);
-	SYS(close, fd);
+	send_directory(s, dir);
 	for (;;) {
 		u64 go = 0;
 		struct iovec iov = {&go, sizeof go};

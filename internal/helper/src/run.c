@@ -161,12 +161,12 @@ static void become(struct sandbox *s)
 		need(s, "enter the control group", SYS(write, s->groups[i], "0", 1));
 	for (int fd = 0; fd < 3; fd++)
 		need(s, "pass a descriptor", SYS(dup3, s->stdio[fd], fd, 0));
-	SYS(close_range, 3, ~0u, 0);
 	set_limits(s);
 	drop(s);
-	long err = SYS(chdir, s->dir);
+	long err = s->prepared ? SYS(fchdir, s->dir_fd) : SYS(chdir, s->dir);
 	if (err < 0)
 		give_up(s, "enter the working directory", err);
+	SYS(close_range, 3, ~0u, 0);
 	u64 none = 0;
 	SYS(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
 	s->start_errno = search_exec(s);
@@ -213,7 +213,7 @@ static s32 start_watched(struct sandbox *s)
 		prepare_command(s);
 	while (!__atomic_load_n(&s->listener_ready, __ATOMIC_SEQ_CST))
 		SYS(futex, &s->listener_ready, FUTEX_WAIT, 0, 0);
-	begin_observing(s);
+	s->dir_fd = begin_observing(s, s->dir);
 	__atomic_store_n(&s->go, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->go, FUTEX_WAKE, 1, 0);
 	return s->prepared;
@@ -251,6 +251,7 @@ static s32 start_command(struct sandbox *s)
 	if (s->prepared && !(s->req->flags & REQUEST_OBSERVE)) { // nobody meant it
 		SYS(kill, s->prepared, SIGKILL);
 		SYS(wait4, s->prepared, 0, 0, 0);
+		s->prepared = 0;
 	}
 	long pid;
 	if (s->req->flags & REQUEST_OBSERVE) {

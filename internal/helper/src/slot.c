@@ -69,6 +69,8 @@ static void pid1(void *arg)
 	if (z->watch)
 		prepare_command(s);
 	prepare_root(s);
+	if (s->early)
+		offer_scratch(s);
 	if (!receive(s))
 		quit(0);
 	if (s->seq == __atomic_load_n(&z->cancelled, __ATOMIC_SEQ_CST))
@@ -100,6 +102,8 @@ static struct sandbox *new_sandbox(struct slot *z)
 	s->slot = z;
 	s->net = z->net;
 	s->lo_stats = z->lo_stats;
+	s->early = z->begin;
+	z->begin = 0;
 	s->state = READY;
 	// Set by pid 1's clone for it, too: it looks at it before it is told.
 	s->pid = -1;
@@ -131,7 +135,7 @@ static void reap(struct slot *z, struct sandbox **ready)
 		if (!s)
 			continue;
 		u32 was = s->state;
-		if (was == BUSY || was == CONDEMNED) {
+		if (was == BUSY || was == CONDEMNED || (was == READY && s->early)) {
 			s->reply_nfds = 0;
 			s->reply.wait_status = status;
 			s->reply.user_us = (u64)ru.utime.sec * 1000000 + (u64)ru.utime.usec;
@@ -206,8 +210,11 @@ void serve(struct slot *z)
 	set_up(z);
 	u64 chld = 1ull << (SIGCHLD - 1);
 	struct sandbox *ready = z->begin ? new_sandbox(z) : 0;
-	if (ready)
+	if (ready) {
+		// It has more to do than we, and shall not wait for our processor.
+		SYS(sched_yield);
 		make_network(z);
+	}
 	struct pollfd fds[] = {
 		{FD_LIFE, POLLIN, 0},
 		{(s32)SYS(signalfd4, -1, &chld, 8, SFD_CLOEXEC | O_NONBLOCK), POLLIN, 0},

@@ -52,6 +52,8 @@ struct sandbox {
 	s32 start_errno, start_flags, setup_errno;
 	const char *setup_text;
 	u32 listener_ready; // futex
+	int early; // made before the first request: offers its scratch at once
+	s32 dir_fd; // of a watched command
 	s32 prepared; // pid of a process that waits for its command, or 0
 	int stdio_open; // pid 1 has the command's descriptors, too
 	u32 go; // futex: the command is known, and its root built
@@ -108,6 +110,7 @@ void leave_used_network(struct sandbox *s);
 // root.c
 void prepare_host(struct slot *z);
 void prepare_root(struct sandbox *s);
+void offer_scratch(struct sandbox *s);
 void build_root(struct sandbox *s);
 void keep_root(struct sandbox *s);
 void around_root(struct sandbox *s);
@@ -124,7 +127,7 @@ long install(struct sock_filter *filter, u32 n, u32 flags);
 
 // observe.c
 struct observer *new_observer(struct sandbox *s);
-void begin_observing(struct sandbox *s);
+s32 begin_observing(struct sandbox *s, const char *dir);
 void observe(struct sandbox *s, s32 listener);
 void finish_observer(struct sandbox *s);
 void free_observer(struct sandbox *s);
