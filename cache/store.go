@@ -131,7 +131,7 @@ func (s *Store) checkVersion() error {
 	var buf [len(version)]byte
 	n, err := durable.Read(fd, buf[:])
 	if err != nil {
-		return s.explain(err)
+		return fmt.Errorf("%s: %w", filepath.Join(s.dir, versionName), s.explain(err))
 	}
 	got := string(buf[:n])
 	if got == version {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,6 +150,9 @@ func copyOfSelf(dir string) (string, error) {
 	program, err := os.ReadFile(exe)
 	if err != nil {
 		return "", err
+	}
+	if bytes.Contains(program[:min(len(program), 4096)], []byte("/ld-")) { // its dynamic loader
+		return "", errors.New("this program needs shared libraries, and so cannot be the probe: build it with CGO_ENABLED=0, as 'make build' does")
 	}
 	path := filepath.Join(dir, promise.ProbeName)
 	return path, os.WriteFile(path, program, 0o755)

@@ -50,6 +50,8 @@ func (f *runFlags) check(args []string) error {
 	switch {
 	case len(args) == 0:
 		return fmt.Errorf("no command: put it after --, as in 'sbx-action run -i a.c -o a.o -- gcc -c a.c'")
+	case f.memory > 0 && f.memory < 1<<20:
+		return fmt.Errorf("--memory %d: no program starts with less than 1M", f.memory)
 	case args[0] == "":
 		return fmt.Errorf("the command's name is empty")
 	case f.noCache && f.readOnly, f.noCache && f.refresh, f.readOnly && f.refresh:
