@@ -25,7 +25,7 @@ type HostOptions struct {
 // HostRootfs is a read-only view of the host's system directories, with an
 // /etc that holds nothing of this machine or its users:
 //
-//   - /usr, /opt, /nix and /gnu where they exist; /bin, /sbin and /lib* as on
+//   - /usr, /opt, /nix/store and /gnu/store where they exist; /bin, /sbin and /lib* as on
 //     the host, where most are links into /usr;
 //   - of /etc, what programs from packages read to work at all, and what the
 //     package system made: the loader's cache, alternatives, and the
@@ -141,7 +141,13 @@ func (h *hostView) lookRoot() error {
 		}
 		switch e.Type() {
 		case os.ModeDir:
-			h.bind("/" + name)
+			// What else is in /nix and /gnu is alive: daemons listen there.
+			if storeOnly(name) {
+				name += "/store"
+			}
+			if info, err := os.Lstat(h.root + "/" + name); err == nil && info.IsDir() {
+				h.bind("/" + name)
+			}
 		case os.ModeSymlink:
 			if h.links["/"+name], err = os.Readlink(h.root + "/" + name); err != nil {
 				return err
@@ -201,7 +207,7 @@ func (h *hostView) path(p string) (string, bool) {
 	case first == "var" && third != "":
 		shown = second == "lib" && slices.Contains(varDirs, third)
 	default:
-		shown = topLevel(first)
+		shown = topLevel(first) && (!storeOnly(first) || second == "store")
 	}
 	if !shown {
 		return "", false
@@ -220,6 +226,9 @@ func (h *hostView) showsRest(p string) bool {
 }
 
 // topLevel says whether a name in the root directory is of the host.
+// storeOnly says whether only the directory store of name is shown.
+func storeOnly(name string) bool { return name == "nix" || name == "gnu" }
+
 func topLevel(name string) bool {
 	switch name {
 	case "usr", "bin", "sbin", "opt", "nix", "gnu":
