@@ -160,6 +160,10 @@ func (s *Store) checkEmpty() error {
 		case name == "stat": // stat caches of the inputs, which are made before anything is stored
 		case name == "lost+found", name == "CACHEDIR.TAG", strings.HasPrefix(name, versionName):
 		default:
+			// Another process may be making the store this instant.
+			if _, err := durable.Stat(filepath.Join(s.dir, versionName)); err == nil {
+				return s.checkVersion()
+			}
 			return fmt.Errorf("%w: %s holds %q and no %s file: choose an empty directory",
 				ErrVersion, s.dir, name, versionName)
 		}

@@ -19,14 +19,14 @@ func TestMadeDirectories(t *testing.T) {
 		appears string // on the host; a name that ends in / is a directory
 		seen    bool
 	}{
-		{"/", backends.Open, "gnu/", true},
-		{"/../.", backends.Open, "gnu/", true},
+		{"/", backends.Open, "gnu/store/", true},
+		{"/../.", backends.Open, "gnu/store/", true},
 		{"/", backends.Open, "srv/", false},
-		{"/", backends.Stat, "gnu/", false}, // it always is there
+		{"/", backends.Stat, "gnu/store/", false}, // it always is there
 		{"/etc", backends.Open, "etc/java-99/", true},
 		{"/etc/", backends.Open, "etc/papersize", true},
 		{"/etc", backends.Open, "etc/shadow", false},
-		{"/etc", backends.Open, "gnu/", false},
+		{"/etc", backends.Open, "gnu/store/", false},
 		{"/etc/ssl", backends.Open, "etc/ssl/openssl.cnf", true},
 		{"/etc/ssl", backends.Stat, "etc/ssl/openssl.cnf", true}, // it was not there
 		{"/var", backends.Open, "var/lib/ghc/", true},
