@@ -102,7 +102,8 @@ var etcOwn = map[string]string{
 
 const nsswitchNetwork = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 
-// A hostView knows what of the host is shown. What exists is looked up once.
+// A hostView knows what of the host is shown. What exists is looked up once: see
+// [Stager.know].
 type hostView struct {
 	root    string // in tests: the directory that plays the host
 	network bool
@@ -122,11 +123,13 @@ func (h *hostView) id() string {
 
 // look finds out what the host has.
 func (h *hostView) look() error {
-	h.once.Do(func() {
-		h.links = map[string]string{}
-		h.err = errors.Join(h.lookRoot(), h.lookEtc(), h.lookVar())
-	})
+	h.once.Do(h.lookNow)
 	return h.err
+}
+
+func (h *hostView) lookNow() {
+	h.links = map[string]string{}
+	h.err = errors.Join(h.lookRoot(), h.lookEtc(), h.lookVar())
 }
 
 func (h *hostView) lookRoot() error {
@@ -239,7 +242,7 @@ func topLevel(name string) bool {
 
 // stageHost returns what shows the host.
 func (s *Stager) stageHost(ctx context.Context, h *hostView) (piece, error) {
-	if err := h.look(); err != nil {
+	if err := s.know(ctx, h); err != nil {
 		return piece{}, err
 	}
 	p := piece{fill: make([]placement, 0, len(h.links)+3)}

@@ -1,0 +1,64 @@
+package staging
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"testing"
+)
+
+// TestHostViewNote: what a note says of the machine that we run on is what
+// looking says, and what is not a note of this state is not believed.
+func TestHostViewNote(t *testing.T) {
+	s, _ := newStager(t, modes()[0])
+	want := &hostView{}
+	if err := want.look(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // without a note, and with it, unless the machine is in motion
+		have := &hostView{}
+		if err := s.know(t.Context(), have); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(have.binds, want.binds) || !slices.Equal(have.files, want.files) || !maps.Equal(have.links, want.links) {
+			t.Errorf("%+v, want %+v", have, want)
+		}
+	}
+	state, _ := want.state()
+	note := string(want.encode(state))
+	have := &hostView{}
+	if !have.decode(note, state) || !slices.Equal(have.binds, want.binds) || !slices.Equal(have.files, want.files) || !maps.Equal(have.links, want.links) {
+		t.Errorf("%+v, want %+v", have, want)
+	}
+	for _, bad := range []string{"", note[1:], note[:len(note)-1], note + "x\n", note + "b \"a\n", note + "l \"a\"\n", note + "\n"} {
+		if h := (&hostView{}); h.decode(bad, state) || h.binds != nil || h.links != nil {
+			t.Errorf("%q was believed", bad)
+		}
+	}
+}
+
+// TestHostViewChanges: a view follows the host, note or not.
+func TestHostViewChanges(t *testing.T) {
+	host := fakeRoot(t, spec{"usr/bin/": "", "etc/ld.so.cache": "", "var/lib/": ""})
+	s, _ := newStager(t, modes()[0])
+	view := func() string {
+		h := &hostView{root: host}
+		if err := s.know(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+		return string(h.encode(""))
+	}
+	before, _ := (&hostView{root: host}).state()
+	seen := view()
+	for _, dir := range []string{"/opt", "/etc/java-17", "/var/lib/ghc"} {
+		if err := os.Mkdir(host+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		after, _ := (&hostView{root: host}).state()
+		if now := view(); now == seen || after == before {
+			t.Errorf("%s is not seen: %q, state %q", dir, now, after)
+		} else {
+			seen, before = now, after
+		}
+	}
+}
