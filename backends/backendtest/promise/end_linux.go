@@ -1,9 +1,11 @@
 package promise
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -135,6 +137,16 @@ func checkUsage(t *trial) error {
 	}
 	if rss := o.Usage.MaxRSS; o.Code != 0 || rss < 64<<20 || rss > 256<<20 {
 		return fmt.Errorf("64 MiB were used: told %d bytes of %v", rss, o)
+	}
+	// What vfork makes begins with the size of its parent on its account.
+	ballast := bytes.Repeat([]byte{1}, 128<<20)
+	o, err = t.run(t.spec("exit", "0"))
+	runtime.KeepAlive(ballast)
+	if err != nil {
+		return err
+	}
+	if rss := o.Usage.MaxRSS; o.Code != 0 || rss > 96<<20 {
+		return fmt.Errorf("next to nothing was used, by a caller that has 128 MiB: told %d bytes of %v", rss, o)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package promise
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -21,6 +22,7 @@ func filePromises() []Promise {
 		{Name: "files/bind-read-only", Says: "no file of the host that is shown can be changed, even by its owner", check: checkBindVandal},
 		{Name: "files/bind-remount", Says: "what is shown read-only cannot be made writable by mounting", check: checkRemount},
 		{Name: "files/bind-device", Says: "devices among the files that are shown cannot be opened", check: checkBindDevice},
+		{Name: "files/bind-mounts", Says: "what is mounted below a directory that is shown, by whomever, is shown too, and read-only", check: checkBindMounts},
 		{Name: "files/tmp", Says: "/tmp is empty at the start, anybody may write there, and it is not the host's", check: checkTmp},
 		{Name: "files/dev", Says: "/dev has the devices that programs expect, which work, and no others", check: checkDev},
 		{Name: "files/fresh", Says: "nothing that one command wrote is seen by the next one", check: checkFresh},
@@ -251,6 +253,46 @@ func checkBindDevice(t *trial) error {
 	return t.defeats(attempt{args: []string{"open-read", "/host-dev/null", "/host-dev/zero"}, control: []string{"open-read", "/dev/null"}, spec: func(s *backends.Spec) {
 		s.Root.Binds = append(s.Root.Binds, backends.Bind{Source: "/dev", Target: "/host-dev"})
 	}})
+}
+
+// checkBindMounts shows /dev, because something is mounted below it that is not
+// ours: in a user namespace, the kernel refuses to show one without the other.
+func checkBindMounts(t *trial) error {
+	bound := func(s *backends.Spec) {
+		s.Root.Binds = append(s.Root.Binds, backends.Bind{Source: "/dev", Target: "/host-dev"})
+	}
+	spec := t.spec("ls", "/host-dev/pts")
+	bound(spec)
+	got, err := t.succeed(spec)
+	if err != nil {
+		return err
+	}
+	want, err := t.outside("ls", "/dev/pts")
+	if err != nil || !strings.Contains(want, "ptmx") {
+		return fmt.Errorf("%w: nothing is mounted at /dev/pts: %q, %w", errUnproven, want, err)
+	}
+	if !strings.Contains(got, "ptmx") {
+		return fmt.Errorf("a directory that is mounted is shown as %q, want %q", got, want)
+	}
+	name := "/shm/" + t.mark()
+	if err := os.WriteFile("/dev"+name, []byte("below"), 0o666); err != nil {
+		return fmt.Errorf("%w: %w", errUnproven, err)
+	}
+	defer os.Remove("/dev" + name)
+	if err := os.Chmod("/dev"+name, 0o666); err != nil { // whatever our umask is
+		return err
+	}
+	return all(
+		func() error {
+			spec := t.spec("content", "/host-dev"+name)
+			bound(spec)
+			got, err := t.succeed(spec)
+			return errors.Join(err, equal("a file below a mount", got, "below"))
+		},
+		func() error {
+			return t.defeats(attempt{args: []string{"open-write", "/host-dev" + name}, control: []string{"open-write", "/dev" + name}, spec: bound})
+		},
+	)
 }
 
 func checkTmp(t *trial) error {
