@@ -147,18 +147,6 @@ static void open_host(struct sandbox *s, const char *host, const char *place)
 	must(s, "open", host, s->host_root);
 }
 
-// prepare_root does what needs no request.
-void prepare_root(struct sandbox *s)
-{
-	// In this sandbox's own namespace: mounts of the slot's cannot be cloned.
-	open_host(s, "/host", "");
-	must(s, "mount", "/proc", mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
-	must(s, "mount", "/tmp", mount("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
-	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
-	must(s, "mount", "/scratch", mount("tmpfs", "/scratch", MS_NOSUID | MS_NODEV, SCRATCH_OPTIONS));
-	must(s, "mount", "/dev/pts", mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
-}
-
 // host_path opens a path of the host. Symbolic links are the host's, so they
 // must not be followed from our own root.
 static long try_host_path(struct sandbox *s, const char *path, u32 flags)
@@ -417,7 +405,7 @@ static long make_in(struct sandbox *s, s32 dir, const char *name, int directory)
 	if (err < 0)
 		return err;
 	if (!s->slot->unprivileged)
-		SYS(fchownat, dir, name, s->req->id, s->req->id, AT_SYMLINK_NOFOLLOW);
+		SYS(fchownat, dir, name, 65000, 65000, AT_SYMLINK_NOFOLLOW);
 	SYS(utimensat, dir, name, constant_times, AT_SYMLINK_NOFOLLOW);
 	return 0;
 }
@@ -481,12 +469,37 @@ static s32 mount_point(struct sandbox *s, s32 root, const char *path, int direct
 	return (s32)fd;
 }
 
-// move_in moves the mount at "from" of our root to path below root.
-static void move_in(struct sandbox *s, s32 root, const char *path)
+// place moves the mounts /proc, /dev and /tmp from the directory "from" of our
+// root to the root at "at".
+static void place(struct sandbox *s, const char *at, const char *from)
 {
-	s32 to = mount_point(s, root, path, 1);
-	must(s, "move", path, SYS_COOKIE(move_mount, AT_FDCWD, path, to, "", MOVE_MOUNT_T_EMPTY_PATH));
-	SYS(close, to);
+	static const char *const names[] = {"/proc", "/dev", "/tmp"};
+	char path[32];
+	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", at, root);
+	for (u32 i = 0; i < 3; i++) {
+		struct text t = text_in(path, sizeof path);
+		put(&t, from);
+		put(&t, names[i]);
+		s32 to = mount_point(s, (s32)root, names[i], 1);
+		must(s, "move", path, SYS_COOKIE(move_mount, AT_FDCWD, path, to, "", MOVE_MOUNT_T_EMPTY_PATH));
+		SYS(close, to);
+	}
+	SYS(close, root);
+}
+
+// prepare_root does what needs no request.
+void prepare_root(struct sandbox *s)
+{
+	// In this sandbox's own namespace: mounts of the slot's cannot be cloned.
+	open_host(s, "/host", "");
+	must(s, "mount", "/proc", mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
+	must(s, "mount", "/tmp", mount("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	must(s, "mount", "/scratch", mount("tmpfs", "/scratch", MS_NOSUID | MS_NODEV, SCRATCH_OPTIONS));
+	must(s, "mount", "/dev/pts", mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
+	place(s, "/scratch", "");
+	s->placed = 1;
 }
 
 static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target)
@@ -516,14 +529,18 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 // build_root makes the root of the request, and our root.
 void build_root(struct sandbox *s)
 {
+	// What has been placed in advance is in the way of another scratch.
+	if (s->placed && *s->scratch_dir) {
+		place(s, "/", "/scratch");
+		s->placed = 0;
+	}
 	const char *at = mount_root(s, "/scratch", "/new");
 	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", at, root);
 	struct statx before;
 	must(s, "look at", at, SYS(statx, root, "", AT_EMPTY_PATH, STATX_MTIME, &before));
-	move_in(s, (s32)root, "/proc");
-	move_in(s, (s32)root, "/dev");
-	move_in(s, (s32)root, "/tmp");
+	if (!s->placed || s->req->nlowers)
+		place(s, at, s->placed ? "/scratch" : "");
 	const char *p = s->binds;
 	for (u32 i = 0; i < s->req->nbinds; i++) {
 		const char *source = p, *target = next_string(source);

@@ -52,6 +52,7 @@ struct sandbox {
 	s32 start_errno, start_flags, setup_errno;
 	const char *setup_text;
 	u32 listener_ready; // futex
+	int placed; // /proc, /dev and /tmp are in /scratch already
 	int early; // made before the first request: offers its scratch at once
 	s32 dir_fd; // of a watched command
 	s32 prepared; // pid of a process that waits for its command, or 0
