@@ -215,6 +215,9 @@ func (h *hostView) path(p string) (string, bool) {
 	if !shown {
 		return "", false
 	}
+	if first == "etc" && (!deeper && etcFiles.has(second) || h.showsRest(p)) {
+		return behindLink(h.root + p), true
+	}
 	return h.root + p, true
 }
 
@@ -350,16 +353,10 @@ func (n *fillNode) put(path string, kid fillNode) {
 }
 
 // hostFile returns a node like a file of /etc that everybody may read. A link
-// that stays in /etc and /usr is kept, any other is replaced by what it shows.
+// into /usr is kept, any other is replaced by what it shows.
 func hostFile(path string) (fillNode, error) {
-	if target, err := os.Readlink(path); err == nil {
-		to := target
-		if !filepath.IsAbs(to) {
-			to = filepath.Join("/etc", to)
-		}
-		if strings.HasPrefix(to, "/usr/") {
-			return fillNode{kind: erofs.Symlink, target: target}, nil
-		}
+	if target, err := os.Readlink(path); err == nil && intoUsr(target) {
+		return fillNode{kind: erofs.Symlink, target: target}, nil
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -370,4 +367,27 @@ func hostFile(path string) (fillNode, error) {
 	}
 	data, err := os.ReadFile(path)
 	return fillNode{kind: erofs.File, data: data, size: int64(len(data))}, err
+}
+
+// intoUsr says whether a link in /etc with this target leads into /usr.
+func intoUsr(target string) bool {
+	if !filepath.IsAbs(target) {
+		target = filepath.Join("/etc", target)
+	}
+	return strings.HasPrefix(target, "/usr/")
+}
+
+// behindLink returns the file that is shown at path, in /etc: another one where
+// that is a link which [hostFile] replaces. It must be looked at in its place, or
+// a change of what the link shows would go unseen.
+func behindLink(path string) string {
+	target, err := os.Readlink(path)
+	if err != nil || intoUsr(target) {
+		return path
+	}
+	file, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return path
+	}
+	return file
 }

@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -64,5 +65,42 @@ func TestMadeDirectories(t *testing.T) {
 	}
 	if _, ok := TreeRootfs(action.Sum(action.SHA256, nil)).Made("/"); ok {
 		t.Error("a tree has directories of the host")
+	}
+}
+
+// TestLinksOutOfEtc changes what a link in /etc shows that is replaced by it.
+func TestLinksOutOfEtc(t *testing.T) {
+	for name, change := range map[string]func(h *hostTest){
+		"Edited":  func(h *hostTest) { h.write("srv/magic", "new") },
+		"Removed": func(h *hostTest) { h.check(os.Remove(h.dir + "/srv/magic")) },
+		"Moved": func(h *hostTest) {
+			h.write("srv/other", "new")
+			h.check(errors.Join(os.Remove(h.dir+"/srv/magic"), os.Symlink("other", h.dir+"/srv/magic")))
+		},
+		"Into/usr": func(h *hostTest) {
+			h.check(errors.Join(os.Remove(h.dir+"/etc/magic"), os.Symlink("/usr/include/a.h", h.dir+"/etc/magic")))
+		},
+		"Appeared": func(h *hostTest) { h.write("nowhere", "now") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHostTest(t)
+			r := Rootfs{host: &hostView{root: h.dir}}
+			h.witness.Host, h.witness.Made = r.HostPath, r.Made
+			h.write("srv/magic", "old")
+			h.check(os.MkdirAll(h.dir+"/etc", 0o755))
+			h.check(errors.Join(os.Symlink(h.dir+"/srv/magic", h.dir+"/etc/magic"), os.Symlink(h.dir+"/nowhere", h.dir+"/etc/papersize")))
+			h.status.Lookups = append(h.status.Lookups, backends.Lookup{Path: "/etc/magic", Op: backends.Open}, backends.Lookup{Path: "/etc/papersize", Op: backends.Open})
+			before := h.seal()
+			if got, err := h.recall(); err != nil || got != before {
+				t.Fatalf("control: an unchanged host gives %v, %v; want %v", got, err, before)
+			}
+			change(h)
+			if got, err := h.recall(); err == nil {
+				t.Errorf("recalled as %v", got)
+			}
+			if got := h.seal(); got == before {
+				t.Errorf("sealed as %v again", got)
+			}
+		})
 	}
 }
