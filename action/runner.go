@@ -133,13 +133,13 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
+	start := r.Witness.Clock() // before staging, which copies files of the host
 	root, err := r.Stager.Stage(ctx, req.Action, req.Command)
 	if err != nil {
 		return out, fmt.Errorf("stage the inputs: %w", err)
 	}
 	out.Times.Stage = lap()
 	out.Started = true
-	start := r.Witness.Clock()
 	res, status, err := r.execute(ctx, req, root)
 	if err != nil {
 		return out, err
