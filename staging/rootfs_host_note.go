@@ -10,7 +10,7 @@ import (
 )
 
 // viewDirs are the directories of which a view shows some names.
-var viewDirs = []string{"/", "/etc", "/var/lib"}
+var viewDirs = []string{"/", "/etc", "/var/lib", "/nix", "/gnu"}
 
 // know finds out what the host has, from a note where there is one: to list
 // /etc takes as long as all the rest of a view.
@@ -22,7 +22,7 @@ var viewDirs = []string{"/", "/etc", "/var/lib"}
 //	f name          a file in /etc
 //	l path target   a link
 //
-// As long as the stat data of the three are the same, so are the names in them,
+// As long as the stat data of these are the same, so are the names in them,
 // what kind of thing each is, and where the links lead.
 func (s *Stager) know(ctx context.Context, h *hostView) error {
 	h.once.Do(func() {
@@ -41,6 +41,9 @@ func (s *Stager) know(ctx context.Context, h *hostView) error {
 		}
 		hash := NewFileHasher("", action.SHA256)
 		for i, id := range ids {
+			if id == (StatID{}) && storeOnly(viewDirs[i][1:]) {
+				continue // or / would be another
+			}
 			if id == (StatID{}) || !hash.Stable(h.root+viewDirs[i], id, began) {
 				return
 			}

@@ -39,7 +39,7 @@ func TestHostViewNote(t *testing.T) {
 
 // TestHostViewChanges: a view follows the host, note or not.
 func TestHostViewChanges(t *testing.T) {
-	host := fakeRoot(t, spec{"usr/bin/": "", "etc/ld.so.cache": "", "var/lib/": ""})
+	host := fakeRoot(t, spec{"usr/bin/": "", "etc/ld.so.cache": "", "var/lib/": "", "nix/": ""})
 	s, _ := newStager(t, modes()[0])
 	view := func() string {
 		h := &hostView{root: host}
@@ -50,7 +50,7 @@ func TestHostViewChanges(t *testing.T) {
 	}
 	before, _ := (&hostView{root: host}).state()
 	seen := view()
-	for _, dir := range []string{"/opt", "/etc/java-17", "/var/lib/ghc"} {
+	for _, dir := range []string{"/opt", "/etc/java-17", "/var/lib/ghc", "/nix/store"} {
 		if err := os.Mkdir(host+dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
