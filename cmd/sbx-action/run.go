@@ -159,12 +159,10 @@ func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Requ
 			err = job.deliver(ctx, out.Result)
 			again = err != nil && out.Cached
 		}
-		if errors.Is(err, cache.ErrUnwritable) && !out.Started && job.parts.spare == nil {
+		if errors.Is(err, cache.ErrUnwritable) && !out.Started && !f.spared {
 			say("this result will not be kept: %v", err)
 			req.SkipStore, f.spared = true, true
-			if err := job.parts.useSpare(); err != nil {
-				return out, err
-			}
+			job.parts.withoutLayers()
 			continue
 		}
 		if again && errors.Is(err, action.ErrMiss) && !req.SkipLookup {

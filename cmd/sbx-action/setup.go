@@ -73,8 +73,7 @@ type parts struct {
 
 	saveRootfs func(context.Context, action.Blobs) error // nil: the store has it
 
-	blobs action.Blobs // the store, or what useSpare put in its place
-	spare *cache.Store // nil: none was needed
+	blobs *spareBlobs // the store, as long as it can be written
 }
 
 // open opens the store and wires the rest.
@@ -91,14 +90,14 @@ func (w *wiring) open(ctx context.Context, f action.Function, network backends.N
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{store: store, blobs: store, hasher: staging.NewFileHasher(statDir(store), f)}
+	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
 	if err := p.openRootfs(ctx, w.rootfs, f, network); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Made: p.rootfs.Made, Hash: p.hasher, Log: log}
-	p.miss = &missPath{choice: w.backend, blobs: store, layers: store, notes: store, rootfs: p.rootfs, function: f, log: log}
+	p.miss = &missPath{choice: w.backend, blobs: p.blobs, layers: store, notes: store, rootfs: p.rootfs, function: f, log: log}
 	p.runner = &action.Runner{
-		Cache: store, Blobs: store, Locks: store, Stager: p.miss, Backend: p.miss, Witness: p.witness, Log: log,
+		Cache: store, Blobs: p.blobs, Locks: store, Stager: p.miss, Backend: p.miss, Witness: p.witness, Log: log,
 	}
 	return p, nil
 }
@@ -112,7 +111,7 @@ func statDir(store *cache.Store) string {
 }
 
 func (p *parts) Close() error {
-	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close(), p.closeSpare())
+	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close(), p.blobs.Close())
 }
 
 // backendNames are the backends, the best first.
