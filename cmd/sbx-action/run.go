@@ -154,6 +154,9 @@ func (s *sink) Write(p []byte) (int, error) {
 func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Request) (*action.Outcome, error) {
 	for {
 		out, err := job.parts.runner.Run(ctx, req)
+		if why := job.parts.blobs.reason(); why != nil && out.Unkept != nil {
+			out.Unkept = why
+		}
 		again := err != nil && out.Cached // the replay found a blob gone
 		if err == nil && (f.keepFailed || out.Result.ExitCode == 0 && len(out.Missing) == 0) {
 			err = job.deliver(ctx, out.Result)

@@ -20,6 +20,7 @@ type spareBlobs struct {
 
 	mu    sync.Mutex
 	spare *cache.Store // guarded by mu; nil: none was needed
+	why   error        // guarded by mu: what the store said first
 }
 
 var _ action.Blobs = (*spareBlobs)(nil)
@@ -47,11 +48,23 @@ func put[T any](s *spareBlobs, to func(*cache.Store) (T, error)) (T, error) {
 	if !errors.Is(err, cache.ErrUnwritable) {
 		return v, err
 	}
+	s.mu.Lock()
+	if s.why == nil {
+		s.why = err
+	}
+	s.mu.Unlock()
 	t, terr := s.temporary(true)
 	if terr != nil {
 		return v, errors.Join(err, terr)
 	}
 	return to(t)
+}
+
+// reason is what the store said first when it could not take something, or nil.
+func (s *spareBlobs) reason() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
 }
 
 // Put implements [action.Blobs]. What r holds is read before it is tried.
