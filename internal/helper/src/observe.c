@@ -255,6 +255,10 @@ static void follow(struct observer *o, const char *name, int last_too)
 		int end = 1; // is this the last part?
 		for (char *p = rest; *p; p++)
 			end &= *p == '/';
+		if (below(o->real, "/proc")) { // "self" there is not who looks, but us
+			o->complete = 0;
+			return;
+		}
 		if (fixed(o, o->real)) {
 			if (!join(o->next, o->real, rest, ""))
 				o->complete = 0;
@@ -317,12 +321,35 @@ static const char *magic_end(const char *path)
 	return p;
 }
 
+// deep_magic says whether path, below /proc/TID, goes through a link that
+// magic_end does not know: that of a thread, or of a mapped file.
+static int deep_magic(const char *path)
+{
+	const char *p = path + 6;
+	while (*p && *p != '/')
+		p++;
+	if (has_prefix(p, "/map_files/"))
+		return 1;
+	if (!has_prefix(p, "/task/"))
+		return 0;
+	p += 6;
+	while (*p && *p != '/')
+		p++;
+	if (!*p++)
+		return 0;
+	return below(p, "cwd") || below(p, "root") || below(p, "exe") || has_prefix(p, "fd/");
+}
+
 // note_magic writes down where a link of /proc leads, which text cannot tell.
 static void note_magic(struct observer *o, u8 op, int follow_last)
 {
 	char self[48], link[PATH_MAX], prefix[64];
 	const char *end;
-	if (!own_proc(o, o->name) || !(end = magic_end(o->next)))
+	if (!own_proc(o, o->name))
+		return;
+	if (deep_magic(o->next))
+		o->complete = 0;
+	if (!(end = magic_end(o->next)))
 		return;
 	size_t len = (size_t)(end - o->next);
 	if ((!*end && !follow_last) || len >= sizeof prefix)

@@ -40,6 +40,10 @@ void harden(struct slot *z)
 	limit(RLIMIT_CORE, 0);
 	limit(RLIMIT_STACK, 8 << 20);
 	limit(RLIMIT_NOFILE, 1024);
+	limit(RLIMIT_AS, ~0ull);
+	limit(RLIMIT_CPU, ~0ull);
+	limit(RLIMIT_DATA, ~0ull);
+	limit(RLIMIT_FSIZE, ~0ull);
 	SYS(personality, ADDR_NO_RANDOMIZE);
 	SYS(prctl, PR_SET_NO_NEW_PRIVS, 1);
 	for (int cap = 0; SYS(prctl, PR_CAPBSET_DROP, cap) >= 0; cap++)
