@@ -279,8 +279,21 @@ func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
 	for _, bind := range h.binds {
 		fmt.Fprintf(&b, "%q\n", bind.Target)
 	}
+	var read *fillNode // the content of /etc, where its files are too fresh for their stat data to name it
 	for _, name := range h.files {
-		fmt.Fprintf(&b, "%q %s\n", name, fileStamp(h.root+"/etc/"+name))
+		path := h.root + "/etc/" + name
+		fmt.Fprintf(&b, "%q %s\n", name, fileStamp(path))
+		if id, err := StatPath(path, FollowLinks); read != nil || err != nil || settled(id.CTime, Now(), trustMargin) {
+			continue
+		}
+		etc, err := h.etc()
+		if err != nil {
+			return "", err
+		}
+		read = &etc
+	}
+	if read != nil {
+		read.describe(&b)
 	}
 	name := fmt.Sprintf("etc%s-%s", hostVersion, action.Sum(action.SHA256, []byte(b.String())).Hash())
 	path, err := s.Layers.Layer(ctx, name)
@@ -288,9 +301,12 @@ func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
 		return path, nil
 	}
 	return s.Layers.PutLayer(ctx, name, nil, func(path string) error {
-		etc, err := h.etc()
-		if err != nil {
-			return err
+		if read == nil {
+			etc, err := h.etc()
+			if err != nil {
+				return err
+			}
+			read = &etc
 		}
 		if err := os.Mkdir(path, 0o755); err != nil {
 			return err
@@ -301,13 +317,21 @@ func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
 		}
 		defer dir.Close()
 		w := newPlacer(s.owner())
-		for i := range etc.kids {
-			if err := w.place(int(dir.Fd()), &etc.kids[i], false); err != nil {
-				return fmt.Errorf("/etc/%s: %w", etc.kids[i].name, err)
+		for i := range read.kids {
+			if err := w.place(int(dir.Fd()), &read.kids[i], false); err != nil {
+				return fmt.Errorf("/etc/%s: %w", read.kids[i].name, err)
 			}
 		}
 		return errors.Join(w.own(int(dir.Fd()), 0o755), w.date(int(dir.Fd())))
 	})
+}
+
+// describe writes down all that n is.
+func (n *fillNode) describe(b *strings.Builder) {
+	fmt.Fprintf(b, "%q %v %v %q %q %d\n", n.name, n.kind, n.exec, n.target, n.data, len(n.kids))
+	for i := range n.kids {
+		n.kids[i].describe(b)
+	}
 }
 
 // etc returns the content of /etc, with the places of the binds below it.

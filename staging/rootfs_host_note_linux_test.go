@@ -1,8 +1,10 @@
 package staging
 
 import (
+	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -59,6 +61,26 @@ func TestHostViewChanges(t *testing.T) {
 			t.Errorf("%s is not seen: %q, state %q", dir, now, after)
 		} else {
 			seen, before = now, after
+		}
+	}
+}
+
+// TestEtcWithinATick writes a file of /etc twice, with as many bytes, so fast
+// that its times may be the same, and wants each content shown.
+func TestEtcWithinATick(t *testing.T) {
+	host := fakeRoot(t, spec{"usr/bin/": "", "etc/ld.so.cache": "0000"})
+	s, _ := newStager(t, modes()[0])
+	for i := range 200 {
+		text := fmt.Sprintf("%04d", i)
+		if err := os.WriteFile(filepath.Join(host, "etc/ld.so.cache"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.stageHost(t.Context(), &hostView{root: host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readSpec(t, p.binds[0].Source)["ld.so.cache"]; got != text {
+			t.Fatalf("round %d: /etc/ld.so.cache is %q, want %q", i, got, text)
 		}
 	}
 }
