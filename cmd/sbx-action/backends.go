@@ -198,7 +198,7 @@ func (m *matrixFlags) print(columns []*column) error {
 		}
 		for name, why := range c.Why {
 			if c.Promises[name] == promise.Broken.String() {
-				say("%s, %s: %s", c.Name, name, why)
+				say("%s, %s: %.300s", c.Name, name, why)
 			}
 		}
 	}

@@ -121,7 +121,7 @@ func (f *runFlags) workspaceDir() (string, error) {
 		return "", fmt.Errorf("the current directory: %w", err)
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return "", fmt.Errorf("--workspace: %w", err)
+		return "", fmt.Errorf("--workspace %s is not a directory that can be entered: %w", f.workspace, err)
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return "", fmt.Errorf("--workspace %s is not a directory", dir)
@@ -247,9 +247,12 @@ func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
 		return action.Digest{}, err
 	}
 	defer src.Close()
+	if info, err := src.Stat(); err == nil && info.IsDir() {
+		return action.Digest{}, fmt.Errorf("%s is a directory, not a file", name)
+	}
 	tmp, err := os.CreateTemp("", "sbx-stdin-")
 	if err != nil {
-		return action.Digest{}, err
+		return action.Digest{}, fmt.Errorf("%w; set TMPDIR to a directory that can be written", err)
 	}
 	defer tmp.Close()
 	j.stdin, err = os.Open(tmp.Name())

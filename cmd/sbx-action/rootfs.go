@@ -139,7 +139,7 @@ func importRootfs(ctx context.Context, store *cache.Store, source string, f acti
 	defer file.Close()
 	imported, err := staging.ImportTar(ctx, store, file, staging.ImportOptions{Function: f})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", source, err)
+		return nil, fmt.Errorf("%s: want a directory or a tar archive, plain or gzip: %w", source, err)
 	}
 	return imported, nil
 }

@@ -215,7 +215,7 @@ func (f *runFlags) logLine(job *job, out *action.Outcome, started time.Time) err
 	}
 	file, err := os.OpenFile(f.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
 	if err != nil {
-		return fmt.Errorf("--log: %w", err)
+		return fmt.Errorf("--log: %w; name a file in a directory that is there and can be written", err)
 	}
 	defer file.Close()
 	verb := "run"

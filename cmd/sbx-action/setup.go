@@ -27,15 +27,15 @@ type wiring struct {
 
 func (w *wiring) declare(flags *flag.FlagSet) {
 	w.declareCache(flags)
-	flags.StringVar(&w.workspace, "workspace", "", "`DIR` that inputs and outputs are relative to (default: the current directory)")
+	flags.Var((*given)(&w.workspace), "workspace", "`DIR` that inputs and outputs are relative to (default: the current directory)")
 	flags.StringVar(&w.rootfs, "rootfs", "host", "`ROOTFS`: host, a directory, a tar, a name given by 'sbx-action rootfs import',\nor the digest of a tree")
 	flags.StringVar(&w.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
-	flags.StringVar(&w.log, "log", "", "`FILE` to which one line is appended: \"hit\" or \"run\", seconds, outputs")
+	flags.Var((*given)(&w.log), "log", "`FILE` to which one line is appended: \"hit\" or \"run\", seconds, outputs")
 	flags.BoolVar(&w.verbose, "verbose", false, "say on standard error what is done and why")
 }
 
 func (w *wiring) declareCache(flags *flag.FlagSet) {
-	flags.StringVar(&w.cache, "cache", "", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
+	flags.Var((*given)(&w.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
 }
 
 // cacheDir is the directory of the store.

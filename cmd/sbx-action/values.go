@@ -23,6 +23,20 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
+// A given is text that must not be empty: an empty path is nearly always a
+// variable of a Makefile that was not set.
+type given string
+
+func (g *given) String() string { return string(*g) }
+
+func (g *given) Set(s string) error {
+	if s == "" {
+		return fmt.Errorf("it must not be empty: is a variable not set?")
+	}
+	*g = given(s)
+	return nil
+}
+
 // A size is a number of bytes: "512M", "2GiB", "4096".
 type size int64
 
