@@ -89,6 +89,9 @@ func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err err
 		return nil, err
 	}
 	j.parts.miss.hint = action.Sum(f.digest.Function, []byte(j.workspace))
+	if !f.small(j.workspace) {
+		interruptible(ctx)
+	}
 	lap := time.Now()
 	if j.snapshot, err = staging.Scan(ctx, staging.ScanConfig{
 		Workspace: j.workspace, Inputs: f.inputs, Function: f.digest.Function,
@@ -127,6 +130,17 @@ func (f *runFlags) workspaceDir() (string, error) {
 		return "", fmt.Errorf("--workspace %s is not a directory", dir)
 	}
 	return dir, nil
+}
+
+// small says whether the inputs are a few files.
+func (f *runFlags) small(workspace string) bool {
+	for _, i := range f.inputs {
+		info, err := os.Lstat(filepath.Join(workspace, i))
+		if err != nil || !info.Mode().IsRegular() {
+			return false
+		}
+	}
+	return len(f.inputs) <= 64
 }
 
 // commandMessage makes the Command of the command line.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -45,11 +46,15 @@ func main() {
 type signalsKey struct{}
 
 // withSignals returns a context that a signal can end, once interruptible was
-// called with it. Until then a signal ends the program, as signals do: a hit
-// is over so soon that the 0.1 ms for the handler would be felt.
+// called with it. Until then a signal ends the program, as signals do, and the
+// program has one processor: a hit is over so soon that the 0.1 ms for the
+// handler, and the 0.1 ms for waking threads that find nothing to do, would be
+// felt.
 func withSignals(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
+	processors := runtime.GOMAXPROCS(1)
 	return context.WithValue(ctx, signalsKey{}, sync.OnceFunc(func() {
+		runtime.GOMAXPROCS(processors)
 		signals := make(chan os.Signal, 1)
 		for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 			if !signal.Ignored(s) { // by nohup, or a shell that put us in the background
