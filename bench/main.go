@@ -93,7 +93,11 @@ func selected(name string, wanted []string) bool {
 // measure runs both sides in turn and prints the row.
 func measure(r row) error {
 	var ours, peer, ratios []float64
-	for i := range r.rounds + 1 {
+	warm := 3 // rounds that are not counted: the caches fill, and learn what they may trust
+	if r.rounds == 1 {
+		warm = 0
+	}
+	for i := range r.rounds + warm {
 		a, err := r.ours.run()
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.ours.name, err)
@@ -104,8 +108,8 @@ func measure(r row) error {
 				return fmt.Errorf("%s: %w", r.peer.name, err)
 			}
 		}
-		if i == 0 && r.rounds > 1 {
-			continue // warm-up
+		if i < warm {
+			continue
 		}
 		ours = append(ours, ms(a))
 		if r.peer.run != nil {
