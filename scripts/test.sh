@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs every test: installs what they need, then format, vet, staticcheck, the
 # race detector, short fuzzing, the scripts as root and as an unprivileged
-# user, and the cross-builds. About 15 minutes on two cores.
+# user, and the cross-builds. About five minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
