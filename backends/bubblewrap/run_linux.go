@@ -56,7 +56,7 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 		}
 		return nil, context.Cause(ctx)
 	}
-	if err != nil && (errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)) {
+	if errors.Is(err, helper.ErrGone) || errors.Is(err, unix.EPIPE) {
 		return nil, fmt.Errorf("bwrap could not make the sandbox: %s", said)
 	}
 	return st, err
@@ -198,18 +198,15 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.sendArgs(b.options(spec, target, mounts)); err != nil {
-		return nil, err
-	}
+	notSent := s.sendArgs(b.options(spec, target, mounts))
 	req := helper.NewRequest(spec)
 	req.Flags &^= helper.KeepRoot | helper.FillRoot
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
-	if err := req.Send(s.socket); err != nil {
-		return nil, err
-	}
+	// Who does not listen any more may have said why.
+	notSent = errors.Join(notSent, req.Send(s.socket))
 	reply, err := helper.Receive(s.socket, req)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(notSent, err)
 	}
 	if reply.Kind != helper.Done {
 		defer reply.Close()

@@ -274,8 +274,15 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 }
 
 func recvmsg(socket int, b, oob []byte) (n, oobn, flags int, err error) {
+	reset := false
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(socket, b, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.ECONNRESET && !reset {
+			// It ended without reading all that we had sent. That is told
+			// first, and once; what it had answered before comes then.
+			reset = true
+			continue
+		}
 		if err != unix.EINTR {
 			return n, oobn, flags, err
 		}
