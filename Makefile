@@ -27,7 +27,7 @@ test:
 	@scripts/test.sh
 
 check:
-	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static
+	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static perl:perl
 	$(GO) vet ./...
 	$(GO) test -short ./...
 

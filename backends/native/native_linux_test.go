@@ -237,7 +237,7 @@ func traces(t *testing.T) string {
 // for the next command, which would find its port in use.
 func TestNetworkIsThrownAway(t *testing.T) {
 	if _, err := os.Stat("/usr/bin/perl"); err != nil {
-		t.Skip("needs perl")
+		t.Fatal("perl is missing: scripts/test.sh installs it")
 	}
 	b := open(t)
 	const talk = `perl -MIO::Socket::INET -e '
