@@ -29,6 +29,7 @@ step "cross-builds"
 for target in linux/arm64 darwin/arm64 darwin/amd64 freebsd/amd64; do
 	GOOS=${target%/*} GOARCH=${target#*/} go vet ./...
 	GOOS=${target%/*} GOARCH=${target#*/} go build -o /dev/null ./cmd/sbx-action
+	GOOS=${target%/*} GOARCH=${target#*/} go build -o /dev/null ./cmd/sbx-actiond
 done
 
 step "tests with the race detector, as $(id -un)"

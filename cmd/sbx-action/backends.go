@@ -14,13 +14,14 @@ import (
 
 	"github.com/sbx-action/sbx-action/backends/backendtest/promise"
 	"github.com/sbx-action/sbx-action/backends/native"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 )
 
 func backendsCommand() command {
 	return command{
-		name: "backends", args: "[FLAGS] [NAME…]",
-		short: "probe what each sandbox keeps of its promises, here and now",
-		long: `
+		Name: "backends", Args: "[FLAGS] [NAME…]",
+		Short: "probe what each sandbox keeps of its promises, here and now",
+		Long: `
 Runs the promises of all backends, or of those that are named, as probes on this
 machine, as this user, and prints a table. Each probe has a control: it is first
 shown to succeed where nothing forbids it. The verdicts:
@@ -34,7 +35,7 @@ shown to succeed where nothing forbids it. The verdicts:
 
 Exits with 1 if a promise is broken or no backend works.
 `,
-		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var m matrixFlags
 			flags.BoolVar(&m.json, "json", false, "print JSON")
 			flags.BoolVar(&m.markdown, "markdown", false, "print a Markdown table")
@@ -57,7 +58,7 @@ type column struct {
 
 func (m *matrixFlags) run(ctx context.Context, names []string) error {
 	if len(names) == 0 {
-		names = backendNames
+		names = wiring.BackendNames()
 	}
 	if m.json && m.markdown {
 		return errors.New("--json and --markdown exclude each other: give one")
@@ -65,7 +66,7 @@ func (m *matrixFlags) run(ctx context.Context, names []string) error {
 	var columns []*column
 	failed := true
 	for _, name := range names {
-		if err := checkBackend(name); err != nil || name == "" {
+		if err := wiring.CheckBackend(name); err != nil || name == "" {
 			return err
 		}
 		c, err := m.probe(ctx, name)
@@ -92,7 +93,7 @@ func (m *matrixFlags) run(ctx context.Context, names []string) error {
 // probe runs the promises in one backend.
 func (m *matrixFlags) probe(ctx context.Context, name string) (*column, error) {
 	c := &column{Name: name, Promises: map[string]string{}, Why: map[string]string{}}
-	b, err := openBackend(name, native.Options{})
+	b, err := wiring.OpenBackend(name, native.Options{})
 	if err != nil {
 		c.Reason = err.Error()
 		return c, nil

@@ -12,9 +12,9 @@ import (
 
 func cacheCommand() command {
 	return command{
-		name: "cache", args: "stat | trim [FLAGS] | verify | path",
-		short: "show, trim, verify or locate the store",
-		long: `
+		Name: "cache", Args: "stat | trim [FLAGS] | verify | path",
+		Short: "show, trim, verify or locate the store",
+		Long: `
 stat    how much there is of each kind, and how much disk it takes
 trim    removes what was not used for longest until the limits are kept; what
         was used within the last hour stays; builds may run meanwhile
@@ -25,7 +25,7 @@ path    prints the directory of the store
   sbx-action cache trim --max-size 20G
   sbx-action cache trim --max-age 14d
 `,
-		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var c cacheFlags
 			c.declareCache(flags)
 			return c.run
@@ -35,7 +35,7 @@ path    prints the directory of the store
 
 // cacheFlags are the flags of cache and its words.
 type cacheFlags struct {
-	wiring
+	wiringFlags
 	maxSize  size
 	maxCount count
 	maxAge   span

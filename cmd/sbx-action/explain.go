@@ -11,15 +11,15 @@ import (
 
 func explainCommand() command {
 	return command{
-		name: "explain", args: "[FLAGS] -- COMMAND [ARGUMENT…]",
-		short: "print what is in the key of an action, and what is not",
-		long: `
+		Name: "explain", Args: "[FLAGS] -- COMMAND [ARGUMENT…]",
+		Short: "print what is in the key of an action, and what is not",
+		Long: `
 Takes the flags of run, and runs nothing: it prints the action's digest, all
 that the digest is made of, what the last run saw of the host's root file
 system, whether the cache has a result, and what is not in the key. With --tree
 it also lists every input with its digest.
 `,
-		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f runFlags
 			f.declare(flags)
 			tree := flags.Bool("tree", false, "list every input with its digest")

@@ -77,7 +77,7 @@ func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err err
 	if err := j.command.Check(); err != nil {
 		return nil, err
 	}
-	if j.parts, err = f.wiring.open(ctx, f.digest.Function, f.networkKind(), false); err != nil {
+	if j.parts, err = f.wiringFlags.open(ctx, f.digest.Function, f.networkKind(), false); err != nil {
 		return nil, err
 	}
 	defer func() {

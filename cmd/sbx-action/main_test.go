@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -22,7 +23,9 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(env.Getenv("SBX_CACHE")) })
 			// As on a user's terminal: what the caller has set is not seen.
 			env.Setenv("SBX_LEAK", "leaked")
-			return nil
+			self, err := exec.LookPath("sbx-action")
+			env.Setenv("SELF", self)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mtime": cmdMtime,

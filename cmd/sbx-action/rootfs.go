@@ -19,9 +19,9 @@ import (
 
 func rootfsCommand() command {
 	return command{
-		name: "rootfs", args: "import NAME SOURCE | list | show NAME | rm NAME",
-		short: "import, list and remove root file systems",
-		long: `
+		Name: "rootfs", Args: "import NAME SOURCE | list | show NAME | rm NAME",
+		Short: "import, list and remove root file systems",
+		Long: `
 import  stores a directory or a tar archive (plain or gzip) as a tree, and gives
         it a name for --rootfs; the same source twice is the same tree
 list    the names, with the digests of the trees
@@ -35,7 +35,7 @@ A root file system has a digest, and that is all of it that is in the key. The
 default, host, is the host's system directories, read-only; what a command saw
 of them is in the key.
 `,
-		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			r := rootfsFlags{digest: function{action.BLAKE3}}
 			r.declareCache(flags)
 			flags.Var(&r.digest, "digest", "`FUNCTION` of the tree: blake3 or sha256")
@@ -45,7 +45,7 @@ of them is in the key.
 }
 
 type rootfsFlags struct {
-	wiring
+	wiringFlags
 	digest function
 }
 

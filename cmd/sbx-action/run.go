@@ -21,7 +21,7 @@ import (
 // runFlags are the flags of run, and of explain, which takes the same ones so
 // that "explain" can be put in the place of "run".
 type runFlags struct {
-	wiring
+	wiringFlags
 	inputs, outputs, env list
 	cwd                  string
 	stdin                string
@@ -41,7 +41,7 @@ type runFlags struct {
 }
 
 func (f *runFlags) declare(flags *flag.FlagSet) {
-	f.wiring.declare(flags)
+	f.wiringFlags.declare(flags)
 	f.digest.Function = action.BLAKE3
 	flags.Var(&f.inputs, "i", "`INPUT`: a file, a directory with all that is in it, a glob ('src/**/*.h'),\n@FILE with one input a line, DIR=DIGEST for a tree of the store, or\n!GLOB to leave out what earlier ones took in; may be repeated")
 	flags.Var(&f.outputs, "o", "`OUTPUT`: a file, directory, link or glob that the command makes; may be repeated")
@@ -64,9 +64,9 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 
 func runCommand() command {
 	return command{
-		name: "run", quick: true, args: "[FLAGS] -- COMMAND [ARGUMENT…]",
-		short: "run a command in a sandbox, or take its outputs from the cache",
-		long: `
+		Name: "run", Quick: true, Args: "[FLAGS] -- COMMAND [ARGUMENT…]",
+		Short: "run a command in a sandbox, or take its outputs from the cache",
+		Long: `
 Runs COMMAND in a fresh root file system that holds the inputs and nothing else
 of the workspace, without network, and writes its outputs into the workspace.
 If the same action ran before, nothing runs: outputs, standard output and
@@ -80,7 +80,7 @@ and 125 when sbx-action itself failed.
   sbx-action run -i src -i include -o app -- make -C src app
   sbx-action run -i 'src/*.c' -i '!src/old*' -o 'out/*.o' -- ./compile-all
 `,
-		setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f runFlags
 			f.declare(flags)
 			return f.run

@@ -4,28 +4,26 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
-	"github.com/sbx-action/sbx-action/backends/bubblewrap"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
-// wiring is the flags that choose the parts of the program.
-type wiring struct {
+// wiringFlags is the flags that choose the parts of the program.
+type wiringFlags struct {
 	cache, workspace, rootfs, backend, log string
 	verbose                                bool
 }
 
-func (w *wiring) declare(flags *flag.FlagSet) {
+func (w *wiringFlags) declare(flags *flag.FlagSet) {
 	w.declareCache(flags)
 	flags.Var((*given)(&w.workspace), "workspace", "`DIR` that inputs and outputs are relative to (default: the current directory)")
 	flags.StringVar(&w.rootfs, "rootfs", "host", "`ROOTFS`: host, a directory, a tar, a name given by 'sbx-action rootfs import',\nor the digest of a tree")
@@ -34,27 +32,12 @@ func (w *wiring) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&w.verbose, "verbose", false, "say on standard error what is done and why")
 }
 
-func (w *wiring) declareCache(flags *flag.FlagSet) {
+func (w *wiringFlags) declareCache(flags *flag.FlagSet) {
 	flags.Var((*given)(&w.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
 }
 
-// cacheDir is the directory of the store.
-func (w *wiring) cacheDir() (string, error) {
-	if w.cache != "" {
-		return w.cache, nil
-	}
-	if dir := os.Getenv("SBX_CACHE"); dir != "" {
-		return dir, nil
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("no place for the store: %w; give one with --cache DIR or SBX_CACHE", err)
-	}
-	return filepath.Join(dir, "sbx-action"), nil
-}
-
-func (w *wiring) openStore(options cache.Options) (*cache.Store, error) {
-	dir, err := w.cacheDir()
+func (w *wiringFlags) openStore(options cache.Options) (*cache.Store, error) {
+	dir, err := wiring.CacheDir(w.cache)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +60,8 @@ type parts struct {
 }
 
 // open opens the store and wires the rest.
-func (w *wiring) open(ctx context.Context, f action.Function, network backends.Network, readOnly bool) (*parts, error) {
-	if err := checkBackend(w.backend); err != nil {
+func (w *wiringFlags) open(ctx context.Context, f action.Function, network backends.Network, readOnly bool) (*parts, error) {
+	if err := wiring.CheckBackend(w.backend); err != nil {
 		return nil, err
 	}
 	level := slog.LevelWarn
@@ -114,70 +97,6 @@ func (p *parts) Close() error {
 	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close(), p.blobs.Close())
 }
 
-// backendNames are the backends, the best first.
-var backendNames = []string{"native", "bubblewrap"}
-
-// openBackend wires a backend by name: the one place that knows them all.
-func openBackend(name string, o native.Options) (backends.Backend, error) {
-	switch name {
-	case "native":
-		return native.Open(o)
-	case "bubblewrap":
-		return bubblewrap.Open(bubblewrap.Options{})
-	}
-	return nil, fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(backendNames, " and "))
-}
-
-func checkBackend(name string) error {
-	for _, known := range backendNames {
-		if name == "" || name == known {
-			return nil
-		}
-	}
-	return fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(backendNames, " and "))
-}
-
-// chooseBackend opens the backend that the flag names, or SANDBOXLIB_BACKEND,
-// or the best that works here. Each that is tried is given to begin, if there
-// is one, before it is asked whether it works.
-func chooseBackend(name string, log *slog.Logger, begin func(backends.Backend)) (backends.Backend, error) {
-	if name == "" {
-		name = os.Getenv("SANDBOXLIB_BACKEND")
-		if err := checkBackend(name); err != nil {
-			log.Warn("SANDBOXLIB_BACKEND is ignored", "err", err)
-			name = ""
-		}
-	}
-	names := backendNames
-	if name != "" {
-		names = []string{name}
-	}
-	var reasons []error
-	for _, name := range names {
-		b, err := openBackend(name, native.Options{Once: true})
-		if err == nil && begin != nil {
-			begin(b)
-		}
-		if err == nil && basics(b).Works {
-			return b, nil
-		}
-		if err == nil {
-			err = fmt.Errorf("%s", basics(b).Reason)
-			b.Close()
-		}
-		reasons = append(reasons, fmt.Errorf("backend %s does not work here: %w", name, err))
-	}
-	return nil, errors.Join(reasons...)
-}
-
-// basics is what b can do, but for the limits, which can take long to find out.
-func basics(b backends.Backend) backends.Capabilities {
-	if q, ok := b.(interface{ Basics() backends.Capabilities }); ok {
-		return q.Basics()
-	}
-	return b.Capabilities()
-}
-
 // A missPath is the stager and the backend, opened on the first miss.
 type missPath struct {
 	choice   string
@@ -195,8 +114,12 @@ type missPath struct {
 	err     error
 }
 
+func (m *missPath) choose(begin func(backends.Backend)) (backends.Backend, error) {
+	return wiring.Choice{Name: m.choice, Options: native.Options{Once: true}, Log: m.log, Begin: begin}.Open()
+}
+
 func (m *missPath) open() (backends.Backend, error) {
-	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log, nil) })
+	m.once.Do(func() { m.backend, m.err = m.choose(nil) })
 	return m.backend, m.err
 }
 
@@ -208,7 +131,7 @@ func (m *missPath) Warm(spec *backends.Spec) {
 			w.Warm(spec)
 		}
 	}
-	m.once.Do(func() { m.backend, m.err = chooseBackend(m.choice, m.log, begin) })
+	m.once.Do(func() { m.backend, m.err = m.choose(begin) })
 }
 
 // Stage implements [action.Stager].
@@ -230,7 +153,7 @@ func (m *missPath) saved(ctx context.Context, tree action.Digest) func(string, a
 }
 
 func (m *missPath) stager(b backends.Backend) *staging.Stager {
-	return &staging.Stager{Blobs: m.blobs, Layers: m.layers, Notes: m.notes, Capabilities: basics(b), Log: m.log}
+	return &staging.Stager{Blobs: m.blobs, Layers: m.layers, Notes: m.notes, Capabilities: wiring.Basics(b), Log: m.log}
 }
 
 // Collect implements [action.Stager].

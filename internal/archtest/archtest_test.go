@@ -57,9 +57,16 @@ var table = []row{
 	{"internal/helper", "backends golang.org/x/sys", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
 
+	// What both programs are made of.
+	{"cmd/commandline", "", ""},
+	{"cmd/wiring", "backends backends/bubblewrap backends/native", ""},
+
+	// The heavy command: what it is linked with is nobody's burden.
+	{"cmd/sbx-actiond", "cmd/commandline", ""},
+
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/bubblewrap backends/native cache internal/durable staging golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring internal/durable staging golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},

@@ -1,0 +1,161 @@
+// Package commandline is what sbx-action and sbx-actiond have in common as
+// programs: a table of commands, its help, and what errors and signals mean
+// for the exit code.
+package commandline
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// ExitOurs is the exit code for everything that is our failure or the
+// caller's, not the command's, so that make can tell them apart.
+const ExitOurs = 125
+
+// An ExitCode ends the program with this code and says nothing more: what had
+// to be said has been said.
+type ExitCode int
+
+func (c ExitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
+
+// A Command is one word after the program's name. Its flags are declared by
+// Setup, which returns what runs once they are parsed; --help prints what they
+// say of themselves, so that every flag is described in one place.
+type Command struct {
+	Name  string
+	Args  string // the synopsis after the flags
+	Short string // one line
+	Long  string // what --help says between the synopsis and the flags
+	Setup func(*flag.FlagSet) func(ctx context.Context, args []string) error
+	Quick bool // calls Interruptible itself, before what takes long
+
+	// Raw, in the place of Setup, is given all arguments as they are, --help
+	// too.
+	Raw func(ctx context.Context, args []string) error
+}
+
+// A Program is its table of commands, which dispatch, the help and the
+// completion read.
+type Program struct {
+	Name     string
+	Intro    string // what --help says first
+	Outro    string // what it says after the list of commands
+	Commands []Command
+
+	// Unknown is what to do when the first word is no command; %[1]q is the
+	// word, %[2]s the program.
+	Unknown string
+}
+
+// Main runs the program with the arguments that the system gave it, and ends
+// it.
+func (p *Program) Main() {
+	ctx := withSignals(context.Background())
+	err := p.Dispatch(ctx, os.Args[1:])
+	os.Exit(p.report(ctx, err))
+}
+
+// Dispatch runs the command that args begin with.
+func (p *Program) Dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		p.overview(os.Stderr)
+		return ExitCode(ExitOurs)
+	}
+	name, rest := args[0], args[1:]
+	switch name {
+	case "help", "--help", "-h", "-help":
+		if len(rest) > 0 {
+			return p.Dispatch(ctx, []string{rest[0], "--help"})
+		}
+		p.overview(os.Stdout)
+		return nil
+	case "--version", "-V":
+		name = "version"
+	}
+	for _, c := range p.Commands {
+		if c.Name == name {
+			return p.run(ctx, c, rest)
+		}
+	}
+	return fmt.Errorf(p.Unknown, name, p.Name)
+}
+
+func (p *Program) run(ctx context.Context, c Command, args []string) error {
+	if c.Raw != nil {
+		return c.named(c.Raw(ctx, args))
+	}
+	flags := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the error says it all; usage on demand only
+	action := c.Setup(flags)
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		p.help(os.Stdout, c, flags)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w; '%s %s --help' lists the flags", c.Name, err, p.Name, c.Name)
+	}
+	if !c.Quick {
+		Interruptible(ctx)
+	}
+	return c.named(action(ctx, flags.Args()))
+}
+
+// named says which command err is of.
+func (c Command) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, said := errors.AsType[ExitCode](err); said {
+		return err
+	}
+	return fmt.Errorf("%s: %w", c.Name, err)
+}
+
+func (p *Program) overview(w io.Writer) {
+	fmt.Fprintf(w, "%s\n\nUsage: %s COMMAND [FLAGS] [ARGUMENTS]\n\n", strings.TrimSpace(p.Intro), p.Name)
+	for _, c := range p.Commands {
+		fmt.Fprintf(w, "  %-10s %s\n", c.Name, c.Short)
+	}
+	fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(p.Outro))
+}
+
+// help prints the synopsis, the long text, and every flag with its usage.
+// A flag's usage starts with the name of its value in backquotes.
+func (p *Program) help(w io.Writer, c Command, flags *flag.FlagSet) {
+	fmt.Fprintf(w, "Usage: %s %s %s\n\n%s\n", p.Name, c.Name, c.Args, strings.TrimSpace(c.Long))
+	first := true
+	flags.VisitAll(func(f *flag.Flag) {
+		if first {
+			fmt.Fprint(w, "\nFlags:\n")
+			first = false
+		}
+		value, usage := flag.UnquoteUsage(f)
+		dash := "--"
+		if len(f.Name) == 1 {
+			dash = "-"
+		}
+		head := dash + f.Name
+		if value != "" {
+			head += " " + value
+		}
+		if len(head) > 16 {
+			fmt.Fprintf(w, "  %s\n  %-16s  %s", head, "", indent(usage))
+		} else {
+			fmt.Fprintf(w, "  %-16s  %s", head, indent(usage))
+		}
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+			fmt.Fprintf(w, " (default %s)", f.DefValue)
+		}
+		fmt.Fprintln(w)
+	})
+}
+
+func indent(s string) string {
+	return strings.ReplaceAll(s, "\n", "\n"+strings.Repeat(" ", 20))
+}

@@ -1,0 +1,34 @@
+// Sbx-actiond has the commands of sbx-action that need gRPC: servers and
+// clients of the Remote Execution API. Users type 'sbx-action COMMAND'; the
+// light program hands over.
+//
+// Read serve.go: it wires integration/reapi to the store and the sandbox.
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/sbx-action/sbx-action/cmd/commandline"
+)
+
+func main() { program().Main() }
+
+func program() *commandline.Program {
+	name := "sbx-actiond"
+	if filepath.Base(os.Args[0]) == "sbx-action" { // the light program handed over
+		name = "sbx-action"
+	}
+	return &commandline.Program{
+		Name: name,
+		Commands: []commandline.Command{
+			serveCommand(), commandline.VersionCommand("sbx-actiond"),
+		},
+		Intro: `
+sbx-actiond has what of sbx-action speaks to the network: it serves a cache and
+remote execution to any client of the Remote Execution API. Each of its commands
+is one of sbx-action, too: type 'sbx-action serve'.`,
+		Outro:   `'sbx-action COMMAND --help' says more about each.`,
+		Unknown: "unknown command %[1]q: '%[2]s help' lists the commands",
+	}
+}

@@ -1,0 +1,107 @@
+// Package wiring chooses and opens the parts that both programs are made of:
+// the store's place and the backend. What only one of them needs is in that
+// one.
+package wiring
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/bubblewrap"
+	"github.com/sbx-action/sbx-action/backends/native"
+)
+
+// CacheDir is the directory of the store: that of the flag --cache, if it is
+// not empty, else SBX_CACHE, else the user's own.
+func CacheDir(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if dir := os.Getenv("SBX_CACHE"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the store: %w; give one with --cache DIR or SBX_CACHE", err)
+	}
+	return filepath.Join(dir, "sbx-action"), nil
+}
+
+// BackendNames are the backends, the best first.
+func BackendNames() []string { return []string{"native", "bubblewrap"} }
+
+// OpenBackend wires a backend by name: the one place that knows them all.
+func OpenBackend(name string, o native.Options) (backends.Backend, error) {
+	switch name {
+	case "native":
+		return native.Open(o)
+	case "bubblewrap":
+		return bubblewrap.Open(bubblewrap.Options{})
+	}
+	return nil, CheckBackend(name)
+}
+
+// CheckBackend says why name, if it is not empty, is no backend, or nil.
+func CheckBackend(name string) error {
+	if name == "" || slices.Contains(BackendNames(), name) {
+		return nil
+	}
+	return fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(BackendNames(), " and "))
+}
+
+// A Choice says which backend to open.
+type Choice struct {
+	Name    string // of the flag --backend; "" for SANDBOXLIB_BACKEND, or the best that works here
+	Options native.Options
+	Log     *slog.Logger
+
+	// Begin, if it is there, is given each that is tried before it is asked
+	// whether it works.
+	Begin func(backends.Backend)
+}
+
+// Open opens the backend of the choice, and closes those that do not work.
+func (c Choice) Open() (backends.Backend, error) {
+	name := c.Name
+	if name == "" {
+		name = os.Getenv("SANDBOXLIB_BACKEND")
+		if err := CheckBackend(name); err != nil {
+			c.Log.Warn("SANDBOXLIB_BACKEND is ignored", "err", err)
+			name = ""
+		}
+	}
+	names := BackendNames()
+	if name != "" {
+		names = []string{name}
+	}
+	var reasons []error
+	for _, name := range names {
+		b, err := OpenBackend(name, c.Options)
+		if err == nil && c.Begin != nil {
+			c.Begin(b)
+		}
+		if err == nil && Basics(b).Works {
+			return b, nil
+		}
+		if err == nil {
+			err = errors.New(Basics(b).Reason)
+			b.Close()
+		}
+		reasons = append(reasons, fmt.Errorf("backend %s does not work here: %w", name, err))
+	}
+	return nil, errors.Join(reasons...)
+}
+
+// Basics is what b can do, but for the limits, which can take long to find out.
+func Basics(b backends.Backend) backends.Capabilities {
+	if q, ok := b.(interface{ Basics() backends.Capabilities }); ok {
+		return q.Basics()
+	}
+	return b.Capabilities()
+}
