@@ -16,6 +16,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs the program as users run it: each file of testdata/script
 // brings its own inputs. The store of a script is its own.
 func TestScripts(t *testing.T) {
+	heavy := heavyDir(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -25,6 +26,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SBX_LEAK", "leaked")
 			self, err := exec.LookPath("sbx-action")
 			env.Setenv("SELF", self)
+			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+heavy)
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
