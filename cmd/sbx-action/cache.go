@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 )
 
 func cacheCommand() command {
@@ -105,7 +106,7 @@ func printUsage(u *cache.Usage) {
 		{"layers", u.Layers},
 		{"total", u.Total()},
 	} {
-		fmt.Printf("%-8s %8d  %10s\n", k.name, k.count.N, humanSize(k.count.Bytes))
+		fmt.Printf("%-8s %8d  %10s\n", k.name, k.count.N, commandline.HumanSize(k.count.Bytes))
 	}
 }
 
@@ -125,9 +126,9 @@ func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
 	}
 	removed := r.Removed.Total()
 	fmt.Printf("removed %d files, %s; kept %d files, %s\n",
-		removed.N, humanSize(removed.Bytes), r.After.Total().N, humanSize(r.After.Total().Bytes))
+		removed.N, commandline.HumanSize(removed.Bytes), r.After.Total().N, commandline.HumanSize(r.After.Total().Bytes))
 	if r.Spared.N > 0 {
-		say("%d files (%s) were used within the last hour and stay, although the limit is exceeded", r.Spared.N, humanSize(r.Spared.Bytes))
+		say("%d files (%s) were used within the last hour and stay, although the limit is exceeded", r.Spared.N, commandline.HumanSize(r.Spared.Bytes))
 	}
 	return nil
 }
@@ -147,7 +148,7 @@ func (c *cacheFlags) verify(ctx context.Context, store *cache.Store) error {
 		fmt.Printf("%v %s: %s (%s)\n", d.Kind, d.Name, d.Reason, what)
 	}
 	t := r.Checked.Total()
-	fmt.Printf("checked %d files, %s: %d damaged\n", t.N, humanSize(t.Bytes), len(r.Damaged))
+	fmt.Printf("checked %d files, %s: %d damaged\n", t.N, commandline.HumanSize(t.Bytes), len(r.Damaged))
 	if len(r.Damaged) > 0 {
 		return exitCode(1)
 	}
@@ -164,7 +165,7 @@ func progressLine(verb string) (progress func(files, bytes int64), done func()) 
 	progress = func(files, bytes int64) {
 		if now := time.Now(); now.Sub(last) > 100*time.Millisecond {
 			last = now
-			fmt.Fprintf(os.Stderr, "\r%s %d files, %s\033[K", verb, files, humanSize(bytes))
+			fmt.Fprintf(os.Stderr, "\r%s %d files, %s\033[K", verb, files, commandline.HumanSize(bytes))
 		}
 	}
 	return progress, func() { fmt.Fprint(os.Stderr, "\r\033[K") }
@@ -173,17 +174,4 @@ func progressLine(verb string) (progress func(files, bytes int64), done func()) 
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
-}
-
-// humanSize writes a number of bytes with three digits or so.
-func humanSize(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, i := float64(n)/1024, 0
-	for v >= 1024 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[i])
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -36,7 +37,7 @@ default, host, is the host's system directories, read-only; what a command saw
 of them is in the key.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
-			r := rootfsFlags{digest: function{action.BLAKE3}}
+			r := rootfsFlags{digest: function{Function: action.BLAKE3}}
 			r.declareCache(flags)
 			flags.Var(&r.digest, "digest", "`FUNCTION` of the tree: blake3 or sha256")
 			return r.run
@@ -119,7 +120,7 @@ func (n rootfsNames) importFrom(ctx context.Context, name, source string, f acti
 	if err := new(durable.Disk).WriteSynced(file, file+".new", []byte(imported.Tree.String()+"\n"), 0o644); err != nil {
 		return err
 	}
-	fmt.Printf("%s %v: %d files, %s\n", name, imported.Tree, imported.Files, humanSize(imported.Bytes))
+	fmt.Printf("%s %v: %d files, %s\n", name, imported.Tree, imported.Files, commandline.HumanSize(imported.Bytes))
 	return nil
 }
 

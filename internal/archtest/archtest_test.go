@@ -58,7 +58,7 @@ var table = []row{
 	{"internal/openat", "golang.org/x/sys", ""},
 
 	// What both programs are made of.
-	{"cmd/commandline", "", ""},
+	{"cmd/commandline", "action", ""},
 	{"cmd/wiring", "backends backends/bubblewrap backends/native", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
