@@ -33,7 +33,7 @@ func ParseResult(data []byte, f Function) (*Result, error) {
 }
 
 func parse[T any](what string, data []byte, f Function, read func(*T, *reader), check func(*T) error) (*T, error) {
-	if f != SHA256 && f != BLAKE3 {
+	if !f.Known() {
 		return nil, fmt.Errorf("parse %s: unsupported digest function %v", what, f)
 	}
 	m, r := new(T), &reader{b: data, function: f}

@@ -1,101 +1,67 @@
 package action
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"strconv"
 	"strings"
-
-	"github.com/sbx-action/sbx-action/internal/blake3"
 )
-
-// A Function is a digest function. Its values are those of REAPI's
-// DigestFunction.Value.
-type Function uint8
-
-// The digest functions that the store keeps side by side.
-const (
-	SHA256 Function = 1
-	BLAKE3 Function = 9
-)
-
-// String is the function's name in digests and flags.
-func (f Function) String() string {
-	switch f {
-	case SHA256:
-		return "sha256"
-	case BLAKE3:
-		return "blake3"
-	}
-	return "function" + strconv.Itoa(int(f))
-}
-
-// ParseFunction parses a name written by [Function.String].
-func ParseFunction(s string) (Function, error) {
-	for _, f := range []Function{SHA256, BLAKE3} {
-		if s == f.String() {
-			return f, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown digest function %q: use sha256 or blake3", s)
-}
-
-// New returns a hash of f. f must be SHA256 or BLAKE3.
-func (f Function) New() hash.Hash {
-	switch f {
-	case SHA256:
-		return sha256.New()
-	case BLAKE3:
-		return blake3.New()
-	}
-	panic("action: no hash for " + f.String())
-}
 
 // A Digest names a blob by its content. It is a plain value: compare with ==,
 // use as a map key. The zero Digest names nothing; any other was made by
 // hashing or parsing and is safe to use in a file name.
 type Digest struct {
 	function Function
-	sum      [32]byte
+	sum      [maxSum]byte // as many bytes as the function has; the rest is 0
 	size     int64
 }
 
-// Sum returns the digest of data.
-func Sum(f Function, data []byte) Digest {
-	d := Digest{function: f, size: int64(len(data))}
-	switch f {
-	case SHA256:
-		d.sum = sha256.Sum256(data)
-	case BLAKE3:
-		d.sum = blake3.Sum256(data)
-	default:
-		panic("action: no hash for " + f.String())
-	}
-	return d
+// NewDigest returns the digest of a blob of size bytes whose hash by f is sum:
+// for hashes that were computed elsewhere, such as by [Function.New]. f is a
+// function of 32 bytes.
+func NewDigest(f Function, sum [32]byte, size int64) (Digest, error) {
+	return DigestOf(f, sum[:], size)
 }
 
-// NewDigest returns the digest of a blob of size bytes whose hash by f is sum:
-// for hashes that were computed elsewhere, such as by [Function.New].
-func NewDigest(f Function, sum [32]byte, size int64) (Digest, error) {
-	if f != SHA256 && f != BLAKE3 {
+// DigestOf is NewDigest for a function of any length.
+func DigestOf(f Function, sum []byte, size int64) (Digest, error) {
+	if !f.Known() {
 		return Digest{}, fmt.Errorf("unsupported digest function %v", f)
+	}
+	if len(sum) != f.Size() {
+		return Digest{}, fmt.Errorf("a hash of %d bytes, but %v has %d", len(sum), f, f.Size())
 	}
 	if size < 0 {
 		return Digest{}, fmt.Errorf("negative blob size %d", size)
 	}
-	return Digest{f, sum, size}, nil
+	d := Digest{function: f, size: size}
+	copy(d.sum[:], sum)
+	return d, nil
+}
+
+// Shortened returns a digest of which no more is known than [Digest.Bytes]: of
+// SHA384 and SHA512, half of the hash. That is enough to name a file.
+func Shortened(f Function, sum [32]byte, size int64) (Digest, error) {
+	if !f.Known() || size < 0 {
+		return Digest{}, fmt.Errorf("unsupported digest function %v, or negative size %d", f, size)
+	}
+	d := Digest{function: f, size: size}
+	copy(d.sum[:], sum[:])
+	return d, nil
 }
 
 // Function is the digest function; 0 for the zero Digest.
 func (d Digest) Function() Function { return d.function }
 
-// Hash is the hash in lower-case hex, 64 characters.
-func (d Digest) Hash() string { return hex.EncodeToString(d.sum[:]) }
+// Hash is the hash in lower-case hex: 64 characters, for SHA256 and BLAKE3.
+func (d Digest) Hash() string { return hex.EncodeToString(d.sum[:d.function.Size()]) }
 
-// Bytes is the hash as it is.
-func (d Digest) Bytes() [32]byte { return d.sum }
+// Bytes is the hash as it is: followed by zeros where the function has less
+// than 32 bytes, and the first 32 bytes where it has more.
+func (d Digest) Bytes() [32]byte { return [32]byte(d.sum[:]) }
+
+// AppendHash appends the hash to b.
+func (d Digest) AppendHash(b []byte) []byte { return append(b, d.sum[:d.function.Size()]...) }
 
 // Size is the size of the blob in bytes.
 func (d Digest) Size() int64 { return d.size }
@@ -111,10 +77,10 @@ func (d Digest) String() string {
 	if d.IsZero() {
 		return "no digest"
 	}
-	b := make([]byte, 0, len("blake3:/")+2*len(d.sum)+20)
+	b := make([]byte, 0, len("sha256tree:/")+2*len(d.sum)+20)
 	b = append(b, d.function.String()...)
 	b = append(b, ':')
-	b = hex.AppendEncode(b, d.sum[:])
+	b = hex.AppendEncode(b, d.sum[:d.function.Size()])
 	b = append(b, '/')
 	return string(strconv.AppendInt(b, d.size, 10))
 }
@@ -142,12 +108,17 @@ func ParseDigest(s string) (Digest, error) {
 	return d, nil
 }
 
-// ParseHash returns the digest of a blob of size bytes whose hash by f is the
-// 64 lower-case hex digits sum.
+// ParseHash returns the digest of a blob of size bytes whose hash by f is sum,
+// in lower-case hex digits.
 func ParseHash(f Function, sum string, size int64) (Digest, error) {
-	var raw [32]byte
-	if !decodeHash(&raw, sum) {
-		return Digest{}, fmt.Errorf("malformed hash %q: want 64 lower-case hex digits", sum)
+	d := Digest{function: f, size: size}
+	switch {
+	case !f.Known():
+		return Digest{}, fmt.Errorf("unsupported digest function %v", f)
+	case !decodeHash(d.sum[:f.Size()], sum):
+		return Digest{}, fmt.Errorf("malformed hash %q: want %d lower-case hex digits", sum, 2*f.Size())
+	case size < 0:
+		return Digest{}, fmt.Errorf("negative blob size %d", size)
 	}
-	return NewDigest(f, raw, size)
+	return d, nil
 }

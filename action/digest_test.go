@@ -113,7 +113,8 @@ func TestParseDigestRefuses(t *testing.T) {
 		"":                                                "want FUNCTION:HASH/SIZE",
 		abc + "/3":                                        "want FUNCTION:HASH/SIZE",
 		"sha256:" + abc:                                   "want FUNCTION:HASH/SIZE",
-		"md5:" + abc + "/3":                               "unknown digest function",
+		"md4:" + abc + "/3":                               "unknown digest function",
+		"md5:" + abc + "/3":                               "32 lower-case hex",
 		"SHA256:" + abc + "/3":                            "unknown digest function",
 		strings.ToUpper(good):                             "unknown digest function",
 		"sha256:" + abc[1:] + "/":                         "size",
@@ -143,7 +144,7 @@ func TestNewDigestRefuses(t *testing.T) {
 	if d, err := NewDigest(SHA256, sum, 3); err != nil || d != Sum(SHA256, []byte("abc")) {
 		t.Fatalf("control: %v, %v", d, err)
 	}
-	for _, f := range []Function{0, 2, 8, 255} {
+	for _, f := range []Function{0, 4, 7, SHA1, SHA512, 255} {
 		if d, err := NewDigest(f, sum, 3); err == nil {
 			t.Errorf("NewDigest with %v = %v", f, d)
 		}

@@ -14,7 +14,7 @@ type Hasher struct {
 	size     int64
 }
 
-// NewHasher returns a Hasher of f, which must be SHA256 or BLAKE3.
+// NewHasher returns a Hasher of f, as [Function.New] has it.
 func NewHasher(f Function) *Hasher { return &Hasher{hash: f.New(), function: f} }
 
 // Write adds p. It never fails.

@@ -92,12 +92,13 @@ func appendDigest(b []byte, field int, d Digest) []byte {
 	if d.IsZero() {
 		return b
 	}
-	n := 2 + 2*len(d.sum)
+	sum := d.sum[:d.function.Size()]
+	n := 2 + 2*len(sum)
 	if d.size != 0 {
 		n += 1 + varintLen(uint64(d.size))
 	}
-	b = append(b, byte(field<<3|wireBytes), byte(n), 1<<3|wireBytes, byte(2*len(d.sum)))
-	for _, c := range d.sum {
+	b = append(b, byte(field<<3|wireBytes), byte(n), 1<<3|wireBytes, byte(2*len(sum)))
+	for _, c := range sum {
 		b = append(b, hexDigits[c>>4], hexDigits[c&15])
 	}
 	return appendInt(b, 2, d.size)
@@ -365,8 +366,8 @@ func (r *reader) digest(field string) (d Digest) {
 		}
 		d = Digest{function: r.function, size: size}
 		switch {
-		case !decodeHash(&d.sum, hash):
-			r.failf("malformed hash %q: want 64 lower-case hex digits", hash)
+		case !decodeHash(d.sum[:r.function.Size()], hash):
+			r.failf("malformed hash %q: want %d lower-case hex digits", hash, 2*r.function.Size())
 		case size < 0:
 			r.failf("negative size %d", size)
 		}
@@ -375,7 +376,7 @@ func (r *reader) digest(field string) (d Digest) {
 }
 
 // decodeHash says whether s is the hash sum in lower-case hex, and sets it.
-func decodeHash[T string | []byte](sum *[32]byte, s T) bool {
+func decodeHash[T string | []byte](sum []byte, s T) bool {
 	if len(s) != 2*len(sum) {
 		return false
 	}

@@ -40,7 +40,7 @@ func (s *Store) open(ctx context.Context, d action.Digest, why intent) (int, err
 	path := s.shard("blob", d)
 	fd, err := durable.OpenRead(path)
 	if errors.Is(err, fs.ErrNotExist) && d.IsEmpty() {
-		return s.openEmpty(path)
+		return s.openEmpty(d, path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, miss(d, "blob", "not present")
@@ -60,8 +60,8 @@ func (s *Store) open(ctx context.Context, d action.Digest, why intent) (int, err
 }
 
 // openEmpty serves the blob that is always present where nobody has made it.
-func (s *Store) openEmpty(path string) (int, error) {
-	if !s.opts.ReadOnly && s.prepareEmpty() == nil {
+func (s *Store) openEmpty(d action.Digest, path string) (int, error) {
+	if !s.opts.ReadOnly && s.prepare(shardDir(path)) == nil && s.createEmpty(d.Function()) == nil {
 		if fd, err := durable.OpenRead(path); err == nil {
 			return fd, nil
 		}
@@ -73,17 +73,20 @@ func (s *Store) openEmpty(path string) (int, error) {
 	return fd, nil
 }
 
-// prepareEmpty makes the empty blobs.
+// prepareEmpty makes the empty blobs of our own functions. Those of the others
+// are made when they are asked for.
 func (s *Store) prepareEmpty() error {
-	for _, f := range []action.Function{action.SHA256, action.BLAKE3} {
-		path := s.shard("blob", action.Sum(f, nil))
-		if err := s.mkdirs(shardDir(path)); err != nil {
-			return err
-		}
-		err := s.disk.CreateEmpty(path, durable.TempMode)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return s.explain(err)
-		}
+	return errors.Join(s.createEmpty(action.SHA256), s.createEmpty(action.BLAKE3))
+}
+
+func (s *Store) createEmpty(f action.Function) error {
+	path := s.shard("blob", action.Sum(f, nil))
+	if err := s.mkdirs(shardDir(path)); err != nil {
+		return err
+	}
+	err := s.disk.CreateEmpty(path, durable.TempMode)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return s.explain(err)
 	}
 	return nil
 }
@@ -142,11 +145,11 @@ func (s *Store) verify(ctx context.Context, d action.Digest, path string) error 
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	got, err := hashReader(ctx, d.Function(), f)
+	got, err := hashReader(ctx, d.Function(), d.Size(), f)
 	if err != nil {
 		return fmt.Errorf("blob %v: %w", d, s.explain(err))
 	}
-	if got != d {
+	if got.Bytes() != d.Bytes() || got.Size() != d.Size() { // d may be shortened
 		return miss(d, "blob", "damaged: its contents are "+got.String())
 	}
 	return nil
@@ -169,7 +172,7 @@ func (s *Store) Put(ctx context.Context, d action.Digest, r io.Reader) error {
 	if !d.IsEmpty() && s.has(ctx, d, use) == nil {
 		return nil
 	}
-	w := s.NewWriter(ctx, d.Function())
+	w := s.NewSizedWriter(ctx, d.Function(), d.Size())
 	defer w.Abort()
 	// One byte more than there may be shows that there is too much.
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(r, d.Size()+1), make([]byte, copyBlock))
@@ -281,7 +284,7 @@ func (s *Store) PutFile(ctx context.Context, f action.Function, src *os.File) (a
 		}
 		in = io.NewSectionReader(src, 0, 1<<62) // it grew
 	}
-	w := s.NewWriter(ctx, f)
+	w := s.NewSizedWriter(ctx, f, fi.Size)
 	defer w.Abort()
 	if err := w.clone(src); err != nil {
 		if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{in}, make([]byte, copyBlock)); err != nil {
@@ -291,9 +294,10 @@ func (s *Store) PutFile(ctx context.Context, f action.Function, src *os.File) (a
 	return w.Commit()
 }
 
-// hashReader returns the digest of what r gives.
-func hashReader(ctx context.Context, f action.Function, r io.Reader) (action.Digest, error) {
-	h := f.New()
+// hashReader returns the digest of what r gives, which is expected bytes, or
+// else another digest than that of anything with so many.
+func hashReader(ctx context.Context, f action.Function, expected int64, r io.Reader) (action.Digest, error) {
+	h := f.NewSized(expected)
 	buf := make([]byte, copyBlock)
 	var size int64
 	for {
@@ -304,7 +308,7 @@ func hashReader(ctx context.Context, f action.Function, r io.Reader) (action.Dig
 		h.Write(buf[:n])
 		size += int64(n)
 		if err == io.EOF {
-			return action.NewDigest(f, [32]byte(h.Sum(nil)), size)
+			return action.DigestOf(f, h.Sum(nil), size)
 		}
 		if err != nil {
 			return action.Digest{}, err

@@ -80,7 +80,7 @@ func hashFile(path string) (action.Digest, error) {
 		return action.Digest{}, err
 	}
 	defer f.Close()
-	return hashReader(context.Background(), action.BLAKE3, f)
+	return hashReader(context.Background(), action.BLAKE3, 0, f)
 }
 
 // entries returns everything in the store, from the index where it can be had.
@@ -217,7 +217,7 @@ func parseEntry(k, v []byte) (entry, error) {
 // check refuses what cannot be in the store.
 func (e *entry) check() error {
 	known := e.kind == KindResult || e.kind == KindNote || e.kind == KindBlob
-	if !known || (e.f != action.SHA256 && e.f != action.BLAKE3) || e.bytes < 0 {
+	if !known || !e.f.Known() || e.bytes < 0 {
 		return fmt.Errorf("%w: an entry of kind %d, function %d, %d bytes", errIndex, e.kind, e.f, e.bytes)
 	}
 	return nil

@@ -87,9 +87,9 @@ func (e *entry) path(s *Store) string {
 	if e.kind == KindLayer {
 		return s.layerDir(e.name)
 	}
-	d, err := action.NewDigest(e.f, e.hash, 0)
+	d, err := action.Shortened(e.f, e.hash, 0)
 	if err != nil {
-		panic(err) // an entry's function is one of the two
+		panic(err) // an entry's function is known
 	}
 	return s.shard(e.kind.String(), d)
 }
@@ -112,7 +112,7 @@ const draftMax = time.Hour
 
 // shards calls each with every directory of blobs, results or notes.
 func (s *Store) shards(kind Kind, each func(f action.Function, dir string) error) error {
-	for _, f := range []action.Function{action.SHA256, action.BLAKE3} {
+	for _, f := range action.Functions() {
 		top := filepath.Join(s.dir, kind.String(), f.String())
 		dirs, err := os.ReadDir(top)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -129,7 +129,7 @@ func readLayer(path, name string) (*layerRecord, error) {
 	copy(l.sum[:], data[8:])
 	l.refs = make([]action.Digest, 0, (len(data)-layerHead)/refSize)
 	for b := data[layerHead:]; len(b) > 0; b = b[refSize:] {
-		d, err := action.NewDigest(action.Function(b[0]), [32]byte(b[9:refSize]), int64(binary.LittleEndian.Uint64(b[1:])))
+		d, err := action.Shortened(action.Function(b[0]), [32]byte(b[9:refSize]), int64(binary.LittleEndian.Uint64(b[1:])))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errRecord, err)
 		}

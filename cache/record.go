@@ -21,7 +21,11 @@ const recordMax = 256 << 20
 
 // recordName is the name of the record under key. The key's size is left out,
 // because the name of the file does not tell it.
-func recordName(key action.Digest) string { return key.Function().String() + ":" + key.Hash() }
+//
+// Of a long hash it is what is in the name of the file: see action.Shortened.
+func recordName(key action.Digest) string {
+	return key.Function().String() + ":" + key.Hash()[:2*min(key.Function().Size(), sha256.Size)]
+}
 
 func recordSum(name string, payload []byte) [sha256.Size]byte {
 	h := sha256.New()

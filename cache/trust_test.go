@@ -352,7 +352,7 @@ func TestConstantMemory(t *testing.T) {
 	const size = 64 << 20
 	s := openIn(t, TempStoreDir(t), Options{})
 	zeros := func() io.Reader { return io.LimitReader(zeroReader{}, size) }
-	d, err := hashReader(t.Context(), action.BLAKE3, zeros())
+	d, err := hashReader(t.Context(), action.BLAKE3, 0, zeros())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,4 +395,20 @@ type zeroReader struct{}
 func (zeroReader) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// TestEmptyBlobFirst opens the blob that is always there in a store that holds
+// nothing yet, which makes the store: it must be one.
+func TestEmptyBlobFirst(t *testing.T) {
+	for _, f := range action.Functions() {
+		s := openIn(t, TempStoreDir(t), Options{})
+		r, err := s.Open(t.Context(), action.Sum(f, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if d, err := s.PutBytes(t.Context(), f, []byte("x")); err != nil || !s.Has(t.Context(), d) {
+			t.Errorf("%v: put after the empty blob was read: %v", f, err)
+		}
+	}
 }

@@ -127,7 +127,7 @@ func (v *verifier) each(ctx context.Context, f func(e *entry, fi *durable.FileIn
 func (v *verifier) blobs(ctx context.Context) error {
 	return v.each(ctx, func(e *entry, fi *durable.FileInfo) error {
 		path := e.path(v.s)
-		d, err := action.NewDigest(e.f, e.hash, fi.Size)
+		d, err := action.Shortened(e.f, e.hash, fi.Size)
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func (v *verifier) records(ctx context.Context) error {
 }
 
 func (v *verifier) record(ctx context.Context, e *entry, path string) error {
-	key, err := action.NewDigest(e.f, e.hash, 0)
+	key, err := action.Shortened(e.f, e.hash, 0)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ type Writer struct {
 	ctx  context.Context
 	f    action.Function
 	h    hash.Hash
+	want int64 // bytes that were announced
 	size int64
 	buf  []byte        // everything, while draft is nil
 	t    *durable.Temp // everything, else
@@ -25,9 +26,16 @@ type Writer struct {
 }
 
 // NewWriter begins a blob of the digest function f. The caller calls Commit or
-// Abort, or both. After ctx is done, Write and Commit return its error.
+// Abort, or both. After ctx is done, Write and Commit return its error. GitSHA1
+// needs NewSizedWriter.
 func (s *Store) NewWriter(ctx context.Context, f action.Function) *Writer {
 	return &Writer{s: s, ctx: ctx, f: f, h: f.New()}
+}
+
+// NewSizedWriter is NewWriter for a blob that will have size bytes: with
+// another number, its digest is not right for functions that begin with it.
+func (s *Store) NewSizedWriter(ctx context.Context, f action.Function, size int64) *Writer {
+	return &Writer{s: s, ctx: ctx, f: f, h: f.NewSized(size), want: size}
 }
 
 // Write appends to the blob.
@@ -79,27 +87,27 @@ func (w *Writer) clone(src *os.File) error {
 		return err
 	}
 	// What is hashed is our clone: nobody else can change it any more.
-	d, err := hashReader(w.ctx, w.f, w.t.Reader())
+	d, err := hashReader(w.ctx, w.f, w.want, w.t.Reader())
 	if err != nil {
 		w.err = err
 		return nil
 	}
-	w.h, w.size = known(d.Bytes()), d.Size()
+	w.h, w.size = known{d}, d.Size()
 	return nil
 }
 
 // known is a hash.Hash that has its result; it takes no more.
-type known [32]byte
+type known struct{ d action.Digest }
 
 func (k known) Write([]byte) (int, error) { panic("cache: write after clone") }
-func (k known) Sum(b []byte) []byte       { return append(b, k[:]...) }
+func (k known) Sum(b []byte) []byte       { return k.d.AppendHash(b) }
 func (k known) Reset()                    {}
-func (k known) Size() int                 { return len(k) }
+func (k known) Size() int                 { return k.d.Function().Size() }
 func (k known) BlockSize() int            { return 1 }
 
 // sum is the digest of what was written so far.
 func (w *Writer) sum() action.Digest {
-	d, err := action.NewDigest(w.f, [32]byte(w.h.Sum(nil)), w.size)
+	d, err := action.DigestOf(w.f, w.h.Sum(nil), w.size)
 	if err != nil {
 		panic(err) // f.New has accepted f
 	}

@@ -111,6 +111,9 @@ type Function struct{ action.Function }
 
 func (f *Function) Set(text string) (err error) {
 	f.Function, err = action.ParseFunction(text)
+	if err == nil && f.Function != action.SHA256 && f.Function != action.BLAKE3 {
+		err = fmt.Errorf("%q is for clients of a server: use sha256 or blake3", text)
+	}
 	return err
 }
 

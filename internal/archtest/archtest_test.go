@@ -43,7 +43,7 @@ var table = []row{
 
 	// The vocabulary and the algorithm. The generated code of REAPI is for
 	// its tests alone.
-	{"action", "backends internal/blake3", "github.com/bazelbuild/remote-apis google.golang.org/protobuf"},
+	{"action", "backends internal/blake3 internal/sha256tree", "github.com/bazelbuild/remote-apis google.golang.org/protobuf"},
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"cache/cachetest", "action cache internal/durable", ""},
@@ -55,6 +55,7 @@ var table = []row{
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
 	{"internal/helper", "backends golang.org/x/sys", ""},
+	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
 
 	// What both programs are made of.
