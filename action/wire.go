@@ -93,11 +93,12 @@ func appendDigest(b []byte, field int, d Digest) []byte {
 		return b
 	}
 	sum := d.sum[:d.function.Size()]
-	n := 2 + 2*len(sum)
+	n := 1 + varintLen(uint64(2*len(sum))) + 2*len(sum)
 	if d.size != 0 {
 		n += 1 + varintLen(uint64(d.size))
 	}
-	b = append(b, byte(field<<3|wireBytes), byte(n), 1<<3|wireBytes, byte(2*len(sum)))
+	b = binary.AppendUvarint(append(b, byte(field<<3|wireBytes)), uint64(n))
+	b = binary.AppendUvarint(append(b, 1<<3|wireBytes), uint64(2*len(sum)))
 	for _, c := range sum {
 		b = append(b, hexDigits[c>>4], hexDigits[c&15])
 	}
