@@ -57,6 +57,7 @@ var table = []row{
 	{"internal/helper", "backends golang.org/x/sys", ""},
 	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
+	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},

@@ -1,0 +1,285 @@
+package strictyaml
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// parseYAML turns the parser's tree into ours.
+func parseYAML(name, text string) (n *Node, err error) {
+	c := &converter{file: name, lines: strings.Split(text, "\n"), anchors: map[string]*Node{}}
+	defer func() {
+		if r := recover(); r != nil { // a parser that lost its way over a file is no reason for a stack trace
+			n, err = nil, fmt.Errorf("%s cannot be read as YAML (%v)", name, r)
+		}
+	}()
+	if !strings.HasSuffix(text, "\n") {
+		text += "\n" // or the lexer loses a tag that is the last thing
+	}
+	tokens := lexer.Tokenize(text)
+	if err := c.checkTokens(tokens); err != nil {
+		return nil, err
+	}
+	file, err := parser.Parse(tokens, 0)
+	if err != nil {
+		return nil, c.syntax(err)
+	}
+	var root *Node
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		first := root
+		if root, err = c.convert(doc.Body, 1); err != nil {
+			return nil, err
+		}
+		if first != nil {
+			return nil, root.Pos.Errorf("a second document: one file holds one")
+		}
+	}
+	if root == nil {
+		root = &Node{Pos: Pos{name, 1, 1}}
+	}
+	return root, nil
+}
+
+type converter struct {
+	file    string
+	lines   []string
+	anchors map[string]*Node
+	nodes   int
+}
+
+func (c *converter) at(t *token.Token) Pos {
+	if t == nil || t.Position == nil {
+		return Pos{c.file, 1, 1}
+	}
+	// What is not written, such as a value that was left out, has a place behind
+	// the end of its line.
+	line := min(max(t.Position.Line, 1), len(c.lines))
+	return Pos{c.file, line, min(max(t.Position.Column, 1), utf8.RuneCountInString(c.lines[line-1])+1)}
+}
+
+// checkTokens refuses what we do not take, while we still have the token, and
+// nesting, before the parser walks down into it.
+func (c *converter) checkTokens(tokens token.Tokens) error {
+	flow, line, entries := 0, 0, 0
+	var columns []int // of the block mappings and lists around the token
+	for _, t := range tokens {
+		pos := c.at(t)
+		switch t.Type {
+		case token.DirectiveType:
+			if c.char(pos) != "%" || pos.Column > 1 {
+				return pos.Errorf(`plain text cannot begin with "%%": put it in quotes`)
+			}
+			return pos.Errorf("a directive: leave it out")
+		case token.TagType:
+			return pos.Errorf("the tag %s: types are fixed here, leave it out", t.Value)
+		case token.MergeKeyType:
+			return pos.Errorf(`the merge key "<<" is not supported`)
+		case token.MappingKeyType:
+			return pos.Errorf(`an explicit key ("?"): write KEY: VALUE`)
+		case token.SequenceStartType, token.MappingStartType:
+			flow++
+		case token.SequenceEndType, token.MappingEndType:
+			flow--
+		}
+		if pos.Line != line {
+			line, entries = pos.Line, 0
+			if flow == 0 {
+				for len(columns) > 0 && columns[len(columns)-1] >= pos.Column {
+					columns = columns[:len(columns)-1]
+				}
+				columns = append(columns, pos.Column)
+			}
+		}
+		if t.Type == token.SequenceEntryType {
+			entries++
+		}
+		if max(flow, 0)+entries+len(columns) > MaxDepth {
+			return pos.Errorf("nested more than %d deep", MaxDepth)
+		}
+	}
+	return nil
+}
+
+// convert turns a node of the parser into ours.
+func (c *converter) convert(n ast.Node, depth int) (*Node, error) {
+	pos := c.at(n.GetToken())
+	if c.nodes++; c.nodes > MaxNodes || depth > MaxDepth {
+		return nil, pos.Errorf("nested more than %d deep, or more than %d values", MaxDepth, MaxNodes)
+	}
+	switch n := n.(type) {
+	case *ast.NullNode:
+		return &Node{Pos: pos, Plain: true}, nil
+	case *ast.BoolNode:
+		return &Node{Kind: Bool, Pos: pos, Text: n.GetToken().Value, Plain: true}, nil
+	case *ast.IntegerNode:
+		return &Node{Kind: Int, Pos: pos, Text: n.GetToken().Value, Plain: true}, nil
+	case *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return &Node{Kind: Float, Pos: pos, Text: n.GetToken().Value, Plain: true}, nil
+	case *ast.StringNode:
+		quoted := n.Token.Type == token.SingleQuoteType || n.Token.Type == token.DoubleQuoteType
+		return &Node{Kind: Text, Pos: pos, Text: n.Value, Plain: !quoted}, nil
+	case *ast.LiteralNode:
+		return &Node{Kind: Text, Pos: pos, Text: n.Value.Value}, nil
+	case *ast.SequenceNode:
+		return c.list(n, pos, depth)
+	case *ast.MappingNode:
+		return c.mapping(n.Values, pos, depth)
+	case *ast.MappingValueNode:
+		return c.mapping([]*ast.MappingValueNode{n}, pos, depth)
+	case *ast.AnchorNode:
+		return c.anchor(n, depth)
+	case *ast.AliasNode:
+		return c.alias(n, pos)
+	}
+	return nil, pos.Errorf("%s is not understood here", n.Type())
+}
+
+func (c *converter) list(n *ast.SequenceNode, pos Pos, depth int) (*Node, error) {
+	list := &Node{Kind: List, Pos: pos}
+	for _, v := range n.Values {
+		item, err := c.convert(v, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		list.Items = append(list.Items, item)
+	}
+	return list, nil
+}
+
+func (c *converter) mapping(values []*ast.MappingValueNode, pos Pos, depth int) (*Node, error) {
+	m := &Node{Kind: Mapping, Pos: pos}
+	for i, v := range values {
+		key, err := c.key(v.Key)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 && pos.Line >= key.Pos.Line { // the parser's token is the colon, ours is where it begins
+			if c.char(pos) != "{" {
+				m.Pos = key.Pos
+			}
+		}
+		if key.Value, err = c.convert(v.Value, depth+1); err != nil {
+			return nil, err
+		}
+		m.Fields = append(m.Fields, key)
+	}
+	return m, unique(m.Fields)
+}
+
+// key reads the key of a field: a scalar, as it was written.
+func (c *converter) key(k ast.Node) (Field, error) {
+	pos := c.at(k.GetToken())
+	switch k := k.(type) {
+	case *ast.StringNode:
+		return Field{Key: k.Value, Pos: pos}, nil
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode:
+		return Field{Key: k.GetToken().Value, Pos: pos}, nil
+	}
+	return Field{}, pos.Errorf("a key must be text")
+}
+
+func unique(fields []Field) error {
+	seen := make(map[string]Pos, len(fields))
+	for _, f := range fields {
+		if first, ok := seen[f.Key]; ok {
+			return f.Pos.Errorf("%q is there twice; first in line %d", f.Key, first.Line)
+		}
+		seen[f.Key] = f.Pos
+	}
+	return nil
+}
+
+func (c *converter) anchor(n *ast.AnchorNode, depth int) (*Node, error) {
+	value, err := c.convert(n.Value, depth)
+	if err != nil {
+		return nil, err
+	}
+	name := n.Name.GetToken().Value
+	if _, ok := c.anchors[name]; ok {
+		return nil, c.at(n.GetToken()).Errorf("the anchor &%s is there twice", name)
+	}
+	c.anchors[name] = value // after its value: it cannot hold itself
+	return value, nil
+}
+
+// alias stands for the value of an anchor. It counts as much as what it stands
+// for, since readers walk through it again.
+func (c *converter) alias(n *ast.AliasNode, pos Pos) (*Node, error) {
+	name := n.Value.GetToken().Value
+	value, ok := c.anchors[name]
+	if !ok {
+		return nil, pos.Errorf("the alias *%s has no anchor &%s before it; put text that begins with * in quotes", name, name)
+	}
+	if c.nodes += value.size(); c.nodes > MaxNodes {
+		return nil, pos.Errorf("more than %d values, after aliases were followed", MaxNodes)
+	}
+	return value, nil
+}
+
+// size is how many values n holds, itself included, and little more than
+// MaxNodes if there are more.
+func (n *Node) size() int {
+	size := 1
+	for _, item := range n.Items {
+		if size += item.size(); size > MaxNodes {
+			return size
+		}
+	}
+	for _, f := range n.Fields {
+		if size += f.Value.size(); size > MaxNodes {
+			return size
+		}
+	}
+	return size
+}
+
+// char is the character at a position, "" if there is none.
+func (c *converter) char(p Pos) string {
+	if p.Line < 1 || p.Line > len(c.lines) {
+		return ""
+	}
+	column := 1
+	for _, r := range c.lines[p.Line-1] {
+		if column == p.Column {
+			return string(r)
+		}
+		column++
+	}
+	return ""
+}
+
+// syntax turns an error of the parser into one line of ours.
+func (c *converter) syntax(err error) error {
+	e, ok := err.(interface {
+		GetToken() *token.Token
+		GetMessage() string
+	})
+	if !ok {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return fmt.Errorf("%s: %s", c.file, first)
+	}
+	pos := c.at(e.GetToken())
+	switch char := c.char(pos); {
+	case char == "%" || char == "@" || char == "`":
+		return pos.Errorf("plain text cannot begin with %q: put it in quotes", char)
+	case char == "\t":
+		return pos.Errorf("a tab: indent with spaces")
+	}
+	message := e.GetMessage()
+	if strings.HasPrefix(message, "mapping key ") { // "mapping key "a" already defined at [1:1]"
+		if key, line, ok := strings.Cut(strings.TrimPrefix(message, "mapping key "), " already defined at ["); ok {
+			line, _, _ = strings.Cut(line, ":")
+			return pos.Errorf("%s is there twice; first in line %s", key, line)
+		}
+	}
+	return pos.Errorf("%s", message)
+}
