@@ -99,6 +99,7 @@ type Outcome struct {
 	Key     Digest // the digest of the action; of the unsealed one if it was never sealed
 	Result  *Result
 	Cached  bool
+	Pruned  bool             // the result is of other inputs: see Request.Prune
 	Miss    error            // why it was not cached, when it was looked for
 	Unkept  error            // why the result was not stored, or nil
 	Started bool             // the command may have run
@@ -172,7 +173,7 @@ func (r *Runner) lookup(ctx context.Context, req *Request, out *Outcome) bool {
 			return true
 		}
 		if err == nil {
-			err = fmt.Errorf("the last run failed with %d, and failures are not taken from the cache: %w", out.Result.ExitCode, ErrMiss)
+			err = FailedError(out.Result.ExitCode)
 		}
 	}
 	out.Miss, out.Result = err, nil
@@ -181,6 +182,16 @@ func (r *Runner) lookup(ctx context.Context, req *Request, out *Outcome) bool {
 	}
 	return false
 }
+
+// A FailedError is the miss of an action whose result is that of a command that
+// failed with this code.
+type FailedError int32
+
+func (e FailedError) Error() string {
+	return fmt.Sprintf("the last run failed with %d, and failures are not taken from the cache", int32(e))
+}
+
+func (e FailedError) Unwrap() error { return ErrMiss }
 
 // alone waits until no equal action is in flight, and returns what ends our turn.
 func (r *Runner) alone(ctx context.Context, req *Request, key Digest) func() {

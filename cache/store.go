@@ -308,6 +308,12 @@ func (e *missError) Error() string {
 
 func (e *missError) Unwrap() error { return action.ErrMiss }
 
+// Damaged says that there was something, and that it was damaged or lacked a
+// blob: whoever wants to know looks for this method with [errors.As].
+func (e *missError) Damaged() bool {
+	return strings.HasPrefix(e.reason, "damaged") || strings.HasPrefix(e.reason, "incomplete")
+}
+
 func miss(d action.Digest, kind, reason string) error {
 	return &missError{kind: kind, d: d, reason: reason}
 }

@@ -29,6 +29,21 @@ type Policy struct {
 	LowWater float64
 }
 
+// historyPart is how much of MaxSize the history may take.
+const historyPart = 64
+
+// historyLimits are how many bytes the history may have, and since when it may
+// tell.
+func (p *Policy) historyLimits(now time.Time) (limit int64, cutoff time.Time) {
+	if p.MaxAge > 0 {
+		cutoff = now.Add(-p.MaxAge)
+	}
+	if p.MaxSize > 0 {
+		limit = max(p.MaxSize/historyPart, 64<<10)
+	}
+	return limit, cutoff
+}
+
 // Spare is for how long after its last use nothing is trimmed.
 const Spare = time.Hour
 
@@ -71,6 +86,8 @@ func (s *Store) Trim(ctx context.Context, p Policy) (*TrimReport, error) {
 	}
 	err = t.run(ctx)
 	t.tell(db)
+	s.warn(s.tellRemoved(t.gone, Trimmed, nil))
+	s.warn(s.shrinkHistory(p.historyLimits(s.now())))
 	if err != nil {
 		return t.report(), fmt.Errorf("trim the cache: %w", err)
 	}

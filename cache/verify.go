@@ -36,10 +36,13 @@ type VerifyReport struct {
 // After each file it calls progress, where that is not nil, with the number of
 // files and bytes so far; the calls do not overlap.
 func (s *Store) Verify(ctx context.Context, progress func(files, bytes int64)) (*VerifyReport, error) {
-	v := &verifier{s: s, progress: progress}
+	v := &verifier{s: s, progress: progress, reason: map[string]string{}}
 	if !s.opts.ReadOnly {
 		s.warn(s.sweep())
 	}
+	defer func() {
+		s.warn(s.tellRemoved(v.gone, Damaged, func(e *entry) string { return v.reason[e.path(s)] }))
+	}()
 	// In this order, so that a result or layer sees which blobs are gone.
 	for _, step := range []func(context.Context) error{v.blobs, v.records, v.layers} {
 		if err := step(ctx); err != nil {
@@ -55,6 +58,8 @@ type verifier struct {
 
 	mu     sync.Mutex // guards report
 	report VerifyReport
+	gone   []entry           // what was removed, for the history
+	reason map[string]string // why, by path
 }
 
 // checked counts a thing that was read.
@@ -70,8 +75,8 @@ func (v *verifier) checked(kind Kind, bytes int64) {
 
 // damaged reports the file or directory path, and removes it if it is still
 // the one with the inode ino: a builder may have healed it meanwhile.
-func (v *verifier) damaged(kind Kind, name, path, reason string, ino uint64) {
-	d := Damage{Kind: kind, Name: name, Reason: reason}
+func (v *verifier) damaged(e *entry, name, path, reason string, ino uint64) {
+	d := Damage{Kind: e.kind, Name: name, Reason: reason}
 	if !v.s.opts.ReadOnly {
 		if now, err := durable.Stat(path); err == nil && now.Ino != ino {
 			return
@@ -83,6 +88,10 @@ func (v *verifier) damaged(kind Kind, name, path, reason string, ino uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.report.Damaged = append(v.report.Damaged, d)
+	if d.Removed {
+		v.gone = append(v.gone, *e)
+		v.reason[path] = reason
+	}
 }
 
 type shardOf struct {
@@ -133,7 +142,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 		}
 		switch err := v.verify(ctx, d, path, fi); {
 		case errors.Is(err, action.ErrMiss):
-			v.damaged(KindBlob, d.String(), path, err.Error(), fi.Ino)
+			v.damaged(e, d.String(), path, err.Error(), fi.Ino)
 		case errors.Is(err, fs.ErrNotExist): // trimmed
 		case err != nil:
 			return err
@@ -165,7 +174,7 @@ func (v *verifier) records(ctx context.Context) error {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
 		case errors.Is(err, action.ErrMiss), errors.Is(err, errRecord):
-			v.damaged(e.kind, name, path, err.Error(), fi.Ino)
+			v.damaged(e, name, path, err.Error(), fi.Ino)
 		case err != nil:
 			return err
 		}
@@ -212,7 +221,7 @@ func (v *verifier) layers(ctx context.Context) error {
 		err = v.layer(ctx, e, path)
 		switch {
 		case errors.Is(err, action.ErrMiss), errors.Is(err, errRecord), errors.Is(err, fs.ErrNotExist):
-			v.damaged(KindLayer, e.name, path, err.Error(), fi.Ino)
+			v.damaged(e, e.name, path, err.Error(), fi.Ino)
 		case err != nil:
 			return err
 		}

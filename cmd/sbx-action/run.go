@@ -111,6 +111,7 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		Network: f.networkKind(),
 	}
 	out, err := f.runAndDeliver(ctx, job, req)
+	f.remember(ctx, job, req, out, err, started)
 	if err != nil {
 		return err
 	}

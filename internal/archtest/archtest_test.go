@@ -46,6 +46,7 @@ var table = []row{
 	{"action", "backends internal/blake3 internal/sha256tree", "github.com/bazelbuild/remote-apis google.golang.org/protobuf"},
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
+	{"history", "action cache", ""},
 	{"cache/cachetest", "action cache internal/durable", ""},
 	{"staging", "action backends internal/durable internal/erofs internal/openat golang.org/x/sys", "cache"},
 
@@ -68,7 +69,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring internal/durable staging golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring history internal/durable staging golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},

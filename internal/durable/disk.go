@@ -12,6 +12,7 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -105,6 +106,28 @@ func (d *Disk) Append(path string, data []byte) error {
 	})
 }
 
+// AppendExisting is Append for a file that is there, and returns where what was
+// written ends. It costs three system calls and leaves no trace in the poller.
+func (d *Disk) AppendExisting(path string, data []byte) (end int64, err error) {
+	err = d.change(OpWrite, path, func() error {
+		fd, err := open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK)
+		if err != nil {
+			return wrap("open", path, err)
+		}
+		defer Close(fd)
+		n, err := unix.Write(fd, data)
+		if err == nil && n < len(data) {
+			err = unix.ENOSPC
+		}
+		if err != nil {
+			return wrap("write", path, err)
+		}
+		end, err = unix.Seek(fd, 0, io.SeekCurrent)
+		return wrap("seek", path, err)
+	})
+	return end, err
+}
+
 // WriteSynced replaces the file path by one that holds data, by way of the
 // name temp, and syncs it first: for the rare file that a power cut must not
 // empty.
@@ -189,10 +212,10 @@ func fileMode(m uint32) fs.FileMode {
 }
 
 // OpenRead opens the regular file path and returns a bare descriptor, without
-// the cost of registering it for polling. It follows no symbolic link, and
-// does not mark the file as used where we may avoid that.
+// the cost of registering it for polling. It follows no symbolic link, does not
+// wait for the other end of a FIFO in the place of the file, and does not mark the file as used where we may avoid that.
 func OpenRead(path string) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
 	fd, err := open(path, flags|noATime)
 	if err == unix.EPERM { // another's file
 		fd, err = open(path, flags)

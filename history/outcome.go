@@ -1,0 +1,68 @@
+package history
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+)
+
+// Of is what there is to remember of an outcome of [action.Runner.Run], which
+// ended with err. The caller adds Time, Took, Workspace, Label and Tool.
+func Of(req *action.Request, out *action.Outcome, err error) *Run {
+	f := req.Action.InputRoot.Function()
+	r := &Run{Key: out.Key, Unsealed: req.Action.Digest(f), Lookup: lookup(req, out)}
+	if out.Miss != nil {
+		r.Miss = out.Miss.Error()
+	}
+	if res := out.Result; res != nil {
+		r.ExitCode, r.Cost = int(res.ExitCode), Cost(res)
+	}
+	if out.Cached && err == nil {
+		r.Verdict = Hit
+		return r
+	}
+	r.Action, r.Command = req.Action, req.Command
+	switch {
+	case err != nil:
+		r.Verdict, r.Unkept = Broken, err.Error()
+	case out.Unkept != nil:
+		r.Verdict, r.Unkept, r.Result = NotKept, out.Unkept.Error(), out.Result
+	default:
+		r.Verdict = Kept
+		if sealed, _, oerr := out.Result.Origin(f); oerr == nil {
+			r.Action = sealed
+		}
+	}
+	return r
+}
+
+func lookup(req *action.Request, out *action.Outcome) Lookup {
+	var damage interface{ Damaged() bool }
+	switch {
+	case out.Cached && out.Pruned:
+		return Pruned
+	case out.Cached:
+		return Found
+	case out.Miss == nil:
+		return NotAsked
+	case errors.As(out.Miss, new(action.FailedError)):
+		return Failed
+	case errors.As(out.Miss, &damage) && damage.Damaged():
+		return Damaged
+	case !errors.Is(out.Miss, action.ErrMiss):
+		return Unreadable
+	}
+	return Absent
+}
+
+// Cost is how long the command took when it gave res; 0 where that is unknown.
+func Cost(res *action.Result) time.Duration {
+	m := res.Metadata
+	if m == nil || m.ExecutionStart == nil || m.ExecutionCompleted == nil {
+		return 0
+	}
+	a := time.Unix(m.ExecutionStart.Seconds, int64(m.ExecutionStart.Nanos))
+	b := time.Unix(m.ExecutionCompleted.Seconds, int64(m.ExecutionCompleted.Nanos))
+	return max(0, b.Sub(a))
+}
