@@ -414,7 +414,7 @@ func (s *Store) Find(prefix string, limit int) (results, blobs []action.Digest, 
 		return nil, nil, fmt.Errorf("%q is not the beginning of a hash: want at least two of 0-9 and a-f", prefix)
 	}
 	for _, kind := range []Kind{KindResult, KindBlob} {
-		for _, f := range []action.Function{action.BLAKE3, action.SHA256} {
+		for _, f := range action.Functions() {
 			names, err := os.ReadDir(filepath.Join(s.dir, kind.String(), f.String(), prefix[:2]))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, nil, s.explain(err)
@@ -431,7 +431,7 @@ func (s *Store) Find(prefix string, limit int) (results, blobs []action.Digest, 
 						size = info.Size()
 					}
 				}
-				if d, err := action.NewDigest(f, [32]byte(raw), size); err == nil && len(*list) < limit {
+				if d, err := action.Shortened(f, [32]byte(raw), size); err == nil && len(*list) < limit {
 					*list = append(*list, d)
 				}
 			}

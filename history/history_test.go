@@ -84,7 +84,7 @@ func TestOutcomes(t *testing.T) {
 		b := openBook(t, s)
 		got := b.Runs[0]
 		c.want.Time, c.want.Workspace, c.want.Tool = time.Unix(1, 0), "/w", "test"
-		c.want.Key, _ = action.NewDigest(fn, key.Bytes(), 0)
+		c.want.Key, _ = action.Shortened(fn, key.Bytes(), 0)
 		c.want.Unsealed = c.want.Key
 		if c.want.Verdict != Hit {
 			c.want.Action, c.want.Command = req.Action, req.Command

@@ -166,8 +166,8 @@ var errRun = errors.New("not a run")
 // good as what was written: the store has checked the bytes.
 func parse(rec *cache.Run) (*Run, error) {
 	f := rec.Function
-	key, err1 := action.NewDigest(f, rec.Key, 0)
-	unsealed, err2 := action.NewDigest(f, rec.Unsealed, 0)
+	key, err1 := action.Shortened(f, rec.Key, 0)
+	unsealed, err2 := action.Shortened(f, rec.Unsealed, 0)
 	p := &reader{b: rec.Data}
 	head := p.take(3)
 	if err := errors.Join(err1, err2); err != nil || p.bad || head[0] != runVersion {
