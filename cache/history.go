@@ -211,8 +211,9 @@ func (s *Store) readHistory() ([]byte, error) {
 		if err != nil {
 			return nil, s.explain(err)
 		}
-		*f.data, err = readAtMost(fd, 4*historyMax)
-		durable.Close(fd)
+		file := os.NewFile(uintptr(fd), f.name)
+		*f.data, err = readAtMost(file, 4*historyMax)
+		_ = file.Close() // it was only read
 		if err != nil {
 			return nil, s.explain(err)
 		}
@@ -221,8 +222,7 @@ func (s *Store) readHistory() ([]byte, error) {
 }
 
 // readAtMost reads the last limit bytes of a regular file.
-func readAtMost(fd int, limit int64) ([]byte, error) {
-	f := os.NewFile(uintptr(fd), historyName)
+func readAtMost(f *os.File, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, err
