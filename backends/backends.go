@@ -61,6 +61,10 @@ type Spec struct {
 
 	// KeepRoot asks for Status.Root.
 	KeepRoot bool
+
+	// Vary, where not nil, changes what the command sees of the world, and not
+	// what it is told to do. It excludes Observe.
+	Vary *Vary
 }
 
 // ID is the user and group that every command runs as, in every backend and
@@ -142,6 +146,7 @@ type Capabilities struct {
 	Images      bool // Root.Lowers of kind Image
 	DataLayers  bool // Root.Data
 	Observe     bool // Spec.Observe
+	Vary        bool // Spec.Vary
 	NetworkNone bool
 	NetworkHost bool
 
@@ -190,6 +195,9 @@ type Status struct {
 	// nothing is missing from them.
 	Lookups  []Lookup
 	Complete bool
+
+	// Unvaried says that some of Spec.Vary could not be done for some process.
+	Unvaried bool
 
 	// Root is the root directory as the command left it, where Spec.KeepRoot
 	// asked for it: without /proc, /dev, /tmp and Binds. It stays valid, and

@@ -136,6 +136,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"layers that are images", images, func(c backends.Capabilities) bool { return c.Images }},
 		{"data layers", spec.Root.Data != "", func(c backends.Capabilities) bool { return c.DataLayers }},
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
+		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},
 		{"a limit of processes", spec.Limits.Pids > 0, func(c backends.Capabilities) bool { return c.PidsLimit != backends.Absent }},
 		{"a limit of a scratch that is a directory", spec.Limits.Scratch > 0 && spec.Root.ScratchDir != "", func(backends.Capabilities) bool { return false }},

@@ -83,6 +83,11 @@ func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	if err := errors.Join(check(spec), b.refuse(spec)); err != nil {
 		return nil, fmt.Errorf("run %s: %w", name(spec), err)
 	}
+	spec, done, err := showCPUs(spec)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", name(spec), err)
+	}
+	defer done()
 	s, err := b.take(spec.Network)
 	if err != nil {
 		return nil, err
@@ -178,7 +183,7 @@ func check(spec *backends.Spec) error {
 	for _, b := range spec.Root.Binds {
 		paths = append(paths, b.Source, b.Target)
 	}
-	for _, p := range append(paths, nonEmpty(spec.Root.Data, spec.Root.ScratchDir)...) {
+	for _, p := range append(paths, nonEmpty(spec.Root.Data, spec.Root.ScratchDir, aliasDir(spec))...) {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
 			return fmt.Errorf("%q is not an absolute and clean path: %w", p, unix.EINVAL)
 		}
@@ -209,6 +214,8 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		what = "Root.Data"
 	case spec.Observe && !b.observes():
 		what = "Observe"
+	case spec.Vary != nil && (spec.Observe || !b.varies()):
+		what = "Vary"
 	case spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost:
 		what = fmt.Sprintf("network %d", spec.Network)
 	}

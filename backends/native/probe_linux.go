@@ -30,6 +30,7 @@ func (b *Backend) probe() backends.Capabilities {
 	}
 	c.Works = true
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
+	c.Vary = b.varies()
 	c.NetworkNone, c.NetworkHost = true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
@@ -62,6 +63,7 @@ func (b *Backend) overlay() bool { return b.kernel.since(6, 7) } // lowerdir+
 
 func (b *Backend) dataLayers() bool { return b.kernel.since(6, 16) || b.overlay() && !b.unprivileged }
 func (b *Backend) observes() bool   { return b.kernel.since(5, 5) }
+func (b *Backend) varies() bool     { return b.kernel.since(5, 6) } // pidfd_getfd
 func (b *Backend) images() bool {
 	return !b.unprivileged && b.kernel.since(6, 12) && hasFilesystem("erofs")
 }

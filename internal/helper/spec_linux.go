@@ -41,9 +41,36 @@ func NewRequest(spec *backends.Spec) *Request {
 	if spec.Observe {
 		r.Flags |= Observe
 	}
+	if v := spec.Vary; v != nil {
+		r.Flags |= Vary
+		r.Vary = variation(v)
+	}
 	// Not a loop: a nil *os.File must stay nil.
 	r.Stdio[0], r.Stdio[1], r.Stdio[2] = spec.Stdin, spec.Stdout, spec.Stderr
 	return r
+}
+
+func variation(v *backends.Vary) Variation {
+	w := Variation{HostName: v.HostName, Alias: v.WorkDir, CPUs: uint32(v.CPUs), Delay: v.Delay, Order: v.Order}
+	set := func(on bool, flag uint64) {
+		if on {
+			w.Flags |= flag
+		}
+	}
+	set(v.Order != 0, VaryOrder)
+	set(v.Layout, VaryLayout)
+	set(v.OneCPU, VaryOneCPU)
+	set(v.Shift != 0, VaryShift)
+	w.Clock = int64(v.Shift)
+	if !v.Freeze.IsZero() {
+		w.Flags |= VaryFreeze
+		w.Clock, w.Step = v.Freeze.UnixNano(), v.FreezeStep
+	}
+	if v.Umask != nil {
+		w.Flags |= VaryUmask
+		w.Umask = uint32(*v.Umask)
+	}
+	return w
 }
 
 // BackendStatus turns a [Done] reply into a Status, which takes over its files.
@@ -52,6 +79,7 @@ func (r *Reply) BackendStatus(spec *backends.Spec) (*backends.Status, error) {
 		Root:     r.Root,
 		TimedOut: r.TimedOut,
 		Complete: r.Complete,
+		Unvaried: r.Unvaried,
 		Usage:    backends.Usage{Wall: r.Wall, User: r.User, System: r.System, MaxRSS: r.MaxRSS},
 	}
 	switch {

@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of the messages; both sides refuse another one.
-const Version = 1
+const Version = 2
 
 // The descriptors of the helper.
 const (
@@ -34,10 +34,13 @@ const (
 	Prewarm                     // slot: there will be more requests, prepare for the next
 	bigRequest
 	hasStdin // and stdout, stderr
+	_
+	_
+	Vary // Request.Vary is in force
 )
 
 const (
-	requestSize = 88
+	requestSize = 88 + 40
 	replySize   = 552
 	maxMessage  = 64 << 10 // bytes in one packet
 	maxGroups   = 8
@@ -50,8 +53,9 @@ const (
 //	uint32 size, version; uint64 seq; uint32 flags, id;
 //	uint32 nargs, nenv, nlowers, nbinds, ngroups, 0;
 //	uint64 wall, data, procs, fileSize, scratch
+//	uint64 varyFlags; int64 clock; uint64 step; uint32 order, umask, cpus, delay
 //	8*(nargs+nenv+3) bytes of room, for the pointers of argv and envp
-//	NUL-terminated strings: dir, data, scratchDir, target,
+//	NUL-terminated strings: dir, data, scratchDir, target, hostName, alias,
 //	  lowers ("d" or "i" and a path), binds (source, target), args, env
 //
 // with the descriptors of stdin, stdout, stderr (those that are there) and of
@@ -77,14 +81,36 @@ type Request struct {
 	FileSize int64         // RLIMIT_FSIZE
 	Scratch  int64         // of a scratch in memory
 
+	Vary Variation // with the flag Vary
+
 	Stdio  [3]*os.File // nil: /dev/null
 	Groups []*os.File  // cgroup.procs files, which the command enters
+}
+
+// Flags of a Variation.
+const (
+	VaryShift  uint64 = 1 << iota // the wall clock is wrong by Clock
+	VaryFreeze                    // the wall clock begins at Clock, in ns since 1970, and does not run
+	VaryOrder
+	VaryUmask
+	VaryLayout // addresses are random
+	VaryOneCPU // nothing of the command runs at the same time
+)
+
+// A Variation is backends.Vary as it goes over the wire; see src/wire.h.
+type Variation struct {
+	Flags                     uint64
+	Clock                     int64
+	Step                      time.Duration
+	Order, Umask, CPUs, Delay uint32
+
+	HostName, Alias string // empty: as always
 }
 
 // encode returns the bytes of r, and the flags that go with its descriptors.
 func (r *Request) encode() ([]byte, error) {
 	size := requestSize + 8*(len(r.Args)+len(r.Env)+3)
-	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target}, r.Lowers, r.Binds, r.Args, r.Env}
+	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Vary.HostName, r.Vary.Alias}, r.Lowers, r.Binds, r.Args, r.Env}
 	for _, list := range lists {
 		for _, s := range list {
 			if strings.IndexByte(s, 0) >= 0 {
@@ -117,6 +143,12 @@ func (r *Request) encode() ([]byte, error) {
 	}
 	for _, v := range []int64{int64(r.Wall), r.Memory, r.Procs, r.FileSize, r.Scratch} {
 		b = e.AppendUint64(b, uint64(v))
+	}
+	b = e.AppendUint64(b, r.Vary.Flags)
+	b = e.AppendUint64(b, uint64(r.Vary.Clock))
+	b = e.AppendUint64(b, uint64(r.Vary.Step))
+	for _, v := range []uint32{r.Vary.Order, r.Vary.Umask, r.Vary.CPUs, r.Vary.Delay} {
+		b = e.AppendUint32(b, v)
 	}
 	b = b[:len(b)+8*(len(r.Args)+len(r.Env)+3)]
 	for _, list := range lists {
@@ -219,6 +251,7 @@ type Reply struct {
 	NoInterpreter bool
 	TimedOut      bool
 	Complete      bool // nothing is missing from the log
+	Unvaried      bool // something of Request.Vary could not be done
 
 	User, System, Wall time.Duration
 	MaxRSS             int64 // bytes
@@ -253,6 +286,7 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 		TimedOut:      b[24]&1 != 0,
 		Complete:      b[24]&2 != 0,
 		NoInterpreter: b[24]&4 != 0,
+		Unvaried:      b[24]&8 != 0,
 		logSize:       int(e.Uint32(b[28:])),
 		User:          time.Duration(e.Uint64(b[32:])) * time.Microsecond,
 		System:        time.Duration(e.Uint64(b[40:])) * time.Microsecond,

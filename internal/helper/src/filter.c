@@ -15,6 +15,7 @@
 // filters are binary decision trees whose leaves are shared.
 #include "calls.h"
 #include "slot.h"
+#include "vary.h"
 
 enum check {
 	REFUSE, // EPERM
@@ -26,6 +27,8 @@ enum check {
 	SOCKETCALL,
 	IOCTL, // nothing that types for the user
 	WATCH,
+	WATCH_CLOCK, // unless argument 0 is a clock that says nothing of the time of day
+	WATCH_STREAM, // unless argument 0 is no standard stream
 	WATCH_PATH, // WATCH + n: unless argument n has AT_EMPTY_PATH
 };
 
@@ -49,7 +52,9 @@ static const struct rule native_rules[] = {
 	{161, 161, OURS}, // chroot
 	{163, 164, REFUSE}, // acct, settimeofday
 	{165, 166, OURS}, // mount, umount2
-	{167, 180, REFUSE}, // swapon to nfsservctl: reboot, host name, io ports, modules, quota
+	{167, 169, REFUSE}, // swapon, swapoff, reboot
+	{170, 170, OURS}, // sethostname
+	{171, 180, REFUSE}, // setdomainname to nfsservctl: io ports, modules, quota
 	{212, 212, REFUSE}, // lookup_dcookie
 	{227, 227, REFUSE}, // clock_settime
 	{246, 246, REFUSE}, // kexec_load
@@ -127,7 +132,8 @@ static const struct rule native_rules[] = {
 	{112, 112, REFUSE}, // clock_settime
 	{116, 116, REFUSE}, // syslog
 	{142, 142, REFUSE}, // reboot
-	{161, 162, REFUSE}, // sethostname, setdomainname
+	{161, 161, OURS}, // sethostname
+	{162, 162, REFUSE}, // setdomainname
 	{170, 170, REFUSE}, // settimeofday
 	{198, 198, SOCKET},
 	{217, 219, REFUSE}, // keys
@@ -276,6 +282,18 @@ static void emit_check(struct program *p, u32 check)
 		emit_return(p, SECCOMP_RET_ERRNO | EPERM);
 		emit_return(p, SECCOMP_RET_ALLOW);
 		return;
+	case WATCH_CLOCK: // CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI
+		emit_load_arg(p, 0, 0);
+		emit(p, IF_EQUAL, 0, 3, 0);
+		emit(p, IF_EQUAL, 5, 2, 0);
+		emit(p, IF_EQUAL, 11, 1, 0);
+		emit_return(p, SECCOMP_RET_ALLOW);
+		break;
+	case WATCH_STREAM:
+		emit_load_arg(p, 0, 0);
+		emit(p, IF_GREATER, 2, 0, 1);
+		emit_return(p, SECCOMP_RET_ALLOW);
+		break;
 	}
 	if (check >= WATCH_PATH) {
 		emit_load_arg(p, check - WATCH_PATH, 0);
@@ -404,6 +422,32 @@ u32 observe_filter(struct sock_filter *out)
 	// A 32-bit program asks for each of its system calls, so that all others
 	// need not wait until the kernel has translated a filter twice as long.
 	emit_return(&p, SECCOMP_RET_USER_NOTIF);
+	return p.n;
+}
+
+// vary_filter writes the filter that asks pid 1 about what is varied. 32-bit
+// programs are told the truth.
+u32 vary_filter(struct sock_filter *out, const struct vary *v)
+{
+	struct program p = {.out = out};
+	struct rule rules[VARY_CALLS];
+	u32 n = 0, what = varied_by(v);
+	for (u32 i = 0; i < VARY_CALLS; i++) {
+		const struct vary_call *c = &vary_calls[i];
+		s16 nr = NR(c->amd64, c->arm64);
+		if (nr == NONE || !(c->what & what))
+			continue;
+		u32 check = c->how == VARY_CLOCK_CALL ? WATCH_CLOCK : c->how == VARY_WRITE ? WATCH_STREAM : WATCH;
+		struct rule r = {(u32)nr, (u32)nr, check};
+		u32 j = n++;
+		for (; j > 0 && rules[j - 1].first > r.first; j--)
+			rules[j] = rules[j - 1];
+		rules[j] = r;
+	}
+	emit(&p, LOAD, AT_ARCH, 0, 0);
+	if (n)
+		emit_arch(&p, AUDIT_ARCH, rules, n);
+	emit_return(&p, SECCOMP_RET_ALLOW);
 	return p.n;
 }
 

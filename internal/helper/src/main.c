@@ -104,6 +104,8 @@ static void unpack(struct sandbox *s)
 	s->data = p = strings(s, p, end, 1);
 	s->scratch_dir = p = strings(s, p, end, 1);
 	s->target = p = strings(s, p, end, 1);
+	s->host_name = p = strings(s, p, end, 1);
+	s->alias = p = strings(s, p, end, 1);
 	s->lowers = p = strings(s, p, end, 1);
 	s->binds = p = strings(s, p, end, r->nlowers);
 	p = strings(s, p, end, 2 * r->nbinds);
@@ -208,6 +210,12 @@ __attribute__((used)) _Noreturn void start(long *sp)
 	do // a slot starts without standard streams; nothing else may get their numbers
 		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
 	while (z->null >= 0 && z->null <= 2);
+	long *aux = sp + 1 + argc + 1;
+	while (*aux++) // the environment
+		;
+	for (; aux[0]; aux += 2)
+		if (aux[0] == 33) // AT_SYSINFO_EHDR
+			own_vdso = (const char *)aux[1];
 	if (argc > 3) {
 		z->uid = number(argv[2]);
 		z->gid = number(argv[3]);

@@ -526,6 +526,18 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 	SYS(close, from);
 }
 
+// alias_in shows the directory source of the root at the alias of a varied
+// command, too.
+static void alias_in(struct sandbox *s, s32 root, const char *source)
+{
+	long tree = SYS_COOKIE(open_tree, root, source, OPEN_TREE_CLONE | O_CLOEXEC);
+	must(s, "clone", source, tree);
+	s32 to = mount_point(s, root, s->alias, 1);
+	must(s, "mount on", s->alias, SYS_COOKIE(move_mount, tree, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, to);
+	SYS(close, tree);
+}
+
 // build_root makes the root of the request, and our root.
 void build_root(struct sandbox *s)
 {
@@ -547,6 +559,8 @@ void build_root(struct sandbox *s)
 		bind_in(s, (s32)root, source, target);
 		p = next_string(target);
 	}
+	if (s->req->flags & REQUEST_VARY && *s->alias)
+		alias_in(s, (s32)root, "build");
 	// Mount points have changed it, but the command may not see the time of day.
 	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
 	SYS(utimensat, root, 0, times, 0);

@@ -135,7 +135,10 @@ static void listen(struct sandbox *s)
 {
 	static struct sock_filter filter[FILTER_MAX];
 	static u32 n;
-	if (!n)
+	int varied = s->req && s->req->flags & REQUEST_VARY;
+	if (varied) // each time another one
+		n = vary_filter(filter, &s->req->vary);
+	else if (!n)
 		n = observe_filter(filter);
 	u32 flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
 	// Without it (before 5.19) a signal with a handler, as Go programs get
@@ -145,6 +148,8 @@ static void listen(struct sandbox *s)
 		fd = install(filter, n, flags);
 	if (fd >= 0) // since 6.6: the process runs on our processor while we wait for it
 		SYS(ioctl, fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	if (varied)
+		n = 0;
 	s->listener = (s32)fd;
 	__atomic_store_n(&s->listener_ready, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->listener_ready, FUTEX_WAKE, 1, 0);
@@ -166,6 +171,12 @@ static void become(struct sandbox *s)
 	long err = s->prepared ? SYS(fchdir, s->dir_fd) : SYS(chdir, s->dir);
 	if (err < 0)
 		give_up(s, "enter the working directory", err);
+	if (s->req->flags & REQUEST_VARY) {
+		if (s->req->vary.flags & VARY_UMASK)
+			SYS(umask, s->req->vary.umask);
+		if (s->req->vary.flags & VARY_LAYOUT)
+			SYS(personality, 0);
+	}
 	SYS(close_range, 3, ~0u, 0);
 	u64 none = 0;
 	SYS(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
@@ -197,7 +208,8 @@ static void watched_child(void *arg)
 // watched takes 0.2 ms, which need not wait for anything.
 void prepare_command(struct sandbox *s)
 {
-	s->observer = new_observer(s);
+	if (!s->observer)
+		s->observer = new_observer(s);
 	u64 flags = CLONE_VM | CLONE_FILES | CLONE_FS | SIGCHLD;
 	long pid = clone_onto(flags, s->child_stack + sizeof s->child_stack, watched_child, s);
 	if (pid < 0)
@@ -235,7 +247,7 @@ static void own_pipes(struct sandbox *s)
 
 // close_stdio closes the command's descriptors once it has its own: whoever
 // reads its pipes waits for the last writer's end.
-static void close_stdio(struct sandbox *s)
+void close_stdio(struct sandbox *s)
 {
 	for (int i = 0; i < 3 && s->stdio_open; i++)
 		if (s->stdio[i] != s->slot->null)
@@ -248,13 +260,15 @@ static s32 start_command(struct sandbox *s)
 	s->stdio_open = 1;
 	if (!s->slot->unprivileged)
 		own_pipes(s);
-	if (s->prepared && !(s->req->flags & REQUEST_OBSERVE)) { // nobody meant it
+	int varied = s->req->flags & REQUEST_VARY;
+	if (s->prepared && (varied || !(s->req->flags & REQUEST_OBSERVE))) { // nobody meant it
 		SYS(kill, s->prepared, SIGKILL);
 		SYS(wait4, s->prepared, 0, 0, 0);
 		s->prepared = 0;
+		s->listener_ready = s->go = 0;
 	}
 	long pid;
-	if (s->req->flags & REQUEST_OBSERVE) {
+	if (varied || s->req->flags & REQUEST_OBSERVE) {
 		pid = start_watched(s);
 	} else {
 		// vfork: the command's process runs in our memory until its
@@ -271,7 +285,7 @@ static s32 start_command(struct sandbox *s)
 }
 
 // reap_all waits for everything that has ended. It says whether pid did.
-static int reap_all(s32 pid, s32 *status)
+int reap_all(s32 pid, s32 *status)
 {
 	s32 st, found = 0;
 	long p;
@@ -364,7 +378,8 @@ void run_command(struct sandbox *s)
 	struct reply *r = &s->reply;
 	s32 status = 0, pid = start_command(s);
 	u64 deadline = s->req->wall_ns ? start + s->req->wall_ns : 0;
-	if (!wait_command(s, pid, deadline, &status))
+	int varied = s->req->flags & REQUEST_VARY;
+	if (!(varied ? wait_varied(s, pid, deadline, &status) : wait_command(s, pid, deadline, &status)))
 		r->flags |= DONE_TIMED_OUT;
 	r->wall_ns = now_ns() - start;
 	kill_rest(s, pid, &status);

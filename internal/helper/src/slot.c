@@ -80,6 +80,8 @@ static void pid1(void *arg)
 	if (s->seq == __atomic_load_n(&z->cancelled, __ATOMIC_SEQ_CST))
 		fail(s, "cancelled", 0, -ECANCELED);
 	leave_used_network(s);
+	if (s->req->flags & REQUEST_VARY)
+		vary_sandbox(s);
 	build_root(s);
 	wait_network(s);
 	run_command(s);
@@ -148,6 +150,7 @@ static void reap(struct slot *z, struct sandbox **ready)
 			send_reply(s, REPLY_KILLED);
 		}
 		free_observer(s);
+		free_varied(s);
 		if (s->big)
 			SYS(munmap, s->big, s->big_size);
 		if (s == *ready)

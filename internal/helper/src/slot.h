@@ -42,6 +42,7 @@ struct sandbox {
 	// The request, as received.
 	struct request *req;
 	const char *dir, *data, *scratch_dir, *target;
+	const char *host_name, *alias; // of a command that is varied, or empty
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
 	s32 stdio[3], groups[FDS_MAX];
@@ -61,6 +62,7 @@ struct sandbox {
 	s32 listener;
 
 	struct observer *observer;
+	struct varied *varied;
 	struct reply reply;
 	s32 reply_fds[2];
 	u32 reply_nfds;
@@ -124,6 +126,7 @@ void run_command(struct sandbox *s);
 enum { FILTER_MAX = 1024 };
 u32 deny_filter(struct sock_filter *out, int with_cookie);
 u32 observe_filter(struct sock_filter *out);
+u32 vary_filter(struct sock_filter *out, const struct vary *v);
 long install(struct sock_filter *filter, u32 n, u32 flags);
 
 // observe.c
@@ -132,3 +135,13 @@ s32 begin_observing(struct sandbox *s, const char *dir);
 void observe(struct sandbox *s, s32 listener);
 void finish_observer(struct sandbox *s);
 void free_observer(struct sandbox *s);
+
+// vary.c
+extern const char *own_vdso;
+void vary_sandbox(struct sandbox *s);
+int wait_varied(struct sandbox *s, s32 pid, u64 deadline, s32 *status);
+void free_varied(struct sandbox *s);
+
+// run.c
+int reap_all(s32 pid, s32 *status);
+void close_stdio(struct sandbox *s);

@@ -6,7 +6,7 @@
 #pragma once
 #include "sys.h"
 
-enum { WIRE_VERSION = 1 };
+enum { WIRE_VERSION = 2 };
 
 enum {
 	REQUEST_KEEP_ROOT = 1,
@@ -17,6 +17,26 @@ enum {
 	REQUEST_STDIN = 32,
 	REQUEST_STDOUT = 64,
 	REQUEST_STDERR = 128,
+	REQUEST_VARY = 256,
+};
+
+// What a command is told that is not so, or is done to it: with REQUEST_VARY.
+enum {
+	VARY_SHIFT = 1, // the wall clock is wrong by "clock"
+	VARY_FREEZE = 2, // the wall clock begins at "clock", and does not run
+	VARY_ORDER = 4, // directories are listed in the order "order"
+	VARY_UMASK = 8,
+	VARY_LAYOUT = 16, // addresses are random
+	VARY_ONE_CPU = 32, // nothing of the command runs at the same time
+};
+
+struct vary {
+	u64 flags;
+	s64 clock; // ns
+	u64 step; // VARY_FREEZE: after so many real ns the clock jumps by as many
+	u32 order, umask;
+	u32 cpus; // that sched_getaffinity tells of; 0: the truth
+	u32 delay; // not 0: new processes wait, each for a time that depends on it
 };
 
 struct request {
@@ -25,6 +45,7 @@ struct request {
 	u32 flags, id;
 	u32 nargs, nenv, nlowers, nbinds, ngroups, spare;
 	u64 wall_ns, data, nproc, file_size, scratch;
+	struct vary vary;
 };
 
 enum {
@@ -39,6 +60,7 @@ enum {
 	DONE_TIMED_OUT = 1,
 	DONE_COMPLETE = 2,
 	DONE_NO_INTERPRETER = 4,
+	DONE_UNVARIED = 8, // something that was to be varied was not
 };
 
 struct reply {
