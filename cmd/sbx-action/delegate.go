@@ -17,6 +17,7 @@ const heavyProgram = "sbx-actiond"
 // sbx-action: the name and one line.
 var delegated = [][2]string{
 	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
+	{"build", "build components: of a tree of Baserock definitions, or of one sbx.yaml"},
 }
 
 // delegates are the commands that this program hands over, with all their

@@ -60,12 +60,15 @@ var table = []row{
 	{"internal/openat", "golang.org/x/sys", ""},
 	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
+	// How other build systems meet us.
+	{"integration/baserock", "internal/strictyaml", ""},
+
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
 	{"cmd/wiring", "backends backends/bubblewrap backends/native", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
-	{"cmd/sbx-actiond", "cmd/commandline", ""},
+	{"cmd/sbx-actiond", "cmd/commandline integration/baserock", ""},
 
 	// The light command. It starts in a millisecond: see heavy.
 	{

@@ -141,7 +141,14 @@ var errTooLong = errors.New("too long")
 
 // Parse parses data: as JSON if the name ends in ".json", else as YAML. An empty
 // document is a Null.
-func Parse(name string, data []byte) (*Node, error) {
+func Parse(name string, data []byte) (*Node, error) { return parse(name, data, false) }
+
+// ParseMerging is Parse for a format whose files have merge keys ("<<"): the
+// fields of the mappings that they name are added where there are none of that
+// key.
+func ParseMerging(name string, data []byte) (*Node, error) { return parse(name, data, true) }
+
+func parse(name string, data []byte, merge bool) (*Node, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, MaxSize)
 	}
@@ -152,7 +159,7 @@ func Parse(name string, data []byte) (*Node, error) {
 	if strings.EqualFold(filepath.Ext(name), ".json") {
 		return parseJSON(name, string(data))
 	}
-	return parseYAML(name, string(data))
+	return parseYAML(name, string(data), merge)
 }
 
 // checkText refuses what no editor would show.

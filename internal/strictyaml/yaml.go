@@ -12,8 +12,8 @@ import (
 )
 
 // parseYAML turns the parser's tree into ours.
-func parseYAML(name, text string) (n *Node, err error) {
-	c := &converter{file: name, lines: strings.Split(text, "\n"), anchors: map[string]*Node{}}
+func parseYAML(name, text string, merge bool) (n *Node, err error) {
+	c := &converter{file: name, merge: merge, lines: strings.Split(text, "\n"), anchors: map[string]*Node{}}
 	defer func() {
 		if r := recover(); r != nil { // a parser that lost its way over a file is no reason for a stack trace
 			n, err = nil, fmt.Errorf("%s cannot be read as YAML (%v)", name, r)
@@ -51,6 +51,7 @@ func parseYAML(name, text string) (n *Node, err error) {
 
 type converter struct {
 	file    string
+	merge   bool // merge keys are followed
 	lines   []string
 	anchors map[string]*Node
 	nodes   int
@@ -82,6 +83,9 @@ func (c *converter) checkTokens(tokens token.Tokens) error {
 		case token.TagType:
 			return pos.Errorf("the tag %s: types are fixed here, leave it out", t.Value)
 		case token.MergeKeyType:
+			if c.merge {
+				break
+			}
 			return pos.Errorf(`the merge key "<<" is not supported`)
 		case token.MappingKeyType:
 			return pos.Errorf(`an explicit key ("?"): write KEY: VALUE`)
@@ -157,7 +161,16 @@ func (c *converter) list(n *ast.SequenceNode, pos Pos, depth int) (*Node, error)
 
 func (c *converter) mapping(values []*ast.MappingValueNode, pos Pos, depth int) (*Node, error) {
 	m := &Node{Kind: Mapping, Pos: pos}
+	var merged []Field
 	for i, v := range values {
+		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
+			more, err := c.merged(v.Value, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			merged = append(merged, more...)
+			continue
+		}
 		key, err := c.key(v.Key)
 		if err != nil {
 			return nil, err
@@ -172,7 +185,46 @@ func (c *converter) mapping(values []*ast.MappingValueNode, pos Pos, depth int) 
 		}
 		m.Fields = append(m.Fields, key)
 	}
-	return m, unique(m.Fields)
+	if err := unique(m.Fields); err != nil {
+		return nil, err
+	}
+	m.addMissing(merged)
+	return m, nil
+}
+
+// merged returns the fields that the value of a merge key stands for.
+func (c *converter) merged(value ast.Node, depth int) ([]Field, error) {
+	n, err := c.convert(value, depth)
+	if err != nil {
+		return nil, err
+	}
+	from := []*Node{n}
+	if n.Kind == List {
+		from = n.Items
+	}
+	var all []Field
+	for _, m := range from {
+		if m.Kind != Mapping {
+			return nil, m.Pos.Errorf("a merge key takes a mapping, not %s", m.Kind)
+		}
+		all = append(all, m.Fields...)
+	}
+	return all, nil
+}
+
+// addMissing adds those of fields whose keys n does not have; of equal ones the
+// first.
+func (n *Node) addMissing(fields []Field) {
+	have := make(map[string]bool, len(n.Fields))
+	for _, f := range n.Fields {
+		have[f.Key] = true
+	}
+	for _, f := range fields {
+		if !have[f.Key] {
+			have[f.Key] = true
+			n.Fields = append(n.Fields, f)
+		}
+	}
 }
 
 // key reads the key of a field: a scalar, as it was written.

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/integration/baserock"
+)
+
+// buildCommand has words of its own: what looks at definitions without building.
+func buildCommand() commandline.Command {
+	return commandline.Command{
+		Name:  "build",
+		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
+		Raw: func(ctx context.Context, args []string) error {
+			p := &commandline.Program{
+				Name:     "sbx-action build",
+				Intro:    "sbx-action build: components, each built from its source in a root of its own.",
+				Outro:    "'sbx-action build COMMAND --help' says more about each.",
+				Commands: []commandline.Command{graphCommand(), keysCommand(), showCommand()},
+				Unknown:  "unknown command %[1]q: '%[2]s help' lists the commands",
+			}
+			return p.Dispatch(ctx, args)
+		},
+	}
+}
+
+// definitionsFlags are what all that read definitions have.
+type definitionsFlags struct {
+	dir, arch string
+	warnings  bool
+}
+
+func (f *definitionsFlags) declare(flags *flag.FlagSet) {
+	flags.StringVar(&f.dir, "definitions", ".", "`DIR` with the file VERSION of a tree of Baserock definitions")
+	flags.StringVar(&f.arch, "arch", "", "`ARCH` to build for, such as x86_64 (default: that of the system)")
+	flags.BoolVar(&f.warnings, "warnings", false, "say what in the definitions is allowed but probably not meant")
+}
+
+// load reads the tree and finds the one element that args name.
+func (f *definitionsFlags) load(args []string, what string) (*baserock.Tree, *baserock.Element, error) {
+	if len(args) != 1 {
+		return nil, nil, fmt.Errorf("want one %s, not %d arguments: flags come before it", what, len(args))
+	}
+	tree, err := baserock.Load(f.dir)
+	if err != nil {
+		return nil, nil, f.explain(err)
+	}
+	if f.warnings {
+		for _, w := range tree.Warnings {
+			fmt.Fprintf(os.Stderr, "sbx-action: warning: %v\n", w)
+		}
+	}
+	e, err := tree.Find(args[0])
+	return tree, e, err
+}
+
+func (f *definitionsFlags) explain(err error) error {
+	if _, ok := errors.AsType[baserock.Problems](err); ok {
+		return fmt.Errorf("the definitions in %s have problems:\n%w", f.dir, err)
+	}
+	return fmt.Errorf("--definitions: %w", err)
+}
+
+func graphCommand() commandline.Command {
+	return commandline.Command{
+		Name: "graph", Args: "[FLAGS] TARGET",
+		Short: "print what a target is made of, and what each part needs",
+		Long: `
+Prints every element that TARGET, a chunk, stratum, system or cluster, needs or
+contains, each after what it needs itself.
+
+  sbx-action build graph --definitions . systems/minimal-system-x86_64-generic
+  sbx-action build graph --format dot core | dot -Tsvg > core.svg
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f definitionsFlags
+			f.declare(flags)
+			format := flags.String("format", "text", "`FORMAT`: text, dot (for Graphviz) or json")
+			return func(_ context.Context, args []string) error {
+				write := map[string]func(io.Writer, *baserock.Element) error{
+					"text": baserock.WriteText, "dot": baserock.WriteDot, "json": writeNodes,
+				}[*format]
+				if write == nil {
+					return fmt.Errorf("unknown --format %q: there are text, dot and json", *format)
+				}
+				_, e, err := f.load(args, "target")
+				if err != nil {
+					return err
+				}
+				out := bufio.NewWriter(os.Stdout)
+				return errors.Join(write(out, e), out.Flush())
+			}
+		},
+	}
+}
+
+func writeNodes(w io.Writer, e *baserock.Element) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(map[string]any{"target": e.Path, "elements": baserock.Nodes(e)})
+}
+
+func keysCommand() commandline.Command {
+	return commandline.Command{
+		Name: "keys", Args: "[FLAGS] TARGET",
+		Short: "print the keys by which another tool knows what a target is made of",
+		Long: `
+Prints the path and the key of everything that TARGET needs or contains, with a
+tab between them, as YBD (artifact-version 8) computes them. sbx-action itself
+finds results by the digest of what really is staged and run; 'sbx-action build
+show' prints that.
+
+A key depends on the tree of the source. Where sources are not at hand,
+--tree-ids synthetic takes sha1("tree:" + repo + "@" + ref) for it; with a file,
+each line is a repo, a ref and the id of a tree.
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f definitionsFlags
+			f.declare(flags)
+			format := flags.String("format", "ybd", "`FORMAT`: ybd")
+			ids := flags.String("tree-ids", "synthetic", "`synthetic|FILE`: where the ids of the trees of sources come from")
+			return func(_ context.Context, args []string) error {
+				if *format != "ybd" {
+					return fmt.Errorf("unknown --format %q: there is ybd", *format)
+				}
+				id, err := treeIDs(*ids)
+				if err != nil {
+					return err
+				}
+				tree, e, err := f.load(args, "target")
+				if err != nil {
+					return err
+				}
+				keys, err := tree.YBDKeys(e, f.arch, id)
+				if err != nil {
+					return err
+				}
+				out := bufio.NewWriter(os.Stdout)
+				for _, k := range keys {
+					fmt.Fprintf(out, "%s\t%s\n", k.Element.Path, k.Key)
+				}
+				return out.Flush()
+			}
+		},
+	}
+}
+
+// treeIDs reads a file of ids.
+func treeIDs(name string) (baserock.TreeID, error) {
+	if name == "synthetic" {
+		return baserock.SyntheticTreeID, nil
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--tree-ids: %w: give a file, or \"synthetic\"", err)
+	}
+	known := map[[2]string]string{}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("%s:%d: want a repo, a ref and the id of a tree", name, number)
+		}
+		known[[2]string{fields[0], fields[1]}] = fields[2]
+	}
+	return func(repo, ref string) (string, error) {
+		if id, ok := known[[2]string{repo, ref}]; ok {
+			return id, nil
+		}
+		return "", fmt.Errorf("%s has no line for %s %s", name, repo, ref)
+	}, nil
+}
+
+func showCommand() commandline.Command {
+	return commandline.Command{
+		Name: "show", Args: "[FLAGS] ELEMENT",
+		Short: "print the commands and the environment of a chunk, after defaults",
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f definitionsFlags
+			f.declare(flags)
+			return func(_ context.Context, args []string) error {
+				tree, e, err := f.load(args, "element")
+				if err != nil {
+					return err
+				}
+				out := bufio.NewWriter(os.Stdout)
+				return errors.Join(tree.Show(out, e, f.arch), out.Flush())
+			}
+		},
+	}
+}
