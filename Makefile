@@ -27,7 +27,8 @@ test:
 	@scripts/test.sh
 
 check:
-	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static perl:perl
+	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static perl:perl fsck.erofs:erofs-utils \
+		bzip2:bzip2 zstd:zstd xz:xz-utils umoci:umoci skopeo:skopeo
 	$(GO) vet ./...
 	$(GO) test -short ./...
 

@@ -16,10 +16,11 @@ import (
 
 // An Import is a root file system that was put into the store.
 type Import struct {
-	Tree  action.Digest
-	Files int   // files and links
-	Bytes int64 // of the files, before equal ones are stored once
-	Notes []string
+	Tree   action.Digest
+	Owners action.Digest // of the marshalled [Owners]; zero if everything is as usual
+	Files  int           // files and links
+	Bytes  int64         // of the files, before equal ones are stored once
+	Notes  []string
 }
 
 // ImportOptions bound an import. The zero value means SHA-256 digests, 64 GiB
@@ -30,7 +31,8 @@ type ImportOptions struct {
 	MaxFiles int   // files, links and directories
 }
 
-func (o ImportOptions) withDefaults() ImportOptions {
+// Bounds returns o with the defaults in the place of zeros.
+func (o ImportOptions) Bounds() ImportOptions {
 	if o.Function == 0 {
 		o.Function = action.SHA256
 	}
@@ -46,8 +48,11 @@ func (o ImportOptions) withDefaults() ImportOptions {
 // maxNotes bounds Import.Notes; the last one says how many more there are.
 const maxNotes = 20
 
-// An importer collects a tree in memory; the contents go to the store at once.
-type importer struct {
+// An Importer puts a root file system together: the layers of an image one upon
+// the other, or one directory or archive. The tree is in memory; the contents
+// go to the store at once, and what a later layer hides is left for the next
+// trim. The limits hold for all layers together.
+type Importer struct {
 	ImportOptions
 	ctx     context.Context
 	blobs   action.Blobs
@@ -55,22 +60,31 @@ type importer struct {
 	out     Import
 	entries int
 	dropped int // notes
+	layer   int // counted from 1, by Layer; 0: not of an image
 }
 
-// An importNode is a file, a link or a directory (if kids is not nil).
+// An importNode is a file, a link, a directory (if kids is not nil), or what a
+// tree cannot hold.
 type importNode struct {
 	kids   map[string]*importNode
 	file   action.FileNode
 	target string
+	owner  Owner
+	layer  int // in which it came
 }
 
-func newImportDir() *importNode { return &importNode{kids: map[string]*importNode{}} }
-
-func newImporter(ctx context.Context, blobs action.Blobs, o ImportOptions) *importer {
-	return &importer{ImportOptions: o.withDefaults(), ctx: ctx, blobs: blobs, root: newImportDir()}
+func (im *Importer) newDir() *importNode {
+	return &importNode{kids: map[string]*importNode{}, owner: Owner{Type: TypeDir, Mode: 0o755}, layer: im.layer}
 }
 
-func (im *importer) note(format string, args ...any) {
+// NewImporter returns an Importer of an empty root.
+func NewImporter(ctx context.Context, blobs action.Blobs, o ImportOptions) *Importer {
+	im := &Importer{ImportOptions: o.Bounds(), ctx: ctx, blobs: blobs}
+	im.root = im.newDir()
+	return im
+}
+
+func (im *Importer) note(format string, args ...any) {
 	if len(im.out.Notes) < maxNotes {
 		im.out.Notes = append(im.out.Notes, fmt.Sprintf(format, args...))
 	} else {
@@ -79,7 +93,7 @@ func (im *importer) note(format string, args ...any) {
 }
 
 // count counts one more entry.
-func (im *importer) count() error {
+func (im *Importer) count() error {
 	if im.entries++; im.entries > im.MaxFiles {
 		return fmt.Errorf("more than %d entries", im.MaxFiles)
 	}
@@ -90,7 +104,7 @@ func (im *importer) count() error {
 }
 
 // store stores the content of a file of about the given size.
-func (im *importer) store(r io.Reader, size int64, show string) (action.Digest, error) {
+func (im *Importer) store(r io.Reader, size int64, show string) (action.Digest, error) {
 	limited := &io.LimitedReader{R: r, N: im.MaxBytes - im.out.Bytes + 1}
 	d, err := im.put(limited, size)
 	if err != nil {
@@ -104,7 +118,7 @@ func (im *importer) store(r io.Reader, size int64, show string) (action.Digest, 
 
 // put stores what r holds: a small file from memory, a large one from a
 // temporary file.
-func (im *importer) put(r io.Reader, size int64) (action.Digest, error) {
+func (im *Importer) put(r io.Reader, size int64) (action.Digest, error) {
 	const inMemory = 1 << 20
 	if size <= inMemory {
 		data, err := io.ReadAll(r)
@@ -127,11 +141,17 @@ func (im *importer) put(r io.Reader, size int64) (action.Digest, error) {
 	return im.blobs.PutFile(im.ctx, im.Function, f)
 }
 
-// finish stores the directories and returns what was imported.
-func (im *importer) finish() (*Import, error) {
-	d, err := im.directory(im.root, "")
+// Finish stores the directories and returns what was imported.
+func (im *Importer) Finish() (*Import, error) {
+	owners := Owners{}
+	d, err := im.directory(im.root, ".", owners)
 	if err != nil {
 		return nil, err
+	}
+	if list := owners.Marshal(); len(list) > 0 {
+		if im.out.Owners, err = im.blobs.PutBytes(im.ctx, im.Function, list); err != nil {
+			return nil, err
+		}
 	}
 	if im.dropped > 0 {
 		im.out.Notes = append(im.out.Notes, fmt.Sprintf("and %d more", im.dropped))
@@ -140,7 +160,9 @@ func (im *importer) finish() (*Import, error) {
 	return &im.out, nil
 }
 
-func (im *importer) directory(n *importNode, show string) (action.Digest, error) {
+// directory stores the directory n, which is at show, and notes owners.
+func (im *Importer) directory(n *importNode, show string, owners Owners) (action.Digest, error) {
+	owners[show] = n.owner
 	var m action.Directory
 	names := make([]string, 0, len(n.kids))
 	for name := range n.kids {
@@ -148,13 +170,17 @@ func (im *importer) directory(n *importNode, show string) (action.Digest, error)
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		switch kid := n.kids[name]; {
+		kid, at := n.kids[name], path.Join(show, name)
+		owners[at] = kid.owner
+		switch {
 		case kid.kids != nil:
-			d, err := im.directory(kid, path.Join(show, name))
+			d, err := im.directory(kid, at, owners)
 			if err != nil {
 				return d, err
 			}
 			m.Directories = append(m.Directories, action.DirectoryNode{Name: name, Digest: d})
+		case !kid.owner.InTree():
+			im.note("%s: a %s, of which only the owners' list knows", at, kid.owner.Type)
 		case kid.target != "":
 			m.Symlinks = append(m.Symlinks, action.SymlinkNode{Name: name, Target: kid.target})
 			im.out.Files++
@@ -165,17 +191,18 @@ func (im *importer) directory(n *importNode, show string) (action.Digest, error)
 		}
 	}
 	if err := m.Check(); err != nil {
-		return action.Digest{}, fmt.Errorf("directory %q: %w", "/"+show, err)
+		return action.Digest{}, fmt.Errorf("directory %q: %w", path.Join("/", show), err)
 	}
 	return im.blobs.PutBytes(im.ctx, im.Function, m.Marshal())
 }
 
 // ImportDir stores the tree of files below dir. Links are kept as they are and
-// never followed; hard links become separate files; device nodes, sockets and
-// pipes are left out with a note; of modes, only the right to execute is kept,
-// and owners are not. Other file systems mounted below dir are included.
+// never followed; hard links become separate files; sockets are left out with a
+// note; device nodes and pipes, owners, modes and extended attributes go into
+// [Import.Owners]. For a caller who is not root, the caller's own files count
+// as root's. Other file systems mounted below dir are included.
 func ImportDir(ctx context.Context, blobs action.Blobs, dir string, o ImportOptions) (*Import, error) {
-	im := newImporter(ctx, blobs, o)
+	im := NewImporter(ctx, blobs, o)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("import %s: %w", dir, err)
@@ -184,21 +211,38 @@ func ImportDir(ctx context.Context, blobs action.Blobs, dir string, o ImportOpti
 	if err := im.importDir(root, im.root, ""); err != nil {
 		return nil, fmt.Errorf("import %s: %w", dir, err)
 	}
-	out, err := im.finish()
+	out, err := im.Finish()
 	if err != nil {
 		return nil, fmt.Errorf("import %s: %w", dir, err)
 	}
 	return out, nil
 }
 
+// Add adds what root holds under name, which is one name and not a path.
+func (im *Importer) Add(root *os.Root, name string) error {
+	if err := im.count(); err != nil {
+		return err
+	}
+	n, err := im.importEntry(root, name, name)
+	if n != nil {
+		im.root.kids[name] = n
+	}
+	return err
+}
+
 // importDir imports what is in the directory dir, which is at show.
-func (im *importer) importDir(dir *os.Root, to *importNode, show string) error {
+func (im *Importer) importDir(dir *os.Root, to *importNode, show string) error {
 	f, err := dir.Open(".")
 	if err != nil {
 		return err
 	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	to.owner = ownerOf(info, f)
 	list, err := f.ReadDir(-1)
-	f.Close()
 	if err != nil {
 		return err
 	}
@@ -217,7 +261,7 @@ func (im *importer) importDir(dir *os.Root, to *importNode, show string) error {
 	return nil
 }
 
-func (im *importer) importEntry(dir *os.Root, name, show string) (*importNode, error) {
+func (im *Importer) importEntry(dir *os.Root, name, show string) (*importNode, error) {
 	info, err := dir.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -229,16 +273,17 @@ func (im *importer) importEntry(dir *os.Root, name, show string) (*importNode, e
 			return nil, err
 		}
 		defer sub.Close()
-		n := newImportDir()
+		n := im.newDir()
 		return n, im.importDir(sub, n, show)
 	case mode&fs.ModeSymlink != 0:
 		target, err := dir.Readlink(name)
-		return &importNode{target: target}, err
-	case !mode.IsRegular():
-		im.note("%s: %v left out", show, mode.Type())
+		return &importNode{target: target, owner: ownerOf(info, nil)}, err
+	case mode&fs.ModeSocket != 0:
+		im.note("%s: a socket left out", show)
 		return nil, nil
+	case !mode.IsRegular():
+		return &importNode{owner: ownerOf(info, nil)}, nil
 	}
-	im.noteBits(show, info.Mode())
 	f, err := dir.Open(name)
 	if err != nil {
 		return nil, err
@@ -252,36 +297,53 @@ func (im *importer) importEntry(dir *os.Root, name, show string) (*importNode, e
 		return nil, err
 	}
 	im.out.Bytes += d.Size()
-	return &importNode{file: action.FileNode{Digest: d, Executable: info.Mode()&0o111 != 0}}, nil
+	file := action.FileNode{Digest: d, Executable: info.Mode()&0o111 != 0}
+	return &importNode{file: file, owner: ownerOf(info, f)}, nil
 }
 
-func (im *importer) noteBits(show string, mode fs.FileMode) {
-	if mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
-		im.note("%s: set-user-id or set-group-id bit dropped", show)
-	}
-}
-
-// at returns the node of a clean relative path; directories that are missing
-// on the way are made. A link or a file on the way is an error: nothing in an
-// archive may be written through a link, wherever it leads.
-func (im *importer) at(p string) (dir *importNode, name string, err error) {
+// at returns the directory of a clean relative path, and the last name in it;
+// directories that are missing on the way are made. A link or a file on the way
+// is an error: nothing in an archive may be written through a link, wherever it
+// leads. Only in the layer of an image, links of the layers below are followed,
+// and cannot lead out of the root; so unpack runtimes, and so images of
+// distributions with /lib -> usr/lib are made.
+func (im *Importer) at(p string) (dir *importNode, name string, err error) {
 	dir = im.root
-	names := strings.Split(p, "/")
-	for i, part := range names[:len(names)-1] {
+	done, todo := []*importNode{}, strings.Split(p, "/") // done: the parents of dir
+	for links := 0; len(todo) > 1; {
+		part := todo[0]
+		todo = todo[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..": // of the target of a link
+			if n := len(done); n > 0 {
+				dir, done = done[n-1], done[:n-1]
+			}
+			continue
+		}
 		kid := dir.kids[part]
 		if kid == nil {
 			if err := im.count(); err != nil {
 				return nil, "", err
 			}
-			kid = newImportDir()
+			kid = im.newDir()
 			dir.kids[part] = kid
 		}
-		if kid.kids == nil {
-			return nil, "", fmt.Errorf("%q: %q is not a directory", p, strings.Join(names[:i+1], "/"))
+		if kid.kids == nil && kid.target != "" && kid.layer < im.layer && links < maxLinks {
+			links++
+			if strings.HasPrefix(kid.target, "/") {
+				dir, done = im.root, done[:0]
+			}
+			todo = append(strings.Split(kid.target, "/"), todo...)
+			continue
 		}
-		dir = kid
+		if kid.kids == nil {
+			return nil, "", fmt.Errorf("%q: %q is not a directory", p, part)
+		}
+		dir, done = kid, append(done, dir)
 	}
-	return dir, names[len(names)-1], nil
+	return dir, todo[0], nil
 }
 
 var errNotRelative = errors.New("not a path inside the archive")

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
 )
@@ -20,30 +21,47 @@ import (
 // absolute paths or "..", with paths that lead through links, or that hold
 // more than o allows; what it has stored by then is left for the next trim.
 func ImportTar(ctx context.Context, blobs action.Blobs, r io.Reader, o ImportOptions) (*Import, error) {
-	im := newImporter(ctx, blobs, o)
+	im := NewImporter(ctx, blobs, o)
 	plain, err := decompress(bufio.NewReaderSize(r, 64<<10))
 	if err != nil {
 		return nil, fmt.Errorf("import archive: %w", err)
 	}
+	if err := im.readTar(plain); err != nil {
+		return nil, fmt.Errorf("import archive: %w", err)
+	}
+	out, err := im.Finish()
+	if err != nil {
+		return nil, fmt.Errorf("import archive: %w", err)
+	}
+	return out, nil
+}
+
+// Layer puts the next layer of an image upon what is there: a plain tar archive
+// in which whiteouts remove files of earlier layers (OCI image specification,
+// layer.md).
+func (im *Importer) Layer(r io.Reader) error {
+	im.layer++
+	return im.readTar(r)
+}
+
+// Tar adds the entries of a plain tar archive.
+func (im *Importer) Tar(r io.Reader) error { return im.readTar(r) }
+
+func (im *Importer) readTar(r io.Reader) error {
 	// What is left out counts too: a bomb may be in anything.
-	t := tar.NewReader(&boundedReader{plain, im.MaxBytes + int64(im.MaxFiles)*4096})
+	t := tar.NewReader(&boundedReader{r, im.MaxBytes + int64(im.MaxFiles)*4096})
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err == nil {
 			err = im.tarEntry(t, h)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("import archive: %w", err)
+			return err
 		}
 	}
-	out, err := im.finish()
-	if err != nil {
-		return nil, fmt.Errorf("import archive: %w", err)
-	}
-	return out, nil
 }
 
 // A boundedReader fails after n bytes.
@@ -73,15 +91,15 @@ func decompress(r *bufio.Reader) (io.Reader, error) {
 	case bytes.HasPrefix(head, []byte("BZh")):
 		return bzip2.NewReader(r), nil
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
-		return nil, errors.New(`compressed by xz, which is not supported yet: use "xz -dc FILE | …"`)
+		return nil, errors.New(`compressed by xz, which only 'sbx-action rootfs import NAME FILE' reads`)
 	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		return nil, errors.New(`compressed by zstd, which is not supported yet: use "zstd -dc FILE | …"`)
+		return nil, errors.New(`compressed by zstd, which only 'sbx-action rootfs import NAME FILE' reads`)
 	}
 	return r, nil
 }
 
 // tarEntry imports one entry.
-func (im *importer) tarEntry(r io.Reader, h *tar.Header) error {
+func (im *Importer) tarEntry(r io.Reader, h *tar.Header) error {
 	if err := im.count(); err != nil {
 		return err
 	}
@@ -89,52 +107,117 @@ func (im *importer) tarEntry(r io.Reader, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
+	owner := Owner{UID: h.Uid, GID: h.Gid, Mode: uint32(h.Mode & 0o7777), Xattrs: tarXattrs(h)}
 	if name == "." {
 		if h.Typeflag != tar.TypeDir {
 			return fmt.Errorf("%q: the root is not a directory", h.Name)
 		}
+		owner.Type = TypeDir
+		im.root.owner = owner
 		return nil
 	}
 	dir, base, err := im.at(name)
 	if err != nil {
 		return err
 	}
+	if hidden, ok := strings.CutPrefix(base, hidePrefix); ok && im.layer > 0 {
+		return im.remove(dir, hidden, name)
+	}
+	n := &importNode{owner: owner, layer: im.layer}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		if old := dir.kids[base]; old == nil || old.kids == nil {
-			dir.kids[base] = newImportDir()
+		if old := dir.kids[base]; old != nil && old.kids != nil {
+			n.kids = old.kids
+		} else {
+			n.kids = map[string]*importNode{}
 		}
-		return nil
+		n.owner.Type = TypeDir
 	case tar.TypeReg, tar.TypeGNUSparse:
-		im.noteBits(name, h.FileInfo().Mode())
+		n.owner.Type = TypeFile
 		d, err := im.store(r, h.Size, name)
-		dir.kids[base] = &importNode{file: action.FileNode{Digest: d, Executable: h.Mode&0o111 != 0}}
-		return err
+		if err != nil {
+			return err
+		}
+		n.file = action.FileNode{Digest: d, Executable: h.Mode&0o111 != 0}
 	case tar.TypeSymlink:
 		if h.Linkname == "" {
 			return fmt.Errorf("%q: a link without a target", name)
 		}
-		dir.kids[base] = &importNode{target: h.Linkname}
-		return nil
+		n.owner.Type, n.target = TypeLink, h.Linkname
 	case tar.TypeLink:
-		n, err := im.linked(name, h.Linkname)
-		if err == nil {
-			dir.kids[base] = n
+		if n, err = im.linked(name, h.Linkname); err != nil {
+			return err
 		}
-		return err
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		im.note("%s: a device or pipe left out", name)
-		delete(dir.kids, base) // the last entry wins
-		return nil
+		n.owner.Type = map[byte]NodeType{tar.TypeChar: TypeChar, tar.TypeBlock: TypeBlock, tar.TypeFifo: TypeFIFO}[h.Typeflag]
+		n.owner.Major, n.owner.Minor = h.Devmajor, h.Devminor
 	case tar.TypeXGlobalHeader:
 		return nil
+	default:
+		im.note("%s: an entry of unknown type %q left out", name, h.Typeflag)
+		return nil
 	}
-	im.note("%s: an entry of unknown type %q left out", name, h.Typeflag)
+	dir.kids[base] = n
 	return nil
 }
 
+// tarXattrs are the extended attributes of an entry, in the way of star, GNU
+// tar, libarchive and Go.
+func tarXattrs(h *tar.Header) map[string]string {
+	var list map[string]string
+	for k, v := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && name != "" {
+			if list == nil {
+				list = map[string]string{}
+			}
+			list[name] = v
+		}
+	}
+	return list
+}
+
+// A name with this prefix in a layer is not a file: it says what to remove.
+const (
+	hidePrefix = ".wh."
+	opaqueMark = ".wh..opq" // after the prefix: all that earlier layers have in this directory
+)
+
+// remove removes from dir what earlier layers have called hidden.
+func (im *Importer) remove(dir *importNode, hidden, show string) error {
+	if hidden == opaqueMark {
+		for name, kid := range dir.kids {
+			im.hide(dir, name, kid)
+		}
+		return nil
+	}
+	if hidden == "" || hidden == "." || hidden == ".." {
+		return fmt.Errorf("%q: a whiteout of nothing", show)
+	}
+	if strings.HasPrefix(hidden, hidePrefix) { // .wh..wh.plnk and the like, of AUFS
+		return nil
+	}
+	if kid := dir.kids[hidden]; kid != nil {
+		im.hide(dir, hidden, kid)
+	}
+	return nil
+}
+
+// hide removes kid, but for what this layer has put there: the order of a
+// layer's entries has no meaning.
+func (im *Importer) hide(dir *importNode, name string, kid *importNode) {
+	for sub, k := range kid.kids {
+		im.hide(kid, sub, k)
+	}
+	if kid.layer < im.layer && len(kid.kids) == 0 {
+		delete(dir.kids, name)
+	}
+}
+
 // linked returns a copy of what a hard link names: an earlier entry.
-func (im *importer) linked(name, target string) (*importNode, error) {
+func (im *Importer) linked(name, target string) (*importNode, error) {
+	if im.layer > 0 {
+		target = strings.TrimPrefix(target, "/") // as docker's layers have it
+	}
 	clean, err := cleanEntry(target)
 	if err != nil || clean == "." {
 		return nil, fmt.Errorf("%q: a hard link to %q: %w", name, target, errNotRelative)
@@ -151,5 +234,6 @@ func (im *importer) linked(name, target string) (*importNode, error) {
 		return nil, fmt.Errorf("%q: more than %d bytes in all files together", name, im.MaxBytes)
 	}
 	c := *n
+	c.layer = im.layer
 	return &c, nil
 }

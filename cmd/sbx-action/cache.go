@@ -9,6 +9,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 )
 
 func cacheCommand() command {
@@ -18,7 +19,8 @@ func cacheCommand() command {
 		Long: `
 stat    how much there is of each kind, and how much disk it takes
 trim    removes what was not used for longest until the limits are kept; what
-        was used within the last hour stays; builds may run meanwhile
+        was used within the last hour stays, and so do root file systems that
+        have a name; builds may run meanwhile
 verify  reads everything, compares it with its digests, and removes what is
         damaged, so that the next run makes it again; exits with 1 if it found any
 path    prints the directory of the store
@@ -119,6 +121,9 @@ func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
 	// power cut.
 	if err := store.Sync(ctx); err != nil {
 		return err
+	}
+	if err := (wiring.Rootfs{Store: store.Dir()}).Keep(ctx, store); err != nil {
+		say("%v", err)
 	}
 	r, err := store.Trim(ctx, policy)
 	if err != nil {

@@ -9,13 +9,14 @@ import (
 	"syscall"
 )
 
-// heavyProgram has the commands that need gRPC and the like. It is a program
+// heavyProgram has the commands that need gRPC, image formats and the like. It is a program
 // of its own because a program that links them starts two milliseconds later.
 const heavyProgram = "sbx-actiond"
 
 // delegated are the commands of sbx-actiond that users type as commands of
 // sbx-action: the name and one line.
 var delegated = [][2]string{
+	{"rootfs", "import, list, export and remove root file systems"},
 	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
 	{"build", "build components: of a tree of Baserock definitions, or of one sbx.yaml"},
 }

@@ -60,19 +60,20 @@ var table = []row{
 	{"internal/openat", "golang.org/x/sys", ""},
 	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
-	// How other build systems meet us.
+	// How other build systems, and what they have, meet us.
 	{"integration/baserock", "internal/strictyaml", ""},
+	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "backends backends/bubblewrap backends/native", ""},
+	{"cmd/wiring", "action backends backends/bubblewrap backends/native internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
-	{"cmd/sbx-actiond", "cmd/commandline integration/baserock", ""},
+	{"cmd/sbx-actiond", "action cache cmd/commandline cmd/wiring integration/baserock integration/images staging", ""},
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring history internal/durable staging golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring history staging golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},
