@@ -70,6 +70,20 @@ func sealed(a *action.Action, seal action.Digest) *action.Action {
 	return &s
 }
 
+// Unsealed is a without the digest of what was seen of the host: as it was
+// before [HostWitness.Seal].
+func Unsealed(a *action.Action) *action.Action {
+	value, i := rootfsOf(a)
+	view, _, found := strings.Cut(value, ":")
+	if !strings.HasPrefix(value, "host") || !found {
+		return a
+	}
+	u := *a
+	u.Platform = slices.Clone(a.Platform)
+	u.Platform[i].Value = view
+	return &u
+}
+
 // isHost says whether the root file system of a is a view of the host that
 // nobody has sealed: see [Rootfs.ID].
 func isHost(a *action.Action) bool {
