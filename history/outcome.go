@@ -62,7 +62,7 @@ func Cost(res *action.Result) time.Duration {
 	if m == nil || m.ExecutionStart == nil || m.ExecutionCompleted == nil {
 		return 0
 	}
-	a := time.Unix(m.ExecutionStart.Seconds, int64(m.ExecutionStart.Nanos))
-	b := time.Unix(m.ExecutionCompleted.Seconds, int64(m.ExecutionCompleted.Nanos))
-	return max(0, b.Sub(a))
+	return max(0, timeOf(m.ExecutionCompleted).Sub(timeOf(m.ExecutionStart)))
 }
+
+func timeOf(t *action.Timestamp) time.Time { return time.Unix(t.Seconds, int64(t.Nanos)) }

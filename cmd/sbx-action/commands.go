@@ -22,6 +22,7 @@ func interruptible(ctx context.Context) { commandline.Interruptible(ctx) }
 func commands() []command {
 	return append([]command{
 		runCommand(), explainCommand(), cacheCommand(), backendsCommand(),
+		whyCommand(), diffCommand(), historyCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
 	}, append(delegates(), commandline.VersionCommand("sbx-action"))...)
 }
 

@@ -47,6 +47,8 @@ var table = []row{
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"history", "action cache", ""},
+	{"compare", "action", ""},
+	{"why", "action cache compare history staging", ""},
 	{"cache/cachetest", "action cache internal/durable", ""},
 	{"staging", "action backends internal/durable internal/erofs internal/openat golang.org/x/sys", "cache"},
 
@@ -73,7 +75,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring history staging golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history staging why golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},

@@ -1,0 +1,559 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/compare"
+	"github.com/sbx-action/sbx-action/history"
+)
+
+func showCommand() command {
+	return command{
+		Name: "show", Args: "[FLAGS] OUTPUT|DIGEST",
+		Short: "show an action, its result, a tree or a blob of the store",
+		Long: `
+Shows what is known of an action: its command, environment, inputs, what it made,
+how long it took, and whether the store still has the result. Of a digest that is
+a tree, how much is in it; of any other blob, its size.
+
+  sbx-action show build/main.o
+  sbx-action show 41f7a2
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f bookFlags
+			f.declare(flags)
+			return f.show
+		},
+	}
+}
+
+// one opens the history and finds the only argument.
+func (f *bookFlags) one(ctx context.Context, args []string) (*history.Book, *history.Thing, error) {
+	if len(args) == 0 {
+		return nil, nil, errors.New("say what: an output, or a digest")
+	}
+	book, err := f.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := find(ctx, book, args[0])
+	if err != nil {
+		return nil, nil, errors.Join(err, book.Store.Close())
+	}
+	return book, t, nil
+}
+
+func (f *bookFlags) show(ctx context.Context, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("want one output or digest, have %d", len(args))
+	}
+	book, t, err := f.one(ctx, args)
+	if err != nil {
+		return err
+	}
+	defer book.Store.Close()
+	w := bufio.NewWriter(os.Stdout)
+	if t.Run == nil {
+		showBlob(ctx, w, book.Store, t.Blob)
+	} else if err := showRun(ctx, w, book, t); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+func showBlob(ctx context.Context, w io.Writer, store *cache.Store, d action.Digest) {
+	tree, err := openTree(ctx, store, d)
+	if err != nil || d.Size() == 0 {
+		fmt.Fprintf(w, "blob %v\n", d)
+		return
+	}
+	fmt.Fprintf(w, "tree %v: %s\n", d, treeSize(ctx, tree))
+}
+
+// treeSize says how much is in a tree.
+func treeSize(ctx context.Context, t *storedTree) string {
+	var files int
+	var bytes int64
+	err := t.walk(ctx, item{path: ".", kind: 'd', digest: t.root}, true, func(i item) error {
+		if i.kind != 'd' {
+			files++
+			bytes += i.digest.Size()
+		}
+		return nil
+	})
+	text := plural(files, "file") + ", " + commandline.HumanSize(bytes)
+	if err != nil {
+		text += "; not all of it is in the store: " + err.Error()
+	}
+	return text
+}
+
+// shellLine is a command as it could be typed, on one line.
+func shellLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = shellQuote(a)
+		if strings.ContainsFunc(a, func(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && compare.Legible(string(r)) != string(r) }) {
+			quoted[i] = "$" + strings.ReplaceAll(compare.Legible(a), `'`, `\'`)
+			quoted[i] = "$'" + strings.TrimSuffix(strings.TrimPrefix(quoted[i], `$"`), `"`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+func showRun(ctx context.Context, w io.Writer, book *history.Book, t *history.Thing) error {
+	r := t.Run
+	a, c, err := book.Origin(ctx, r)
+	if a == nil {
+		return err
+	}
+	f := a.InputRoot.Function()
+	key := r.Key.Function().String() + ":" + r.Key.Hash()
+	if d := a.Digest(f); d.Bytes() == r.Key.Bytes() {
+		key = d.String()
+	}
+	fmt.Fprintf(w, "action       %s\n", key)
+	fmt.Fprintf(w, "ran          %s, for %s", when(r.Time), roundTime(r.Cost))
+	if r.Tool != "" {
+		fmt.Fprintf(w, ", by %s", compare.Legible(r.Tool))
+	}
+	if r.Label != "" {
+		fmt.Fprintf(w, ", as %s", compare.Legible(r.Label))
+	}
+	fmt.Fprintln(w)
+	if r.Workspace != "" {
+		fmt.Fprintf(w, "workspace    %s\n", compare.Legible(r.Workspace))
+	}
+	if c == nil {
+		fmt.Fprintf(w, "command      not known any more: %v\n", err)
+	} else {
+		showCommandMessage(w, c)
+	}
+	tree, err := openTree(ctx, book.Store, a.InputRoot)
+	if err != nil {
+		fmt.Fprintf(w, "inputs       %v: not in the store any more\n", a.InputRoot)
+	} else {
+		fmt.Fprintf(w, "inputs       %v: %s\n", a.InputRoot, treeSize(ctx, tree))
+	}
+	for _, p := range a.Platform {
+		fmt.Fprintf(w, "platform     %s=%s\n", compare.Legible(p.Name), compare.Legible(p.Value))
+	}
+	showResult(ctx, w, book, t)
+	return nil
+}
+
+func showCommandMessage(w io.Writer, c *action.Command) {
+	fmt.Fprintf(w, "command      %s\n", shellLine(c.Arguments))
+	if c.WorkingDirectory != "" {
+		fmt.Fprintf(w, "directory    %s\n", compare.Legible(c.WorkingDirectory))
+	}
+	for _, v := range c.Environment {
+		fmt.Fprintf(w, "variable     %s=%s\n", compare.Legible(v.Name), compare.Legible(v.Value))
+	}
+	for _, p := range slices.Concat(c.OutputPaths, c.OutputFiles, c.OutputDirectories) {
+		fmt.Fprintf(w, "output       %s\n", compare.Legible(p))
+	}
+}
+
+func showResult(ctx context.Context, w io.Writer, book *history.Book, t *history.Thing) {
+	r := t.Run
+	res, err := book.Result(r)
+	switch {
+	case r.Verdict == history.Broken:
+		fmt.Fprintf(w, "result       none: %s\n", compare.Legible(r.Unkept))
+		return
+	case r.Verdict == history.NotKept && r.Result == nil:
+		fmt.Fprintf(w, "result       exit code %d; not cached: %s\n", r.ExitCode, compare.Legible(r.Unkept))
+		return
+	case err != nil:
+		text := err.Error()
+		if x, ok := book.Gone(r); ok && x.Cause == cache.Trimmed {
+			text = "trimmed " + when(x.Time)
+		}
+		fmt.Fprintf(w, "result       not in the store: %s\n", compare.Legible(text))
+		return
+	}
+	kept := "in the store"
+	if r.Verdict == history.NotKept {
+		kept = "not cached: " + compare.Legible(r.Unkept)
+	}
+	fmt.Fprintf(w, "result       exit code %d; %s; backend %s\n", res.ExitCode, kept, compare.Legible(worker(res)))
+	for _, f := range res.Files {
+		fmt.Fprintf(w, "made         %s %v\n", compare.Legible(f.Path), f.Digest)
+	}
+	for i := range res.Directories {
+		d := &res.Directories[i]
+		size := "not in the store any more"
+		if tree, err := openTree(ctx, book.Store, treeDigest(d)); err == nil {
+			size = treeSize(ctx, tree)
+		}
+		fmt.Fprintf(w, "made         %s/ %v: %s\n", compare.Legible(d.Path), treeDigest(d), size)
+	}
+	for _, l := range res.Symlinks {
+		fmt.Fprintf(w, "made         %s -> %s\n", compare.Legible(l.Path), compare.Legible(l.Target))
+	}
+	out, errs := streamSize(res.StdoutRaw, res.Stdout), streamSize(res.StderrRaw, res.Stderr)
+	if out+errs > 0 {
+		fmt.Fprintf(w, "printed      %s, and %s of errors: see 'sbx-action log %s'\n", commandline.HumanSize(out), commandline.HumanSize(errs), shellLine([]string{t.Name}))
+	}
+	if last, n := t.LastHit(); n > 0 {
+		fmt.Fprintf(w, "hits since   %d, the last %s\n", n, when(last.Time))
+	}
+}
+
+func treeDigest(d *action.OutputDirectory) action.Digest {
+	if d.Tree.IsZero() {
+		return d.Root
+	}
+	return d.Tree
+}
+
+func streamSize(raw []byte, d action.Digest) int64 { return max(int64(len(raw)), d.Size()) }
+
+func lsCommand() command {
+	return command{
+		Name: "ls", Args: "[FLAGS] OUTPUT|DIGEST [PATH]",
+		Short: "list the inputs or outputs of an action, or a tree of the store",
+		Long: `
+Lists what is in the input root of an action, or with --outputs what it made, or
+what is in a tree: at PATH, or at the top. Each line has a letter (f file, x
+executable file, d directory, l link), the size in bytes, and the name.
+
+  sbx-action ls -R build/main.o
+  sbx-action ls --digests build/main.o include
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f lsFlags
+			f.declare(flags)
+			flags.BoolVar(&f.deep, "R", false, "list what is in directories, too")
+			flags.BoolVar(&f.digests, "digests", false, "print digests and not sizes")
+			flags.BoolVar(&f.outputs, "outputs", false, "list what the action made")
+			return f.ls
+		},
+	}
+}
+
+type lsFlags struct {
+	bookFlags
+	deep, digests, outputs bool
+}
+
+func (f *lsFlags) ls(ctx context.Context, args []string) error {
+	if len(args) > 2 {
+		return fmt.Errorf("want an output or a digest, and a path in it; have %d arguments", len(args))
+	}
+	book, t, err := f.one(ctx, args)
+	if err != nil {
+		return err
+	}
+	defer book.Store.Close()
+	at := "."
+	if len(args) == 2 {
+		at = args[1]
+	}
+	w := bufio.NewWriter(os.Stdout)
+	defer w.Flush()
+	roots, err := f.roots(ctx, book, t)
+	if err != nil {
+		return err
+	}
+	tree, err := roots.open(ctx, book.Store, at)
+	if err != nil {
+		return err
+	}
+	if tree.kind != 'd' {
+		return f.line(w, tree.item)
+	}
+	return tree.in.walk(ctx, tree.item, f.deep, func(i item) error { return f.line(w, i) })
+}
+
+func (f *lsFlags) line(w io.Writer, i item) error {
+	name := compare.Legible(i.path)
+	if i.kind == 'l' {
+		name += " -> " + compare.Legible(i.target)
+	}
+	var err error
+	switch {
+	case f.digests && i.kind != 'l':
+		_, err = fmt.Fprintf(w, "%c %v %s\n", i.kind, i.digest, name)
+	case i.kind == 'f' || i.kind == 'x':
+		_, err = fmt.Fprintf(w, "%c %10d %s\n", i.kind, i.digest.Size(), name)
+	default:
+		_, err = fmt.Fprintf(w, "%c %10s %s\n", i.kind, "-", name)
+	}
+	return err
+}
+
+// roots are the places of an action in which a path may be: one tree, or the
+// outputs, each with its name.
+type roots struct {
+	root    action.Digest // of a tree
+	outputs []item        // with trees' digests as directories
+}
+
+// roots returns what ls and cat look at.
+func (f *lsFlags) roots(ctx context.Context, book *history.Book, t *history.Thing) (*roots, error) {
+	if t.Run == nil {
+		return &roots{root: t.Blob}, nil
+	}
+	if !f.outputs {
+		a, _, err := book.Origin(ctx, t.Run)
+		if a == nil {
+			return nil, err
+		}
+		return &roots{root: a.InputRoot}, nil
+	}
+	res, err := book.Result(t.Run)
+	if err != nil {
+		return nil, fmt.Errorf("%s has no result: %w", t.Name, err)
+	}
+	return &roots{outputs: outputItems(res)}, nil
+}
+
+func outputItems(res *action.Result) []item {
+	list := []item{}
+	for _, o := range res.Files {
+		kind := byte('f')
+		if o.Executable {
+			kind = 'x'
+		}
+		list = append(list, item{o.Path, kind, o.Digest, ""})
+	}
+	for i := range res.Directories {
+		list = append(list, item{res.Directories[i].Path, 'd', treeDigest(&res.Directories[i]), ""})
+	}
+	for _, l := range res.Symlinks {
+		list = append(list, item{l.Path, 'l', action.Digest{}, l.Target})
+	}
+	return sortItems(list)
+}
+
+func sortItems(list []item) []item {
+	slices.SortFunc(list, func(a, b item) int { return strings.Compare(a.path, b.path) })
+	return list
+}
+
+// A placed is an item, and the tree that it is in.
+type placed struct {
+	item
+	in *storedTree
+}
+
+// open finds the path.
+func (r *roots) open(ctx context.Context, store *cache.Store, name string) (placed, error) {
+	if r.outputs == nil {
+		tree, err := openTree(ctx, store, r.root)
+		if err != nil {
+			return placed{}, err
+		}
+		i, err := tree.find(ctx, name)
+		return placed{i, tree}, err
+	}
+	name = path.Clean(name)
+	for _, o := range r.outputs {
+		rest, below := strings.CutPrefix(name, o.path+"/")
+		if name != o.path && (!below || o.kind != 'd') {
+			continue
+		}
+		if o.kind != 'd' {
+			return placed{o, nil}, nil
+		}
+		tree, err := openTree(ctx, store, o.digest)
+		if err != nil {
+			return placed{}, err
+		}
+		if !below {
+			rest = "."
+		}
+		i, err := tree.find(ctx, rest)
+		return placed{i, tree}, err
+	}
+	if name != "." {
+		return placed{}, fmt.Errorf("there is no output %s", compare.Legible(name))
+	}
+	// All of them, as a directory that is nowhere stored.
+	all := &storedTree{store: store, known: map[action.Digest]*action.Directory{}}
+	return placed{item{path: ".", kind: 'd'}, all}, all.addOutputs(ctx, r.outputs)
+}
+
+// addOutputs makes the outputs what is in the directory of no digest.
+func (t *storedTree) addOutputs(ctx context.Context, list []item) error {
+	top := &action.Directory{}
+	for _, o := range list {
+		switch o.kind {
+		case 'd':
+			sub, err := openTree(ctx, t.store, o.digest)
+			if err != nil {
+				return fmt.Errorf("%s: %w", compare.Legible(o.path), err)
+			}
+			for d, m := range sub.known {
+				t.known[d] = m
+			}
+			top.Directories = append(top.Directories, action.DirectoryNode{Name: o.path, Digest: sub.root})
+		case 'l':
+			top.Symlinks = append(top.Symlinks, action.SymlinkNode{Name: o.path, Target: o.target})
+		default:
+			top.Files = append(top.Files, action.FileNode{Name: o.path, Digest: o.digest, Executable: o.kind == 'x'})
+		}
+	}
+	t.known[action.Digest{}] = top
+	return nil
+}
+
+func catCommand() command {
+	return command{
+		Name: "cat", Args: "[FLAGS] OUTPUT|DIGEST [PATH]",
+		Short: "print a file of the store: an output, an input, or any blob",
+		Long: `
+Prints what the store has of OUTPUT, as the last run made it; with PATH the input
+PATH of the action that makes it, or with --outputs its output PATH. DIGEST may
+be a blob, or a tree with PATH in it, or an action.
+
+  sbx-action cat build/main.o >saved.o
+  sbx-action cat build/main.o~1 main.c | diff - main.c
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f lsFlags
+			f.declare(flags)
+			flags.BoolVar(&f.outputs, "outputs", false, "PATH is an output")
+			return f.cat
+		},
+	}
+}
+
+func (f *lsFlags) cat(ctx context.Context, args []string) error {
+	if len(args) > 2 {
+		return fmt.Errorf("want an output or a digest, and a path in it; have %d arguments", len(args))
+	}
+	book, t, err := f.one(ctx, args)
+	if err != nil {
+		return err
+	}
+	defer book.Store.Close()
+	d := t.Blob
+	if len(args) == 2 || t.Run != nil {
+		if d, err = f.file(ctx, book, t, args[1:]); err != nil {
+			return err
+		}
+	}
+	return copyBlob(ctx, os.Stdout, book.Store, d)
+}
+
+// file is the digest of the file that cat is to print.
+func (f *lsFlags) file(ctx context.Context, book *history.Book, t *history.Thing, rest []string) (action.Digest, error) {
+	var name string
+	switch {
+	case len(rest) == 1:
+		name = rest[0]
+	case t.File == "":
+		return action.Digest{}, fmt.Errorf("%s is an action: say which of its inputs, or with --outputs which of its outputs", t.Name)
+	default:
+		_, c, err := book.Origin(ctx, t.Run)
+		if c == nil {
+			return action.Digest{}, err
+		}
+		f.outputs = true
+		// Outputs are relative to the working directory, and so is this.
+		work := path.Join(t.Run.Workspace, c.WorkingDirectory)
+		name = strings.TrimPrefix(t.File, work+"/")
+		for up := ""; name == t.File && work != "/"; work = path.Dir(work) {
+			if rel, ok := strings.CutPrefix(t.File, work+"/"); ok {
+				name = up + rel
+			}
+			up += "../"
+		}
+	}
+	roots, err := f.roots(ctx, book, t)
+	if err != nil {
+		return action.Digest{}, err
+	}
+	i, err := roots.open(ctx, book.Store, name)
+	switch {
+	case err != nil:
+		return action.Digest{}, err
+	case i.kind == 'd':
+		return action.Digest{}, fmt.Errorf("%s is a directory: 'sbx-action ls' lists it", compare.Legible(name))
+	case i.kind == 'l':
+		return action.Digest{}, fmt.Errorf("%s is a link to %s", compare.Legible(name), compare.Legible(i.target))
+	}
+	return i.digest, nil
+}
+
+func copyBlob(ctx context.Context, w io.Writer, store *cache.Store, d action.Digest) error {
+	if d.Size() == 0 {
+		return nil
+	}
+	f, err := store.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+func logCommand() command {
+	return command{
+		Name: "log", Args: "[FLAGS] OUTPUT|DIGEST",
+		Short: "print what the command printed when it last ran",
+		Long: `
+Prints what the command wrote to its standard output and standard error when it
+ran: each to ours. Of a command that failed, too.
+
+  sbx-action log build/main.o
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f bookFlags
+			f.declare(flags)
+			return f.logs
+		},
+	}
+}
+
+func (f *bookFlags) logs(ctx context.Context, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("want one output or digest, have %d", len(args))
+	}
+	book, t, err := f.one(ctx, args)
+	if err != nil {
+		return err
+	}
+	defer book.Store.Close()
+	if t.Run == nil {
+		return fmt.Errorf("%s names a blob and not an action", t.Name)
+	}
+	res, err := book.Result(t.Run)
+	if err != nil {
+		if t.Run.Unkept != "" {
+			err = errors.New(compare.Legible(t.Run.Unkept))
+		}
+		return fmt.Errorf("what %s printed is not known: %w", t.Name, err)
+	}
+	for _, s := range []struct {
+		to   io.Writer
+		raw  []byte
+		blob action.Digest
+	}{{os.Stdout, res.StdoutRaw, res.Stdout}, {os.Stderr, res.StderrRaw, res.Stderr}} {
+		if len(s.raw) > 0 {
+			_, err = s.to.Write(s.raw)
+		} else {
+			err = copyBlob(ctx, s.to, book.Store, s.blob)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
