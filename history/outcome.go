@@ -24,6 +24,8 @@ func Of(req *action.Request, out *action.Outcome, err error) *Run {
 	}
 	r.Action, r.Command = req.Action, req.Command
 	switch {
+	case err != nil && out.Unkept == nil && !out.Cached && out.Status != nil && stored(out.Result, f):
+		r.Verdict, r.Unkept = Kept, err.Error() // it could not be delivered
 	case err != nil:
 		r.Verdict, r.Unkept = Broken, err.Error()
 	case out.Unkept != nil:
@@ -35,6 +37,15 @@ func Of(req *action.Request, out *action.Outcome, err error) *Run {
 		}
 	}
 	return r
+}
+
+// stored says whether Runner has stored res, which then says what it is of.
+func stored(res *action.Result, f action.Function) bool {
+	if res == nil {
+		return false
+	}
+	_, _, err := res.Origin(f)
+	return err == nil
 }
 
 func lookup(req *action.Request, out *action.Outcome) Lookup {

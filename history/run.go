@@ -69,7 +69,7 @@ type Run struct {
 	ExitCode int
 
 	Miss   string // why it was not in the cache, if it was asked
-	Unkept string // why the result was not stored
+	Unkept string // why the result was not stored, or what failed after it was
 
 	Workspace string // the directory that outputs are relative to
 	Label     string // what the user calls it, such as a target's name; may be empty

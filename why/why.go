@@ -117,7 +117,7 @@ func (t *Teller) ofSame(ctx context.Context, a *Answer, same []*history.Run) boo
 	}
 	var kept []*history.Run // with a result that should be there
 	for _, x := range same {
-		if x.Verdict == history.Kept || x.Verdict == history.Hit && x.Lookup == history.Found {
+		if x.Verdict == history.Kept || x.Lookup == history.Found {
 			kept = append(kept, x)
 		}
 	}
