@@ -3,24 +3,20 @@
 // nothing else to make user namespaces, and for people who want a sandbox that
 // others have looked at. It costs about ten times as much as package native.
 //
-// It promises what package backends asks for. Our own helper runs on both sides
-// of bwrap: around it, where it mounts the layers and the scratch of the root
-// in a mount namespace that ends with bwrap, so that bwrap never sees a file of
-// the store that can be written; and inside, as process 1, where it starts the
-// command with exactly the given environment and descriptors, installs the
-// filter of system calls, and tells how the command ended, which bwrap's own
-// exit status does not. Whatever bwrap itself writes goes to our error messages
-// only: a command that could not be started because bwrap failed is an error of
-// Run, and never a status.
+// It promises what package backends asks for; package foreign says how.
 //
 // As root, bwrap makes no user namespace: process 1 is root with the few
 // capabilities that it needs, and the command is the host's user 65000 without
 // any. As another user, all is in a user namespace that knows one user.
-//
-// Limits of memory and of processes hold for each process, or for each user
-// namespace, since bwrap knows no control groups: Limits.Memory is refused
-// where it cannot be had at all.
 package bubblewrap
+
+import (
+	"cmp"
+	"strconv"
+
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/foreign"
+)
 
 // Options are the options of [Open]. The zero value is fine.
 type Options struct {
@@ -28,5 +24,42 @@ type Options struct {
 	Program string
 }
 
-// install is what the user is to do when there is no bwrap.
-const install = "run: apt-get install bubblewrap (or your system's like), version 0.8 or later"
+// Open returns the backend. It does not fail where bwrap is missing or does not
+// work: Capabilities says so, and Run.
+func Open(o Options) (backends.Backend, error) {
+	return foreign.Open(foreign.Tool{
+		Name: "bubblewrap", Program: cmp.Or(o.Program, "bwrap"),
+		Install: "run: apt-get install bubblewrap (or your system's like), version 0.8 or later",
+		Command: command,
+	})
+}
+
+// command is bwrap's command line, with its options in the order in which it
+// obeys them.
+func command(j *foreign.Job) (foreign.Line, error) {
+	args := []string{
+		j.Program,
+		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+		"--hostname", backends.HostName,
+		"--die-with-parent", "--new-session", "--as-pid-1", "--clearenv",
+		"--cap-drop", "ALL",
+	}
+	if j.Network == backends.NetworkNone {
+		args = append(args, "--unshare-net")
+	}
+	if j.User {
+		id := strconv.Itoa(backends.ID)
+		args = append(args, "--unshare-user", "--disable-userns", "--uid", id, "--gid", id)
+	} else {
+		for _, c := range foreign.Capabilities() {
+			args = append(args, "--cap-add", c)
+		}
+	}
+	args = append(
+		args,
+		"--bind", j.Root, "/", "--proc", "/proc", "--dev", "/dev",
+		"--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
+		"--chdir", "/", "--",
+	)
+	return foreign.Line{Args: append(args, j.Init...)}, nil
+}

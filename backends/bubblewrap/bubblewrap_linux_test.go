@@ -3,7 +3,6 @@ package bubblewrap
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +18,7 @@ func open(t *testing.T) backends.Backend {
 	return openProgram(t, "")
 }
 
-func openProgram(t *testing.T, program string) *Backend {
+func openProgram(t *testing.T, program string) backends.Backend {
 	t.Helper()
 	b, err := Open(Options{Program: program})
 	if err != nil {
@@ -102,74 +101,5 @@ func TestRunAfterClose(t *testing.T) {
 	b.Close()
 	if _, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/x"}, Dir: "/"}); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("Run = %v, want an error that says that the backend is closed", err)
-	}
-}
-
-func TestMountPlace(t *testing.T) {
-	place, err := mountPlace("/usr/bin/bwrap", &backends.Root{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, source := range []string{place, place + "/below"} {
-		got, err := mountPlace("", &backends.Root{Binds: []backends.Bind{{Source: source, Target: "/x"}}})
-		if err != nil || got == place {
-			t.Errorf("with %s shown: %s, %v; want another place than %s", source, got, err, place)
-		}
-	}
-	if got, err := mountPlace("", &backends.Root{Binds: []backends.Bind{{Source: "/", Target: "/x"}}}); err == nil {
-		t.Errorf("with the whole host shown: %s, want an error", got)
-	}
-}
-
-// TestMountPoints shows that targets are found as a command would find them,
-// and that making them leaves no trace in the times of directories.
-func TestMountPoints(t *testing.T) {
-	dir := t.TempDir()
-	for _, d := range []string{"real/deep", "src"} {
-		if err := os.MkdirAll(filepath.Join(dir, "root", d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, link := range map[string]string{"absolute": "/real", "relative": "real/deep", "out": "../../../../real"} {
-		if err := os.Symlink(link, filepath.Join(dir, "root", name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	then := time.Unix(1e9, 0)
-	real := filepath.Join(dir, "root/real")
-	if err := os.Chtimes(real, then, then); err != nil {
-		t.Fatal(err)
-	}
-	root, err := os.Open(filepath.Join(dir, "root"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	spec := &backends.Spec{Root: backends.Root{Binds: []backends.Bind{
-		{Source: dir, Target: "/absolute/new"},
-		{Source: file, Target: "/relative/a/b"},
-		{Source: file, Target: "/out/c"},
-		{Source: file, Target: "/absolute/new/inside"},
-	}}}
-	mounts, err := mountPoints(root, spec, os.Geteuid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, m := range mounts {
-		got = append(got, m.Target)
-	}
-	if want := "[/real/new /real/deep/a/b /real/c /real/new/inside]"; fmt.Sprint(got) != want {
-		t.Errorf("targets %v, want %s", got, want)
-	}
-	if st, err := os.Stat(filepath.Join(real, "deep/a/b")); err != nil || st.IsDir() || st.ModTime().Unix() != constantTime {
-		t.Errorf("mount point of a file: %v, %v", st, err)
-	}
-	if st, err := os.Stat(real); err != nil || !st.ModTime().Equal(then) {
-		t.Errorf("time of the directory above: %v, %v; want %v", st.ModTime(), err, then)
 	}
 }

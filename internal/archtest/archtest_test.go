@@ -35,7 +35,8 @@ var table = []row{
 	// The interface of the backends knows paths and limits, and nothing of ours.
 	{"backends", "", ""},
 	{"backends/native", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
-	{"backends/bubblewrap", "backends internal/helper internal/openat golang.org/x/sys", "backends/backendtest"},
+	{"backends/foreign", "backends internal/helper golang.org/x/sys", ""},
+	{"backends/bubblewrap", "backends backends/foreign", "backends/backendtest"},
 	{"backends/backendtest", "backends backends/backendtest/promise", "backends/native backends/bubblewrap"},
 	{"backends/backendtest/promise", "backends backends/backendtest/probe golang.org/x/sys", ""},
 	{"backends/backendtest/probe", "golang.org/x/sys", ""},

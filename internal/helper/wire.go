@@ -26,6 +26,13 @@ const (
 // ErrGone says that the helper has died, or talks nonsense.
 var ErrGone = errors.New("the sandbox helper is gone")
 
+// What around makes in the directory Request.Target: the root of the command,
+// whole but for /proc and /dev, and a directory for files of the program.
+const (
+	RootDir = "root"
+	JobDir  = "job"
+)
+
 // Flags of a Request.
 const (
 	KeepRoot uint32 = 1 << iota // answer with a descriptor of the root
@@ -72,7 +79,7 @@ type Request struct {
 	Lowers     []string // "d" and a directory, or "i" and an image; topmost first
 	DataDir    string   // backends.Root.Data
 	ScratchDir string   // backends.Root.ScratchDir
-	Target     string   // around: where to mount
+	Target     string   // around: where to mount; see [RootDir] and [JobDir]
 	Binds      []string // source, target, source, target, …
 
 	Wall     time.Duration // then the command is killed
@@ -228,7 +235,7 @@ type Kind uint32
 const (
 	Done   Kind = 1 + iota // the command has ended
 	Fill                   // Root is to be filled; see [Continue]
-	Ready                  // around: Root is mounted, the program follows
+	Ready                  // around: Root and Job are there, the program follows on [Continue]
 	Failed                 // the helper could not do what was asked: Err
 	Killed                 // the sandbox was killed from outside: cancelled, or an accident
 )
@@ -258,6 +265,7 @@ type Reply struct {
 
 	Err  error    // Failed
 	Root *os.File // Fill, Ready, and Done with KeepRoot
+	Job  *os.File // Ready
 
 	log     *os.File
 	logSize int
@@ -299,6 +307,9 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 	}
 	if len(files) > 0 && (r.Kind != Done || asked.Flags&KeepRoot != 0) {
 		r.Root, files = files[0], files[1:]
+	}
+	if len(files) > 0 && r.Kind == Ready {
+		r.Job, files = files[0], files[1:]
 	}
 	if len(files) > 0 && asked.Flags&Observe != 0 {
 		r.log, files = files[0], files[1:]
@@ -344,12 +355,12 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// Continue answers a [Fill]: the files are there, the command may start.
+// Continue answers a [Fill] or a [Ready]: the files are there, go on.
 func Continue(socket int, seq uint64) error {
 	return unix.Send(socket, binary.NativeEndian.AppendUint64(nil, seq), unix.MSG_NOSIGNAL)
 }
 
-// GiveUp answers a [Fill] that went wrong. A Failed reply follows.
+// GiveUp answers a [Fill] or a [Ready] when something went wrong. A Failed reply follows.
 func GiveUp(socket int, seq uint64) error {
 	return unix.Send(socket, binary.NativeEndian.AppendUint64(nil, ^seq), unix.MSG_NOSIGNAL)
 }
@@ -389,7 +400,7 @@ func (r *Reply) Log(yield func(op int, path string)) error {
 
 // Close closes what came with the reply and was not taken out of it.
 func (r *Reply) Close() {
-	for _, f := range []*os.File{r.Root, r.log} {
+	for _, f := range []*os.File{r.Root, r.Job, r.log} {
 		if f != nil {
 			f.Close()
 		}

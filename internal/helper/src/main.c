@@ -1,7 +1,7 @@
 // sbx-helper: what sbx-action runs around a command that is not Go.
 //
 //	slot UID GID [user] [hostnet] [begin [watch]]	makes sandboxes and runs one command after the other
-//	around UID GID [user]		mounts one root at a directory and executes a program
+//	around UID GID [user]		makes one root below a directory and executes a program
 //	init				runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a

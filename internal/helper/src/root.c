@@ -343,14 +343,9 @@ void offer_scratch(struct sandbox *s)
 	send_directory(s, "/scratch");
 }
 
-// fill lets the caller put files into dir, and waits until it has.
-static void fill(struct sandbox *s, const char *dir)
+// await_go waits until our caller lets us go on.
+static void await_go(struct sandbox *s, const char *what)
 {
-	// The mtime of the root is not the time of the day.
-	SYS(utimensat, AT_FDCWD, dir, constant_times, 0);
-	if (!(s->req->flags & REQUEST_FILL))
-		return;
-	send_directory(s, dir);
 	for (;;) {
 		u64 go = 0;
 		struct iovec iov = {&go, sizeof go};
@@ -359,9 +354,20 @@ static void fill(struct sandbox *s, const char *dir)
 		if (n == sizeof go && go == s->seq)
 			return;
 		if ((n == sizeof go && go == ~s->seq) || (n <= 0 && n != -EINTR))
-			fail(s, "filling was given up", 0, -ECANCELED);
+			fail(s, what, 0, -ECANCELED);
 		// Else it is the answer to a sandbox that was killed meanwhile.
 	}
+}
+
+// fill lets the caller put files into dir, and waits until it has.
+static void fill(struct sandbox *s, const char *dir)
+{
+	// The mtime of the root is not the time of the day.
+	SYS(utimensat, AT_FDCWD, dir, constant_times, 0);
+	if (!(s->req->flags & REQUEST_FILL))
+		return;
+	send_directory(s, dir);
+	await_go(s, "filling was given up");
 }
 
 // mount_root mounts what the command may write to and the layers, if any, below
@@ -526,6 +532,16 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 	SYS(close, from);
 }
 
+static void bind_all(struct sandbox *s, s32 root)
+{
+	const char *p = s->binds;
+	for (u32 i = 0; i < s->req->nbinds; i++) {
+		const char *source = p, *target = next_string(source);
+		bind_in(s, root, source, target);
+		p = next_string(target);
+	}
+}
+
 // alias_in shows the directory source of the root at the alias of a varied
 // command, too.
 static void alias_in(struct sandbox *s, s32 root, const char *source)
@@ -553,12 +569,7 @@ void build_root(struct sandbox *s)
 	must(s, "look at", at, SYS(statx, root, "", AT_EMPTY_PATH, STATX_MTIME, &before));
 	if (!s->placed || s->req->nlowers)
 		place(s, at, s->placed ? "/scratch" : "");
-	const char *p = s->binds;
-	for (u32 i = 0; i < s->req->nbinds; i++) {
-		const char *source = p, *target = next_string(source);
-		bind_in(s, (s32)root, source, target);
-		p = next_string(target);
-	}
+	bind_all(s, (s32)root);
 	if (s->req->flags & REQUEST_VARY && *s->alias)
 		alias_in(s, (s32)root, "build");
 	// Mount points have changed it, but the command may not see the time of day.
@@ -589,8 +600,10 @@ void keep_root(struct sandbox *s)
 	keep(s, "/");
 }
 
-// around_root mounts the root at the target, in a namespace that is otherwise
-// the host's, and executes the program there.
+// around_root makes a place of three directories in a mount namespace that is
+// otherwise the host's, and executes the program there: "root" is the whole root but for
+// /proc and /dev, "job" is for files that the program reads and writes, and
+// "scratch" is nobody's business. All of it ends with the namespace.
 void around_root(struct sandbox *s)
 {
 	if (s->slot->unprivileged)
@@ -601,16 +614,35 @@ void around_root(struct sandbox *s)
 		quit(1);
 	SYS(umask, 022);
 	open_host(s, "", s->target);
-	char scratch[PATH_MAX];
-	if (s->req->nlowers) { // room for what lies below; the overlay then hides it
-		must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
-		make_dir(s, place_name(s, scratch, "/scratch"));
-		mount_root(s, scratch, s->target);
-	} else {
-		mount_root(s, s->target, 0);
-	}
-	keep(s, s->target);
+	char scratch[PATH_MAX], root[PATH_MAX], job[PATH_MAX], tmp[48];
+	must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
+	make_dir(s, place_name(s, scratch, "/scratch"));
+	make_dir(s, place_name(s, root, "/root"));
+	make_dir(s, place_name(s, job, "/job"));
+	if (s->req->nlowers)
+		mount_root(s, scratch, root);
+	else
+		mount_root(s, root, 0);
+	keep(s, root);
+	long fd = SYS(openat, AT_FDCWD, job, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", job, fd);
+	s->reply_fds[s->reply_nfds++] = (s32)fd;
 	send_reply(s, REPLY_READY);
-	must(s, "enter", s->dir, SYS(chdir, s->dir));
+	fd = SYS(openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", root, fd);
+	struct statx before;
+	must(s, "look at", root, SYS(statx, fd, "", AT_EMPTY_PATH, STATX_MTIME, &before));
+	SYS(close, mount_point(s, (s32)fd, "/proc", 1));
+	SYS(close, mount_point(s, (s32)fd, "/dev", 1));
+	// By descriptor: a link in the root must not lead out of it.
+	s32 at = mount_point(s, (s32)fd, "/tmp", 1);
+	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	SYS(close, at);
+	bind_all(s, (s32)fd);
+	// Mount points have changed it, but the command may not see the time of day.
+	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
+	SYS(utimensat, fd, 0, times, 0);
+	await_go(s, "the sandbox was given up");
+	must(s, "enter", job, SYS(chdir, job));
 	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
 }

@@ -1,10 +1,11 @@
-package bubblewrap
+package foreign
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,25 +18,18 @@ import (
 	"github.com/sbx-action/sbx-action/internal/helper"
 )
 
-// A sandbox is one bwrap on its way from start to end. It begins as our helper
-// in the mode around, becomes bwrap, and has our helper in the mode init as its
-// child. All three have the same socket, one after the other.
+// A sandbox is one run of a tool on its way from start to end. It begins as our
+// helper in the mode around, becomes the tool, and has our helper in the mode
+// init below it. All three have the same socket, one after the other.
 type sandbox struct {
-	pid    int      // of bwrap
+	pid    int      // of the tool
 	pidfd  int      // the same, or -1
 	socket int      // to the helper
-	args   *os.File // bwrap's options; it waits for their end
-	errors *os.File // what bwrap has to say
+	errors *os.File // what the tool has to say
 
 	mu   sync.Mutex
 	over bool // guarded by mu: pidfd and socket are closed, or about to be
 }
-
-// Descriptors that bwrap inherits, and passes on. The first is the helper's.
-const (
-	argsFD   = 4 // bwrap closes it
-	helperFD = 5 // the program of the init
-)
 
 func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
 	s, err := b.start()
@@ -57,7 +51,7 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 		return nil, context.Cause(ctx)
 	}
 	if errors.Is(err, helper.ErrGone) || errors.Is(err, unix.EPIPE) {
-		return nil, fmt.Errorf("bwrap could not make the sandbox: %s", said)
+		return nil, fmt.Errorf("%s could not make the sandbox: %s", filepath.Base(b.tool.Program), said)
 	}
 	return st, err
 }
@@ -68,22 +62,14 @@ func (b *Backend) start() (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("bwrap-errors", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("sandbox-errors", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
 	}
-	s := &sandbox{errors: os.NewFile(uintptr(fd), "bwrap-errors")}
-	argsR, argsW, err := os.Pipe()
-	if err != nil {
-		s.errors.Close()
-		return nil, err
-	}
-	defer argsR.Close()
-	s.args = argsW
+	s := &sandbox{errors: os.NewFile(uintptr(fd), "sandbox-errors")}
 	sockets, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.errors.Close()
-		s.args.Close()
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
 	s.socket = sockets[0]
@@ -102,7 +88,7 @@ func (b *Backend) start() (*sandbox, error) {
 		s.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), argv, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   []string{},
-			Files: []uintptr{null.Fd(), s.errors.Fd(), s.errors.Fd(), uintptr(sockets[1]), argsR.Fd(), program.Fd()},
+			Files: []uintptr{null.Fd(), s.errors.Fd(), s.errors.Fd(), uintptr(sockets[1]), program.Fd()},
 			Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &s.pidfd}, // Ctrl-C is for us to hear
 		})
 	}
@@ -116,14 +102,14 @@ func (b *Backend) start() (*sandbox, error) {
 	if err != nil {
 		unix.Close(s.socket)
 		s.errors.Close()
-		s.args.Close()
 		return nil, fmt.Errorf("start the sandbox helper: %w", err)
 	}
 	return s, nil
 }
 
-// cancel may be called by anybody, at any time. The init ends everything when its socket does; a bwrap that has not come so far
-// goes on without its options, to an init that has nothing to do.
+// cancel may be called by anybody, at any time. The init ends everything when
+// its socket does; a tool that has not come so far goes on to an init that has
+// nothing to do.
 func (s *sandbox) cancel() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,14 +117,13 @@ func (s *sandbox) cancel() {
 		return
 	}
 	unix.Shutdown(s.socket, unix.SHUT_RDWR)
-	s.args.Close()
 }
 
-// grace is how long a bwrap that was cancelled may take. A file system of the
+// grace is how long a tool that was cancelled may take. A file system of the
 // network that does not answer can hold it for ever.
 const grace = 3 * time.Second
 
-// kill ends bwrap, and what it has started dies with it.
+// kill ends the tool, and what it has started dies with it.
 func (s *sandbox) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,10 +134,9 @@ func (s *sandbox) kill() {
 }
 
 // wait waits until all processes of the sandbox are gone, and returns what
-// bwrap has said. Bwrap ends after its child, the process 1, which ends after
+// the tool has said. It ends after its child, the process 1, which ends after
 // all others.
 func (s *sandbox) wait() string {
-	s.args.Close()
 	var status syscall.WaitStatus
 	for {
 		if _, err := syscall.Wait4(s.pid, &status, 0, nil); err != syscall.EINTR {
@@ -179,31 +163,21 @@ func (s *sandbox) wait() string {
 	return fmt.Sprintf("it ended with status %d and said nothing", status.ExitStatus())
 }
 
-// converse has the root made, then bwrap start, and the command run.
+// converse has the root made, then the tool start, and the command run.
 func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, error) {
-	target, err := mountPlace(b.program, &spec.Root)
+	ready, err := s.makeRoot(b, spec)
 	if err != nil {
 		return nil, err
 	}
-	root, err := s.makeRoot(b, spec, target)
-	if err != nil {
+	defer ready.Close()
+	if err := helper.Continue(s.socket, ready.Seq); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if root != nil {
-			root.Close()
-		}
-	}()
-	mounts, err := mountPoints(root, spec, b.owner())
-	if err != nil {
-		return nil, err
-	}
-	notSent := s.sendArgs(b.options(spec, target, mounts))
 	req := helper.NewRequest(spec)
 	req.Flags &^= helper.KeepRoot | helper.FillRoot
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
 	// Who does not listen any more may have said why.
-	notSent = errors.Join(notSent, req.Send(s.socket))
+	notSent := req.Send(s.socket)
 	reply, err := helper.Receive(s.socket, req)
 	if err != nil {
 		return nil, errors.Join(notSent, err)
@@ -214,7 +188,7 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	}
 	st, err := reply.BackendStatus(spec)
 	if err == nil && spec.KeepRoot {
-		st.Root, root = root, nil
+		st.Root, ready.Root = ready.Root, nil
 	}
 	return st, err
 }
@@ -226,13 +200,34 @@ func unexpected(r *helper.Reply) error {
 	return fmt.Errorf("the sandbox's init answered with %d", r.Kind)
 }
 
-// makeRoot has the helper mount the root at target, and fills it. When it
-// returns, the helper is becoming bwrap.
-func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec, target string) (*os.File, error) {
+// makeRoot has the helper mount the root, fills it, and writes what the tool
+// reads. When it returns, the helper waits for leave to become the tool.
+func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, error) {
+	target, err := mountPlace(b.program, &spec.Root)
+	if err != nil {
+		return nil, err
+	}
+	// The program that cannot be named: it is a file in memory. A tool that does
+	// not make a pid namespace starts an init that refuses to work.
+	files := map[string][]byte{}
+	job := &Job{
+		Program: b.program, PID: s.pid, User: b.unprivileged,
+		Root: filepath.Join(target, helper.RootDir), Dir: filepath.Join(target, helper.JobDir),
+		Init:    []string{"/proc/self/fd/" + strconv.Itoa(LastFD), "init"},
+		Network: spec.Network,
+		WriteFile: func(name string, data []byte) error {
+			files[name] = data
+			return nil
+		},
+	}
+	line, err := b.tool.Command(job)
+	if err != nil {
+		return nil, err
+	}
 	req := helper.NewRequest(spec)
 	req.Seq, req.Target, req.Dir = 1, target, "/"
-	req.Args, req.Env = b.command(), nil
-	req.Stdio, req.Binds, req.Wall = [3]*os.File{}, nil, 0
+	req.Args, req.Env = line.Args, line.Env
+	req.Stdio, req.Wall = [3]*os.File{}, 0
 	req.Flags &= helper.FillRoot
 	if err := req.Send(s.socket); err != nil {
 		return nil, err
@@ -245,7 +240,11 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec, target string) (*os.
 		}
 		switch r.Kind {
 		case helper.Ready:
-			return r.Root, nil
+			if err := writeFiles(r.Job, files); err != nil {
+				r.Close()
+				return nil, errors.Join(err, helper.GiveUp(s.socket, req.Seq))
+			}
+			return r, nil
 		case helper.Fill:
 			filled = spec.Root.Fill(r.Root)
 			r.Close()
@@ -267,48 +266,18 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec, target string) (*os.
 	}
 }
 
-// sendArgs tells bwrap its options, and lets it start.
-func (s *sandbox) sendArgs(options []string) error {
-	_, err := s.args.WriteString(strings.Join(options, "\x00") + "\x00")
-	return errors.Join(err, s.args.Close())
-}
-
-// command is bwrap's command line. A bwrap that does not get its options, or not
-// all of them, may well start the init without a sandbox; but no command comes
-// then, and an init that is not the first of its processes refuses to work.
-func (b *Backend) command() []string {
-	return []string{b.program, "--args", strconv.Itoa(argsFD), "--", "/proc/self/fd/" + strconv.Itoa(helperFD), "init"}
-}
-
-// options are bwrap's, in the order in which it obeys them.
-func (b *Backend) options(spec *backends.Spec, root string, mounts []backends.Bind) []string {
-	o := []string{
-		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
-		"--hostname", backends.HostName,
-		"--die-with-parent", "--new-session", "--as-pid-1", "--clearenv",
-		"--cap-drop", "ALL",
-	}
-	if spec.Network == backends.NetworkNone {
-		o = append(o, "--unshare-net")
-	}
-	if b.unprivileged {
-		id := strconv.Itoa(backends.ID)
-		o = append(o, "--unshare-user", "--disable-userns", "--uid", id, "--gid", id)
-	} else {
-		// What our init needs to start the command as another user, to
-		// watch it wherever it looks, and to kill it. The command has none.
-		for _, c := range []string{"SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "CHOWN", "DAC_READ_SEARCH"} {
-			o = append(o, "--cap-add", "CAP_"+c)
+// writeFiles writes the files of a tool into the directory of its job.
+func writeFiles(dir *os.File, files map[string][]byte) error {
+	for name, data := range files {
+		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		f := os.NewFile(uintptr(fd), name)
+		_, err = f.Write(data)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
-	o = append(
-		o,
-		"--bind", root, "/", "--proc", "/proc", "--dev", "/dev",
-		"--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-		"--perms", "1777", "--tmpfs", "/tmp",
-	)
-	for _, m := range mounts {
-		o = append(o, "--ro-bind", m.Source, m.Target)
-	}
-	return append(o, "--chdir", "/")
+	return nil
 }

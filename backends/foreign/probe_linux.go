@@ -1,4 +1,4 @@
-package bubblewrap
+package foreign
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (b *Backend) owner() int {
 func (b *Backend) probe() backends.Capabilities {
 	c := backends.Capabilities{Owner: b.owner()}
 	if b.missing != nil {
-		c.Reason = b.missing.Error() + ": " + install
+		c.Reason = b.missing.Error()
 		return c
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -45,6 +45,9 @@ func (b *Backend) probe() backends.Capabilities {
 		c.PidsLimit = backends.PerProc
 	}
 	c.Observe = b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
+	if b.tool.Adjust != nil {
+		b.tool.Adjust(&c)
+	}
 	dir, err := os.MkdirTemp("", "sbx-probe-")
 	if err != nil {
 		return c

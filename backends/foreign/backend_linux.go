@@ -1,4 +1,4 @@
-package bubblewrap
+package foreign
 
 import (
 	"context"
@@ -15,15 +15,16 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 )
 
-// A Backend runs commands with bwrap.
+// A Backend runs commands with a tool.
 type Backend struct {
+	tool         Tool
 	program      string // absolute; empty when there is none
 	missing      error  // why there is none
 	unprivileged bool
 	capabilities func() backends.Capabilities
 
-	// starts is served by one thread, which lives as long as the Backend: bwrap
-	// dies with its parent, and for the kernel that is the thread.
+	// starts is served by one thread, which lives as long as the Backend: tools
+	// die with their parent, and for the kernel that is the thread.
 	starts      chan func()
 	stop, ended chan struct{} // closed by Close, and by that thread
 	once        sync.Once
@@ -31,20 +32,22 @@ type Backend struct {
 
 var _ backends.Backend = (*Backend)(nil)
 
-// Open returns the backend. It does not fail where bwrap is missing or does not
-// work: Capabilities says so, and Run.
-func Open(o Options) (*Backend, error) {
+// Open returns the backend of a tool. It does not fail where the tool is missing
+// or does not work: Capabilities says so, and Run.
+func Open(tool Tool) (*Backend, error) {
 	b := &Backend{
-		unprivileged: os.Geteuid() != 0,
-		starts:       make(chan func()), stop: make(chan struct{}), ended: make(chan struct{}),
+		tool: tool, unprivileged: os.Geteuid() != 0,
+		starts: make(chan func()), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
-	name := o.Program
-	if name == "" {
-		name = "bwrap"
-	}
-	b.program, b.missing = exec.LookPath(name)
+	b.program, b.missing = exec.LookPath(tool.Program)
 	if b.missing == nil {
 		b.program, b.missing = filepath.Abs(b.program)
+	}
+	switch {
+	case b.missing != nil:
+		b.missing = fmt.Errorf("%w: %s", b.missing, tool.Install)
+	case tool.RootOnly && b.unprivileged:
+		b.missing = fmt.Errorf("%s works for root only: be root, or take another backend", tool.Program)
 	}
 	b.capabilities = sync.OnceValue(b.probe)
 	go b.serve()
@@ -65,7 +68,7 @@ func (b *Backend) serve() {
 }
 
 // Name implements [backends.Backend].
-func (b *Backend) Name() string { return "bubblewrap" }
+func (b *Backend) Name() string { return b.tool.Name }
 
 // Capabilities implements [backends.Backend]. The first call runs commands, to
 // see what this machine allows.
@@ -98,10 +101,10 @@ func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	return st, nil
 }
 
-// check refuses what we cannot do, or what bwrap would take for something else.
+// check refuses what we cannot do, or what the tool would take for something else.
 func (b *Backend) check(spec *backends.Spec) error {
 	if b.missing != nil {
-		return fmt.Errorf("%w: %s", b.missing, install)
+		return b.missing
 	}
 	if len(spec.Args) == 0 {
 		return fmt.Errorf("no arguments: %w", unix.EINVAL)
@@ -135,6 +138,8 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"layers", len(spec.Root.Lowers) > 0, func(c backends.Capabilities) bool { return c.Overlay }},
 		{"layers that are images", images, func(c backends.Capabilities) bool { return c.Images }},
 		{"data layers", spec.Root.Data != "", func(c backends.Capabilities) bool { return c.DataLayers }},
+		{"a network of its own", spec.Network == backends.NetworkNone && b.tool.Adjust != nil, func(c backends.Capabilities) bool { return c.NetworkNone }},
+		{"the host's network", spec.Network == backends.NetworkHost && b.tool.Adjust != nil, func(c backends.Capabilities) bool { return c.NetworkHost }},
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},

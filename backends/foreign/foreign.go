@@ -1,0 +1,80 @@
+// Package foreign has sandboxes made by other people's programs: bwrap, runc,
+// systemd-nspawn and their like. A [Tool] says how one of them is called; the
+// packages beside this one are a Tool each.
+//
+// All of them keep what package backends promises, because our own helper runs
+// on both sides of the tool. Around it, in a mount namespace that ends with it,
+// the helper makes the whole root: layers, scratch, binds and /tmp. So the tool
+// never sees a file of the store that can be written, and nothing that it
+// leaves behind is on the host. Inside, as the first process, the helper starts
+// the command with exactly the given environment and descriptors, installs the
+// filter of system calls, and tells how the command ended, which no tool does
+// exactly. What the tool itself writes goes to our error messages only: a
+// command that could not be started because the tool failed is an error of Run,
+// and never a status.
+//
+// As root the command is the host's user [backends.ID] without any capability.
+// As another user, all is in a user namespace that knows one user.
+//
+// Limits of memory and of processes hold for each process, or for each user
+// namespace, and are refused where they cannot be had at all.
+package foreign
+
+import (
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// A Tool is a program that makes sandboxes.
+type Tool struct {
+	Name    string // of the backend
+	Program string // a path, or a name that is looked up in $PATH
+	Install string // what the user is to do when there is none
+
+	RootOnly bool // it is of no use to other users
+
+	// Adjust, if it is there, takes back what this tool cannot do.
+	Adjust func(*backends.Capabilities)
+
+	// Command returns the tool's command line for a job, and its environment.
+	// It may write files into the job's directory.
+	Command func(*Job) (Line, error)
+}
+
+// A Line is a command line and an environment.
+type Line struct{ Args, Env []string }
+
+// A Job is one sandbox to be made. The tool starts in Dir.
+//
+// It has to run Init as the first or second process of a new pid namespace in
+// Root, with the descriptors [FirstFD] to [LastFD] that it was started with, as
+// root of the user namespace that it is in, with [Capabilities], and with /proc and a minimal /dev
+// mounted. Directories for both exist.
+type Job struct {
+	Program string // absolute, of the tool
+	PID     int    // of the tool
+	User    bool   // the caller is not root
+
+	Root string   // the whole root but for /proc and /dev
+	Dir  string   // for the tool's own files; empty
+	Init []string // what to run
+
+	Network backends.Network
+
+	// WriteFile writes a file into Dir.
+	WriteFile func(name string, data []byte) error
+}
+
+// The descriptors that Init needs.
+const (
+	FirstFD = 3
+	LastFD  = 4
+)
+
+// Capabilities are what Init needs, when the caller is root, to start the
+// command as another user, to watch it wherever it looks, and to kill it. The
+// command has none.
+func Capabilities() []string {
+	return []string{
+		"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_SYS_PTRACE", "CAP_CHOWN", "CAP_DAC_READ_SEARCH",
+	}
+}
