@@ -163,28 +163,35 @@ func (c *Comparison) platforms(ctx context.Context, a, b *Side) {
 	}
 }
 
-// Facts adds how what was seen of the host differs.
+// facts adds how what was seen of the host differs. What only one run looked at
+// is an effect, and no cause; it is told if nothing else is.
 func (c *Comparison) facts(a, b []byte) {
 	x, y := parseFacts(a), parseFacts(b)
+	before, lone := len(c.Changes), 0
 	for _, p := range sortedNames(x, y) {
 		old, news := x[p], y[p]
 		if maps.Equal(old, news) {
 			continue
 		}
-		change := Change{Part: Host, Kind: Changed, Name: p, Detail: factChange(old, news)}
 		_, wasAbsent := old["absent"]
 		_, isAbsent := news["absent"]
 		switch {
-		case wasAbsent && len(news) > 0 && !isAbsent:
-			change.Kind, change.Detail = Added, ""
-		case isAbsent && len(old) > 0 && !wasAbsent:
-			change.Kind, change.Detail = Removed, ""
-		case len(old) == 0:
-			change.Kind, change.Detail = Unknown, "looked at by the later run only"
-		case len(news) == 0:
-			change.Kind, change.Detail = Unknown, "looked at by the earlier run only"
+		case len(old) == 0 || len(news) == 0:
+			lone++
+		case wasAbsent && !isAbsent:
+			c.add(Change{Part: Host, Kind: Added, Name: p})
+		case isAbsent && !wasAbsent:
+			c.add(Change{Part: Host, Kind: Removed, Name: p})
+		default:
+			if how := factChange(old, news); how != "" {
+				c.add(Change{Part: Host, Kind: Changed, Name: p, Detail: how})
+			} else {
+				lone++
+			}
 		}
-		c.add(change)
+	}
+	if before == 0 && len(c.Changes) == 0 && lone > 0 {
+		c.add(Change{Part: Host, Kind: Unknown, Detail: "the two runs looked at " + count(lone, "path") + " that the other did not look at in this way"})
 	}
 }
 
@@ -209,7 +216,8 @@ func parseFacts(data []byte) map[string]map[string]string {
 	return all
 }
 
-// factChange says what differs between two sets of facts about a path.
+// factChange says what differs between two sets of facts about a path, or "" if
+// none of them contradicts another.
 func factChange(a, b map[string]string) string {
 	for _, kind := range []string{"link", "file", "list", "dir", "meta", "made"} {
 		x, inA := a[kind]
@@ -237,7 +245,7 @@ func factChange(a, b map[string]string) string {
 		}
 		return "its content" + sizeChange(dx, dy)
 	}
-	return "it was looked at in another way"
+	return "" // looked at in another way
 }
 
 func sizeChange(a, b string) string {

@@ -121,6 +121,25 @@ func Legible(s string) string {
 	return s
 }
 
+// Sentence is s with nothing in it that could steer a terminal or break a line:
+// for text that is ours but for the names in it.
+func Sentence(s string) string {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }
+	if !strings.ContainsFunc(s, odd) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if odd(r) {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
 // count is a number of things, in words.
 func count(n int, one string) string {
 	if n == 1 {

@@ -67,17 +67,17 @@ func (t *Teller) Why(ctx context.Context, r *history.Run) *Answer {
 	case r.Lookup == history.NotAsked:
 		a.Reason, a.Text = NotAsked, "the cache was not asked"
 		if r.Miss != "" {
-			a.Text += ": " + compare.Legible(r.Miss)
+			a.Text += ": " + compare.Sentence(r.Miss)
 		}
 		return a
 	case r.Lookup == history.Unreadable:
-		a.Reason, a.Text = Unreadable, "the cache could not be read: "+compare.Legible(r.Miss)
+		a.Reason, a.Text = Unreadable, "the cache could not be read: "+compare.Sentence(r.Miss)
 		return a
 	case r.Lookup == history.Damaged:
-		a.Reason, a.Text = Damaged, "result damaged: "+compare.Legible(r.Miss)
+		a.Reason, a.Text = Damaged, "result damaged: "+compare.Sentence(r.Miss)
 		return a
 	case r.Lookup == history.Found: // and then it could not be used
-		a.Reason, a.Text = Damaged, "there was a result, and it could not be used: "+compare.Legible(r.Unkept)
+		a.Reason, a.Text = Damaged, "there was a result, and it could not be used: "+compare.Sentence(r.Unkept)
 		return a
 	}
 	like := t.Book.Like(ctx, r)
@@ -89,7 +89,7 @@ func (t *Teller) Why(ctx context.Context, r *history.Run) *Answer {
 		return a
 	}
 	a.Reason = First
-	a.Text = "never run: nothing with the same outputs or the same command ran before, as far as is remembered"
+	a.Text = "never run before: nothing with the same outputs or the same command is remembered"
 	return a
 }
 
@@ -112,7 +112,7 @@ func (t *Teller) ofSame(ctx context.Context, a *Answer, same []*history.Run) boo
 	r := a.Run
 	if r.Lookup == history.Failed {
 		a.Earlier, a.Reason = same[0], NotCached
-		a.Text = compare.Legible(r.Miss)
+		a.Text = compare.Sentence(r.Miss)
 		return true
 	}
 	var kept []*history.Run // with a result that should be there
@@ -128,7 +128,7 @@ func (t *Teller) ofSame(ctx context.Context, a *Answer, same []*history.Run) boo
 	}
 	if len(kept) == 0 {
 		a.Earlier, a.Reason = same[0], NotCached
-		a.Text = fmt.Sprintf("not cached: the same action ran %s, and its result was not kept: %s", at(same[0].Time), compare.Legible(same[0].Unkept))
+		a.Text = fmt.Sprintf("not cached: the same action ran %s, and its result was not kept: %s", at(same[0].Time), compare.Sentence(same[0].Unkept))
 		return true
 	}
 	for _, x := range kept {
@@ -145,7 +145,7 @@ func (t *Teller) ofSame(ctx context.Context, a *Answer, same []*history.Run) boo
 	// The same action, and what it saw of the host is not what it was. A run
 	// that was not kept does not say what it saw: its miss does.
 	a.Earlier, a.Reason = kept[0], HostMoved
-	a.Text = fmt.Sprintf("the root file system changed since the same action ran %s: %s", at(kept[0].Time), compare.Legible(r.Miss))
+	a.Text = fmt.Sprintf("the root file system changed since the same action ran %s: %s", at(kept[0].Time), compare.Sentence(r.Miss))
 	t.nearestOf(ctx, a, kept)
 	return true
 }
@@ -159,10 +159,10 @@ func (t *Teller) lost(a *Answer, x *history.Run) {
 	switch {
 	case !ok || rem.Time.Before(x.Time) || rem.Time.After(a.Run.Time.Add(a.Run.Took)):
 		a.Reason = Removed
-		a.Text = fmt.Sprintf("the same action ran %s; its result was removed since, and not by a trim: %s", at(x.Time), compare.Legible(a.Run.Miss))
+		a.Text = fmt.Sprintf("the same action ran %s; its result was removed since, and not by a trim: %s", at(x.Time), compare.Sentence(a.Run.Miss))
 	case rem.Cause == cache.Damaged:
 		a.Reason = Damaged
-		a.Text = fmt.Sprintf("result damaged: 'cache verify' removed it %s: %s", on(rem.Time), compare.Legible(rem.Reason))
+		a.Text = fmt.Sprintf("result damaged: 'cache verify' removed it %s: %s", on(rem.Time), compare.Sentence(rem.Reason))
 	default:
 		a.Reason = Trimmed
 		a.Text = fmt.Sprintf("trimmed %s: the same action ran %s", on(rem.Time), at(x.Time))
@@ -205,7 +205,7 @@ func (t *Teller) nearest(ctx context.Context, a *Answer, others []*history.Run) 
 	a.Reason = Differs
 	a.Text = fmt.Sprintf("it differs from the nearest earlier run, %s", at(a.Earlier.Time))
 	if e := a.Earlier; e.Verdict == history.NotKept || e.Verdict == history.Broken {
-		a.Text += ", which was not kept: " + compare.Legible(e.Unkept)
+		a.Text += ", which was not kept: " + compare.Sentence(e.Unkept)
 	}
 }
 

@@ -172,22 +172,22 @@ func showResult(ctx context.Context, w io.Writer, book *history.Book, t *history
 	res, err := book.Result(r)
 	switch {
 	case r.Verdict == history.Broken:
-		fmt.Fprintf(w, "result       none: %s\n", compare.Legible(r.Unkept))
+		fmt.Fprintf(w, "result       none: %s\n", compare.Sentence(r.Unkept))
 		return
 	case r.Verdict == history.NotKept && r.Result == nil:
-		fmt.Fprintf(w, "result       exit code %d; not cached: %s\n", r.ExitCode, compare.Legible(r.Unkept))
+		fmt.Fprintf(w, "result       exit code %d; not cached: %s\n", r.ExitCode, compare.Sentence(r.Unkept))
 		return
 	case err != nil:
 		text := err.Error()
 		if x, ok := book.Gone(r); ok && x.Cause == cache.Trimmed {
 			text = "trimmed " + when(x.Time)
 		}
-		fmt.Fprintf(w, "result       not in the store: %s\n", compare.Legible(text))
+		fmt.Fprintf(w, "result       not in the store: %s\n", compare.Sentence(text))
 		return
 	}
 	kept := "in the store"
 	if r.Verdict == history.NotKept {
-		kept = "not cached: " + compare.Legible(r.Unkept)
+		kept = "not cached: " + compare.Sentence(r.Unkept)
 	}
 	fmt.Fprintf(w, "result       exit code %d; %s; backend %s\n", res.ExitCode, kept, compare.Legible(worker(res)))
 	for _, f := range res.Files {
@@ -537,7 +537,7 @@ func (f *bookFlags) logs(ctx context.Context, args []string) error {
 	res, err := book.Result(t.Run)
 	if err != nil {
 		if t.Run.Unkept != "" {
-			err = errors.New(compare.Legible(t.Run.Unkept))
+			err = errors.New(compare.Sentence(t.Run.Unkept))
 		}
 		return fmt.Errorf("what %s printed is not known: %w", t.Name, err)
 	}

@@ -193,7 +193,7 @@ func (f *bookFlags) printWhy(t *history.Thing, a *why.Answer) error {
 	case hits > 0:
 		fmt.Fprintf(&b, "  since then it was a hit: %s, the last %s\n", plural(hits, "time"), when(last.Time))
 	case r.Verdict == history.NotKept || r.Verdict == history.Broken:
-		fmt.Fprintf(&b, "  the next run will be no hit either, for this one was not cached: %s\n", compare.Legible(r.Unkept))
+		fmt.Fprintf(&b, "  the next run will be no hit either, for this one was not cached: %s\n", compare.Sentence(r.Unkept))
 	}
 	_, err := os.Stdout.WriteString(b.String())
 	return err
