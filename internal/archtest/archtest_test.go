@@ -49,7 +49,7 @@ var table = []row{
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"history", "action cache", ""},
 	{"compare", "action", ""},
-	{"why", "action cache compare history staging", ""},
+	{"why", "action cache compare history staging", "backends"},
 	{"cache/cachetest", "action cache internal/durable", ""},
 	{"staging", "action backends internal/durable internal/erofs internal/openat golang.org/x/sys", "cache"},
 
