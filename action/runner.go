@@ -1,6 +1,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,9 @@ type Request struct {
 
 	// Save stores the input root and its files. It is called on a miss only.
 	Save func(context.Context) error
+
+	// Dir is where the command starts, in the root; empty: [WorkDir] of it.
+	Dir string
 
 	Stdin          *os.File
 	Stdout, Stderr io.Writer // get the output while the command runs, and on a hit
@@ -216,7 +220,7 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 		return nil, nil, err
 	}
 	spec := &backends.Spec{
-		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: WorkDir(req.Command),
+		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: cmp.Or(req.Dir, WorkDir(req.Command)),
 		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
 		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true,
 	}

@@ -126,6 +126,11 @@ type Root struct {
 	// ScratchDir is a directory of the host for the scratch, for outputs
 	// that memory cannot hold. Empty: a tmpfs.
 	ScratchDir string
+
+	// As is the user and group that the command runs as, without any
+	// capability, for roots in which files of the host keep their owners.
+	// Nil: ID. Another one can only be had where Capabilities.Owner is ID.
+	As *int
 }
 
 // A Layer is one read-only layer of a root: exactly one of the fields is set.
@@ -135,7 +140,16 @@ type Layer struct {
 }
 
 // A Bind shows Source of the host at Target, an absolute path in the root.
-type Bind struct{ Source, Target string }
+type Bind struct {
+	Source, Target string
+
+	// Over shows a directory below a fresh layer, which takes all that the
+	// command writes there. Of the file systems mounted below Source nothing
+	// is shown. If any bind has it, Status.Root is not the root, but a
+	// directory with these layers as overlayfs leaves them, each named after
+	// the number of its bind.
+	Over bool
+}
 
 // Capabilities say what a backend can do on this machine, as this user.
 type Capabilities struct {
@@ -145,6 +159,7 @@ type Capabilities struct {
 	Overlay     bool // Root.Lowers of kind Dir
 	Images      bool // Root.Lowers of kind Image
 	DataLayers  bool // Root.Data
+	OverBinds   bool // Bind.Over
 	Observe     bool // Spec.Observe
 	Vary        bool // Spec.Vary
 	NetworkNone bool

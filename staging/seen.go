@@ -190,7 +190,7 @@ func (c *scout) note(p string, op backends.Op) error {
 	case info.Mode&modeType == modeSocket, info.Mode&modeType != modeRegular && op != backends.Stat:
 		return fmt.Errorf("%s is a socket, a FIFO or a device of the host: what a command hears from it is not known", p)
 	default:
-		c.add(seen{path: p, kind: seenMeta, text: meta(info)})
+		c.add(seen{path: p, kind: seenMeta, text: meta(info), id: *info})
 	}
 	return nil
 }

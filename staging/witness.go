@@ -2,13 +2,17 @@ package staging
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -39,6 +43,11 @@ type HostWitness struct {
 	Made  func(dir string) ([]byte, bool)    // Rootfs.Made; nil: nothing is made
 	Hash  *FileHasher
 	Log   *slog.Logger
+
+	// Known says that a path was absent when the run began; nil: nothing is
+	// known. Without it, an absence in a directory that changed meanwhile,
+	// as directories do in which others build, is not believed.
+	Known func(rooted string) bool
 }
 
 var _ action.Witness = (*HostWitness)(nil)
@@ -134,7 +143,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 		}
 	}
 	list := scout.sorted()
-	if p := moved(list, start); p != "" {
+	if p := w.moved(list, start); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
 	seal := action.Sum(key.Function(), canonical(list))
@@ -205,6 +214,9 @@ func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 		} else if w.asItWas(s) {
 			continue
 		}
+		if s.kind == seenAbsent && w.stillAbsent(s.path) {
+			continue
+		}
 		now, err := w.again(*s)
 		if err != nil {
 			return false, err
@@ -235,6 +247,17 @@ func (w *HostWitness) asItWas(s *seen) bool {
 		return !now.isDir() && !now.isLink() && meta(&now) == s.text
 	}
 	return now == s.id
+}
+
+// stillAbsent says whether nothing is at p, in a directory that has changed. That
+// is not noted: in the directories of a workspace it is so every time.
+func (w *HostWitness) stillAbsent(p string) bool {
+	host, ok := w.Host(p)
+	if !ok {
+		return false
+	}
+	_, err := StatPath(host, KeepLinks)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 }
 
 func (w *HostWitness) unchanged(p string, id StatID) bool {
@@ -281,9 +304,12 @@ func (w *HostWitness) again(s seen) (seen, error) {
 }
 
 // moved returns a path that may have changed after start, or "".
-func moved(list []seen, start time.Time) string {
+func (w *HostWitness) moved(list []seen, start time.Time) string {
 	for _, s := range list {
-		if s.id != (StatID{}) && s.id.CTime >= start.UnixNano() {
+		if s.id == (StatID{}) || s.id.CTime < start.UnixNano() {
+			continue
+		}
+		if s.kind != seenAbsent || w.Known == nil || !w.Known(s.path) {
 			return s.path
 		}
 	}

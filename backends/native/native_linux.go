@@ -209,7 +209,14 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 			what = "Layer.Image"
 		}
 	}
+	for _, bind := range spec.Root.Binds {
+		if bind.Over && !b.basics().OverBinds {
+			what = "Bind.Over"
+		}
+	}
 	switch {
+	case spec.Root.As != nil && *spec.Root.As != backends.ID && b.unprivileged:
+		what = "Root.As"
 	case spec.Root.Data != "" && !b.dataLayers():
 		what = "Root.Data"
 	case spec.Observe && !b.observes():

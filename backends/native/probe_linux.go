@@ -31,6 +31,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Works = true
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
 	c.Vary = b.varies()
+	c.OverBinds = c.Overlay
 	c.NetworkNone, c.NetworkHost = true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true

@@ -8,6 +8,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sbx-action/sbx-action/backends/backendtest/probe"
 	"github.com/sbx-action/sbx-action/backends/backendtest/promise"
@@ -16,6 +17,9 @@ import (
 func main() {
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
+	}
+	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "sbx-action") { // a link: see cc.go
+		os.Args = append(linkedArgs(name), os.Args[1:]...)
 	}
 	program().Main()
 }

@@ -30,7 +30,14 @@ func NewRequest(spec *backends.Spec) *Request {
 		}
 	}
 	for _, b := range spec.Root.Binds {
-		r.Binds = append(r.Binds, b.Source, b.Target)
+		source := b.Source
+		if b.Over {
+			source = "+" + source
+		}
+		r.Binds = append(r.Binds, source, b.Target)
+	}
+	if spec.Root.As != nil {
+		r.ID = *spec.Root.As
 	}
 	if spec.Root.Fill != nil {
 		r.Flags |= FillRoot

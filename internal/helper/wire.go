@@ -80,7 +80,7 @@ type Request struct {
 	DataDir    string   // backends.Root.Data
 	ScratchDir string   // backends.Root.ScratchDir
 	Target     string   // around: where to mount; see [RootDir] and [JobDir]
-	Binds      []string // source, target, source, target, …
+	Binds      []string // source, target, source, target, …; "+" before a source: backends.Bind.Over
 
 	Wall     time.Duration // then the command is killed
 	Memory   int64         // of each process: RLIMIT_DATA

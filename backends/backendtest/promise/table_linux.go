@@ -19,6 +19,7 @@ func All() []Promise {
 		filePromises(),
 		outputPromises(),
 		layerPromises(),
+		overPromises(),
 		limitPromises(),
 		observePromises(),
 		lifetimePromises(),

@@ -170,16 +170,19 @@ static int fixed(struct observer *o, const char *path)
 		if (p[0] == '/' && p[1] == '.' && p[2] == '.' && (!p[3] || p[3] == '/'))
 			return 0;
 	const char *b = o->s->binds;
+	int found = 0;
 	for (u32 i = 0; i < o->s->req->nbinds; i++) {
 		const char *target = next_string(b);
+		int writable = *b == '+'; // the command can change what is below
 		b = next_string(target);
+		if (writable && (below(path, target) || below(target, path)))
+			return 0;
 		int slashes = 0;
 		for (const char *p = target; *p; p++)
 			slashes += *p == '/';
-		if (slashes == 1 && below(path, target))
-			return 1;
+		found |= slashes == 1 && !writable && below(path, target);
 	}
-	return 0;
+	return found;
 }
 
 // tidy removes empty and "." parts in the middle, which mean nothing.

@@ -9,6 +9,7 @@
 //	/proc, /tmp	mount points for those of the sandbox, and
 //	/scratch	for its scratch, which is its root when there are no layers
 //	/new		for its root when there are
+//	/over		for what takes the writes to directories of the host
 //	/imageN		for layers that are images
 //
 // A sandbox (prepare_root, build_root) mounts its own in this copy, puts its root
@@ -131,7 +132,7 @@ void prepare_host(struct slot *z)
 	must(s, "mount", "/proc", SYS(mount, "tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k"));
 	must(s, "enter", "/proc", SYS(chdir, "/proc"));
 	SYS(umask, 0);
-	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "scratch", "new"};
+	static const char *const dirs[] = {"host", "dev", "proc", "tmp", "scratch", "new", "over"};
 	for (u32 i = 0; i < sizeof dirs / sizeof *dirs; i++)
 		must(s, "make", dirs[i], SYS(mkdirat, AT_FDCWD, dirs[i], 0755));
 	must(s, "pivot_root", 0, SYS(pivot_root, ".", "host"));
@@ -508,6 +509,51 @@ void prepare_root(struct sandbox *s)
 	s->placed = 1;
 }
 
+// bind_over shows a directory of the host below a fresh one that takes what the
+// command writes: number n of /over, which is of this sandbox alone.
+static void bind_over(struct sandbox *s, s32 root, const char *source, const char *target, u32 n)
+{
+	char name[48], upper[32], work[32];
+	const struct {
+		char *buf;
+		const char *prefix;
+	} names[] = {{upper, "/over/"}, {work, "/over/work"}};
+	for (u32 i = 0; i < 2; i++) {
+		struct text t = text_in(names[i].buf, sizeof upper);
+		put(&t, names[i].prefix);
+		put_number(&t, n);
+	}
+	if (!s->over) {
+		must(s, "mount", "/over", mount("tmpfs", "/over", MS_NOSUID | MS_NODEV, SCRATCH_OPTIONS));
+		// The directories are all that is ever seen of it: see keep_root.
+		long fd = SYS(openat, AT_FDCWD, "/over", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		must(s, "open", "/over", fd);
+		s->over = (s32)fd;
+	}
+	s32 from = (s32)try_host_path(s, source, O_DIRECTORY);
+	must(s, "open", source, from);
+	struct statx st;
+	must(s, "look at", source, SYS(statx, from, "", AT_EMPTY_PATH, STATX_MTIME | STATX_MODE, &st));
+	make_dir(s, upper);
+	make_dir(s, work);
+	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->id, 0));
+	must(s, "open up", upper, SYS(fchmodat, AT_FDCWD, upper, (st.mode & 07777) | 0700));
+	struct timespec times[2] = {{st.mtime.sec, st.mtime.nsec}, {st.mtime.sec, st.mtime.nsec}};
+	SYS(utimensat, AT_FDCWD, upper, times, 0);
+	struct new_fs f = fs_open(s, "overlay");
+	fs_set(&f, "lowerdir+", proc_name(s, name, from));
+	fs_set(&f, "upperdir", upper);
+	fs_set(&f, "workdir", work);
+	if (s->slot->unprivileged)
+		fs_set(&f, "userxattr", 0);
+	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	s32 to = mount_point(s, root, target, 1);
+	must(s, "mount on", target, SYS_COOKIE(move_mount, m, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, to);
+	SYS(close, m);
+	SYS(close, from);
+}
+
 static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target)
 {
 	int directory = 1;
@@ -537,7 +583,10 @@ static void bind_all(struct sandbox *s, s32 root)
 	const char *p = s->binds;
 	for (u32 i = 0; i < s->req->nbinds; i++) {
 		const char *source = p, *target = next_string(source);
-		bind_in(s, root, source, target);
+		if (*source == '+')
+			bind_over(s, root, source + 1, target, i);
+		else
+			bind_in(s, root, source, target);
 		p = next_string(target);
 	}
 }
@@ -580,6 +629,10 @@ void build_root(struct sandbox *s)
 	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
 	must(s, "enter", "/", SYS(chdir, "/"));
 	SYS(close, root);
+	if (s->req->id != 65000) { // the host's root may write to /proc/sys without a capability
+		struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+		must(s, "protect", "/proc", SYS_COOKIE(mount_setattr, AT_FDCWD, "/proc", 0, &ro, sizeof ro));
+	}
 }
 
 // keep adds the root at path, as the command leaves it, to the reply: without what is
@@ -595,9 +648,19 @@ static void keep(struct sandbox *s, const char *path)
 	s->reply_fds[s->reply_nfds++] = (s32)fd;
 }
 
+// keep_root keeps the root, or where directories of the host were shown below
+// fresh ones, the fresh ones, in directories named after the bind's number.
 void keep_root(struct sandbox *s)
 {
-	keep(s, "/");
+	if (!s->over) {
+		keep(s, "/");
+		return;
+	}
+	long tree = SYS_COOKIE(open_tree, s->over, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH);
+	must(s, "clone", "/over", tree);
+	long fd = SYS(openat, tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", "/over", fd);
+	s->reply_fds[s->reply_nfds++] = (s32)fd;
 }
 
 // around_root makes a place of three directories in a mount namespace that is

@@ -1,0 +1,426 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/cc"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// ccFlags are the flags of cc. Those that are settings can also be given as
+// variables of the environment, and in a file of the project: see settings.
+type ccFlags struct {
+	wiringFlags
+	any, links, noStdin bool
+	recache, readOnly   bool
+	disable, failures   bool
+	env, inputs         list
+	path                string
+	verify              count
+	stats, zero, json   bool
+	why, installLinks   string
+	flags               *flag.FlagSet
+}
+
+func (f *ccFlags) declare(flags *flag.FlagSet) {
+	f.flags = flags
+	f.declareCache(flags)
+	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox (default: the best that works here)")
+	flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
+	flags.BoolVar(&f.any, "any", false, "COMPILER is a program of whatever kind; what it reads is found out")
+	flags.BoolVar(&f.links, "cache-links", false, "cache links that compile nothing, too")
+	flags.BoolVar(&f.noStdin, "no-stdin", false, "with --any: COMPILER does not read its standard input")
+	flags.BoolVar(&f.recache, "recache", false, "run the compiler although there is a result, which is replaced")
+	flags.BoolVar(&f.readOnly, "read-only", false, "take results from the cache, but add none")
+	flags.BoolVar(&f.disable, "disable", false, "only execute the compiler")
+	flags.BoolVar(&f.failures, "cache-failures", false, "take calls that failed from the cache, too")
+	flags.Var(&f.env, "env", "`NAME` of a variable to pass on, which is then in the key; may be repeated")
+	flags.Var(&f.inputs, "inputs", "`DIR`: of the host the compiler sees the system's directories and those that\nare named in this way, and nothing else; may be repeated")
+	flags.StringVar(&f.path, "path", "same", "`WHERE` the compiler sees files: same, at their own places, or fixed, as if the\nproject were in /build, so that checkouts at several places share results")
+	flags.Var(&f.verify, "verify", "`N`: of N hits, run the compiler for one all the same, and compare")
+	flags.BoolVar(&f.stats, "stats", false, "print what happened so far, and why")
+	flags.BoolVar(&f.zero, "zero", false, "forget what happened so far")
+	flags.BoolVar(&f.json, "json", false, "with --stats: print JSON")
+	flags.Var((*given)(&f.why), "why", "print how `FILE` was made last, and why it did not come from the cache")
+	flags.Var((*given)(&f.installLinks), "install-links", "make links to this program in `DIR`, by the names of the compilers that are\ninstalled: with DIR first on PATH, they are called instead")
+}
+
+func ccCommand() command {
+	return command{
+		Name: "cc", Quick: true, Args: "[FLAGS] COMPILER [ARGUMENT…]",
+		Short: "put a cache and a sandbox in front of a compiler, as in CC=\"sbx-action cc gcc\"",
+		Long: `
+Behaves like COMPILER in every respect but the time that it takes: outputs,
+standard output, standard error and exit code are the same. On a miss the
+compiler runs in a sandbox, without network, and every path that it looks up is
+noted, found or not; on a hit nothing is started. What is not understood, and
+what fails, is executed as if we were not there.
+
+  make CC="sbx-action cc gcc" AR="sbx-action cc ar"
+  cmake -DCMAKE_C_COMPILER_LAUNCHER="sbx-action;cc"
+  sbx-action cc --any bison -d parser.y
+  sbx-action cc --stats
+
+Each flag that is a setting has a variable, such as SBX_CC_CACHE_LINKS=1 for
+--cache-links, and can stand in a file .sbx-cc of the project or a directory
+above it, as in "cache-links = 1", a line each; lists have spaces in them. Flags
+go before variables, variables before the file.
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f ccFlags
+			f.declare(flags)
+			return f.run
+		},
+	}
+}
+
+// linkedArgs is what a call by the name of another program, through a link to
+// us, stands for.
+func linkedArgs(name string) []string {
+	if !cc.Knows(name) {
+		return []string{"sbx-action", "cc", "--any", name}
+	}
+	return []string{"sbx-action", "cc", name}
+}
+
+func (f *ccFlags) run(ctx context.Context, args []string) error {
+	dir, err := os.Getwd()
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if serr := f.settings(dir); serr != nil {
+		return serr
+	}
+	if f.path != "same" && f.path != "fixed" {
+		return fmt.Errorf("--path %q: want same or fixed", f.path)
+	}
+	if report, ok := f.report(); ok {
+		interruptible(ctx)
+		if len(args) > 0 {
+			return fmt.Errorf("%q: --stats, --zero, --why and --install-links run no compiler", args[0])
+		}
+		return report(ctx)
+	}
+	if len(args) == 0 {
+		return fmt.Errorf("no compiler: put it after cc, as in CC=\"sbx-action cc gcc\"")
+	}
+	j := &ccJob{ccFlags: f, self: cc.NewSelf(), args: args}
+	if j.self.Is(args[0]) {
+		j.args = append([]string{filepath.Base(args[0])}, args[1:]...)
+	}
+	if err != nil {
+		return j.plain(cc.ReasonUnderRoot)
+	}
+	return j.run(ctx, dir)
+}
+
+// A ccJob is one call of a compiler.
+type ccJob struct {
+	*ccFlags
+	self  *cc.Self
+	args  []string
+	call  *cc.Call
+	parts *parts
+	stdin *os.File // what we have read of standard input, and the compiler has not
+	want  cc.Want
+}
+
+// run finds or makes the result of the call, and delivers it.
+func (j *ccJob) run(ctx context.Context, dir string) error {
+	if why := j.parse(dir); why != "" {
+		return j.plain(why)
+	}
+	var err error
+	if j.parts, err = j.openCC(action.BLAKE3, j.readOnly); err != nil {
+		return j.broken(err)
+	}
+	s, done, err := j.session(ctx)
+	if s == nil && err == nil {
+		return j.plain(cc.ReasonUnderRoot)
+	}
+	if err != nil {
+		return j.broken(err)
+	}
+	if done.Result.ExitCode != 0 && !j.failures {
+		j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
+		return j.execute()
+	}
+	if done.Cached && j.verify > 0 && cc.Sampled(int64(j.verify)) {
+		if done, err = j.compare(ctx, s, done); err != nil {
+			return j.broken(err)
+		}
+	}
+	if err := s.Deliver(ctx, done.Result); err != nil {
+		return j.broken(err)
+	}
+	if !j.readOnly {
+		s.LeaveTrail(ctx, done)
+	}
+	j.record(done.Event())
+	j.explain(done)
+	j.parts.Close()
+	_, err1 := os.Stdout.Write(done.Stdout)
+	_, err2 := os.Stderr.Write(done.Stderr)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if done.Result.ExitCode != 0 {
+		return exitCode(done.Result.ExitCode)
+	}
+	return nil
+}
+
+// parse says why the call can only be executed, or "".
+func (j *ccJob) parse(dir string) cc.Reason {
+	kind := cc.Unknown
+	if j.any {
+		kind = cc.Any
+	}
+	j.call = cc.Parse(kind, dir, j.args)
+	switch {
+	case j.disable:
+		return cc.ReasonDisabled
+	case j.call.Plain != "":
+		return j.call.Plain
+	case j.call.Kind == cc.Link && j.call.Sources == 0 && !j.links:
+		return cc.ReasonLink
+	case os.Getenv("LD_PRELOAD") != "":
+		return cc.ReasonPreload
+	}
+	j.want.Env = j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0]))
+	for _, d := range j.inputs {
+		if !filepath.IsAbs(d) {
+			d = filepath.Join(dir, d)
+		}
+		j.want.Limits = append(j.want.Limits, filepath.Clean(d))
+	}
+	if why := j.readStdin(); why != "" {
+		return why
+	}
+	return j.call.Plain
+}
+
+// readStdin takes what comes on standard input, where the call reads it.
+func (j *ccJob) readStdin() cc.Reason {
+	if !j.call.Stdin && (j.call.Kind != cc.Any || j.noStdin) {
+		return ""
+	}
+	info, err := os.Stdin.Stat()
+	switch {
+	case err != nil: // closed
+		return ""
+	case j.call.Stdin, info.Mode().IsRegular():
+	case info.Mode()&os.ModeCharDevice != 0: // a terminal, or nothing
+		return ""
+	default:
+		return cc.ReasonStdin
+	}
+	if info.Mode()&os.ModeCharDevice != 0 && cc.IsTerminal(0) {
+		return cc.ReasonStdin // whoever types wants an answer now
+	}
+	data, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return cc.ReasonStdin
+	}
+	if j.stdin, err = cc.Hold(data); err != nil {
+		return cc.ReasonStdin
+	}
+	j.want.Stdin, j.want.Source = data, j.stdin
+	return ""
+}
+
+// session runs the call. Where somebody looks at a terminal, diagnostics have
+// colours; what has no diagnostics is the same for everybody.
+func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
+	f := action.BLAKE3
+	parts := &cc.Parts{
+		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
+		Function: f, Backend: j.parts.miss, Log: j.parts.miss.log,
+	}
+	s, ok := cc.NewSession(parts, j.call, j.want)
+	if !ok {
+		return nil, nil, nil
+	}
+	if j.call.Colours(cc.IsTerminal(2), os.Getenv) {
+		if done, ok := s.Find(ctx); ok && len(done.Stderr) == 0 && !j.recache {
+			return s, done, nil
+		}
+		if s, ok = cc.NewSession(parts, j.call, j.want.Coloured(os.LookupEnv)); !ok {
+			return nil, nil, nil
+		}
+	}
+	done, err := s.Run(ctx, cc.Options{Recache: j.recache, ReadOnly: j.readOnly})
+	return s, done, err
+}
+
+// compare runs the compiler for a hit, and says if it makes something else.
+func (j *ccJob) compare(ctx context.Context, s *cc.Session, hit *cc.Done) (*cc.Done, error) {
+	fresh, err := s.Again().Run(ctx, cc.Options{Recache: true, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	what := hit.Differs(fresh)
+	if what == "" {
+		j.record(cc.Event{Outcome: cc.Verified})
+		return hit, nil
+	}
+	j.record(cc.Event{Outcome: cc.Differed, Reason: cc.Reason(what)})
+	say("cc --verify: %s: the compiler made another one than is in the cache; yours is the new one, and 'sbx-action cc --recache' replaces the other: %q", what, j.args)
+	return fresh, nil
+}
+
+func (j *ccJob) explain(done *cc.Done) {
+	switch {
+	case !j.verbose:
+	case done.Cached:
+		say("cc: hit %v", done.Key)
+	case done.Unkept != nil:
+		say("cc: miss: %v; not kept: %v", done.Miss, done.Unkept)
+	default:
+		say("cc: miss: %v", done.Miss)
+	}
+}
+
+// broken executes the compiler, because something of ours failed.
+func (j *ccJob) broken(err error) error {
+	if j.verbose {
+		say("cc: executed: %v", err)
+	}
+	j.record(cc.Event{Outcome: cc.Broken, Reason: cc.BrokenReason(err)})
+	return j.execute()
+}
+
+// plain executes the compiler, because we do not understand the call.
+func (j *ccJob) plain(why cc.Reason) error {
+	if j.verbose {
+		say("cc: executed: %s", why)
+	}
+	j.record(cc.Event{Outcome: cc.Plain, Reason: why})
+	return j.execute()
+}
+
+// record counts the call.
+func (j *ccJob) record(e cc.Event) {
+	if dir, err := wiring.CacheDir(j.cache); err == nil {
+		cc.Record(filepath.Join(dir, "stat"), e)
+	}
+}
+
+// execute becomes the compiler.
+func (j *ccJob) execute() error {
+	if j.parts != nil {
+		j.parts.Close()
+	}
+	if j.stdin != nil {
+		err := cc.GiveBack(j.stdin)
+		if err != nil {
+			return fmt.Errorf("give standard input back: %w", err)
+		}
+	}
+	path, err := j.self.Find(j.args[0], os.Getenv("PATH"))
+	if err == nil {
+		err = cc.Exec(path, j.args, os.Environ())
+	}
+	say("cc: %v", err)
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOEXEC) {
+		return exitCode(126)
+	}
+	return exitCode(127)
+}
+
+// openCC opens the store and wires what is needed beside it.
+func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
+	if err := wiring.CheckBackend(w.backend); err != nil {
+		return nil, err
+	}
+	store, err := w.openStore(cache.Options{ReadOnly: readOnly})
+	if err != nil {
+		return nil, err
+	}
+	level := slog.LevelError
+	if w.verbose {
+		level = slog.LevelDebug
+	}
+	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
+	p.miss = &missPath{
+		choice: w.backend, blobs: p.blobs, layers: store, notes: store, function: f,
+		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	}
+	return p, nil
+}
+
+// settings takes from the environment, and then from the project's file, what
+// the command line does not say.
+func (f *ccFlags) settings(dir string) error {
+	said := map[string]bool{}
+	f.flags.Visit(func(fl *flag.Flag) { said[fl.Name] = true })
+	var failed error
+	set := func(from, name, value string) {
+		words := []string{value}
+		if name == "env" || name == "inputs" {
+			words = strings.Fields(value)
+		}
+		for _, w := range words {
+			if err := f.flags.Set(name, w); err != nil && failed == nil {
+				failed = fmt.Errorf("%s: %q: %w", from, w, err)
+			}
+		}
+		said[name] = true
+	}
+	f.flags.VisitAll(func(fl *flag.Flag) {
+		variable := "SBX_CC_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		if value := os.Getenv(variable); value != "" && !said[fl.Name] && isSetting(fl.Name) {
+			set(variable, fl.Name, value)
+		}
+	})
+	name, data := projectFile(dir)
+	for line := range strings.Lines(data) {
+		key, value, ok := strings.Cut(line, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		switch {
+		case key == "" && !ok, strings.HasPrefix(key, "#"):
+		case !ok || f.flags.Lookup(key) == nil || !isSetting(key):
+			return fmt.Errorf("%s: %q is no setting: want NAME = VALUE, with the name of a flag; 'sbx-action cc --help' lists them", name, strings.TrimSpace(line))
+		case !said[key]:
+			set(name, key, value)
+		}
+	}
+	return failed
+}
+
+// isSetting says whether a flag says how calls are treated, and not which.
+func isSetting(name string) bool {
+	switch name {
+	case "stats", "zero", "json", "why", "install-links", "any":
+		return false
+	}
+	return true
+}
+
+// projectFile returns the name and the text of the file .sbx-cc in dir or the
+// nearest directory above.
+func projectFile(dir string) (name, text string) {
+	for range 40 {
+		name := filepath.Join(dir, ".sbx-cc")
+		if data, err := os.ReadFile(name); err == nil {
+			return name, string(data)
+		}
+		if dir == "/" || dir == "" {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", ""
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/cc"
+)
+
+// report returns what to do instead of running a compiler, if the flags say so.
+func (f *ccFlags) report() (func(context.Context) error, bool) {
+	switch {
+	case f.stats:
+		return func(context.Context) error { return f.printStats() }, true
+	case f.zero:
+		return func(context.Context) error { return f.zeroStats() }, true
+	case f.why != "":
+		return f.printWhy, true
+	case f.installLinks != "":
+		return func(context.Context) error { return f.install() }, true
+	case f.json:
+		return func(context.Context) error { return errors.New("--json goes with --stats") }, true
+	}
+	return nil, false
+}
+
+func (f *ccFlags) statsDir() (string, error) {
+	dir, err := wiring.CacheDir(f.cache)
+	return filepath.Join(dir, "stat"), err
+}
+
+func (f *ccFlags) zeroStats() error {
+	dir, err := f.statsDir()
+	if err != nil {
+		return err
+	}
+	return cc.ZeroStats(dir)
+}
+
+func (f *ccFlags) printStats() error {
+	dir, err := f.statsDir()
+	if err != nil {
+		return err
+	}
+	s, err := cc.ReadStats(dir)
+	if err != nil {
+		return err
+	}
+	hits, misses := s.Of(cc.Hit), s.Of(cc.Miss).Count+s.Of(cc.Unkept).Count
+	if f.json {
+		lines := s.Lines
+		if lines == nil {
+			lines = []cc.Total{}
+		}
+		return json.NewEncoder(os.Stdout).Encode(map[string]any{
+			"hits": hits.Count, "misses": misses, "saved_seconds": hits.Saved.Seconds(), "calls": lines,
+		})
+	}
+	rate := ""
+	if hits.Count+misses > 0 {
+		rate = fmt.Sprintf(" (%.1f %% of what could be cached)", 100*float64(hits.Count)/float64(hits.Count+misses))
+	}
+	fmt.Printf("from the cache     %8d%s\n", hits.Count, rate)
+	fmt.Printf("  time saved       %8s of the compiler\n", hits.Saved.Round(10*time.Millisecond))
+	fmt.Printf("  outputs          %8d bytes\n", hits.Bytes)
+	for _, c := range []struct {
+		o    cc.Outcome
+		head string
+	}{
+		{cc.Miss, "ran in a sandbox"},
+		{cc.Unkept, "ran, but not kept"},
+		{cc.Failed, "failed"},
+		{cc.Plain, "executed as it is"},
+		{cc.Broken, "executed, by fault"},
+		{cc.Verified, "hits that were right"},
+		{cc.Differed, "hits that were wrong"},
+	} {
+		total := s.Of(c.o)
+		if total.Count == 0 {
+			continue
+		}
+		fmt.Printf("%-18s %8d\n", c.head, total.Count)
+		for _, t := range s.Lines {
+			if t.Outcome == c.o && t.Reason != "" {
+				fmt.Printf("  %-16s %8d  %s\n", "", t.Count, t.Reason)
+			}
+		}
+	}
+	return nil
+}
+
+func (f *ccFlags) printWhy(ctx context.Context) error {
+	store, err := f.openStore(cache.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	path, err := filepath.Abs(f.why)
+	if err != nil {
+		return err
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	t, err := cc.ReadTrail(ctx, store, action.BLAKE3, path)
+	if errors.Is(err, action.ErrMiss) {
+		return fmt.Errorf("%s: no run of a compiler that made it is known: it always came from the cache, or was made without 'sbx-action cc'", f.why)
+	}
+	if err != nil {
+		return err
+	}
+	var words []string
+	for _, a := range t.Args {
+		words = append(words, shellQuote(a))
+	}
+	fmt.Printf("%s\n  made by  %s\n  in       %s\n  at       %s\n  because  %s\n", f.why, strings.Join(words, " "), t.Dir,
+		t.When.Local().Format(time.DateTime), t.Why)
+	return nil
+}
+
+// install makes links by the names of all compilers on PATH.
+func (f *ccFlags) install() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.installLinks, 0o777); err != nil {
+		return fmt.Errorf("--install-links: %w", err)
+	}
+	made := 0
+	me := cc.NewSelf()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			name := e.Name()
+			path := filepath.Join(dir, name)
+			if info, err := os.Stat(path); !cc.Knows(name) || err != nil || info.IsDir() || info.Mode()&0o111 == 0 || me.Is(path) {
+				continue
+			}
+			link := filepath.Join(f.installLinks, name)
+			if old, err := os.Lstat(link); err == nil {
+				if old.Mode()&os.ModeSymlink == 0 || !me.Is(link) {
+					return fmt.Errorf("--install-links: %s is there already, and is not ours: choose another directory, or remove it", link)
+				}
+				continue
+			}
+			if err := os.Symlink(self, link); err != nil {
+				return fmt.Errorf("--install-links: %w", err)
+			}
+			made++
+		}
+	}
+	dir, err := filepath.Abs(f.installLinks)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d links made; now: export PATH=%s:$PATH\n", made, shellQuote(dir))
+	return nil
+}

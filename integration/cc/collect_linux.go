@@ -1,0 +1,160 @@
+package cc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/action"
+)
+
+// A collector turns a layer that took what a call wrote, as overlayfs leaves
+// it, into outputs.
+type collector struct {
+	ctx context.Context
+	s   *Session
+	res *action.Result
+}
+
+// layer collects the layer that is called name in root, and covered the
+// directory at of the host.
+func (k *collector) layer(root *os.File, name, at string) error {
+	fd, err := unix.Openat(int(root.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open what was written below %s: %w", at, err)
+	}
+	return k.directory(fd, at, 0)
+}
+
+// directory collects what is in fd, which it closes.
+func (k *collector) directory(fd int, at string, depth int) error {
+	dir := os.NewFile(uintptr(fd), at)
+	defer dir.Close()
+	if depth > 200 {
+		return fmt.Errorf("%s: too deep: %w", at, ErrPlain)
+	}
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		if err := k.entry(fd, n, path.Join(at, n), depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *collector) entry(dir int, name, at string, depth int) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return k.subdirectory(dir, name, at, depth)
+	case unix.S_IFREG:
+		k.s.written[at] = true
+		return k.file(dir, name, at, &st)
+	case unix.S_IFLNK:
+		k.s.written[at] = true
+		target := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(dir, name, target)
+		if err != nil {
+			return err
+		}
+		k.res.Symlinks = append(k.res.Symlinks, action.OutputSymlink{Path: at[1:], Target: string(target[:n])})
+		return nil
+	case unix.S_IFCHR:
+		if st.Rdev == 0 { // a whiteout: something was there, and is not any more
+			return fmt.Errorf("%s: %w", at, errUndone)
+		}
+	}
+	return fmt.Errorf("%s: neither a file nor a link nor a directory: %w", at, ErrPlain)
+}
+
+// subdirectory collects a directory: one that the host has, too, or a new one.
+func (k *collector) subdirectory(dir int, name, at string, depth int) error {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	info, err := os.Lstat(at)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		k.s.written[at] = true
+		if f, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && len(f) == 0 {
+			unix.Close(fd)
+			return fmt.Errorf("%s: an empty directory: %w", at, ErrPlain)
+		}
+	case err != nil || !info.IsDir() || opaque(fd):
+		unix.Close(fd)
+		return fmt.Errorf("%s: %w", at, errUndone)
+	}
+	return k.directory(fd, at, depth+1)
+}
+
+// opaque says whether the directory hides the host's.
+func opaque(fd int) bool {
+	var v [1]byte
+	for _, name := range []string{"trusted.overlay.opaque", "user.overlay.opaque"} {
+		if n, err := unix.Fgetxattr(fd, name, v[:]); err == nil && n == 1 && v[0] == 'y' {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%s: %w: %w", at, err, ErrPlain)
+	}
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), at)
+	defer f.Close()
+	if !strings.HasPrefix(at, "/") || st.Nlink != 1 {
+		return fmt.Errorf("%s: it has several names: %w", at, ErrPlain)
+	}
+	d, err := k.s.parts.Blobs.PutFile(k.ctx, k.s.parts.Function, f)
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", at, err)
+	}
+	perm := st.Mode & 0o7777
+	if perm != 0o644 && perm != 0o755 {
+		return fmt.Errorf("%s: has permissions %04o: %w", at, perm, ErrPlain)
+	}
+	if err := k.check(f, at); err != nil {
+		return err
+	}
+	k.res.Files = append(k.res.Files, action.OutputFile{Path: at[1:], Digest: d, Executable: perm&0o111 != 0})
+	return nil
+}
+
+// check refuses outputs that hold the time at which they were made.
+func (k *collector) check(f *os.File, at string) error {
+	c := k.s.call
+	if c.Clang && (strings.HasSuffix(at, ".pch") || strings.HasSuffix(at, ".pcm") || strings.HasSuffix(at, ".gch")) {
+		k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
+	}
+	if c.Kind == Archive {
+		dated, err := datedArchive(f)
+		if err != nil {
+			return err
+		}
+		if dated {
+			k.s.refused = fmt.Errorf("the members of %s have dates", at)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package cc
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sbx-action/sbx-action/action"
+)
+
+// compilerEnv are the variables that compilers, assemblers and linkers read.
+// These, and those of the families below, are passed on and in the key. No other
+// reaches a compiler.
+var compilerEnv = []string{
+	"ASAN_OPTIONS", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "COLLECT_GCC",
+	"COLLECT_GCC_OPTIONS", "COLLECT_LTO_WRAPPER", "COLLECT_NO_DEMANGLE", "COMPILER_PATH", "CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH",
+	"DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_EXEC_PREFIX", "GCC_SPECS", "GNUTARGET", "INCLUDE", "LANG", "LANGUAGE",
+	"LDEMULATION", "LD_LIBRARY_PATH", "LD_RUN_PATH", "LIBPATH", "LIBRARY_PATH", "MACOSX_DEPLOYMENT_TARGET", "MALLOC_ARENA_MAX", "OBJCPLUS_INCLUDE_PATH",
+	"OBJC_INCLUDE_PATH", "PATH", "POSIXLY_CORRECT", "PWD", "RC_DEBUG_OPTIONS", "SDKROOT", "SOURCE_DATE_EPOCH", "SUNPRO_DEPENDENCIES", "SYSROOT",
+	"TZ", "UNIXVERSION", "ZERO_AR_DATE",
+}
+
+var compilerEnvStarts = []string{"LC_", "GCOV_", "ASAN_", "UBSAN_", "LSAN_", "MSAN_", "TSAN_", "CCC_"}
+
+// noise are variables that programs of all kinds are given by whoever starts
+// them, and that say nothing of what is to be done: of [Any] programs all others
+// are passed on.
+var noise = []string{
+	"_", "COLORTERM", "COLUMNS", "DISPLAY", "HISTFILE", "HISTSIZE", "INVOCATION_ID", "JOURNAL_STREAM", "LINES", "LOGNAME", "LS_COLORS", "MAIL",
+	"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "OLDPWD", "PS1", "PS2", "SHLVL", "STY", "TERM",
+	"TERMINFO", "TMP", "TEMP", "TMPDIR", "TMUX", "TMUX_PANE", "WAYLAND_DISPLAY", "WINDOWID", "XAUTHORITY",
+}
+
+var noiseStarts = []string{"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "TERM_PROGRAM", "VTE_", "XDG_", "CARGO_MAKEFLAGS", "BASH_FUNC_"}
+
+// colourEnv is passed on where a terminal shows the diagnostics.
+var colourEnv = []string{"GCC_COLORS", "GCC_URLS", "TERM", "TERM_URLS", "NO_COLOR", "CLICOLOR_FORCE"}
+
+// Environment returns what of env, the caller's environment, the call gets: for
+// each name the first value, as getenv finds it. more are names to pass on
+// besides. skip says whether a directory of PATH holds links to us: it is left
+// out, because a compiler looks for its parts there.
+func (c *Call) Environment(env, more []string, skip func(dir string) bool) []action.EnvironmentVariable {
+	list := make([]action.EnvironmentVariable, 0, 16)
+	for _, v := range env {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" || !c.passes(name) && !slices.Contains(more, name) {
+			continue
+		}
+		if slices.ContainsFunc(list, func(v action.EnvironmentVariable) bool { return v.Name == name }) {
+			continue
+		}
+		if name == "PATH" {
+			value = withoutDirs(value, skip)
+		}
+		if name == "PWD" && !sameDir(value, c.Dir) { // nobody believes it
+			continue
+		}
+		if !utf8.ValidString(v) {
+			c.Plain = ReasonText
+		}
+		list = append(list, action.EnvironmentVariable{Name: name, Value: value})
+	}
+	slices.SortFunc(list, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+func (c *Call) passes(name string) bool {
+	starts := func(list []string) bool {
+		return slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(name, s) })
+	}
+	if c.Kind == Any {
+		return !slices.Contains(noise, name) && !starts(noiseStarts)
+	}
+	return slices.Contains(compilerEnv, name) || starts(compilerEnvStarts)
+}
+
+func withoutDirs(path string, skip func(string) bool) string {
+	if skip == nil {
+		return path
+	}
+	dirs := filepath.SplitList(path)
+	kept := slices.DeleteFunc(slices.Clone(dirs), skip)
+	if len(kept) == len(dirs) {
+		return path
+	}
+	return strings.Join(kept, ":")
+}
+
+// sameDir says whether p is an absolute name of the directory dir.
+func sameDir(p, dir string) bool {
+	if p == dir {
+		return true
+	}
+	if !filepath.IsAbs(p) {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(p)
+	return err == nil && real == dir
+}
+
+// Colours says whether the compiler would write colours of its own accord, with
+// standard error at a terminal or not.
+func (c *Call) Colours(terminal bool, env func(string) string) bool {
+	driver := c.Kind == Compile || c.Kind == Link || c.Kind == Preprocess
+	return terminal && driver && !c.Colour && env("TERM") != "" && env("TERM") != "dumb" && env("NO_COLOR") == ""
+}
+
+// Coloured is w for a compiler that writes colours as if it wrote to the terminal.
+func (w Want) Coloured(env func(string) (string, bool)) Want {
+	w.Args = append(slices.Clone(w.Args), "-fdiagnostics-color=always")
+	w.Env = slices.Clone(w.Env)
+	for _, name := range colourEnv {
+		value, ok := env(name)
+		if ok && utf8.ValidString(value) && !slices.ContainsFunc(w.Env, func(v action.EnvironmentVariable) bool { return v.Name == name }) {
+			w.Env = append(w.Env, action.EnvironmentVariable{Name: name, Value: value})
+		}
+	}
+	slices.SortFunc(w.Env, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
+	return w
+}

@@ -1,0 +1,113 @@
+package cc
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountPoints lists where something is mounted, sorted.
+func mountPoints() ([]string, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			list = append(list, unescapeMount(f[4]))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}
+
+// unescapeMount turns the kernel's \040 into a space.
+func unescapeMount(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func symlinkAt(dir *os.File, name, target string) error {
+	return unix.Symlinkat(target, int(dir.Fd()), name)
+}
+
+// ownerOf is the user that a directory belongs to: whoever may write there.
+func ownerOf(dir string) (int, bool) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
+}
+
+// processor describes the processor that we run on, as far as a compiler can
+// tell it from others.
+func processor() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	defer f.Close()
+	var lines []string
+	for s := bufio.NewScanner(f); s.Scan() && len(bytes.TrimSpace(s.Bytes())) > 0; { // the first processor
+		name, value, _ := strings.Cut(s.Text(), ":")
+		switch strings.TrimSpace(name) {
+		case "vendor_id", "cpu family", "model", "model name", "stepping", "flags", "cache size", "Features", "CPU implementer", "CPU architecture",
+			"CPU variant", "CPU part", "CPU revision":
+			lines = append(lines, strings.TrimSpace(value))
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+// Hold returns a file of this process alone with the data, at its start.
+func Hold(data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("sbx-stdin", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "standard input")
+	if _, err := f.WriteAt(data, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// GiveBack makes f, from its start, the standard input of this process.
+func GiveBack(f *os.File) error {
+	if _, err := f.Seek(0, 0); err != nil {
+		return err
+	}
+	return unix.Dup3(int(f.Fd()), 0, 0)
+}
+
+// IsTerminal says whether a descriptor is a terminal.
+func IsTerminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
+}

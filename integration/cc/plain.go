@@ -1,0 +1,80 @@
+package cc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Self is this program, for telling links to it from compilers.
+type Self struct{ info os.FileInfo }
+
+// NewSelf returns the program that runs.
+func NewSelf() *Self {
+	info, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return &Self{}
+	}
+	return &Self{info}
+}
+
+// Is says whether path is this program, perhaps by way of links.
+func (s *Self) Is(path string) bool {
+	if s.info == nil {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, s.info)
+}
+
+// LinksIn returns a function that says whether a directory of PATH holds a link
+// to us called name.
+func (s *Self) LinksIn(name string) func(dir string) bool {
+	base := filepath.Base(name)
+	return func(dir string) bool { return dir != "" && s.Is(filepath.Join(dir, base)) }
+}
+
+// ErrNotFound says that there is no such program.
+var ErrNotFound = errors.New("not found")
+
+// Find returns the program that name means for somebody who knows nothing of
+// us: links to this program on PATH are passed over.
+func (s *Self) Find(name, path string) (string, error) {
+	if filepath.Base(name) != name {
+		if s.Is(name) {
+			return s.Find(filepath.Base(name), path)
+		}
+		return name, nil
+	}
+	var denied string
+	for _, dir := range filepath.SplitList(path) {
+		if dir == "" {
+			dir = "."
+		}
+		p := filepath.Join(dir, name)
+		info, err := os.Stat(p)
+		if err != nil || info.IsDir() || s.Is(p) {
+			continue
+		}
+		if info.Mode()&0o111 == 0 {
+			denied = p
+			continue
+		}
+		if !filepath.IsAbs(p) {
+			p = "./" + p
+		}
+		return p, nil
+	}
+	if denied != "" {
+		return "", fmt.Errorf("%s: %w", denied, os.ErrPermission)
+	}
+	return "", fmt.Errorf("%s: %w on PATH", name, ErrNotFound)
+}
+
+// Exec replaces this process by the program at path. It only returns when that
+// is not to be had.
+func Exec(path string, args, env []string) error {
+	return fmt.Errorf("%s: %w", path, syscall.Exec(path, args, env))
+}

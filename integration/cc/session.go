@@ -1,0 +1,344 @@
+package cc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// Parts are what a [Session] works with.
+type Parts struct {
+	Cache    action.Cache
+	Blobs    action.Blobs
+	Notes    action.Notes
+	Locks    action.Locker
+	Hash     *staging.FileHasher
+	Function action.Function
+	Backend  backends.Backend // may open what it needs on its first use
+	Log      *slog.Logger
+}
+
+// A Session is one call on its way through the cache. It is used once, by one
+// goroutine.
+type Session struct {
+	parts   *Parts
+	call    *Call
+	view    *view
+	action  *action.Action
+	command *action.Command
+	stdin   *os.File
+	witness *staging.HostWitness
+
+	// Of a miss.
+	binds   []backends.Bind
+	listed  map[string]map[string]bool // names in directories when the run began
+	written map[string]bool            // paths that the run wrote, as they are on the host
+	refused error                      // why the result must not be remembered
+}
+
+// ErrPlain is wrapped by errors that mean that the call must be executed as it is:
+// it ran, or could not run, in the sandbox, and nothing of that has reached anybody.
+var ErrPlain = errors.New("it has to be executed outside")
+
+var errUndone = fmt.Errorf("it removes or replaces what we do not reproduce: %w", ErrPlain)
+
+// Options of a call that are not in its key.
+type Options struct {
+	Recache  bool // run it although there is a result
+	ReadOnly bool // add nothing to the cache
+}
+
+// A Want is what a caller asks for in the place of the defaults.
+type Want struct {
+	Env    []action.EnvironmentVariable // from [Call.Environment]
+	Args   []string                     // more arguments, at the end
+	Limits []string                     // strict: absolute directories that the call may see; nil: all
+	Stdin  []byte                       // what comes on standard input, where Call.Stdin or Any
+	Source *os.File                     // the same, to be read by the command; nil: /dev/null
+}
+
+// NewSession describes a call. It says false where the call cannot run in a
+// sandbox.
+func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
+	v, ok := newView(c, w.Limits)
+	if !ok {
+		return nil, false
+	}
+	s := &Session{parts: p, call: c, view: v, stdin: w.Source}
+	args := c.Args
+	if len(w.Args) > 0 {
+		args = slices.Concat(args, w.Args)
+	}
+	s.command = &action.Command{Arguments: args, Environment: w.Env, WorkingDirectory: strings.TrimPrefix(c.Dir, "/")}
+	platform := []action.Property{
+		{Name: "OSFamily", Value: "linux"},
+		{Name: "cc", Value: viewVersion},
+		{Name: staging.RootfsProperty, Value: "host-in-place"},
+	}
+	if c.Native {
+		platform = append(platform, action.Property{Name: "cpu", Value: processor()})
+	}
+	if w.Source != nil {
+		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(p.Function, w.Stdin).String()})
+	}
+	for _, d := range w.Limits {
+		platform = append(platform, action.Property{Name: "inputs", Value: d})
+	}
+	slices.SortFunc(platform, func(a, b action.Property) int {
+		if n := strings.Compare(a.Name, b.Name); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Value, b.Value)
+	})
+	s.action = &action.Action{
+		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: platform,
+	}
+	s.witness = &staging.HostWitness{
+		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent,
+	}
+	return s, true
+}
+
+// A Done is what a session ended with.
+type Done struct {
+	*action.Outcome
+	Stdout, Stderr []byte
+}
+
+// Run finds the result of the call or makes it. Nothing is delivered: see
+// [Session.Deliver]. A result with an exit code that is not 0 is only what the
+// compiler says in a sandbox.
+func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
+	var stdout, stderr bytes.Buffer
+	r := &action.Runner{
+		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
+		Locks: s.parts.Locks, Log: s.parts.Log,
+	}
+	out, err := r.Run(ctx, &action.Request{
+		Action: s.action, Command: s.command, Dir: s.call.Dir, Stdin: s.stdin,
+		Save:   func(context.Context) error { s.settle(); return nil },
+		Stdout: &stdout, Stderr: &stderr,
+		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: true,
+	})
+	if err != nil {
+		return &Done{Outcome: out}, err
+	}
+	if out.Status != nil && (out.Status.Signal != 0 || out.Status.Start != nil) {
+		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
+	}
+	return &Done{out, stdout.Bytes(), stderr.Bytes()}, err
+}
+
+// Find returns the result of the call if there is one. It runs nothing.
+func (s *Session) Find(ctx context.Context) (*Done, bool) {
+	sealed, err := s.Recall(ctx, s.action)
+	if err != nil {
+		return nil, false
+	}
+	key := sealed.Digest(s.parts.Function)
+	res, err := s.parts.Cache.Result(ctx, key)
+	if err != nil || res.ExitCode != 0 || res.Stdout.Size() > 0 || res.Stderr.Size() > 0 {
+		return nil, false // large ones are left to Run
+	}
+	return &Done{&action.Outcome{Key: key, Result: res, Cached: true}, res.StdoutRaw, res.StderrRaw}, true
+}
+
+// Again is a session for the same call.
+func (s *Session) Again() *Session {
+	again := *s
+	again.binds, again.listed, again.written, again.refused = nil, nil, nil, nil
+	w := *s.witness
+	w.Known = again.wasAbsent
+	again.witness = &w
+	if again.stdin != nil {
+		_, _ = again.stdin.Seek(0, 0)
+	}
+	return &again
+}
+
+// Deliver writes the outputs of a result to their places.
+func (s *Session) Deliver(ctx context.Context, res *action.Result) error {
+	return staging.Deliver(ctx, s.parts.Blobs, res, staging.Workspace{Root: "/"})
+}
+
+// Key is the digest of what is in the key without looking at any file.
+func (s *Session) Key() action.Digest { return s.action.Digest(s.parts.Function) }
+
+// Recall implements [action.Witness].
+func (s *Session) Recall(ctx context.Context, a *action.Action) (*action.Action, error) {
+	return s.witness.Recall(ctx, a)
+}
+
+// Clock implements [action.Witness].
+func (s *Session) Clock() time.Time { return s.witness.Clock() }
+
+// Seal implements [action.Witness].
+func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.Status, start time.Time) (*action.Action, error) {
+	if s.refused != nil {
+		return nil, fmt.Errorf("%w: %w", s.refused, action.ErrUnsealed)
+	}
+	seen := *status
+	seen.Lookups = s.inputs(status.Lookups)
+	if err := s.suspect(seen.Lookups); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
+	}
+	return s.witness.Seal(ctx, a, &seen, start)
+}
+
+// inputs are the look-ups without those that only found out whether something
+// was in the way of what was then written.
+func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
+	if s.call.Kind == Any {
+		return lookups
+	}
+	bases := map[string]bool{}
+	for p := range s.written {
+		bases[path.Base(p)] = true
+	}
+	list := make([]backends.Lookup, 0, len(lookups))
+	for _, l := range lookups {
+		if base := path.Base(l.Path); s.temporary(l.Path) || bases[base] {
+			dir, err := filepath.EvalSymlinks(path.Dir(l.Path))
+			if err == nil && (s.temporary(l.Path) || s.written[path.Join(dir, base)]) && !s.updates(l) {
+				list = append(list, backends.Lookup{Path: path.Dir(l.Path), Op: backends.Stat})
+				continue
+			}
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// updates says whether what was in the place of an output is an input: of an
+// archive that members are put into.
+func (s *Session) updates(l backends.Lookup) bool {
+	return s.call.Kind == Archive && !s.temporary(l.Path)
+}
+
+// temporary says whether p is a file that ar writes beside the archive, under a
+// name of its own making, and moves in its place.
+func (s *Session) temporary(p string) bool {
+	if s.call.Kind != Archive {
+		return false
+	}
+	base := path.Base(p)
+	if len(base) != 8 || !strings.HasPrefix(base, "st") {
+		return false
+	}
+	_, err := os.Lstat(p)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// wasAbsent says whether the path was not there when the run began. It knows of
+// the directories that a parallel build writes to.
+func (s *Session) wasAbsent(p string) bool {
+	names, ok := s.listed[path.Dir(p)]
+	return ok && !names[path.Base(p)]
+}
+
+// list notes the names in the directories in which the call looks for files.
+func (s *Session) list() {
+	s.listed = map[string]map[string]bool{}
+	dirs := []string{s.call.Dir}
+	for _, d := range s.call.Search {
+		dirs = append(dirs, s.call.abs(d))
+	}
+	for _, f := range slices.Concat(s.call.Outputs, s.call.Inputs) {
+		dirs = append(dirs, path.Dir(s.call.abs(f)))
+	}
+	for _, d := range dirs {
+		if len(s.listed) >= 64 {
+			return
+		}
+		first, _, _ := strings.Cut(d[1:], "/")
+		if _, ok := s.listed[d]; ok || s.view.system(first) {
+			continue
+		}
+		f, err := os.Open(d)
+		if err != nil {
+			continue
+		}
+		names, err := f.Readdirnames(20000)
+		f.Close()
+		if err != nil && err != io.EOF || len(names) == 20000 {
+			continue
+		}
+		set := make(map[string]bool, len(names))
+		for _, n := range names {
+			set[n] = true
+		}
+		s.listed[d] = set
+	}
+}
+
+// settle waits until the clock that files are stamped with has moved on from the
+// inputs that we know of: what changes from now on then has another time. It is a
+// few milliseconds, and only for what was written in the last few.
+func (s *Session) settle() {
+	for _, f := range s.call.Inputs {
+		id, err := staging.StatPath(s.call.abs(f), staging.FollowLinks)
+		for n := 0; err == nil && n < 20 && id.CTime >= int64(staging.Now()) && id.CTime < int64(staging.Now())+int64(20*time.Millisecond); n++ {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// Stage implements [action.Stager].
+func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) (backends.Root, error) {
+	if !s.parts.Backend.Capabilities().OverBinds {
+		return backends.Root{}, fmt.Errorf("this machine has no sandbox that shows files at their own places: %w", ErrPlain)
+	}
+	mounts, err := mountPoints()
+	if err != nil {
+		return backends.Root{}, err
+	}
+	binds, links, err := s.view.root(mounts)
+	if err != nil {
+		return backends.Root{}, err
+	}
+	s.binds = binds
+	root := backends.Root{Binds: binds, Fill: func(dir *os.File) error {
+		for p, target := range links {
+			if err := symlinkAt(dir, p[1:], target); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	if id, ok := ownerOf(s.call.Dir); ok && s.parts.Backend.Capabilities().Owner == backends.ID {
+		root.As = &id
+	}
+	s.list()
+	return root, nil
+}
+
+// Collect implements [action.Stager]: everything that was written is an output.
+func (s *Session) Collect(ctx context.Context, root *os.File, _ *action.Command) (*action.Result, []action.Missing, error) {
+	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
+	s.written = map[string]bool{}
+	for i, b := range s.binds {
+		if !b.Over {
+			continue
+		}
+		if err := k.layer(root, fmt.Sprint(i), b.Source); err != nil {
+			return nil, nil, err
+		}
+	}
+	slices.SortFunc(k.res.Files, func(a, b action.OutputFile) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(k.res.Symlinks, func(a, b action.OutputSymlink) int { return strings.Compare(a.Path, b.Path) })
+	return k.res, nil, nil
+}

@@ -1,0 +1,198 @@
+package cc
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// A view is what a call sees of the host: every directory at its own place, but
+// for those that are different in each sandbox. It holds no state of the host: what
+// is shown depends on the call alone, and so is in its key.
+type view struct {
+	zones  []string // directories in which the call may write; no one is below another
+	shown  []string // directories of hidden places that the call names
+	limits []string // strict: nothing else of the host is shown but the systems's directories; nil: everything
+	real   string   // fixed: what is shown at fixed; else ""
+}
+
+// fixedRoot is where a workspace is for a call with --path fixed.
+const fixedRoot = "/build"
+
+// viewVersion changes with everything below that a call can see.
+const viewVersion = "1"
+
+// hidden are directories of the root that a sandbox has of its own, or that tell
+// of the state of the machine.
+var hidden = []string{"dev", "proc", "sys", "run", "tmp", "lost+found"}
+
+// system are the directories that are shown to a strict call, too.
+var system = []string{"usr", "bin", "sbin", "opt", "etc", "nix", "gnu"}
+
+func (v *view) top(name string) bool {
+	if v.limits == nil {
+		return !slices.Contains(hidden, name)
+	}
+	return slices.Contains(system, name) || strings.HasPrefix(name, "lib")
+}
+
+// host returns where on the host is what the call sees at p.
+func (v *view) host(p string) (string, bool) {
+	if v.real != "" {
+		if rest, ok := under(p, fixedRoot); ok {
+			return v.real + rest, true
+		}
+	}
+	if p == "/" {
+		return p, false
+	}
+	first, _, _ := strings.Cut(p[1:], "/")
+	if v.top(first) {
+		return p, true
+	}
+	for _, list := range [][]string{v.zones, v.shown, v.limits} {
+		for _, dir := range list {
+			if _, ok := under(p, dir); ok {
+				return p, true
+			}
+		}
+	}
+	return "", false
+}
+
+// under returns what is left of p below dir, with a slash in front or empty.
+func under(p, dir string) (string, bool) {
+	rest, ok := strings.CutPrefix(p, dir)
+	return rest, ok && (rest == "" || rest[0] == '/')
+}
+
+// zone returns the directory that is made writable for somebody who writes into
+// dir, a clean path: one that is large enough for "../lib/x.o", and not so large
+// that the system is in it.
+func zone(dir string) string {
+	names := strings.Split(strings.Trim(dir, "/"), "/")
+	depth := 2
+	switch names[0] {
+	case "usr", "var", "opt", "run", "etc", "home":
+		depth = 3
+	}
+	return "/" + strings.Join(names[:min(depth, len(names))], "/")
+}
+
+// newView returns what the call sees, and false where it cannot be run in a
+// sandbox. limits is nil, or what strict calls may see.
+func newView(c *Call, limits []string) (*view, bool) {
+	v := &view{limits: limits}
+	dirs := []string{c.Dir}
+	for _, o := range c.Outputs {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(c.abs(o)))
+		if err == nil && dir != "/dev" {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
+		z := zone(dir)
+		switch first, _, below := strings.Cut(z[1:], "/"); {
+		case z == "/", first == "proc", first == "sys", first == "dev" && !strings.HasPrefix(z, "/dev/shm/"):
+			return nil, false
+		case !below && v.system(first):
+			return nil, false
+		}
+		v.zones = append(v.zones, z)
+	}
+	v.zones = topmost(v.zones)
+	// What is named of a place that is hidden.
+	for _, list := range [][]string{c.Args, c.expanded} {
+		for _, a := range list {
+			v.show(a)
+		}
+	}
+	v.shown = slices.DeleteFunc(topmost(v.shown), func(d string) bool {
+		return slices.ContainsFunc(v.zones, func(z string) bool { _, ok := under(d, z); return ok })
+	})
+	return v, true
+}
+
+func (v *view) system(name string) bool {
+	return slices.Contains(system, name) || strings.HasPrefix(name, "lib")
+}
+
+// show adds the directories of /tmp and /run that an argument names. The whole
+// of /tmp is never shown: that would be everybody's.
+func (v *view) show(arg string) {
+	if v.limits != nil {
+		return
+	}
+	for _, place := range []string{"/tmp/", "/run/", "/dev/shm/"} {
+		for rest := arg; ; {
+			i := strings.Index(rest, place)
+			if i < 0 {
+				break
+			}
+			rest = rest[i+len(place):]
+			name := rest[:strings.IndexFunc(rest+"/", func(r rune) bool { return strings.ContainsRune("/,:;= \t\"'", r) })]
+			if name != "" && name != "." && name != ".." {
+				v.shown = append(v.shown, place+name)
+			}
+		}
+	}
+}
+
+// topmost returns list sorted, without what is below another one.
+func topmost(list []string) []string {
+	slices.Sort(list)
+	var out []string
+	for _, d := range list {
+		if len(out) > 0 {
+			if _, ok := under(d, out[len(out)-1]); ok {
+				continue
+			}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// root returns the binds that make up the view, the links in the root
+// directory, and for each zone the number of its bind. below are the mount
+// points of the host, sorted.
+func (v *view) root(below []string) (binds []backends.Bind, links map[string]string, err error) {
+	list, err := os.ReadDir("/")
+	if err != nil {
+		return nil, nil, err
+	}
+	links = map[string]string{}
+	for _, e := range list {
+		switch p := "/" + e.Name(); {
+		case !v.top(e.Name()):
+		case e.Type() == os.ModeSymlink:
+			if links[p], err = os.Readlink(p); err != nil {
+				return nil, nil, err
+			}
+		case e.IsDir() && !slices.Contains(v.zones, p):
+			binds = append(binds, backends.Bind{Source: p, Target: p})
+		}
+	}
+	for _, list := range [][]string{v.shown, v.limits} {
+		for _, d := range list {
+			if real, err := filepath.EvalSymlinks(d); err == nil && !slices.Contains(v.zones, d) {
+				binds = append(binds, backends.Bind{Source: real, Target: d})
+			}
+		}
+	}
+	if v.real != "" {
+		binds = append(binds, backends.Bind{Source: v.real, Target: fixedRoot, Over: true})
+	}
+	for _, z := range v.zones {
+		binds = append(binds, backends.Bind{Source: z, Target: z, Over: true})
+		for _, m := range below {
+			if _, ok := under(m, z); ok && m != z {
+				binds = append(binds, backends.Bind{Source: m, Target: m})
+			}
+		}
+	}
+	return binds, links, nil
+}
