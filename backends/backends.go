@@ -241,4 +241,5 @@ const (
 	Stat Op = iota // metadata or existence: stat, access, readlink, mkdir, …
 	Open           // opened; a directory that is opened may be listed
 	Exec           // executed, as program, interpreter or dynamic loader
+	Move           // given another name, or that of another: rename, link
 )

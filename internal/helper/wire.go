@@ -370,6 +370,7 @@ const (
 	opStat = iota
 	opOpen
 	opExec
+	opMove
 )
 
 // Log calls yield with each look-up that was observed, and closes the log. Op
@@ -389,7 +390,7 @@ func (r *Reply) Log(yield func(op int, path string)) error {
 	all := string(b) // one allocation for all paths
 	for at := 0; at+4 <= len(b); {
 		n, op := int(binary.NativeEndian.Uint16(b[at:])), int(b[at+2])
-		if at+4+n > len(b) || op > opExec {
+		if at+4+n > len(b) || op > opMove {
 			return fmt.Errorf("what was observed is damaged at byte %d", at)
 		}
 		yield(op, all[at+4:at+4+n])

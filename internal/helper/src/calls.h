@@ -56,11 +56,11 @@ static const struct path_call path_calls[] = {
 	{84, 40, NONE, 0, NO_FOLLOW, ONE(CWD, 0), 0}, // rmdir
 	{87, 10, NONE, 0, NO_FOLLOW, ONE(CWD, 0), 0}, // unlink
 	{263, 301, 35, 0, NO_FOLLOW, ONE(0, 1), 0}, // unlinkat
-	{82, 38, NONE, 0, NO_FOLLOW, CWD, 0, CWD, 1, 0}, // rename
-	{264, 302, 38, 0, NO_FOLLOW, 0, 1, 2, 3, 0}, // renameat
-	{316, 353, 276, 0, NO_FOLLOW, 0, 1, 2, 3, 0}, // renameat2
-	{86, 9, NONE, 0, NO_FOLLOW, CWD, 0, CWD, 1, 0}, // link
-	{265, 303, 37, 0, LINK_FLAGS, 0, 1, 2, 3, 4}, // linkat
+	{82, 38, NONE, 3, NO_FOLLOW, CWD, 0, CWD, 1, 0}, // rename
+	{264, 302, 38, 3, NO_FOLLOW, 0, 1, 2, 3, 0}, // renameat
+	{316, 353, 276, 3, NO_FOLLOW, 0, 1, 2, 3, 0}, // renameat2
+	{86, 9, NONE, 3, NO_FOLLOW, CWD, 0, CWD, 1, 0}, // link
+	{265, 303, 37, 3, LINK_FLAGS, 0, 1, 2, 3, 4}, // linkat
 	{88, 83, NONE, 0, NO_FOLLOW, ONE(CWD, 1), 0}, // symlink
 	{266, 304, 36, 0, NO_FOLLOW, ONE(1, 2), 0}, // symlinkat
 	{133, 14, NONE, 0, NO_FOLLOW, ONE(CWD, 0), 0}, // mknod

@@ -77,6 +77,7 @@ enum {
 	OP_STAT = 0,
 	OP_OPEN = 1,
 	OP_EXEC = 2,
+	OP_MOVE = 3,
 };
 
 // One entry of the log of an observed command, followed by length bytes.
