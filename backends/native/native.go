@@ -46,4 +46,9 @@ type Options struct {
 	// ends as soon as its command has, while the caller looks at the outputs,
 	// and Close has nothing left to wait for.
 	Once bool
+
+	// NoScribe makes each look-up of a command that is observed stop and ask,
+	// also where there is a cheaper way: see internal/helper/src/scribe.c. What is
+	// told is the same. It is for comparing the two.
+	NoScribe bool
 }

@@ -18,6 +18,7 @@ import (
 type Backend struct {
 	unprivileged bool
 	once         bool
+	noScribe     bool
 	kernel       version
 	groups       *groups
 	basics       func() backends.Capabilities
@@ -36,6 +37,7 @@ var _ backends.Backend = (*Backend)(nil)
 func Open(o Options) (*Backend, error) {
 	b := &Backend{
 		once:         o.Once,
+		noScribe:     o.NoScribe,
 		unprivileged: os.Geteuid() != 0,
 		kernel:       kernel(),
 		idle:         map[backends.Network][]*slot{},
@@ -63,14 +65,14 @@ func (b *Backend) Basics() backends.Capabilities { return b.basics() }
 func (b *Backend) Warm(spec *backends.Spec) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, extra := spec.Network, []string{"begin"}
+	n, begin := spec.Network, []string{"begin"}
 	if b.closed || len(b.idle[n]) > 0 {
 		return
 	}
 	if spec.Observe && b.observes() {
-		extra = append(extra, "watch")
+		begin = append(begin, "watch")
 	}
-	if s, err := newSlot(b.unprivileged, n, extra...); err == nil {
+	if s, err := b.newSlot(n, begin...); err == nil {
 		b.idle[n] = append(b.idle[n], s)
 	}
 }
@@ -136,7 +138,7 @@ func (b *Backend) take(n backends.Network) (*slot, error) {
 		b.idle[n] = idle[:len(idle)-1]
 		return s, nil
 	}
-	return newSlot(b.unprivileged, n)
+	return b.newSlot(n)
 }
 
 // put makes a slot idle. Beyond what this machine can keep busy, and if it is

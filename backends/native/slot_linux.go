@@ -21,21 +21,24 @@ type slot struct {
 	broken  bool // it can only be stopped
 }
 
-// newSlot starts a slot. With the extra argument "begin" it prepares a sandbox
-// before it is asked to.
-func newSlot(unprivileged bool, n backends.Network, extra ...string) (*slot, error) {
+// newSlot starts a slot. With the arguments "begin" it prepares a sandbox before it
+// is asked to.
+func (b *Backend) newSlot(n backends.Network, begin ...string) (*slot, error) {
 	args := []string{strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid())}
-	if unprivileged {
+	if b.unprivileged {
 		args = append(args, "user")
 	}
 	if n == backends.NetworkHost {
 		args = append(args, "hostnet")
 	}
-	p, err := helper.StartSlot(append(args, extra...)...)
+	if b.noScribe {
+		args = append(args, "noscribe")
+	}
+	p, err := helper.StartSlot(append(args, begin...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &slot{process: p, network: n, begun: len(extra) > 0}, nil
+	return &slot{process: p, network: n, begun: len(begin) > 0}, nil
 }
 
 // run runs one command. After an error that is not the request's own fault the

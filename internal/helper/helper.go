@@ -13,9 +13,10 @@
 // socket; it carries one [Request] and the answers to it, or in a slot one
 // Request after the other.
 //
-//   - slot UID GID [user] [hostnet] [begin [watch]]: makes a sandbox for each
-//     request (with "begin" the first one at once, with "watch" prepared for
-//     commands that are observed) and runs the command in it. [LifeFD] is the
+//   - slot UID GID [user] [hostnet] [noscribe] [begin [watch]]: makes a sandbox
+//     for each request (with "begin" the first one at once, with "watch" prepared
+//     for commands that are observed; with "noscribe" each look-up of those asks:
+//     see src/scribe.c) and runs the command in it. [LifeFD] is the
 //     reading end of a pipe: the eight bytes of a request's Seq, written into
 //     it, kill that request; its end ends the slot and all it has started. With "user", everything happens in a user
 //     namespace in which UID and GID are 65000; else the slot must be root.

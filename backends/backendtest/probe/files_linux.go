@@ -351,10 +351,13 @@ func lookups(args []string) int {
 	var st unix.Stat_t
 	var stx unix.Statx_t
 	here := unix.AT_FDCWD
+	d := must(unix.Open("sub", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
 	must(unix.Open("in.txt", unix.O_RDONLY|unix.O_CLOEXEC, 0))
 	unix.Stat("absent.h", &st)
 	unix.Lstat("../absent-above", &st)
 	unix.Statx(here, "absent-statx", 0, 0, &stx)
+	unix.Statx(here, "absent-not-empty", unix.AT_EMPTY_PATH, 0, &stx) // the flag allows for "", no more
+	unix.Fstatat(d, "absent-not-empty-at", &st, unix.AT_EMPTY_PATH)
 	unix.Access("absent-access", 0)
 	unix.Faccessat2(here, "absent-faccessat", 0, unix.AT_EACCESS)
 	unix.Readlink("absent-readlink", make([]byte, 8))
@@ -367,7 +370,6 @@ func lookups(args []string) int {
 	unix.Open("absent-open", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC}
 	unix.Openat2(here, "absent-openat2", &how)
-	d := must(unix.Open("sub", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
 	must(unix.Openat(d, "rel.txt", unix.O_RDONLY|unix.O_CLOEXEC, 0))
 	unix.Openat(d, "../sub/absent-dots", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	must(0, unix.Symlink("sub", "link"))

@@ -18,6 +18,7 @@ func observePromises() []Promise {
 	return []Promise{
 		observe(Promise{Name: "observe/paths", Says: "every path that was named in a system call is told, found or not, and made absolute", check: checkLookups}),
 		observe(Promise{Name: "observe/programs", Says: "programs are told with their interpreters and dynamic loaders", check: checkExecLookups}),
+		observe(Promise{Name: "observe/often", Says: "a process that looks up many paths is told of as completely as one that looks up few", check: checkManyLookups}),
 		observe(Promise{Name: "observe/same", Says: "a command that is observed behaves as any other", check: checkObservedSame}),
 		{Name: "observe/not-asked", Says: "nothing is observed when nobody asked for it", check: checkNotObserved},
 	}
@@ -69,6 +70,7 @@ func checkLookups(t *trial) error {
 		{Path: "/build/absent-openat2", Op: backends.Open},
 		{Path: "/build/sub/rel.txt", Op: backends.Open},
 		{Path: "/build/sub/../sub/absent-dots", Op: backends.Open},
+		{Path: "/build/sub/absent-not-empty-at", Op: backends.Stat},
 		{Path: "/build/link/rel.txt", Op: backends.Open},
 		{Path: "/build/sub/absent-after-chdir", Op: backends.Open},
 		{Path: "/absent-at-root", Op: backends.Open},
@@ -77,7 +79,7 @@ func checkLookups(t *trial) error {
 		{Path: "/absent-argument", Op: backends.Stat}, // by the script, which began in /
 	}
 	for _, name := range []string{
-		"absent.h", "absent-statx", "absent-access", "absent-faccessat", "absent-readlink", "absent-unlink",
+		"absent.h", "absent-statx", "absent-not-empty", "absent-access", "absent-faccessat", "absent-readlink", "absent-unlink",
 		"absent-chmod", "absent-truncate", "absent-getxattr", "made", "link",
 	} {
 		want = append(want, backends.Lookup{Path: "/build/" + name, Op: backends.Stat})
@@ -112,6 +114,33 @@ func checkExecLookups(t *trial) error {
 		backends.Lookup{Path: "/absent-program", Op: backends.Exec},
 		backends.Lookup{Path: "/etc/ld.so.cache", Op: backends.Open},
 	)
+}
+
+// checkManyLookups lets a shell of the host, and a child of it, look for many
+// files: a backend may find a cheaper way to be told after the first few.
+func checkManyLookups(t *trial) error {
+	const n = 300
+	spec := t.spec()
+	t.hostRoot(spec)
+	script := fmt.Sprintf(`
+look() { i=0; while [ $i -lt %d ]; do [ -e /usr/absent-$1-$i ] || [ -e absent-$1-$i ]; i=$((i+1)); done; }
+look first; (look second; : < /usr/absent-open) 2>/dev/null; true
+`, n)
+	spec.Args = []string{"/bin/sh", "-c", script}
+	spec.Observe = true
+	o, err := t.run(spec)
+	if err != nil {
+		return err
+	}
+	var want []backends.Lookup
+	for i := range n {
+		for _, who := range []string{"first", "second"} {
+			want = append(want,
+				backends.Lookup{Path: fmt.Sprintf("/usr/absent-%s-%d", who, i), Op: backends.Stat},
+				backends.Lookup{Path: fmt.Sprintf("%s/absent-%s-%d", spec.Dir, who, i), Op: backends.Stat})
+		}
+	}
+	return saw(o, append(want, backends.Lookup{Path: "/usr/absent-open", Op: backends.Open})...)
 }
 
 // interpreter is the dynamic loader of a program of the host.

@@ -10,7 +10,7 @@ enum { NONE = -1, CWD = -1 };
 enum {
 	FOLLOW,
 	NO_FOLLOW,
-	AT_FLAGS, // AT_SYMLINK_NOFOLLOW says; AT_EMPTY_PATH names no path
+	AT_FLAGS, // AT_SYMLINK_NOFOLLOW says
 	LINK_FLAGS, // AT_SYMLINK_FOLLOW says
 	OPEN_FLAGS, // O_NOFOLLOW says
 	OPEN_HOW, // openat2

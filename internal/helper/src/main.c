@@ -1,12 +1,13 @@
 // sbx-helper: what sbx-action runs around a command that is not Go.
 //
-//	slot UID GID [user] [hostnet] [begin [watch]]	makes sandboxes and runs one command after the other
+//	slot UID GID [user] [hostnet] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
 //	around UID GID [user]		makes one root below a directory and executes a program
 //	init				runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
 // slot), root.c (what is mounted), run.c (the command), filter.c (what it may
-// not do) and observe.c (what it looked for), in this order.
+// not do), observe.c (what it looked for) and scribe.c (how that is made cheap), in
+// this order.
 #include "slot.h"
 
 u64 cookie;
@@ -206,6 +207,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		z->host_network |= str_equal(argv[i], "hostnet");
 		z->begin |= str_equal(argv[i], "begin");
 		z->watch |= str_equal(argv[i], "watch");
+		z->no_scribe |= str_equal(argv[i], "noscribe");
 	}
 	do // a slot starts without standard streams; nothing else may get their numbers
 		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);

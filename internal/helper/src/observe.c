@@ -10,42 +10,25 @@
 // path that is not surely below a read-only bind is followed at once, up to
 // where a read-only bind begins, and the result is written down, too.
 #include "calls.h"
-#include "slot.h"
+#include "observe.h"
 
 enum {
-	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
 	TABLE_MIN = 1 << 11,
 	TABLE_MAX = 1 << 17,
 	LINKS_MAX = 40, // what the kernel follows, too
 	INTERPRETERS_MAX = 5,
 };
 
-struct observer {
-	struct sandbox *s;
-	s32 log_fd, proc;
-	u8 *log;
-	u32 used;
-	int complete;
-
-	// Open hashing of what is in the log: positions + 1. It stops growing at
-	// TABLE_MAX; then things are written down twice.
-	u32 *table;
-	u32 size, count;
-
-	u32 tid; // of the call at hand
-	char name[LONG_PATH + 8], real[LONG_PATH + 8], rest[LONG_PATH + 8], next[LONG_PATH + 8];
-};
-
-static void *map(size_t size, s32 fd)
+void *map(size_t size, s32 fd, u64 offset)
 {
 	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-	long at = sys6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	long at = sys6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, flags, fd, (long)offset);
 	return at < 0 && at > -PATH_MAX ? 0 : (void *)at;
 }
 
 struct observer *new_observer(struct sandbox *s)
 {
-	struct observer *o = s->observer = map(sizeof *o, -1);
+	struct observer *o = s->observer = map(sizeof *o, -1, 0);
 	if (!o)
 		fail(s, "observe", 0, -ENOMEM);
 	o->s = s;
@@ -56,8 +39,8 @@ struct observer *new_observer(struct sandbox *s)
 	long err = SYS(ftruncate, o->log_fd, LOG_MAX);
 	if (err < 0)
 		fail(s, "make a file in memory", 0, err);
-	o->log = map(LOG_MAX, o->log_fd);
-	o->table = map(TABLE_MIN * sizeof *o->table, -1);
+	o->log = map(LOG_MAX, o->log_fd, 0);
+	o->table = map(TABLE_MIN * sizeof *o->table, -1, 0);
 	o->size = TABLE_MIN;
 	if (!o->log || !o->table)
 		fail(s, "observe", 0, -ENOMEM);
@@ -72,6 +55,7 @@ void free_observer(struct sandbox *s)
 	struct observer *o = s->observer;
 	if (!o)
 		return;
+	scribe_free(o);
 	if (o->log)
 		SYS(munmap, o->log, LOG_MAX);
 	if (o->table)
@@ -83,6 +67,7 @@ void free_observer(struct sandbox *s)
 void finish_observer(struct sandbox *s)
 {
 	struct observer *o = s->observer;
+	scribe_finish(o);
 	s->reply.log_size = o->used;
 	if (o->complete)
 		s->reply.flags |= DONE_COMPLETE;
@@ -107,7 +92,7 @@ static void grow(struct observer *o)
 	u32 size = o->size * 4;
 	if (size > TABLE_MAX)
 		return;
-	u32 *table = map(size * sizeof *table, -1);
+	u32 *table = map(size * sizeof *table, -1, 0);
 	if (!table)
 		return;
 	for (u32 i = 0; i < o->size; i++) {
@@ -125,7 +110,7 @@ static void grow(struct observer *o)
 }
 
 // note writes one look-up down, if it is new.
-static void note(struct observer *o, u8 op, const char *path)
+void note(struct observer *o, u8 op, const char *path)
 {
 	size_t n = strlen(path);
 	u32 h = hash(op, path, n), *place;
@@ -161,32 +146,53 @@ static int below(const char *path, const char *dir)
 	return has_prefix(path, dir) && (!path[n] || path[n] == '/');
 }
 
-// fixed says that path, textually, lies below a bind that the command can
-// neither change nor move away: one directly below the root. For deeper ones
-// it could have replaced a directory on the way.
+// next_fixed finds the next bind that the command can neither change nor move
+// away: one directly below the root, and read-only. For deeper ones it could have
+// replaced a directory on the way. *i and *at are 0 in the beginning; behind the
+// last it returns 0.
+const char *next_fixed(struct observer *o, u32 *i, const char **at)
+{
+	while ((*i)++ < o->s->req->nbinds) {
+		const char *source = *at ? next_string(*at) : o->s->binds;
+		*at = next_string(source);
+		int slashes = 0;
+		for (const char *p = *at; *p; p++)
+			slashes += *p == '/';
+		if (slashes == 1 && *source != '+')
+			return *at;
+	}
+	return 0;
+}
+
+// near_writable says whether the command can change something of a bind that path
+// is in, or that is below path.
+int near_writable(struct observer *o, const char *path)
+{
+	const char *source = o->s->binds;
+	for (u32 i = 0; i < o->s->req->nbinds; i++) {
+		const char *target = next_string(source);
+		if (*source == '+' && (below(path, target) || below(target, path)))
+			return 1;
+		source = next_string(target);
+	}
+	return 0;
+}
+
+// fixed says that path, textually, lies below a bind that next_fixed finds.
 static int fixed(struct observer *o, const char *path)
 {
 	for (const char *p = path; *p; p++)
 		if (p[0] == '/' && p[1] == '.' && p[2] == '.' && (!p[3] || p[3] == '/'))
 			return 0;
-	const char *b = o->s->binds;
-	int found = 0;
-	for (u32 i = 0; i < o->s->req->nbinds; i++) {
-		const char *target = next_string(b);
-		int writable = *b == '+'; // the command can change what is below
-		b = next_string(target);
-		if (writable && (below(path, target) || below(target, path)))
-			return 0;
-		int slashes = 0;
-		for (const char *p = target; *p; p++)
-			slashes += *p == '/';
-		found |= slashes == 1 && !writable && below(path, target);
-	}
-	return found;
+	const char *at = 0;
+	for (u32 i = 0; next_fixed(o, &i, &at);)
+		if (below(path, at))
+			return !near_writable(o, path);
+	return 0;
 }
 
 // tidy removes empty and "." parts in the middle, which mean nothing.
-static void tidy(char *path)
+void tidy(char *path)
 {
 	char *to = path, *from = path;
 	while (*from) {
@@ -436,7 +442,7 @@ static int absolute(struct observer *o, s32 dirfd, const char *path)
 
 // peek reads memory of the process at hand, up to n bytes or the end of what
 // is mapped.
-static long peek(struct observer *o, u64 at, void *to, size_t n)
+long peek(struct observer *o, u64 at, void *to, size_t n)
 {
 	size_t done = 0;
 	while (done < n) {
@@ -553,11 +559,11 @@ static void look_interpreters(struct observer *o)
 	}
 }
 
-static const struct path_call *find_call(const struct seccomp_data *d)
+static const struct path_call *find_call(u32 arch, s32 nr)
 {
 	for (u32 i = 0; i < PATH_CALLS; i++) {
 		const struct path_call *c = &path_calls[i];
-		if (d->nr == (d->arch == AUDIT_ARCH_I386 ? c->i386 : NR(c->amd64, c->arm64)))
+		if (nr == (arch == AUDIT_ARCH_I386 ? c->i386 : NR(c->amd64, c->arm64)))
 			return c;
 	}
 	return 0;
@@ -639,6 +645,14 @@ s32 begin_observing(struct sandbox *s, const char *dir)
 	return (s32)fd;
 }
 
+// look_up writes down what the system call nr of the process o->tid names.
+void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args)
+{
+	const struct path_call *c = find_call(arch, nr);
+	if (c)
+		look_call(o, c, args);
+}
+
 // observe answers one notification.
 void observe(struct sandbox *s, s32 listener)
 {
@@ -647,9 +661,11 @@ void observe(struct sandbox *s, s32 listener)
 	if (SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_RECV, &n) < 0)
 		return; // its process has died meanwhile
 	o->tid = n.pid;
-	const struct path_call *c = find_call(&n.data);
-	if (c)
-		look_call(o, c, n.data.args);
-	struct seccomp_notif_resp resp = {.id = n.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+	struct seccomp_notif_resp resp = {.id = n.id};
+	if (!scribe_answer(o, listener, &n)) {
+		look_up(o, n.data.arch, n.data.nr, n.data.args);
+		scribe_consider(o, listener, &n);
+		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	}
 	SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }

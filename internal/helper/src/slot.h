@@ -80,6 +80,7 @@ struct slot {
 	int host_network;
 	int begin; // prepare a sandbox before there is a request
 	int watch; // its command will be observed
+	int no_scribe; // each look-up asks: see scribe.c
 	s32 life; // polled by run_command for the end of our caller, or -1
 	u64 cancelled; // the last seq that was to be cancelled
 	s32 kick; // eventfd: a sandbox has started its command

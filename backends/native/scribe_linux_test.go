@@ -1,0 +1,150 @@
+package native
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+//go:embed testdata/often.c
+var oftenSource string
+
+// runOften runs testdata/often.c, observed, and returns what it printed.
+func runOften(t *testing.T, program, part string, o Options) (*backends.Status, string, string) {
+	t.Helper()
+	b, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	dir := t.TempDir()
+	out, err1 := os.Create(filepath.Join(dir, "out"))
+	errors, err2 := os.Create(filepath.Join(dir, "err"))
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	defer out.Close()
+	defer errors.Close()
+	spec := &backends.Spec{
+		// Without /etc/ld.so.cache, so that the loader looks around, and all programs
+		// get a scribe early: also those that have a handler for a timer later.
+		Root: backends.Root{Binds: []backends.Bind{{Source: "/usr", Target: "/usr"}}},
+		Args: []string{"/build/often", part}, Dir: "/build", Observe: true, Stdout: out, Stderr: errors,
+	}
+	spec.Root.Fill = func(root *os.File) error {
+		for _, l := range []string{"bin", "lib", "lib64"} {
+			if err := unix.Symlinkat("usr/"+l, int(root.Fd()), l); err != nil {
+				return err
+			}
+		}
+		if err := unix.Mkdirat(int(root.Fd()), "build", 0o777); err != nil {
+			return err
+		}
+		data, err := os.ReadFile(program)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Openat(int(root.Fd()), "build/often", unix.O_CREAT|unix.O_WRONLY, 0o755)
+		if err != nil {
+			return err
+		}
+		f := os.NewFile(uintptr(fd), "often")
+		defer f.Close()
+		if _, err := f.Write(data); err != nil {
+			return err
+		}
+		owner := b.Capabilities().Owner
+		return unix.Fchownat(int(root.Fd()), "build", owner, owner, 0)
+	}
+	st, err := b.Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o1, err1 := os.ReadFile(out.Name())
+	o2, err2 := os.ReadFile(errors.Name())
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if st.Code != 0 {
+		t.Fatalf("%+v: %s", st, o2)
+	}
+	return st, string(o1), string(o2)
+}
+
+// TestScribe shows that a command whose look-ups are written down by a scribe
+// behaves as one whose look-ups all ask, and that the same is told of it.
+func TestScribe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles a program")
+	}
+	program := filepath.Join(t.TempDir(), "often")
+	gcc := exec.Command("gcc", "-O1", "-w", "-o", program, "-x", "c", "-", "-pthread")
+	gcc.Stdin = strings.NewReader(oftenSource)
+	if msg, err := gcc.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, msg)
+	}
+	own := regexp.MustCompile(`/proc/\d+`)
+	told := func(st *backends.Status) map[string]bool {
+		if !st.Complete {
+			t.Error("not complete")
+		}
+		m := map[string]bool{}
+		for _, l := range st.Lookups {
+			m[own.ReplaceAllString(fmt.Sprint(l.Op, " ", l.Path), "/proc/N")] = true
+		}
+		return m
+	}
+	for _, part := range []string{"all", "signals"} {
+		asked, want, how := runOften(t, program, part, Options{NoScribe: true})
+		if strings.Contains(how, "1") {
+			t.Fatalf("%s without: %q", part, how)
+		}
+		written, have, how := runOften(t, program, part, Options{})
+		if runtime.GOARCH == "amd64" && !strings.Contains(how, "1") {
+			t.Errorf("%s: there was no scribe: %q", part, how)
+		}
+		if have != want {
+			t.Errorf("%s: it behaves differently:\n%s", part, firstDifference(have, want))
+		}
+		a, b := told(asked), told(written)
+		for l := range a {
+			if !b[l] {
+				t.Errorf("%s: only without: %s", part, l)
+			}
+		}
+		for l := range b {
+			if !a[l] {
+				t.Errorf("%s: only with: %s", part, l)
+			}
+		}
+		if len(a) < 1000 {
+			t.Errorf("%s: only %d look-ups", part, len(a))
+		}
+	}
+	// What is not known must not be taken for complete.
+	asked, _, _ := runOften(t, program, "overlap", Options{NoScribe: true})
+	written, _, _ := runOften(t, program, "overlap", Options{})
+	if !asked.Complete || written.Complete && runtime.GOARCH == "amd64" {
+		t.Errorf("the kernel wrote over a path: complete %v, and %v with a scribe", asked.Complete, written.Complete)
+	}
+}
+
+func firstDifference(have, want string) string {
+	h, w := strings.Split(have, "\n"), strings.Split(want, "\n")
+	for i := range min(len(h), len(w)) {
+		if h[i] != w[i] {
+			return fmt.Sprintf("line %d: %q, want %q", i+1, h[i], w[i])
+		}
+	}
+	return fmt.Sprintf("%d lines, want %d", len(h), len(w))
+}

@@ -1,0 +1,242 @@
+// Looks things up often enough, from the same places, to be given a scribe (see
+// internal/helper/src/scribe.c), in every way in which that could go wrong, and
+// prints what it found. TestScribe compares that, and what is told, with and
+// without.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { OFTEN = 30 };
+static char path[4096], buf[8192];
+
+static const char *at(const char *what, int i)
+{
+	snprintf(path, sizeof path, "/usr/absent-%s-%d", what, i);
+	return path;
+}
+
+static void say(const char *what, long got)
+{
+	printf("%s %ld %d\n", what, got, got < 0 ? errno : 0);
+}
+
+// All the calls, each from its own place in the C library.
+static void all(const char *who)
+{
+	char name[64];
+	struct stat st;
+	struct statx stx;
+	snprintf(name, sizeof name, "%s", who);
+	for (int i = 0; i < OFTEN; i++) {
+		int fd = open(at(name, i), O_RDONLY);
+		fd += openat(AT_FDCWD, at(strcat(name, "a"), i), O_RDONLY);
+		fd += open(at(strcat(name, "p"), i), O_PATH);
+		stat(at(strcat(name, "b"), i), &st);
+		lstat(at(strcat(name, "c"), i), &st);
+		fstatat(AT_FDCWD, at(strcat(name, "d"), i), &st, 0);
+		access(at(strcat(name, "e"), i), R_OK);
+		faccessat(AT_FDCWD, at(strcat(name, "f"), i), R_OK, AT_EACCESS);
+		readlink(at(strcat(name, "g"), i), buf, sizeof buf);
+		readlinkat(AT_FDCWD, at(strcat(name, "h"), i), buf, sizeof buf);
+		statx(AT_FDCWD, at(strcat(name, "i"), i), 0, STATX_ALL, &stx);
+		statx(AT_FDCWD, at(strcat(name, "j"), i), AT_EMPTY_PATH, STATX_ALL, &stx); // it is not empty
+		FILE *f = fopen(at(strcat(name, "k"), i), "r");
+		snprintf(name, sizeof name, "%s", who);
+		if (fd != -3 || f)
+			say("found", fd);
+	}
+}
+
+// Bad pointers are the kernel's to find.
+static void bad(void)
+{
+	struct stat st;
+	char *gone = mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	munmap(gone, 4096);
+	for (int i = 0; i < OFTEN; i++) {
+		say("null", access(0, F_OK));
+		say("one", access((char *)1, F_OK));
+		say("minus one", open((char *)-1, O_RDONLY));
+		say("gone", stat(gone, &st));
+		say("gone link", readlink(gone, buf, 0)); // EINVAL comes first
+		say("bad mode", faccessat(AT_FDCWD, gone, 0xff00, 0));
+		say("bad flags", statx(AT_FDCWD, gone, 0x80000, 0, 0));
+		say("no room", readlink("/usr/lib", (char *)1, 10));
+		say("bad buffer", stat(at("badbuffer", i), (void *)1));
+		say("bad buffer of what exists", stat("/usr/bin", (void *)1));
+		say("empty", open("", O_RDONLY));
+	}
+	memset(buf, 'x', 5000);
+	buf[0] = '/';
+	buf[5000] = 0;
+	for (int i = 0; i < OFTEN; i++)
+		say("long", access(buf, F_OK));
+	memset(buf, 0, sizeof buf);
+	strcpy(buf, "/usr");
+	for (int i = 0; i < 700; i++)
+		strcat(buf, "//.");
+	for (int i = 0; i < OFTEN; i++)
+		say("quite long", access(strcat(buf, "/absent-quite-long"), F_OK));
+}
+
+// Paths that mean something only here and now.
+static void here(void)
+{
+	mkdir("dir", 0777);
+	for (int i = 0; i < OFTEN; i++) {
+		say("relative", access("absent-relative", F_OK));
+		symlink(at("behind-link", i), "link");
+		say("link", access("link", F_OK));
+		say("link", access("/build/link", F_OK));
+		unlink("link");
+		say("dots", access("/usr/lib/../absent-dots", F_OK));
+		say("slashes", access("/usr/.//absent-slashes", F_OK));
+		say("self", access("/proc/self/cwd/absent-cwd", F_OK));
+		chdir(i % 2 ? "/build" : "/build/dir");
+		say("after chdir", access(i % 2 ? "absent-build" : "absent-dir", F_OK));
+	}
+	chdir("/build");
+	int dir = open("/usr", O_RDONLY | O_DIRECTORY);
+	for (int i = 0; i < OFTEN; i++)
+		say("below a descriptor", faccessat(dir, "absent-below", F_OK, 0));
+	close(dir);
+	say("next descriptor", dup(0)); // none is left open behind our back
+}
+
+static void children(void)
+{
+	int status;
+	fflush(stdout);
+	pid_t pid = fork();
+	if (!pid) {
+		all("fork");
+		_exit(3);
+	}
+	waitpid(pid, &status, 0);
+	say("fork", WEXITSTATUS(status));
+	pid = vfork();
+	if (!pid) {
+		for (int i = 0; i < OFTEN; i++)
+			access(at("vfork", i), F_OK);
+		execl("/build/absent-program", "x", (char *)0);
+		_exit(4);
+	}
+	waitpid(pid, &status, 0);
+	say("vfork", WEXITSTATUS(status));
+}
+
+static void *thread(void *arg)
+{
+	char name[64];
+	for (int i = 0; i < 100 * OFTEN; i++) {
+		snprintf(name, sizeof name, "/usr/absent-%s-%d", (char *)arg, i % OFTEN);
+		access(name, F_OK);
+	}
+	return 0;
+}
+
+static void threads(void)
+{
+	pthread_t t[4];
+	char names[4][16];
+	for (int i = 0; i < 4; i++) {
+		snprintf(names[i], 16, "thread%d", i);
+		pthread_create(&t[i], 0, thread, names[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], 0);
+}
+
+static volatile sig_atomic_t ticks;
+static sigjmp_buf back;
+static volatile int jump;
+
+static void tick(int sig)
+{
+	char name[64];
+	snprintf(name, sizeof name, "/usr/absent-tick-%d", ticks++ % OFTEN);
+	access(name, F_OK);
+	if (jump)
+		siglongjmp(back, 1);
+}
+
+static void signals(void)
+{
+	struct sigaction sa = {.sa_handler = tick, .sa_flags = SA_RESTART};
+	sigaction(SIGALRM, &sa, 0);
+	struct itimerval often = {{0, 150}, {0, 150}}, off = {{0, 0}, {0, 0}};
+	setitimer(ITIMER_REAL, &often, 0);
+	for (int i = 0; i < 20000 || ticks < 2 * OFTEN; i++)
+		access(at("signal", i % OFTEN), F_OK);
+	while (ticks < 4 * OFTEN) {
+		jump = 1;
+		sigsetjmp(back, 1);
+		for (int i = 0; ticks < 4 * OFTEN; i++)
+			access(at("jump", i % OFTEN), F_OK);
+	}
+	setitimer(ITIMER_REAL, &off, 0);
+	jump = 0;
+	for (int i = 0; i < OFTEN; i++) // how far the others came is chance
+		access(at("jump", i), F_OK);
+	// A call that waits, and is started again.
+	mkfifo("fifo", 0666);
+	fflush(stdout);
+	pid_t parent = getpid(), pid = fork();
+	if (!pid) {
+		for (int i = 0; i < 20; i++) {
+			usleep(2000);
+			kill(parent, SIGALRM);
+		}
+		close(open("fifo", O_WRONLY));
+		_exit(0);
+	}
+	int fd = open("fifo", O_RDONLY);
+	say("fifo", fd >= 0);
+	close(fd);
+	waitpid(pid, 0, 0);
+}
+
+int main(int argc, char **argv)
+{
+	const char *part = argv[1];
+	setvbuf(stdout, 0, _IOFBF, 1 << 20);
+	if (!strcmp(part, "overlap")) { // the kernel writes over the path
+		for (int i = 0; i < OFTEN; i++) {
+			strcpy(buf, "/usr/bin/cc");
+			readlink(buf, buf, sizeof buf);
+		}
+		return 0;
+	}
+	if (!strcmp(part, "signals"))
+		signals();
+	all("first");
+	bad();
+	here();
+	children();
+	threads();
+	all("second");
+	// Not compared: whether there was a scribe.
+	char line[256];
+	int scribe = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+	while (fgets(line, sizeof line, maps))
+		scribe |= !!strstr(line, "sbx-lookups");
+	fclose(maps);
+	fprintf(stderr, "scribe %d\n", scribe);
+	if (strcmp(part, "signals")) {
+		signals();
+		execl(argv[0], argv[0], "signals", (char *)0);
+	}
+	return 0;
+}

@@ -1,0 +1,56 @@
+// What observe.c and scribe.c share.
+#pragma once
+#include "slot.h"
+
+enum { LONG_PATH = 2 * PATH_MAX }; // a working directory and a path below it
+
+struct observer {
+	struct sandbox *s;
+	s32 log_fd, proc;
+	u8 *log;
+	u32 used;
+	int complete;
+
+	// Open hashing of what is in the log: positions + 1. It stops growing at
+	// TABLE_MAX; then things are written down twice.
+	u32 *table;
+	u32 size, count;
+
+	struct scribe *scribe; // or 0
+
+	u32 tid; // of the call at hand
+	char name[LONG_PATH + 8], real[LONG_PATH + 8], rest[LONG_PATH + 8], next[LONG_PATH + 8];
+};
+
+// observe.c
+void *map(size_t size, s32 fd, u64 offset);
+long peek(struct observer *o, u64 at, void *to, size_t n);
+void tidy(char *path);
+void note(struct observer *o, u8 op, const char *path);
+const char *next_fixed(struct observer *o, u32 *i, const char **at);
+int near_writable(struct observer *o, const char *path);
+void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args);
+
+// scribe.c
+//
+// Where a scribe is in the address space of a command's process: above the
+// libraries and below what its stack may reasonably grow to, where the kernel puts
+// nothing by itself.
+#define SCRIBE_AT 0x7ffffa000000ull
+#define SCRIBE_CALLS_AT (SCRIBE_AT + 0x1000) // system calls from this page are written down
+#define SCRIBE_CALLS_END (SCRIBE_AT + 0x2000)
+#define SCRIBE_LOG_AT (SCRIBE_AT + 0x10000)
+
+// scribe_answer answers a notification that comes from a scribe itself, and says
+// whether it was one.
+int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n);
+
+// scribe_consider is told of each look-up of a process that waits for us, and may
+// put a scribe into it.
+void scribe_consider(struct observer *o, s32 listener, const struct seccomp_notif *n);
+
+// scribe_finish notes what the scribes have written. No process of the command
+// may be alive.
+void scribe_finish(struct observer *o);
+
+void scribe_free(struct observer *o);

@@ -1,0 +1,428 @@
+// The scribe: look-ups that need not stop and ask.
+//
+// A notification costs 2.7 µs, of which the two changes of process are most,
+// and a compiler makes thousands of look-ups, all from a handful of places in
+// its C library. So a process of the command that has asked a few times from the
+// same place gets a scribe: a page of our code, and a log that it shares with
+// us. The instruction that loads the number of the system call there,
+//
+//	mov $NUMBER, %eax
+//	syscall
+//
+// becomes a jump to the scribe, which makes the call, and writes down what it
+// named: 0.2 µs. The filter lets calls pass that come from the scribe's page. All
+// others, of programs without a C library like that, of other places, before
+// there is a scribe and where one cannot be, ask as they always did. So nothing is
+// missed that would have been told without it; who jumps into the scribe's page to
+// hide something could as well have raced with us (see observe.c).
+//
+// The scribe itself writes down only what needs no thought: absolute paths below
+// the binds of the root directory, which mean the same whenever they are looked
+// at. For others (relative ones, links that the command may have made) it asks
+// after the call, with its registers.
+//
+// How it gets in: the process waits for our answer to a call. We give it a
+// descriptor (SECCOMP_IOCTL_NOTIF_ADDFD), write the loader, 200 bytes, into what
+// is unused at the end of its vDSO, and a jump to it over the instruction to which
+// the call returns. The loader maps the scribe, closes the descriptor, and tells
+// us; we put the instruction back. All of that is in the process's own copies of
+// the pages.
+//
+// It is not done to processes with threads, with a tracer, with filters of their
+// own, or with handlers of signals that may come at any time: they might run
+// what is just being changed. A system call that is started again after a signal,
+// or that somebody jumps to, finds the syscall instruction where it was.
+//
+// A command can find out: two more mappings in /proc/self/maps, and the bytes of
+// its own code.
+#include "scribe.h"
+
+#if defined __x86_64__
+
+// Below this the kernel does not put libraries without address randomization, and
+// with a stack that may grow to 128 MiB.
+#define LIBRARIES_AT 0x7ffff0000000ull
+
+struct scribe {
+	int off; // it did not work, and will not
+	u32 own_filters; // of this process; those of the command have one more
+	u64 vdso_end; // of which all processes have the same: the end of what is used
+	s32 fd;
+	struct log *log;
+
+	struct {
+		u32 tid, count;
+		u64 ip;
+	} counters[COUNTERS];
+};
+
+static const s16 written_calls[] = {OPEN, STAT, LSTAT, ACCESS, READLINK, OPENAT, NEWFSTATAT, READLINKAT, FACCESSAT, STATX, FACCESSAT2};
+
+static s32 open_of(struct observer *o, u32 tid, const char *what, int flags)
+{
+	char name[40];
+	struct text t = text_in(name, sizeof name);
+	put_number(&t, tid);
+	put(&t, what);
+	return (s32)SYS(openat, o->proc, name, flags | O_CLOEXEC);
+}
+
+// field returns the value in the line "\nNAME:\t" of a status file.
+static u64 field(const char *status, const char *name, u32 radix)
+{
+	for (const char *p = status; *p; p++) {
+		if (*p != '\n' || !has_prefix(p + 1, name))
+			continue;
+		p += 1 + strlen(name);
+		while (*p == ' ' || *p == '\t')
+			p++;
+		u64 v = 0;
+		for (;; p++) {
+			u32 digit = *p >= '0' && *p <= '9' ? (u32)(*p - '0') : *p >= 'a' && *p <= 'f' ? (u32)(*p - 'a' + 10) : 99;
+			if (digit >= radix)
+				return v;
+			v = v * radix + digit;
+		}
+	}
+	return ~0ull;
+}
+
+static int read_status(struct observer *o, u32 tid, char *buf, size_t size)
+{
+	s32 fd = open_of(o, tid, "/status", O_RDONLY);
+	if (fd < 0)
+		return 0;
+	long n = SYS(read, fd, buf, size - 1);
+	SYS(close, fd);
+	buf[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
+// suits says whether nothing but one thread of control, which waits for us, can
+// run in the process.
+static int suits(struct observer *o, struct scribe *s, u32 tid)
+{
+	// Faults, and what asks a process to end: their handlers do not come back.
+	const u64 fine = 1ull << (4 - 1) | 1ull << (6 - 1) | 1ull << (7 - 1) | 1ull << (8 - 1) | 1ull << (11 - 1) | // ILL ABRT BUS FPE SEGV
+			 1ull << (1 - 1) | 1ull << (2 - 1) | 1ull << (3 - 1) | 1ull << (13 - 1) | 1ull << (15 - 1) | // HUP INT QUIT PIPE TERM
+			 1ull << (24 - 1) | 1ull << (25 - 1) | 1ull << (31 - 1); // XCPU XFSZ SYS
+	char status[4096];
+	if (!read_status(o, tid, status, sizeof status))
+		return 0;
+	return field(status, "Threads:", 10) == 1 && field(status, "TracerPid:", 10) == 0 && field(status, "Pid:", 10) == tid &&
+	       field(status, "Tgid:", 10) == tid && field(status, "Seccomp_filters:", 10) == s->own_filters + 1 &&
+	       !(field(status, "SigCgt:", 16) & ~fine);
+}
+
+// alone says whether the process, which has a scribe, still has one thread.
+static int alone(struct observer *o, u32 tid)
+{
+	char name[40];
+	struct statx st;
+	struct text t = text_in(name, sizeof name);
+	put_number(&t, tid);
+	put(&t, "/task");
+	// Two links, and one for each thread.
+	return SYS(statx, o->proc, name, 0, STATX_NLINK, &st) >= 0 && st.nlink == 3;
+}
+
+static int write_at(s32 mem, u64 at, const void *from, size_t n)
+{
+	return SYS(pwrite64, mem, from, n, at) == (long)n;
+}
+
+// find_vdso finds out where the process has room for the loader: behind the section
+// headers of the vDSO, which are the last thing in it, up to the end of the page.
+static u64 find_vdso(struct observer *o, struct scribe *s, u32 tid)
+{
+	u64 auxv[64], at = 0;
+	s32 fd = open_of(o, tid, "/auxv", O_RDONLY);
+	if (fd < 0)
+		return 0;
+	long n = SYS(read, fd, auxv, sizeof auxv);
+	SYS(close, fd);
+	for (long i = 0; i + 1 < n / 8; i += 2)
+		if (auxv[i] == 33) // AT_SYSINFO_EHDR
+			at = auxv[i + 1];
+	u8 head[64], room[LOADER_MAX];
+	// Where it is higher or lower, the stack may grow to other places than we think.
+	if (at < LIBRARIES_AT || at > SCRIBE_AT || peek(o, at, head, 64) != 64 || memcmp(head, "\177ELF\2", 5))
+		return 0;
+	u64 sections;
+	memcpy(&sections, head + 40, 8);
+	u64 used = sections + (u64)(head[58] | head[59] << 8) * (head[60] | head[61] << 8);
+	used = (used + 15) & ~15ull;
+	if (!s->vdso_end) {
+		if (used > 64 << 10 || (used & 4095) + LOADER_MAX > 4096 || peek(o, at + used, room, LOADER_MAX) != LOADER_MAX)
+			return 0;
+		for (u32 i = 0; i < LOADER_MAX; i++)
+			if (room[i])
+				return 0;
+		s->vdso_end = used;
+	}
+	return used == s->vdso_end ? at + used : 0;
+}
+
+// make_file makes the file that processes map.
+static int make_file(struct observer *o, struct scribe *s)
+{
+	if (s->fd >= 0)
+		return 1;
+	s->fd = (s32)SYS(memfd_create, "sbx-lookups", MFD_CLOEXEC);
+	if (s->fd < 0)
+		return 0;
+	u32 magic = MAGIC;
+	size_t n = (size_t)(__stop_scribe - __start_scribe);
+	if (n > 4096 - 8 || SYS(ftruncate, s->fd, LOG_OFFSET + LOG_SIZE) < 0 || !write_at(s->fd, 8, __start_scribe, n) || !write_at(s->fd, 0, &magic, 4))
+		return 0;
+	struct log *log = s->log = map(LOG_SIZE, s->fd, LOG_OFFSET);
+	if (!log)
+		return 0;
+	log->magic = MAGIC;
+	const char *place = 0;
+	for (u32 i = 0; next_fixed(o, &i, &place) && log->nplaces < PLACES;)
+		if (strlen(place) < PLACE_MAX && !near_writable(o, place))
+			memcpy(log->places[log->nplaces++], place, strlen(place) + 1);
+	return 1;
+}
+
+static u64 in_process(const u8 *code)
+{
+	return SCRIBE_AT + 8 + (u64)(code - __start_scribe);
+}
+
+static int near(u64 from, u64 to)
+{
+	s64 d = (s64)(to - from);
+	return d == (s32)d;
+}
+
+static void jump(u8 *at, u8 code, u64 from, u64 to)
+{
+	s32 d = (s32)(to - from - 5);
+	at[0] = code;
+	memcpy(at + 1, &d, 4);
+}
+
+// settle puts a scribe into the process. It returns 0 if none can be put there.
+static int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem)
+{
+	u64 ip = n->data.ip, at = find_vdso(o, s, n->pid);
+	u8 was[8], now[5], code[LOADER_MAX];
+	if (!at || !near(ip, at) || peek(o, ip, was, 8) != 8)
+		return 0;
+	jump(now, 0xe9, ip, at);
+	if (!memcmp(was, now, 5))
+		return 1; // the call was started again before it came so far
+	if (!suits(o, s, n->pid) || !make_file(o, s) || !write_at(mem, ip, was, 5))
+		return 0;
+	struct {
+		u64 id;
+		u32 flags, srcfd, newfd, newfd_flags;
+	} add = {n->id, 0, (u32)s->fd, 0, O_CLOEXEC};
+	s32 fd = (s32)SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add), nr = n->data.nr;
+	u32 size = LOG_SIZE;
+	if (fd < 0)
+		return 0;
+	memcpy(code, loader, (size_t)(loader_end - loader));
+	memcpy(code + (loader_back - loader) - 8, &ip, 8);
+	memcpy(code + (loader_fd - loader) - 4, &fd, 4);
+	memcpy(code + (loader_size - loader) - 4, &size, 4);
+	memcpy(code + (loader_bytes - loader) - 8, was, 8);
+	memcpy(code + (loader_nr - loader) - 4, &nr, 4);
+	// If one of these fails, the process is dying.
+	return write_at(mem, at, code, (size_t)(loader_end - loader)) && write_at(mem, ip, now, 5);
+}
+
+// redirect makes the place of this call go through the scribe.
+static int redirect(struct observer *o, const struct seccomp_notif *n, s32 mem)
+{
+	u64 ip = n->data.ip;
+	u32 used;
+	u8 code[CALL_SIZE] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0x48, 0x8d, 0x64, 0x24, 0x80, 0x50, 0xb8}, site[5];
+	if (!alone(o, n->pid) || peek(o, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) != 4 || used >= CALLS)
+		return 0;
+	u64 at = SCRIBE_CALLS_AT + used * CALL_SIZE;
+	if (!near(ip, at))
+		return 0;
+	memcpy(code + 1, &n->data.nr, 4); // mov $nr, %eax; syscall
+	// lea -128(%rsp), %rsp; push %rax; mov $nr, %eax
+	memcpy(code + 14, &n->data.nr, 4);
+	jump(code + 18, 0xe8, at + 18, in_process(scribe_common));
+	code[23] = 0x58; // pop %rax
+	memcpy(code + 24, "\x48\x8d\xa4\x24\x80\0\0\0", 8); // lea 128(%rsp), %rsp
+	jump(code + 32, 0xe9, at + 32, ip);
+	used++;
+	jump(site, 0xe9, ip - 7, at);
+	return write_at(mem, at, code, CALL_SIZE) && write_at(mem, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) && write_at(mem, ip - 7, site, 5);
+}
+
+// has_scribe says whether the process has one, and all of it.
+static int has_scribe(struct observer *o, int *any)
+{
+	u32 text = 0, log = 0;
+	*any = peek(o, SCRIBE_AT, &text, 4) == 4;
+	return *any && text == MAGIC && peek(o, SCRIBE_LOG_AT, &log, 4) == 4 && log == MAGIC;
+}
+
+// take does something about a place from which we are asked often. It returns 0
+// if nothing can be done.
+static int take(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n)
+{
+	u8 code[7];
+	int any, known = 0;
+	for (u32 i = 0; i < sizeof written_calls / sizeof *written_calls; i++)
+		known |= written_calls[i] == n->data.nr;
+	if (!known || peek(o, n->data.ip - 7, code, 7) != 7)
+		return 0;
+	// The process that will be the command is in our memory until its exec.
+	u64 secret = 0;
+	if (peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie)
+		return 0;
+	if (code[0] != 0xb8 || memcmp(code + 1, &n->data.nr, 4) || code[5] != 0x0f || code[6] != 0x05)
+		return 0;
+	s32 mem = open_of(o, n->pid, "/mem", O_RDWR);
+	if (mem < 0)
+		return 0;
+	int ok = 0;
+	// From here on it is sure that mem is of the process that waits.
+	if (SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) >= 0) {
+		if (has_scribe(o, &any))
+			ok = redirect(o, n, mem);
+		else if (!any)
+			ok = settle(o, s, listener, n, mem);
+	}
+	SYS(close, mem);
+	return ok;
+}
+
+static struct scribe *new_scribe(struct observer *o)
+{
+	char status[4096];
+	struct scribe *s = o->scribe = map(sizeof *s, -1, 0);
+	if (!s)
+		return 0;
+	s->fd = -1;
+	u64 filters = read_status(o, (u32)SYS(getpid), status, sizeof status) ? field(status, "Seccomp_filters:", 10) : ~0ull;
+	s->off = o->s->slot->no_scribe || filters == ~0ull || loader_end - loader > LOADER_MAX;
+	s->own_filters = (u32)filters;
+	return s;
+}
+
+void scribe_consider(struct observer *o, s32 listener, const struct seccomp_notif *n)
+{
+	struct scribe *s = o->scribe;
+	if (!s)
+		s = new_scribe(o);
+	if (!s || s->off || n->data.arch != AUDIT_ARCH)
+		return;
+	if (n->data.nr == SYS_execve || n->data.nr == SYS_execveat) {
+		for (u32 i = 0; i < COUNTERS; i++)
+			if (s->counters[i].tid == n->pid)
+				s->counters[i].count = 0;
+		return;
+	}
+	u32 i = ((u32)n->data.ip * 2654435761u ^ n->pid * 40503u) >> 8 & (COUNTERS - 1);
+	if (s->counters[i].tid != n->pid || s->counters[i].ip != n->data.ip) {
+		s->counters[i].tid = n->pid;
+		s->counters[i].ip = n->data.ip;
+		s->counters[i].count = 0;
+	}
+	if (s->counters[i].count == NEVER || ++s->counters[i].count < OFTEN)
+		return;
+	if (!take(o, s, listener, n))
+		s->counters[i].count = NEVER;
+}
+
+int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)
+{
+	struct scribe *s = o->scribe;
+	if (!s || n->data.arch != AUDIT_ARCH)
+		return 0;
+	if (n->data.ip == in_process(scribe_asked)) {
+		struct frame f;
+		if (peek(o, n->data.args[0], &f, sizeof f) == sizeof f) {
+			u64 args[6] = {f.rdi, f.rsi, f.rdx, f.r10, f.r8, f.r9};
+			look_up(o, AUDIT_ARCH, (s32)f.nr, args);
+		} else {
+			o->complete = 0;
+		}
+		return 1;
+	}
+	if (!s->vdso_end || (n->data.ip & 4095) != ((s->vdso_end + (u64)(loader_asked - loader)) & 4095))
+		return 0;
+	u64 vdso = find_vdso(o, s, n->pid);
+	if (!vdso || n->data.ip != vdso + (u64)(loader_asked - loader))
+		return 0;
+	// The loader is done: its jump becomes again what it was.
+	u64 ip = n->data.args[0];
+	u8 now[5], there[5];
+	s32 mem = open_of(o, n->pid, "/mem", O_RDWR);
+	jump(now, 0xe9, ip, vdso);
+	if (mem >= 0 && SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) >= 0 && peek(o, ip, there, 5) == 5 && !memcmp(there, now, 5))
+		write_at(mem, ip, &n->data.args[3], 5);
+	SYS(close, mem);
+	if (n->data.args[1] != SCRIBE_AT || n->data.args[2] != SCRIBE_LOG_AT)
+		s->off = 1; // there is no room, or it is not allowed
+	return 1;
+}
+
+void scribe_finish(struct observer *o)
+{
+	struct scribe *s = o->scribe;
+	if (!s || !s->log)
+		return;
+	struct log *log = s->log;
+	for (u32 i = 0; i < TABLE; i++) {
+		u32 at = log->table[i];
+		if (!at)
+			continue;
+		if (at - 1 > ENTRIES - 2 * LONGEST) {
+			o->complete = 0;
+			continue;
+		}
+		struct lookup *l = (struct lookup *)(log->entries + at - 1);
+		if (l->length > LONGEST || (l->op != OP_STAT && l->op != OP_OPEN)) {
+			o->complete = 0;
+			continue;
+		}
+		memcpy(o->name, l + 1, l->length);
+		o->name[l->length] = 0;
+		tidy(o->name);
+		note(o, l->op, o->name);
+	}
+	if (log->lost)
+		o->complete = 0;
+}
+
+void scribe_free(struct observer *o)
+{
+	struct scribe *s = o->scribe;
+	if (!s)
+		return;
+	if (s->log)
+		SYS(munmap, s->log, LOG_SIZE);
+	SYS(munmap, s, sizeof *s);
+	o->scribe = 0;
+}
+
+#else
+
+int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)
+{
+	return 0;
+}
+
+void scribe_consider(struct observer *o, s32 listener, const struct seccomp_notif *n)
+{
+}
+
+void scribe_finish(struct observer *o)
+{
+}
+
+void scribe_free(struct observer *o)
+{
+}
+
+#endif

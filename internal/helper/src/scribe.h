@@ -1,0 +1,47 @@
+// What scribe.c and inside.c share: the shape of a scribe.
+#pragma once
+#include "observe.h"
+
+#if defined __x86_64__
+
+enum {
+	MAGIC = 0x73627873,
+	TEXT_SIZE = 0x2000, // our code, and the calls
+	LOG_OFFSET = 0x10000, // in the file: as in the process
+	TABLE = 8192, // entries of the log's hash table
+	ENTRIES = 448 << 10, // bytes
+	LONGEST = 1024, // path that a scribe writes down
+	PLACES = 8,
+	PLACE_MAX = 32,
+	CALL_SIZE = 64,
+	CALLS = 0x1000 / CALL_SIZE - 1, // the last one holds the number of those in use
+	OFTEN = 8, // asked from the same place, before something is done about it
+	NEVER = 255,
+	COUNTERS = 512,
+	LOADER_MAX = 256,
+};
+
+// The log: written by the processes of the command, so we believe none of it.
+struct log {
+	u32 magic, used, lost, nplaces;
+	char places[PLACES][PLACE_MAX];
+	u32 table[TABLE]; // offsets of entries, + 1
+	u8 entries[ENTRIES]; // struct lookup, as in observe.c
+};
+enum { LOG_SIZE = (sizeof(struct log) + 4095) & ~4095u };
+
+// What the scribe pushes, from the last to the first.
+struct frame {
+	u64 nr, r10, r9, r8, rdx, rsi, rdi, back;
+	s64 result;
+};
+
+// Calls that are written down, by number. Those with a directory are the
+// higher ones.
+enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
+
+// inside.c
+extern const u8 __start_scribe[], __stop_scribe[], scribe_common[], scribe_asked[];
+extern const u8 loader[], loader_back[], loader_fd[], loader_size[], loader_bytes[], loader_nr[], loader_asked[], loader_end[];
+
+#endif
