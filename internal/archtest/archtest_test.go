@@ -56,6 +56,11 @@ var table = []row{
 	// How other build systems meet us.
 	{"integration/cc", "action backends staging golang.org/x/sys", ""},
 
+	// Many jobs at a time, and the view of them. They know nothing of actions.
+	{"schedule", "", ""},
+	{"progress", "golang.org/x/sys", "progress/screen"},
+	{"progress/screen", "", ""},
+
 	// Small packages that know nothing of the rest and that anyone may use.
 	{"internal/archtest", "", ""},
 	{"internal/blake3", "", "github.com/zeebo/blake3"},

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package schedule
+
+const nonblock = 0
