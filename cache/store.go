@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -42,6 +43,12 @@ var ErrVersion = errors.New("not a cache of this version")
 type Options struct {
 	// ReadOnly forbids every change, marks of use included.
 	ReadOnly bool
+
+	// TouchAfter is how far off the time of the last use may be. A small one
+	// lets Trim remove what was used a short while ago, and costs a system call
+	// at each use. All users of a directory must have the same. Zero: ten
+	// minutes.
+	TouchAfter time.Duration
 
 	// Warn, where not nil, is told of what went wrong and was got over, such
 	// as a damaged blob that is written again. Any goroutine may call it.
@@ -348,8 +355,11 @@ func appendBlobPath(b []byte, d action.Digest) []byte {
 	return hex.AppendEncode(b, sum[:])
 }
 
-// touchAfter is how far off the time of the last use may be.
+// touchAfter is how far off the time of the last use may be, unless the options
+// say otherwise.
 const touchAfter = 10 * time.Minute
+
+func (s *Store) touchAfter() time.Duration { return cmp.Or(s.opts.TouchAfter, touchAfter) }
 
 // touch marks the file path, which fi describes, as used now. It returns an
 // error only if the file is gone.
@@ -358,7 +368,7 @@ func (s *Store) touch(path string, fi *durable.FileInfo) error {
 		return nil
 	}
 	now := s.now()
-	if age := now.Sub(fi.ATime); -touchAfter < age && age < touchAfter {
+	if age, after := now.Sub(fi.ATime), s.touchAfter(); -after < age && age < after {
 		return nil
 	}
 	if err := s.disk.Touch(path, now); errors.Is(err, fs.ErrNotExist) {

@@ -22,6 +22,7 @@ type Policy struct {
 	MaxSize  int64         // bytes on the disk
 	MaxCount int64         // blobs, results, notes and layers together
 	MaxAge   time.Duration // since the last use
+	Spare    time.Duration // for how long after its last use nothing is removed; zero: [Spare]
 
 	// LowWater is the part of MaxSize and MaxCount down to which Trim
 	// removes once one of them is exceeded, so that it has to do so less
@@ -44,7 +45,9 @@ func (p *Policy) historyLimits(now time.Time) (limit int64, cutoff time.Time) {
 	return limit, cutoff
 }
 
-// Spare is for how long after its last use nothing is trimmed.
+// Spare is for how long after its last use nothing is trimmed, unless a [Policy]
+// says otherwise: one with less is for a store all of whose users hold a lock
+// ([Store.Lock]) for as long as they rely on what is in it.
 const Spare = time.Hour
 
 // A TrimReport says what [Store.Trim] did.
@@ -156,7 +159,7 @@ func (t *trimmer) prepare() error {
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	t.horizon = min(now.Add(-Spare).Unix(), oldest.Add(-touchAfter).Unix())
+	t.horizon = min(now.Add(-cmp.Or(t.policy.Spare, Spare)).Unix(), oldest.Add(-t.s.touchAfter()).Unix())
 
 	layers := map[blobKey]int64{}
 	for i := range t.list {
@@ -271,7 +274,7 @@ func (t *trimmer) spares(kind Kind, used int64) bool {
 		return used > t.horizon
 	}
 	// What a result names may say that it was used a little earlier.
-	return used > t.horizon-int64(touchAfter/time.Second)
+	return used > t.horizon-int64(t.s.touchAfter()/time.Second)
 }
 
 // remove removes e unless it was used meanwhile. Whoever marks a file as used

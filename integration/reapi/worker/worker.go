@@ -1,0 +1,213 @@
+// Package worker executes actions of a cluster: it fetches what they need from
+// the cluster's storage into a store of its own, runs them in a sandbox of ours,
+// and puts what they made, and their results, into the cluster's storage.
+//
+// A [Worker] knows no scheduler. Packages buildbarn and bots speak to one each
+// and hand [Task]s to it. What they rely on: Execute always gives an answer that
+// can be sent as it is, whatever happened; nothing of the command is alive when
+// it does; and after the context is done it does so at once.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	rexec "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi/remote"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// A Stage says what is being done for an action.
+type Stage int
+
+const (
+	Fetching  Stage = iota // its inputs
+	Running                // its command
+	Uploading              // its outputs
+)
+
+// A Task is an action as a scheduler hands it out.
+type Task struct {
+	Instance  string // in which its blobs are, and its result will be
+	Digest    action.Digest
+	Action    *rexec.Action // nil: it is read from the storage
+	Queued    *timestamppb.Timestamp
+	Auxiliary []*anypb.Any // to be handed on in the result's metadata
+}
+
+// Options of a [Worker].
+type Options struct {
+	Storage *remote.Client // the cluster's
+	Store   *cache.Store   // the input cache
+	Backend backends.Backend
+	// Capabilities are those of Backend, as far as staging asks for them.
+	Capabilities backends.Capabilities
+	Rootfs       staging.Rootfs
+
+	// DefaultTimeout is for actions that say nothing, MaxTimeout the most that
+	// one may ask for. Zero: no limit.
+	DefaultTimeout, MaxTimeout time.Duration
+	Limits                     backends.Limits // for every command; Wall is not looked at
+
+	// CacheSize bounds what the store takes on the disk, in bytes. Zero: no
+	// bound.
+	CacheSize int64
+
+	// UseCache makes the worker look for a result before it executes.
+	// Schedulers whose clients do that themselves do not need it.
+	UseCache bool
+
+	// Browser is the address of a bb-browser, for links in messages; or "".
+	Browser string
+
+	Log *slog.Logger
+}
+
+// A Worker executes tasks, any number at a time. Make one with [New].
+type Worker struct {
+	Options
+	room  *room
+	tasks atomic.Uint64
+
+	mu    sync.Mutex
+	trees map[action.Digest]time.Time // guarded by mu: whole in the store, when last seen to be
+}
+
+// New returns a worker.
+func New(o Options) *Worker {
+	return &Worker{Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log}, trees: map[action.Digest]time.Time{}}
+}
+
+// Ready says why no task should be taken at present, or nil.
+func (w *Worker) Ready(ctx context.Context) error {
+	if c := w.Backend.Capabilities(); !c.Works {
+		return fmt.Errorf("backend %s: %s", w.Backend.Name(), c.Reason)
+	}
+	if _, err := w.Store.PutBytes(ctx, action.SHA256, []byte("check readiness")); err != nil {
+		return err
+	}
+	return nil
+}
+
+// treeTrust is for how long a tree that was whole needs no look at its blobs.
+// What an action in flight needs is spared by trim if it was used since then:
+// see [cache.Store.Lock].
+const treeTrust = 5 * time.Minute
+
+// treesMax bounds what a worker remembers of trees.
+const treesMax = 1 << 14
+
+// fetch sees to it that the store has the input root.
+func (w *Worker) fetch(ctx context.Context, c *remote.Client, root action.Digest) (*remote.TreeReport, error) {
+	w.mu.Lock()
+	seen := w.trees[root]
+	w.mu.Unlock()
+	if time.Since(seen) < treeTrust {
+		return &remote.TreeReport{}, nil
+	}
+	report, err := c.DownloadTree(ctx, w.Store, root, func(n int64) error { return w.room.reserve(ctx, n) })
+	if err != nil {
+		return report, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.trees) >= treesMax {
+		w.trees = map[action.Digest]time.Time{}
+	}
+	w.trees[root] = time.Now()
+	return report, nil
+}
+
+// forget is for a tree that turned out not to be whole.
+func (w *Worker) forget(root action.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.trees, root)
+}
+
+// stager stages and collects for one task.
+type stager struct {
+	w    *Worker
+	task *run
+}
+
+// Stage implements [action.Stager].
+func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
+	st := &staging.Stager{
+		Blobs: s.w.Store, Layers: s.w.Store, Notes: s.w.Store, Capabilities: s.w.Capabilities, Log: s.w.Log,
+	}
+	in := staging.Input{
+		Tree: a.InputRoot, Hint: action.Sum(a.InputRoot.Function(), []byte("worker "+s.task.task.Instance)),
+		Directories: staging.Parents(c, s.find(ctx, a.InputRoot)),
+	}
+	return st.Stage(ctx, in, s.w.Rootfs)
+}
+
+// find returns a function that looks a path of the tree up.
+func (s *stager) find(ctx context.Context, root action.Digest) func(string) (staging.Entry, bool) {
+	dirs := map[action.Digest]*action.Directory{}
+	read := func(d action.Digest) *action.Directory {
+		if dir, ok := dirs[d]; ok {
+			return dir
+		}
+		data, err := remote.ReadMessage(ctx, s.w.Store, d)
+		var dir *action.Directory
+		if err == nil {
+			dir, _ = action.ParseDirectory(data, d.Function())
+		}
+		dirs[d] = dir
+		return dir
+	}
+	return func(p string) (staging.Entry, bool) {
+		at := root
+		if d := path.Dir(p); d != "." {
+			for name := range pathParts(d) {
+				dir := read(at)
+				if dir == nil {
+					return staging.Entry{}, false
+				}
+				i := slices.IndexFunc(dir.Directories, func(n action.DirectoryNode) bool { return n.Name == name })
+				if i < 0 {
+					return staging.Entry{}, false
+				}
+				at = dir.Directories[i].Digest
+			}
+		}
+		return entry(read(at), path.Base(p))
+	}
+}
+
+// entry is what dir has under name.
+func entry(dir *action.Directory, name string) (staging.Entry, bool) {
+	if dir == nil {
+		return staging.Entry{}, false
+	}
+	for i := range dir.Files {
+		if dir.Files[i].Name == name {
+			return staging.Entry{Kind: staging.KindFile, Digest: dir.Files[i].Digest, Executable: dir.Files[i].Executable}, true
+		}
+	}
+	for i := range dir.Directories {
+		if dir.Directories[i].Name == name {
+			return staging.Entry{Kind: staging.KindTree, Digest: dir.Directories[i].Digest}, true
+		}
+	}
+	for i := range dir.Symlinks {
+		if dir.Symlinks[i].Name == name {
+			return staging.Entry{Kind: staging.KindLink, Target: dir.Symlinks[i].Target}, true
+		}
+	}
+	return staging.Entry{}, false
+}
