@@ -16,6 +16,7 @@
 package buildbarn
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,6 +58,10 @@ type Options struct {
 	// executed: a cancellation is noticed after that much at most. Zero: the
 	// scheduler decides, which says ten seconds.
 	Heartbeat time.Duration
+
+	// Retry is the longest pause before a call that failed is made again.
+	// Zero: five seconds.
+	Retry time.Duration
 
 	Log *slog.Logger
 }
@@ -315,7 +320,7 @@ func join(prefix, suffix string) string {
 func (s *Slot) wait(ctx, drain context.Context, failed bool) error {
 	d := time.Until(s.next)
 	if failed {
-		d = rand.N(5 * time.Second)
+		d = rand.N(cmp.Or(s.opts.Retry, 5*time.Second))
 	}
 	timer := time.NewTimer(max(d, 0))
 	defer timer.Stop()
