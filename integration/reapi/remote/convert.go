@@ -26,17 +26,20 @@ func FromDigest(m *rexec.Digest, f action.Function) (action.Digest, error) {
 }
 
 // Function returns the digest function that v is. Clients from before REAPI 2.3
-// do not say: then it is SHA-256, if hash is as long as one.
+// do not say: then the length of a hash tells.
 func Function(v rexec.DigestFunction_Value, hash string) (action.Function, error) {
-	switch {
-	case v == rexec.DigestFunction_SHA256, v == rexec.DigestFunction_BLAKE3:
-		return action.Function(v), nil
-	case v == rexec.DigestFunction_UNKNOWN && len(hash) == 64:
-		return action.SHA256, nil
-	case v == rexec.DigestFunction_UNKNOWN:
-		return 0, fmt.Errorf("digests with a hash of %d characters are not known here: there are SHA256 and BLAKE3", len(hash))
+	if v == rexec.DigestFunction_UNKNOWN {
+		for _, f := range []action.Function{action.SHA256, action.SHA1, action.MD5, action.SHA384, action.SHA512} {
+			if len(hash) == 2*f.Size() {
+				return f, nil
+			}
+		}
+		return 0, fmt.Errorf("no digest function that need not be named has a hash of %d characters", len(hash))
 	}
-	return 0, fmt.Errorf("digest function %v is not known here: there are SHA256 and BLAKE3", v)
+	if f := action.Function(v); f.Known() {
+		return f, nil
+	}
+	return 0, fmt.Errorf("digest function %v is not known here", v)
 }
 
 // convert moves a message into the type of another package, by their common
@@ -73,8 +76,10 @@ func ToResult(r *action.Result) (*rexec.ActionResult, error) {
 func Resource(d action.Digest) string {
 	b := strings.Builder{}
 	b.WriteString("blobs/")
-	if d.Function() == action.BLAKE3 { // older functions are told by the length of the hash
-		b.WriteString("blake3/")
+	switch f := d.Function(); f {
+	case action.BLAKE3, action.SHA256Tree, action.GitSHA1: // older ones are told by the length of the hash
+		b.WriteString(f.String())
+		b.WriteByte('/')
 	}
 	b.WriteString(d.Hash())
 	b.WriteByte('/')

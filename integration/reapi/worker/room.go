@@ -25,11 +25,13 @@ type room struct {
 	store *cache.Store
 	max   int64 // 0: no bound
 	log   *slog.Logger
+	spare time.Duration // see spare
 
 	mu      sync.Mutex
 	used    int64     // guarded by mu: as measured, and what was reserved since
 	fresh   time.Time // guarded by mu: when it was measured
 	counted bool      // guarded by mu
+	trimmed time.Time // guarded by mu: when the last trim was over
 }
 
 var errRoom = errors.New("the input cache is full")
@@ -64,10 +66,11 @@ func (r *room) reserve(ctx context.Context, n int64) error {
 // at once.
 func (r *room) trim(ctx context.Context, n int64) error {
 	goal := max(r.max-n, 1)
-	report, err := r.store.Trim(ctx, cache.Policy{MaxSize: goal, Spare: spare})
+	report, err := r.store.Trim(ctx, cache.Policy{MaxSize: goal, Spare: r.spare})
 	if err != nil && !errors.Is(err, cache.ErrBusy) {
 		return fmt.Errorf("make room in the input cache: %w", err)
 	}
+	r.trimmed = time.Now()
 	if err == nil {
 		r.used, r.fresh = report.After.Total().Bytes, time.Now()
 		removed := report.Removed.Total()
@@ -77,6 +80,13 @@ func (r *room) trim(ctx context.Context, n int64) error {
 		return fmt.Errorf("%w: these inputs need %d bytes, and of %d in all %d are in use", errRoom, n, r.max, r.used)
 	}
 	return nil
+}
+
+// trimmedSince says whether something may have been removed after t.
+func (r *room) trimmedSince(t time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trimmed.After(t)
 }
 
 // pathParts are the names in a relative path.

@@ -117,13 +117,7 @@ func (r *run) execute(ctx context.Context, resp *rexec.ExecuteResponse) error {
 	if limits.Wall, err = r.timeout(); err != nil {
 		return err
 	}
-	out, err := r.runner().Run(ctx, &action.Request{
-		Action: r.action, Command: r.command, Save: r.fetch, Limits: limits, SkipLookup: true, SkipStore: true,
-	})
-	if errors.Is(err, action.ErrMiss) { // a blob went missing below us: the next time it is fetched
-		r.w.forget(r.action.InputRoot)
-		err = fmt.Errorf("%w: %w", errLocal, err)
-	}
+	out, err := r.run(ctx, limits)
 	if err != nil {
 		return err
 	}
@@ -137,6 +131,23 @@ func (r *run) execute(ctx context.Context, resp *rexec.ExecuteResponse) error {
 		return status.Errorf(codes.ResourceExhausted, "the command was killed because it needed more than %d bytes of memory", limits.Memory)
 	}
 	return nil
+}
+
+// run runs the command. A blob that went missing below us is fetched again.
+func (r *run) run(ctx context.Context, limits backends.Limits) (*action.Outcome, error) {
+	for again := true; ; again = false {
+		out, err := r.runner().Run(ctx, &action.Request{
+			Action: r.action, Command: r.command, Save: r.fetch, Limits: limits, SkipLookup: true, SkipStore: true,
+		})
+		_, remotely := errors.AsType[*remote.MissingError](err)
+		if err == nil || remotely || !errors.Is(err, action.ErrMiss) {
+			return out, err
+		}
+		r.w.forget(r.action.InputRoot)
+		if !again || out.Started {
+			return out, fmt.Errorf("%w: %w", errLocal, err)
+		}
+	}
 }
 
 // errLocal is for what is the fault of this worker.

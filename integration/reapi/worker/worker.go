@@ -87,7 +87,7 @@ type Worker struct {
 
 // New returns a worker.
 func New(o Options) *Worker {
-	return &Worker{Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log}, trees: map[action.Digest]time.Time{}}
+	return &Worker{Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log, spare: spare}, trees: map[action.Digest]time.Time{}}
 }
 
 // Ready says why no task should be taken at present, or nil.
@@ -101,10 +101,10 @@ func (w *Worker) Ready(ctx context.Context) error {
 	return nil
 }
 
-// treeTrust is for how long a tree that was whole needs no look at its blobs.
-// What an action in flight needs is spared by trim if it was used since then:
-// see [cache.Store.Lock].
-const treeTrust = 5 * time.Minute
+// treeTrust is for how long a tree that was whole needs no look at its blobs:
+// less than what trim spares. (While an action runs, its blobs are safe because
+// of its lock, and those of the layer that it runs on because of that.)
+const treeTrust = spare / 2
 
 // treesMax bounds what a worker remembers of trees.
 const treesMax = 1 << 14
@@ -114,9 +114,10 @@ func (w *Worker) fetch(ctx context.Context, c *remote.Client, root action.Digest
 	w.mu.Lock()
 	seen := w.trees[root]
 	w.mu.Unlock()
-	if time.Since(seen) < treeTrust {
+	if time.Since(seen) < treeTrust && !w.room.trimmedSince(seen) {
 		return &remote.TreeReport{}, nil
 	}
+	began := time.Now()
 	report, err := c.DownloadTree(ctx, w.Store, root, func(n int64) error { return w.room.reserve(ctx, n) })
 	if err != nil {
 		return report, err
@@ -126,7 +127,7 @@ func (w *Worker) fetch(ctx context.Context, c *remote.Client, root action.Digest
 	if len(w.trees) >= treesMax {
 		w.trees = map[action.Digest]time.Time{}
 	}
-	w.trees[root] = time.Now()
+	w.trees[root] = began
 	return report, nil
 }
 

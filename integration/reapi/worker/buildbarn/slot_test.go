@@ -401,10 +401,10 @@ func TestUnknownFunction(t *testing.T) {
 	c := start(t, nil)
 	c.run(t, &executor{storage: c.storage}, "0")
 	digest, act := workertest.Spec{Script: "x", Uncached: true}.Store(t, c.storage)
-	j := &workertest.Job{Digest: digest, Action: act, Done: make(chan *rexec.ExecuteResponse, 1), Function: rexec.DigestFunction_MD5}
+	j := &workertest.Job{Digest: digest, Action: act, Done: make(chan *rexec.ExecuteResponse, 1), Function: rexec.DigestFunction_MURMUR3}
 	c.EnqueueJob(j)
-	if resp := workertest.Wait(t, j); codes.Code(resp.Status.GetCode()) != codes.InvalidArgument || !strings.Contains(resp.Status.Message, "MD5") {
-		t.Errorf("%v, want that MD5 is an invalid argument", resp.Status)
+	if resp := workertest.Wait(t, j); codes.Code(resp.Status.GetCode()) != codes.InvalidArgument || !strings.Contains(resp.Status.Message, "MURMUR3") {
+		t.Errorf("%v, want that MURMUR3 is an invalid argument", resp.Status)
 	}
 }
 
