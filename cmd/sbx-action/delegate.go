@@ -18,6 +18,7 @@ const heavyProgram = "sbx-actiond"
 var delegated = [][2]string{
 	{"rootfs", "import, list, export and remove root file systems"},
 	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
+	{"worker", "execute the actions of a Buildbarn or BuildGrid cluster"},
 	{"build", "build components: of a tree of Baserock definitions, or of one sbx.yaml"},
 }
 

@@ -75,12 +75,23 @@ var table = []row{
 	{"integration/baserock", "internal/strictyaml", ""},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
+	// Clients of the Remote Execution API, and workers of other people's clusters.
+	{"integration/reapi/remote", "action cloud.google.com/go/longrunning github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "cache integration/reapi/remote/remotetest"},
+	{"integration/reapi/remote/remotetest", "action github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/worker", "action backends cache integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
+	{"integration/reapi/worker/buildbarn", "integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
+	{"integration/reapi/worker/workertest", "action integration/reapi/remote integration/reapi/remote/remotetest integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/worker/proto/botspb", "google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/worker/proto/remoteworkerpb", "github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/worker/proto/runnerpb", "google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/worker/proto/depset", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/protobuf", ""},
+
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
 	{"cmd/wiring", "action backends backends/bubblewrap backends/native internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
-	{"cmd/sbx-actiond", "action cache cmd/commandline cmd/wiring integration/baserock integration/images staging", ""},
+	{"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/images integration/reapi/remote integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys", ""},
 
 	// The light command. It starts in a millisecond: see heavy.
 	{

@@ -121,8 +121,10 @@ func Dial(addr Address, opts Options) (*Client, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		// A scheduler may say nothing for minutes: so that we learn when it
-		// is gone, or when something between us forgot the connection.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// is gone, or when something between us forgot the connection. Servers
+		// that were not told otherwise take more than two pings in a call that
+		// lasts two minutes, as a scheduler's may, for an attack.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
 			return invoke(metadata.AppendToOutgoingContext(ctx, header...), method, req, reply, cc, o...)
 		}),

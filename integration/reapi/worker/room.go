@@ -26,6 +26,7 @@ type room struct {
 	max   int64 // 0: no bound
 	log   *slog.Logger
 	spare time.Duration // see spare
+	keep  func(context.Context) error
 
 	mu      sync.Mutex
 	used    int64     // guarded by mu: as measured, and what was reserved since
@@ -65,6 +66,11 @@ func (r *room) reserve(ctx context.Context, n int64) error {
 // trim makes room for n bytes, and for more, so that it need not be done again
 // at once.
 func (r *room) trim(ctx context.Context, n int64) error {
+	if r.keep != nil {
+		if err := r.keep(ctx); err != nil {
+			return err
+		}
+	}
 	goal := max(r.max-n, 1)
 	report, err := r.store.Trim(ctx, cache.Policy{MaxSize: goal, Spare: r.spare})
 	if err != nil && !errors.Is(err, cache.ErrBusy) {

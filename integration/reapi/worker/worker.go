@@ -65,6 +65,10 @@ type Options struct {
 	// bound.
 	CacheSize int64
 
+	// Keep, where not nil, marks what trim must leave in the store, such as the
+	// root file system. It is called before each.
+	Keep func(context.Context) error
+
 	// UseCache makes the worker look for a result before it executes.
 	// Schedulers whose clients do that themselves do not need it.
 	UseCache bool
@@ -87,7 +91,7 @@ type Worker struct {
 
 // New returns a worker.
 func New(o Options) *Worker {
-	return &Worker{Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log, spare: spare}, trees: map[action.Digest]time.Time{}}
+	return &Worker{Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log, spare: spare, keep: o.Keep}, trees: map[action.Digest]time.Time{}}
 }
 
 // Ready says why no task should be taken at present, or nil.
