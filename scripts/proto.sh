@@ -11,6 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 GOBIN=$work go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 GOBIN=$work go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.5.1
+GOBIN=$work go install mvdan.cc/gofumpt@v0.12.0
 go run ./$here/depset "$work/deps.binpb"
 for f in $here/*/*.proto; do
 	PATH="$work:$PATH" protoc -I . --descriptor_set_in="$work/deps.binpb" \
@@ -19,6 +20,7 @@ for f in $here/*/*.proto; do
 done
 # protoc's own version is in a comment: another one makes the same code.
 find "$work/$here" -name '*.pb.go' -exec sed -i '\|^// *-*[[:space:]]*protoc[[:space:]]*v|d' {} +
+find "$work/$here" -name '*.pb.go' -exec "$work/gofumpt" -w {} +
 if [ "${1-}" = --check ]; then
 	for f in $here/*/*.pb.go; do
 		cmp "$f" "$work/$f" || { echo "$f is not what scripts/proto.sh makes: run it" >&2; exit 1; }

@@ -10,7 +10,7 @@ step() { printf '\n== %s\n' "$*"; }
 step "what the tests need"
 scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dpkg-source:dpkg-dev \
 	bwrap:bubblewrap ccache:ccache setpriv:util-linux fsck.erofs:erofs-utils git:git busybox:busybox-static bzip2:bzip2 perl:perl xz:xz-utils zstd:zstd \
-	umoci:umoci skopeo:skopeo
+	umoci:umoci skopeo:skopeo protoc:protobuf-compiler pgrep:procps
 command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
@@ -25,6 +25,9 @@ go vet ./...
 fixes=$(go fix -diff ./... 2>&1) || { echo "$fixes"; exit 1; }
 [ -z "$fixes" ] || { echo "$fixes"; exit 1; }
 go mod tidy -diff
+
+step "generated code"
+scripts/proto.sh --check
 
 step "cross-builds"
 for target in linux/arm64 darwin/arm64 darwin/amd64 freebsd/amd64; do

@@ -3,6 +3,7 @@ package remote
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -63,10 +64,8 @@ func CheckInstance(name string) error {
 		if part == "" {
 			return fmt.Errorf("instance %q: an empty part", name)
 		}
-		for _, r := range reserved {
-			if part == r {
-				return fmt.Errorf("instance %q: %q has a meaning of its own in the protocol", name, part)
-			}
+		if slices.Contains(reserved, part) {
+			return fmt.Errorf("instance %q: %q has a meaning of its own in the protocol", name, part)
 		}
 	}
 	return nil

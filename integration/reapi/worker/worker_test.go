@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 old clients say it with what is deprecated for new ones
+
 package worker_test
 
 import (

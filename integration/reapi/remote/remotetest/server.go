@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -116,9 +117,7 @@ func (s *Server) Counted() Counts {
 	for _, m := range []struct{ to, from map[string]int }{
 		{c.Uploads, s.counts.Uploads}, {c.Reads, s.counts.Reads}, {c.Messages, s.counts.Messages},
 	} {
-		for k, v := range m.from {
-			m.to[k] = v
-		}
+		maps.Copy(m.to, m.from)
 	}
 	return c
 }

@@ -72,7 +72,6 @@ type slot struct {
 	job       *Job
 	begun     bool // it has told that it executes job
 	delivered bool // the answer that gave it job has arrived
-	last      string
 	stage     int
 	due       time.Time
 }

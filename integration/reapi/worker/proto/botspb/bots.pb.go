@@ -10,15 +10,16 @@
 package botspb
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -827,25 +828,28 @@ func file_integration_reapi_worker_proto_botspb_bots_proto_rawDescGZIP() []byte 
 	return file_integration_reapi_worker_proto_botspb_bots_proto_rawDescData
 }
 
-var file_integration_reapi_worker_proto_botspb_bots_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_integration_reapi_worker_proto_botspb_bots_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
-var file_integration_reapi_worker_proto_botspb_bots_proto_goTypes = []any{
-	(BotStatus)(0),                  // 0: google.devtools.remoteworkers.v1test2.BotStatus
-	(LeaseState)(0),                 // 1: google.devtools.remoteworkers.v1test2.LeaseState
-	(*CreateBotSessionRequest)(nil), // 2: google.devtools.remoteworkers.v1test2.CreateBotSessionRequest
-	(*UpdateBotSessionRequest)(nil), // 3: google.devtools.remoteworkers.v1test2.UpdateBotSessionRequest
-	(*BotSession)(nil),              // 4: google.devtools.remoteworkers.v1test2.BotSession
-	(*Lease)(nil),                   // 5: google.devtools.remoteworkers.v1test2.Lease
-	(*Worker)(nil),                  // 6: google.devtools.remoteworkers.v1test2.Worker
-	(*Device)(nil),                  // 7: google.devtools.remoteworkers.v1test2.Device
-	(*Worker_Property)(nil),         // 8: google.devtools.remoteworkers.v1test2.Worker.Property
-	(*Worker_Config)(nil),           // 9: google.devtools.remoteworkers.v1test2.Worker.Config
-	(*Device_Property)(nil),         // 10: google.devtools.remoteworkers.v1test2.Device.Property
-	(*fieldmaskpb.FieldMask)(nil),   // 11: google.protobuf.FieldMask
-	(*timestamppb.Timestamp)(nil),   // 12: google.protobuf.Timestamp
-	(*anypb.Any)(nil),               // 13: google.protobuf.Any
-	(*status.Status)(nil),           // 14: google.rpc.Status
-}
+var (
+	file_integration_reapi_worker_proto_botspb_bots_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+	file_integration_reapi_worker_proto_botspb_bots_proto_msgTypes  = make([]protoimpl.MessageInfo, 9)
+	file_integration_reapi_worker_proto_botspb_bots_proto_goTypes   = []any{
+		BotStatus(0),                    // 0: google.devtools.remoteworkers.v1test2.BotStatus
+		LeaseState(0),                   // 1: google.devtools.remoteworkers.v1test2.LeaseState
+		(*CreateBotSessionRequest)(nil), // 2: google.devtools.remoteworkers.v1test2.CreateBotSessionRequest
+		(*UpdateBotSessionRequest)(nil), // 3: google.devtools.remoteworkers.v1test2.UpdateBotSessionRequest
+		(*BotSession)(nil),              // 4: google.devtools.remoteworkers.v1test2.BotSession
+		(*Lease)(nil),                   // 5: google.devtools.remoteworkers.v1test2.Lease
+		(*Worker)(nil),                  // 6: google.devtools.remoteworkers.v1test2.Worker
+		(*Device)(nil),                  // 7: google.devtools.remoteworkers.v1test2.Device
+		(*Worker_Property)(nil),         // 8: google.devtools.remoteworkers.v1test2.Worker.Property
+		(*Worker_Config)(nil),           // 9: google.devtools.remoteworkers.v1test2.Worker.Config
+		(*Device_Property)(nil),         // 10: google.devtools.remoteworkers.v1test2.Device.Property
+		(*fieldmaskpb.FieldMask)(nil),   // 11: google.protobuf.FieldMask
+		(*timestamppb.Timestamp)(nil),   // 12: google.protobuf.Timestamp
+		(*anypb.Any)(nil),               // 13: google.protobuf.Any
+		(*status.Status)(nil),           // 14: google.rpc.Status
+	}
+)
+
 var file_integration_reapi_worker_proto_botspb_bots_proto_depIdxs = []int32{
 	4,  // 0: google.devtools.remoteworkers.v1test2.CreateBotSessionRequest.bot_session:type_name -> google.devtools.remoteworkers.v1test2.BotSession
 	4,  // 1: google.devtools.remoteworkers.v1test2.UpdateBotSessionRequest.bot_session:type_name -> google.devtools.remoteworkers.v1test2.BotSession

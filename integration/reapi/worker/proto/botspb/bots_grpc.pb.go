@@ -11,6 +11,7 @@ package botspb
 
 import (
 	context "context"
+
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -91,6 +92,7 @@ type UnimplementedBotsServer struct{}
 func (UnimplementedBotsServer) CreateBotSession(context.Context, *CreateBotSessionRequest) (*BotSession, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method CreateBotSession not implemented")
 }
+
 func (UnimplementedBotsServer) UpdateBotSession(context.Context, *UpdateBotSessionRequest) (*BotSession, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method UpdateBotSession not implemented")
 }

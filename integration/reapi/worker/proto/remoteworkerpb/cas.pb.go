@@ -10,12 +10,13 @@
 package remoteworkerpb
 
 import (
-	v2 "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v2 "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -98,12 +99,15 @@ func file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_rawDescGZIP() 
 	return file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_rawDescData
 }
 
-var file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
-var file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_goTypes = []any{
-	(*HistoricalExecuteResponse)(nil), // 0: buildbarn.cas.HistoricalExecuteResponse
-	(*v2.Digest)(nil),                 // 1: build.bazel.remote.execution.v2.Digest
-	(*v2.ExecuteResponse)(nil),        // 2: build.bazel.remote.execution.v2.ExecuteResponse
-}
+var (
+	file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+	file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_goTypes  = []any{
+		(*HistoricalExecuteResponse)(nil), // 0: buildbarn.cas.HistoricalExecuteResponse
+		(*v2.Digest)(nil),                 // 1: build.bazel.remote.execution.v2.Digest
+		(*v2.ExecuteResponse)(nil),        // 2: build.bazel.remote.execution.v2.ExecuteResponse
+	}
+)
+
 var file_integration_reapi_worker_proto_remoteworkerpb_cas_proto_depIdxs = []int32{
 	1, // 0: buildbarn.cas.HistoricalExecuteResponse.action_digest:type_name -> build.bazel.remote.execution.v2.Digest
 	2, // 1: buildbarn.cas.HistoricalExecuteResponse.execute_response:type_name -> build.bazel.remote.execution.v2.ExecuteResponse

@@ -11,15 +11,16 @@
 package remoteworkerpb
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	v2 "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -635,25 +636,28 @@ func file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_rawDe
 	return file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_rawDescData
 }
 
-var file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
-var file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_goTypes = []any{
-	(*SynchronizeRequest)(nil),     // 0: buildbarn.remoteworker.SynchronizeRequest
-	(*CurrentState)(nil),           // 1: buildbarn.remoteworker.CurrentState
-	(*SynchronizeResponse)(nil),    // 2: buildbarn.remoteworker.SynchronizeResponse
-	(*DesiredState)(nil),           // 3: buildbarn.remoteworker.DesiredState
-	nil,                            // 4: buildbarn.remoteworker.SynchronizeRequest.WorkerIdEntry
-	(*CurrentState_Executing)(nil), // 5: buildbarn.remoteworker.CurrentState.Executing
-	(*DesiredState_Executing)(nil), // 6: buildbarn.remoteworker.DesiredState.Executing
-	nil,                            // 7: buildbarn.remoteworker.DesiredState.Executing.W3cTraceContextEntry
-	(*v2.Platform)(nil),            // 8: build.bazel.remote.execution.v2.Platform
-	(*emptypb.Empty)(nil),          // 9: google.protobuf.Empty
-	(*timestamppb.Timestamp)(nil),  // 10: google.protobuf.Timestamp
-	(*v2.Digest)(nil),              // 11: build.bazel.remote.execution.v2.Digest
-	(*v2.ExecuteResponse)(nil),     // 12: build.bazel.remote.execution.v2.ExecuteResponse
-	(*v2.Action)(nil),              // 13: build.bazel.remote.execution.v2.Action
-	(*anypb.Any)(nil),              // 14: google.protobuf.Any
-	(v2.DigestFunction_Value)(0),   // 15: build.bazel.remote.execution.v2.DigestFunction.Value
-}
+var (
+	file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+	file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_goTypes  = []any{
+		(*SynchronizeRequest)(nil),     // 0: buildbarn.remoteworker.SynchronizeRequest
+		(*CurrentState)(nil),           // 1: buildbarn.remoteworker.CurrentState
+		(*SynchronizeResponse)(nil),    // 2: buildbarn.remoteworker.SynchronizeResponse
+		(*DesiredState)(nil),           // 3: buildbarn.remoteworker.DesiredState
+		nil,                            // 4: buildbarn.remoteworker.SynchronizeRequest.WorkerIdEntry
+		(*CurrentState_Executing)(nil), // 5: buildbarn.remoteworker.CurrentState.Executing
+		(*DesiredState_Executing)(nil), // 6: buildbarn.remoteworker.DesiredState.Executing
+		nil,                            // 7: buildbarn.remoteworker.DesiredState.Executing.W3cTraceContextEntry
+		(*v2.Platform)(nil),            // 8: build.bazel.remote.execution.v2.Platform
+		(*emptypb.Empty)(nil),          // 9: google.protobuf.Empty
+		(*timestamppb.Timestamp)(nil),  // 10: google.protobuf.Timestamp
+		(*v2.Digest)(nil),              // 11: build.bazel.remote.execution.v2.Digest
+		(*v2.ExecuteResponse)(nil),     // 12: build.bazel.remote.execution.v2.ExecuteResponse
+		(*v2.Action)(nil),              // 13: build.bazel.remote.execution.v2.Action
+		(*anypb.Any)(nil),              // 14: google.protobuf.Any
+		v2.DigestFunction_Value(0),     // 15: build.bazel.remote.execution.v2.DigestFunction.Value
+	}
+)
+
 var file_integration_reapi_worker_proto_remoteworkerpb_remoteworker_proto_depIdxs = []int32{
 	4,  // 0: buildbarn.remoteworker.SynchronizeRequest.worker_id:type_name -> buildbarn.remoteworker.SynchronizeRequest.WorkerIdEntry
 	8,  // 1: buildbarn.remoteworker.SynchronizeRequest.platform:type_name -> build.bazel.remote.execution.v2.Platform

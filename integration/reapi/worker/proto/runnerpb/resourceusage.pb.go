@@ -10,12 +10,13 @@
 package runnerpb
 
 import (
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 )
 
 const (
@@ -186,12 +187,15 @@ func file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_rawDescGZI
 	return file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_rawDescData
 }
 
-var file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
-var file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_goTypes = []any{
-	(*POSIXResourceUsage)(nil),     // 0: buildbarn.resourceusage.POSIXResourceUsage
-	(*InputRootResourceUsage)(nil), // 1: buildbarn.resourceusage.InputRootResourceUsage
-	(*durationpb.Duration)(nil),    // 2: google.protobuf.Duration
-}
+var (
+	file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+	file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_goTypes  = []any{
+		(*POSIXResourceUsage)(nil),     // 0: buildbarn.resourceusage.POSIXResourceUsage
+		(*InputRootResourceUsage)(nil), // 1: buildbarn.resourceusage.InputRootResourceUsage
+		(*durationpb.Duration)(nil),    // 2: google.protobuf.Duration
+	}
+)
+
 var file_integration_reapi_worker_proto_runnerpb_resourceusage_proto_depIdxs = []int32{
 	2, // 0: buildbarn.resourceusage.POSIXResourceUsage.user_time:type_name -> google.protobuf.Duration
 	2, // 1: buildbarn.resourceusage.POSIXResourceUsage.system_time:type_name -> google.protobuf.Duration

@@ -11,13 +11,14 @@
 package runnerpb
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -272,15 +273,18 @@ func file_integration_reapi_worker_proto_runnerpb_runner_proto_rawDescGZIP() []b
 	return file_integration_reapi_worker_proto_runnerpb_runner_proto_rawDescData
 }
 
-var file_integration_reapi_worker_proto_runnerpb_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
-var file_integration_reapi_worker_proto_runnerpb_runner_proto_goTypes = []any{
-	(*CheckReadinessRequest)(nil), // 0: buildbarn.runner.CheckReadinessRequest
-	(*RunRequest)(nil),            // 1: buildbarn.runner.RunRequest
-	(*RunResponse)(nil),           // 2: buildbarn.runner.RunResponse
-	nil,                           // 3: buildbarn.runner.RunRequest.EnvironmentVariablesEntry
-	(*anypb.Any)(nil),             // 4: google.protobuf.Any
-	(*emptypb.Empty)(nil),         // 5: google.protobuf.Empty
-}
+var (
+	file_integration_reapi_worker_proto_runnerpb_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+	file_integration_reapi_worker_proto_runnerpb_runner_proto_goTypes  = []any{
+		(*CheckReadinessRequest)(nil), // 0: buildbarn.runner.CheckReadinessRequest
+		(*RunRequest)(nil),            // 1: buildbarn.runner.RunRequest
+		(*RunResponse)(nil),           // 2: buildbarn.runner.RunResponse
+		nil,                           // 3: buildbarn.runner.RunRequest.EnvironmentVariablesEntry
+		(*anypb.Any)(nil),             // 4: google.protobuf.Any
+		(*emptypb.Empty)(nil),         // 5: google.protobuf.Empty
+	}
+)
+
 var file_integration_reapi_worker_proto_runnerpb_runner_proto_depIdxs = []int32{
 	3, // 0: buildbarn.runner.RunRequest.environment_variables:type_name -> buildbarn.runner.RunRequest.EnvironmentVariablesEntry
 	4, // 1: buildbarn.runner.RunResponse.resource_usage:type_name -> google.protobuf.Any

@@ -12,6 +12,7 @@ package runnerpb
 
 import (
 	context "context"
+
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -89,6 +90,7 @@ type UnimplementedRunnerServer struct{}
 func (UnimplementedRunnerServer) CheckReadiness(context.Context, *CheckReadinessRequest) (*emptypb.Empty, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method CheckReadiness not implemented")
 }
+
 func (UnimplementedRunnerServer) Run(context.Context, *RunRequest) (*RunResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Run not implemented")
 }
