@@ -84,6 +84,11 @@ type Request struct {
 	// Save stores the input root and its files. It is called on a miss only.
 	Save func(context.Context) error
 
+	// Admit, if it is there, waits until there is room for what a miss costs; it
+	// is called on a miss, before anything that other actions could wait for.
+	// The room is given back when Run returns.
+	Admit func(context.Context) (release func(), err error)
+
 	// Dir is where the command starts, in the root; empty: [WorkDir] of it.
 	Dir string
 
@@ -124,6 +129,13 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 	out := &Outcome{Key: req.Action.Digest(req.Action.InputRoot.Function())}
 	if r.lookup(ctx, req, out) {
 		return out, r.replay(ctx, req, out.Result)
+	}
+	if req.Admit != nil {
+		release, err := req.Admit(ctx)
+		if err != nil {
+			return out, fmt.Errorf("wait for room: %w", err)
+		}
+		defer release()
 	}
 	if w, ok := r.Backend.(Warmer); ok { // the first thing, because it takes longest
 		w.Warm(&backends.Spec{Network: req.Network, Observe: req.Observe})

@@ -355,7 +355,7 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 	}
 	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
 	p.miss = &missPath{
-		choice: w.backend, blobs: p.blobs, layers: store, notes: store, function: f,
+		choice: w.backend, once: true, blobs: p.blobs, function: f,
 		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	}
 	return p, nil

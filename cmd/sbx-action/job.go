@@ -23,6 +23,9 @@ import (
 // run it.
 type job struct {
 	parts     *parts
+	shared    bool // the parts are other jobs', too
+	runner    action.Runner
+	stager    *jobStager
 	workspace string // absolute
 	snapshot  *staging.Snapshot
 	action    *action.Action
@@ -66,7 +69,38 @@ func (f *runFlags) check(args []string) error {
 }
 
 // describe makes the action: it scans the inputs and opens the store.
-func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err error) {
+func (f *runFlags) describe(ctx context.Context, args []string) (*job, error) {
+	j, err := f.begin(args)
+	if err != nil {
+		return nil, err
+	}
+	if j.parts, err = f.wiringFlags.open(ctx, f.digest.Function, f.networkKind(), false); err != nil {
+		return nil, err
+	}
+	if err := f.fill(ctx, j); err != nil {
+		j.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// describeWith is describe with the parts of an earlier job, which were opened
+// with the same flags.
+func (f *runFlags) describeWith(ctx context.Context, p *parts, args []string) (*job, error) {
+	j, err := f.begin(args)
+	if err != nil {
+		return nil, err
+	}
+	j.parts, j.shared = p, true
+	if err := f.fill(ctx, j); err != nil {
+		j.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// begin makes what does not need the store.
+func (f *runFlags) begin(args []string) (_ *job, err error) {
 	j := &job{}
 	if j.workspace, err = f.workspaceDir(); err != nil {
 		return nil, err
@@ -74,21 +108,14 @@ func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err err
 	if j.command, err = f.commandMessage(j.workspace, args); err != nil {
 		return nil, err
 	}
-	if err := j.command.Check(); err != nil {
-		return nil, err
-	}
-	if j.parts, err = f.wiringFlags.open(ctx, f.digest.Function, f.networkKind(), false); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			j.Close()
-		}
-	}()
+	return j, j.command.Check()
+}
+
+// fill scans the inputs, and makes the action.
+func (f *runFlags) fill(ctx context.Context, j *job) (err error) {
 	if err := j.guardStore(j.command.OutputPaths); err != nil {
-		return nil, err
+		return err
 	}
-	j.parts.miss.hint = action.Sum(f.digest.Function, []byte(j.workspace))
 	if !f.small(j.workspace) {
 		interruptible(ctx)
 	}
@@ -97,21 +124,24 @@ func (f *runFlags) describe(ctx context.Context, args []string) (_ *job, err err
 		Workspace: j.workspace, Inputs: f.inputs, Function: f.digest.Function,
 		StatCache: statDir(j.parts.store), Files: j.parts.hasher, Never: []string{j.parts.store.Dir()},
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	j.scanned = time.Since(lap)
-	j.parts.miss.find = j.snapshot.Find
 	for _, w := range j.snapshot.Warnings {
 		say("%v", w)
 	}
 	platform, err := f.platform(j)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	j.action = &action.Action{
 		Command: j.command.Digest(f.digest.Function), InputRoot: j.snapshot.Root, Platform: platform,
 	}
-	return j, nil
+	hint := action.Sum(f.digest.Function, []byte(j.workspace))
+	j.stager = j.parts.miss.forJob(j.parts.store, hint, j.snapshot.Find)
+	j.runner = *j.parts.runner
+	j.runner.Stager = j.stager
+	return nil
 }
 
 func (f *runFlags) workspaceDir() (string, error) {
@@ -283,12 +313,10 @@ func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
 // save stores the inputs: it is the first thing that happens on a miss.
 func (j *job) save(ctx context.Context) error {
 	interruptible(ctx)
-	if save := j.parts.saveRootfs; save != nil {
-		if err := save(ctx, j.parts.blobs); err != nil {
-			return err
-		}
+	if err := j.parts.keepRootfs(ctx); err != nil {
+		return err
 	}
-	return j.snapshot.Save(ctx, j.parts.blobs, j.parts.miss.saved(ctx, j.snapshot.Root))
+	return j.snapshot.Save(ctx, j.parts.blobs, j.stager.saved(ctx, j.snapshot.Root))
 }
 
 // deliver writes the outputs into the workspace.
@@ -368,5 +396,7 @@ func (j *job) Close() {
 	if j.stdin != nil {
 		j.stdin.Close()
 	}
-	j.parts.Close()
+	if !j.shared {
+		j.parts.Close()
+	}
 }

@@ -102,14 +102,7 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if f.json {
 		stdout.to = os.Stderr
 	}
-	req := &action.Request{
-		Action: job.action, Command: job.command, Save: job.save, Stdin: job.stdin, Stdout: stdout, Stderr: stderr,
-		Limits: backends.Limits{
-			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
-		},
-		SkipLookup: f.refresh || f.noCache, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures, Observe: true,
-		Network: f.networkKind(),
-	}
+	req := f.request(job, stdout, stderr)
 	out, err := f.runAndDeliver(ctx, job, req)
 	f.remember(ctx, job, req, out, err, started)
 	if err != nil {
@@ -133,6 +126,18 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	return errors.Join(stdout.err, stderr.err)
 }
 
+// request is what the runner is asked for.
+func (f *runFlags) request(job *job, stdout, stderr io.Writer) *action.Request {
+	return &action.Request{
+		Action: job.action, Command: job.command, Save: job.save, Stdin: job.stdin, Stdout: stdout, Stderr: stderr,
+		Limits: backends.Limits{
+			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
+		},
+		SkipLookup: f.refresh || f.noCache, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures, Observe: true,
+		Network: f.networkKind(),
+	}
+}
+
 // A sink passes on what a command writes, and keeps the first failure: the
 // command does not notice it, so we have to say it.
 type sink struct {
@@ -154,7 +159,7 @@ func (s *sink) Write(p []byte) (int, error) {
 // store that cannot be written is replaced by one for this action only.
 func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Request) (*action.Outcome, error) {
 	for {
-		out, err := job.parts.runner.Run(ctx, req)
+		out, err := job.runner.Run(ctx, req)
 		if why := job.parts.blobs.reason(); why != nil && out.Unkept != nil {
 			out.Unkept = why
 		}
@@ -166,7 +171,7 @@ func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Requ
 		if errors.Is(err, cache.ErrUnwritable) && !out.Started && !f.spared {
 			say("this result will not be kept: %v", err)
 			req.SkipStore, f.spared = true, true
-			job.parts.withoutLayers()
+			job.withoutLayers()
 			continue
 		}
 		if again && errors.Is(err, action.ErrMiss) && !req.SkipLookup {

@@ -21,6 +21,7 @@ import (
 type wiringFlags struct {
 	cache, workspace, rootfs, backend, log string
 	verbose                                bool
+	many                                   bool // many actions will be run, not one
 }
 
 func (w *wiringFlags) declare(flags *flag.FlagSet) {
@@ -54,6 +55,7 @@ type parts struct {
 	miss    *missPath
 	runner  *action.Runner
 
+	saving     sync.Mutex                                // guards saveRootfs once there are jobs
 	saveRootfs func(context.Context, action.Blobs) error // nil: the store has it
 
 	blobs *spareBlobs // the store, as long as it can be written
@@ -78,9 +80,9 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 		return nil, errors.Join(err, store.Close())
 	}
 	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Made: p.rootfs.Made, Hash: p.hasher, Log: log}
-	p.miss = &missPath{choice: w.backend, blobs: p.blobs, layers: store, notes: store, rootfs: p.rootfs, function: f, log: log}
-	p.runner = &action.Runner{
-		Cache: store, Blobs: p.blobs, Locks: store, Stager: p.miss, Backend: p.miss, Witness: p.witness, Log: log,
+	p.miss = &missPath{choice: w.backend, once: !w.many, blobs: p.blobs, rootfs: p.rootfs, function: f, log: log}
+	p.runner = &action.Runner{ // Stager is each job's own
+		Cache: store, Blobs: p.blobs, Locks: store, Backend: p.miss, Witness: p.witness, Log: log,
 	}
 	return p, nil
 }
@@ -97,29 +99,41 @@ func (p *parts) Close() error {
 	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close(), p.blobs.Close())
 }
 
-// A missPath is the stager and the backend, opened on the first miss.
+// keepRootfs stores the root file system, if the store does not have it yet.
+func (p *parts) keepRootfs(ctx context.Context) error {
+	p.saving.Lock()
+	defer p.saving.Unlock()
+	if p.saveRootfs == nil {
+		return nil
+	}
+	err := p.saveRootfs(ctx, p.blobs)
+	if err == nil {
+		p.saveRootfs = nil
+	}
+	return err
+}
+
+// A missPath is the backend, opened on the first miss, and what the stagers of
+// all jobs have in common.
 type missPath struct {
 	choice   string
+	once     bool // one command will be run
 	blobs    action.Blobs
-	layers   action.Layers
-	notes    action.Notes
 	rootfs   staging.Rootfs
 	function action.Function
-	hint     action.Digest // of what is staged again and again: the workspace
-	find     func(string) (staging.Entry, bool)
 	log      *slog.Logger
 
-	once    sync.Once
+	opened  sync.Once
 	backend backends.Backend
 	err     error
 }
 
 func (m *missPath) choose(begin func(backends.Backend)) (backends.Backend, error) {
-	return wiring.Choice{Name: m.choice, Options: native.Options{Once: true}, Log: m.log, Begin: begin}.Open()
+	return wiring.Choice{Name: m.choice, Options: native.Options{Once: m.once}, Log: m.log, Begin: begin}.Open()
 }
 
 func (m *missPath) open() (backends.Backend, error) {
-	m.once.Do(func() { m.backend, m.err = m.choose(nil) })
+	m.opened.Do(func() { m.backend, m.err = m.choose(nil) })
 	return m.backend, m.err
 }
 
@@ -131,35 +145,55 @@ func (m *missPath) Warm(spec *backends.Spec) {
 			w.Warm(spec)
 		}
 	}
-	m.once.Do(func() { m.backend, m.err = m.choose(begin) })
+	opened := true
+	m.opened.Do(func() {
+		opened = false
+		m.backend, m.err = m.choose(begin)
+	})
+	if opened && m.backend != nil {
+		begin(m.backend)
+	}
+}
+
+// A jobStager is the stager of one job.
+type jobStager struct {
+	*missPath
+	layers action.Layers
+	notes  action.Notes
+	hint   action.Digest // of what is staged again and again
+	find   func(string) (staging.Entry, bool)
+}
+
+func (m *missPath) forJob(store *cache.Store, hint action.Digest, find func(string) (staging.Entry, bool)) *jobStager {
+	return &jobStager{m, store, store, hint, find}
 }
 
 // Stage implements [action.Stager].
-func (m *missPath) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
-	b, err := m.open()
+func (s *jobStager) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
+	b, err := s.open()
 	if err != nil {
 		return backends.Root{}, err
 	}
-	return m.stager(b).Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: m.hint, Directories: staging.Parents(c, m.find)}, m.rootfs)
+	return s.stager(b).Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: s.hint, Directories: staging.Parents(c, s.find)}, s.rootfs)
 }
 
 // saved says what of an input root the store is known to have.
-func (m *missPath) saved(ctx context.Context, tree action.Digest) func(string, action.Digest) bool {
-	b, err := m.open()
+func (s *jobStager) saved(ctx context.Context, tree action.Digest) func(string, action.Digest) bool {
+	b, err := s.open()
 	if err != nil {
 		return nil
 	}
-	return m.stager(b).Saved(ctx, staging.Input{Tree: tree, Hint: m.hint})
+	return s.stager(b).Saved(ctx, staging.Input{Tree: tree, Hint: s.hint})
 }
 
-func (m *missPath) stager(b backends.Backend) *staging.Stager {
-	return &staging.Stager{Blobs: m.blobs, Layers: m.layers, Notes: m.notes, Capabilities: wiring.Basics(b), Log: m.log}
+func (s *jobStager) stager(b backends.Backend) *staging.Stager {
+	return &staging.Stager{Blobs: s.blobs, Layers: s.layers, Notes: s.notes, Capabilities: wiring.Basics(b), Log: s.log}
 }
 
 // Collect implements [action.Stager].
-func (m *missPath) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
-	return staging.Collect(ctx, m.blobs, root, staging.Outputs{
-		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: m.function, Format: c.OutputDirectoryFormat,
+func (s *jobStager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+	return staging.Collect(ctx, s.blobs, root, staging.Outputs{
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: s.function, Format: c.OutputDirectoryFormat,
 	})
 }
 

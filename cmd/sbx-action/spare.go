@@ -120,9 +120,9 @@ func (s *spareBlobs) Close() error {
 	return errors.Join(t.Close(), os.RemoveAll(t.Dir()))
 }
 
-// withoutLayers makes the next run do without what only a store that can be
-// written has: layers, which refer to the blobs of one store, so that trees are
-// copied instead; notes of them; and locks.
-func (p *parts) withoutLayers() {
-	p.runner.Locks, p.miss.layers, p.miss.notes = nil, nil, nil
+// withoutLayers makes the next run of the job do without what only a store that
+// can be written has: layers, which refer to the blobs of one store, so that
+// trees are copied instead; notes of them; and locks.
+func (j *job) withoutLayers() {
+	j.runner.Locks, j.stager.layers, j.stager.notes = nil, nil, nil
 }
