@@ -180,10 +180,10 @@ func (s *Store) Put(ctx context.Context, d action.Digest, r io.Reader) error {
 		return fmt.Errorf("put blob %v: %w", d, err)
 	}
 	if n > d.Size() {
-		return fmt.Errorf("put blob %v: the content is longer: %v begins it", d, w.sum())
+		return fmt.Errorf("put blob %v: %w: it is longer: %v begins it", d, ErrContent, w.sum())
 	}
 	if got := w.sum(); got != d {
-		return fmt.Errorf("put blob %v: the content has digest %v", d, got)
+		return fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, got)
 	}
 	_, err = w.Commit()
 	return err
@@ -314,4 +314,18 @@ func hashReader(ctx context.Context, f action.Function, expected int64, r io.Rea
 			return action.Digest{}, err
 		}
 	}
+}
+
+// PutAs stores data under d, and refuses data that is not d's.
+func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
+	if d.IsZero() {
+		return errors.New("put blob: it has no digest")
+	}
+	if got := action.Sum(d.Function(), data); got != d {
+		return fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, got)
+	}
+	if s.stored(ctx, d) {
+		return nil
+	}
+	return s.putBytes(ctx, d, data)
 }

@@ -29,6 +29,10 @@ var ErrReadOnly = errors.New("the cache is read-only")
 // the store does not allow: because it is read-only, full, or somebody else's.
 var ErrUnwritable = errors.New("the cache cannot be written")
 
+// ErrContent is wrapped by the error of a Put whose content is not that of the
+// digest that it was given.
+var ErrContent = errors.New("the content is another")
+
 // An unwritable is an error that is an ErrUnwritable, too, and does not say so.
 type unwritable struct{ error }
 

@@ -141,6 +141,22 @@ func (w *Writer) Commit() (action.Digest, error) {
 	return d, nil
 }
 
+// Size is how much was written so far.
+func (w *Writer) Size() int64 { return w.size }
+
+// CommitAs is Commit for content that must be d's.
+func (w *Writer) CommitAs(d action.Digest) error {
+	if w.err == nil && w.sum() != d {
+		w.err = fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, w.sum())
+	}
+	_, err := w.Commit()
+	return err
+}
+
+// SetContext replaces the context that Write and Commit heed: for a blob that
+// comes in several calls.
+func (w *Writer) SetContext(ctx context.Context) { w.ctx = ctx }
+
 // Abort drops the blob if it was not committed.
 func (w *Writer) Abort() {
 	if w.t != nil {

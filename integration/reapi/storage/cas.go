@@ -1,0 +1,225 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+)
+
+// parallel calls each for every i below n, on as many goroutines as there are
+// processors if n is large enough for that to pay, and waits.
+func parallel(n, enough int, each func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), n/enough)
+	if workers < 2 {
+		for i := range n {
+			each(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				each(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// FindMissingBlobs implements the RPC. Blobs that are there count as used now.
+func (s *Server) FindMissingBlobs(ctx context.Context, req *repb.FindMissingBlobsRequest) (*repb.FindMissingBlobsResponse, error) {
+	if len(req.BlobDigests) == 0 {
+		return &repb.FindMissingBlobsResponse{}, nil
+	}
+	f, err := reapi.Function(req.DigestFunction, req.BlobDigests[0].GetHash())
+	if err != nil {
+		return nil, err
+	}
+	digests := make([]action.Digest, len(req.BlobDigests))
+	for i, d := range req.BlobDigests {
+		if digests[i], err = reapi.Digest(f, d); err != nil {
+			return nil, err
+		}
+	}
+	absent := make([]bool, len(digests))
+	parallel(len(digests), 256, func(i int) { absent[i] = !s.store.Has(ctx, digests[i]) })
+	res := &repb.FindMissingBlobsResponse{}
+	for i, is := range absent {
+		if is {
+			res.MissingBlobDigests = append(res.MissingBlobDigests, req.BlobDigests[i])
+		}
+	}
+	return res, ctx.Err()
+}
+
+// BatchUpdateBlobs implements the RPC.
+func (s *Server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
+	var total int64
+	for _, r := range req.Requests {
+		total += int64(len(r.Data))
+	}
+	if total > s.opts.MaxBatch {
+		return nil, status.Errorf(codes.InvalidArgument, "the batch has %d bytes, at most %d are taken: use ByteStream for large blobs", total, s.opts.MaxBatch)
+	}
+	res := &repb.BatchUpdateBlobsResponse{Responses: make([]*repb.BatchUpdateBlobsResponse_Response, len(req.Requests))}
+	if len(req.Requests) == 0 {
+		return res, nil
+	}
+	f, err := reapi.Function(req.DigestFunction, req.Requests[0].GetDigest().GetHash())
+	if err != nil {
+		return nil, err
+	}
+	parallel(len(req.Requests), 16, func(i int) {
+		r := req.Requests[i]
+		err := s.updateOne(ctx, req.InstanceName, f, r)
+		res.Responses[i] = &repb.BatchUpdateBlobsResponse_Response{Digest: r.Digest, Status: status.Convert(err).Proto()}
+	})
+	return res, nil
+}
+
+func (s *Server) updateOne(ctx context.Context, instance string, f action.Function, r *repb.BatchUpdateBlobsRequest_Request) error {
+	d, err := reapi.Digest(f, r.Digest)
+	if err != nil {
+		return err
+	}
+	if err := s.tooLarge(instance, d); err != nil {
+		return err
+	}
+	data := r.Data
+	switch r.Compressor {
+	case repb.Compressor_IDENTITY:
+	case repb.Compressor_ZSTD:
+		// What it becomes counts, too: a small message must not fill memory.
+		if d.Size() > s.opts.MaxBatch {
+			return status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
+		}
+		if data, err = inflate(data, d.Size()); err != nil {
+			return status.Errorf(codes.InvalidArgument, "blob %v: %v", d, err)
+		}
+	default:
+		return status.Errorf(codes.InvalidArgument, "blob %v: compressor %v is not known here", d, r.Compressor)
+	}
+	return s.fail(ctx, "store a blob", s.store.PutAs(ctx, d, data))
+}
+
+// BatchReadBlobs implements the RPC.
+func (s *Server) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobsRequest) (*repb.BatchReadBlobsResponse, error) {
+	res := &repb.BatchReadBlobsResponse{Responses: make([]*repb.BatchReadBlobsResponse_Response, len(req.Digests))}
+	if len(req.Digests) == 0 {
+		return res, nil
+	}
+	f, err := reapi.Function(req.DigestFunction, req.Digests[0].GetHash())
+	if err != nil {
+		return nil, err
+	}
+	var total int64
+	for _, d := range req.Digests {
+		// One at a time: the sum of two sizes may be more than there are.
+		if size := max(d.GetSizeBytes(), 0); size > s.opts.MaxBatch-total {
+			return nil, status.Errorf(codes.InvalidArgument, "the batch has more than the %d bytes that are sent at once: use ByteStream for large blobs", s.opts.MaxBatch)
+		} else {
+			total += size
+		}
+	}
+	compress := slices.Contains(req.AcceptableCompressors, repb.Compressor_ZSTD)
+	parallel(len(req.Digests), 16, func(i int) {
+		r := &repb.BatchReadBlobsResponse_Response{Digest: req.Digests[i]}
+		data, err := s.readOne(ctx, f, req.Digests[i])
+		if err == nil {
+			r.Data, r.Compressor = data, repb.Compressor_IDENTITY
+			if compress {
+				r.Data, r.Compressor = deflate(data)
+			}
+		}
+		r.Status = status.Convert(s.fail(ctx, "read a blob", err)).Proto()
+		res.Responses[i] = r
+	})
+	return res, nil
+}
+
+func (s *Server) readOne(ctx context.Context, f action.Function, m *repb.Digest) ([]byte, error) {
+	d, err := reapi.Digest(f, m)
+	if err != nil {
+		return nil, err
+	}
+	return readBlob(ctx, s.store, d)
+}
+
+// readBlob returns the contents of a blob that is known to be small enough.
+func readBlob(ctx context.Context, store *cache.Store, d action.Digest) ([]byte, error) {
+	if d.IsEmpty() {
+		return nil, nil
+	}
+	file, err := store.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data := make([]byte, d.Size())
+	_, err = io.ReadFull(file, data)
+	return data, err
+}
+
+var (
+	encoders = sync.Pool{New: func() any {
+		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
+		if err != nil {
+			panic(err) // the options are right
+		}
+		return w
+	}}
+	decoders = sync.Pool{New: func() any {
+		// A window larger than 8 MiB is what no encoder makes unasked.
+		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			panic(err)
+		}
+		return r
+	}}
+)
+
+// inflate returns the size bytes that data is compressed from.
+func inflate(data []byte, size int64) ([]byte, error) {
+	r := decoders.Get().(*zstd.Decoder)
+	defer decoders.Put(r)
+	if err := r.Reset(bytes.NewReader(data)); err != nil {
+		return nil, err
+	}
+	out := make([]byte, size)
+	if n, err := io.ReadFull(r, out); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "after %d of %d bytes: %v", n, size, err)
+	}
+	var more [1]byte
+	if n, _ := r.Read(more[:]); n > 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "it has more than %d bytes", size)
+	}
+	return out, nil
+}
+
+// deflate compresses data where that makes it smaller.
+func deflate(data []byte) ([]byte, repb.Compressor_Value) {
+	if len(data) < 128 {
+		return data, repb.Compressor_IDENTITY
+	}
+	w := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(w)
+	if out := w.EncodeAll(data, make([]byte, 0, len(data))); len(out) < len(data) {
+		return out, repb.Compressor_ZSTD
+	}
+	return data, repb.Compressor_IDENTITY
+}

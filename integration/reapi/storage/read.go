@@ -1,0 +1,117 @@
+package storage
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sbx-action/sbx-action/integration/reapi"
+)
+
+// piece is how much of a blob one message carries.
+const piece = 256 << 10
+
+var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
+
+type readStream = bytestream.ByteStream_ReadServer
+
+// Read implements the RPC: offset and limit are of the uncompressed blob.
+func (s *Server) Read(req *bytestream.ReadRequest, stream readStream) error {
+	if err := sameName(stream, req.ResourceName); err != nil {
+		return err
+	}
+	if s.Streams != nil && s.Streams.Is(req.ResourceName) {
+		return s.Streams.Read(req, stream)
+	}
+	r, err := reapi.ParseRead(req.ResourceName)
+	if err != nil {
+		return err
+	}
+	size := r.Digest.Size()
+	switch {
+	case req.ReadOffset < 0 || req.ReadOffset > size:
+		return status.Errorf(codes.OutOfRange, "read_offset %d: the blob has %d bytes", req.ReadOffset, size)
+	case req.ReadLimit < 0:
+		return status.Errorf(codes.InvalidArgument, "read_limit %d is negative", req.ReadLimit)
+	case req.ReadLimit != 0 && r.Compressor != repb.Compressor_IDENTITY:
+		return status.Error(codes.InvalidArgument, "read_limit is not for compressed blobs: leave it 0")
+	}
+	file, err := s.store.Open(stream.Context(), r.Digest)
+	if err != nil {
+		return s.fail(stream.Context(), "read a blob", err)
+	}
+	defer file.Close()
+	n := size - req.ReadOffset
+	if req.ReadLimit > 0 {
+		n = min(n, req.ReadLimit)
+	}
+	in := io.NewSectionReader(file, req.ReadOffset, n)
+	to := &sender{stream: stream}
+	if r.Compressor == repb.Compressor_ZSTD {
+		err = compressTo(to, in)
+	} else {
+		err = copyPieces(to, in)
+	}
+	return s.fail(stream.Context(), "read a blob", err)
+}
+
+// A sender sends what is written to it, a message for each write.
+type sender struct{ stream readStream }
+
+func (s *sender) Write(p []byte) (int, error) {
+	if err := s.stream.Send(&bytestream.ReadResponse{Data: p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// copyPieces sends what in holds. A message is encoded before Send returns, so
+// that one buffer does.
+func copyPieces(to io.Writer, in *io.SectionReader) error {
+	block := pieces.Get().(*[piece]byte)
+	defer pieces.Put(block)
+	for {
+		n, err := io.ReadFull(in, block[:])
+		if n > 0 {
+			if _, err := to.Write(block[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func compressTo(to io.Writer, in io.Reader) error {
+	w := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(w)
+	w.Reset(to)
+	_, err := io.Copy(w, in)
+	return errors.Join(err, w.Close())
+}
+
+// nameHeader repeats the name of the resource, for proxies.
+const nameHeader = "build.bazel.remote.execution.v2.resource-name"
+
+// sameName refuses a header that names another resource than the request.
+func sameName(stream grpc.ServerStream, name string) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	for _, v := range md.Get(nameHeader) {
+		if v != name {
+			return status.Errorf(codes.InvalidArgument, "the header %s says %q, the request %q", nameHeader, v, name)
+		}
+	}
+	return nil
+}

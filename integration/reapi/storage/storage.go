@@ -1,0 +1,120 @@
+// Package storage serves a [cache.Store] to clients of the Remote Execution
+// API: content-addressed storage, ByteStream, the action cache.
+//
+// Blobs are checked on their way in: nothing is stored under a digest that is
+// not its own. Memory is bounded whatever clients send: a blob goes through in
+// pieces of 256 KiB, and what is too large for one message is refused.
+package storage
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+)
+
+// Options of a [Server]. The zero value is one that serves any blob.
+type Options struct {
+	// MaxBatch is how many bytes of blobs one batch may have; 0: 4 MiB less
+	// room for what is around them, so that an answer fits into the message
+	// size that every gRPC client allows.
+	MaxBatch int64
+
+	// MaxBlob is the size of the largest blob that is taken; 0: any.
+	MaxBlob func(instance string) int64
+
+	// IdleUpload is how long an upload that broke off can be resumed; 0: ten
+	// minutes.
+	IdleUpload time.Duration
+
+	Log *slog.Logger
+}
+
+// DefaultMaxBatch is what Options.MaxBatch means when it is 0.
+const DefaultMaxBatch = 4<<20 - 64<<10
+
+// A Server serves a store. Its methods may be called by any number of
+// goroutines.
+type Server struct {
+	repb.UnimplementedContentAddressableStorageServer
+	repb.UnimplementedActionCacheServer
+	bytestream.UnimplementedByteStreamServer
+
+	store   *cache.Store
+	opts    Options
+	results *Results
+	uploads uploads
+
+	// Streams, where not nil, serves what ByteStream names that is no blob.
+	Streams Streams
+}
+
+// Streams are the logs of running actions, which ByteStream reads and writes
+// by names of their own.
+type Streams interface {
+	// Is says whether name is one of them.
+	Is(name string) bool
+	Read(*bytestream.ReadRequest, bytestream.ByteStream_ReadServer) error
+	Write(first *bytestream.WriteRequest, stream bytestream.ByteStream_WriteServer) error
+	Committed(name string) (size int64, complete bool, err error)
+}
+
+// New returns a server of store. The caller closes it.
+func New(store *cache.Store, results *Results, o Options) *Server {
+	if o.MaxBatch == 0 {
+		o.MaxBatch = DefaultMaxBatch
+	}
+	if o.IdleUpload == 0 {
+		o.IdleUpload = 10 * time.Minute
+	}
+	if o.MaxBlob == nil {
+		o.MaxBlob = func(string) int64 { return 0 }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{store: store, opts: o, results: results, uploads: uploads{idle: o.IdleUpload}}
+}
+
+// Register makes srv serve s.
+func (s *Server) Register(srv *grpc.Server) {
+	repb.RegisterContentAddressableStorageServer(srv, s)
+	repb.RegisterActionCacheServer(srv, s)
+	bytestream.RegisterByteStreamServer(srv, s)
+}
+
+// Close drops uploads that are not complete.
+func (s *Server) Close() error {
+	s.uploads.close()
+	return nil
+}
+
+// fail is err as a status, and in the log if it is our own.
+func (s *Server) fail(ctx context.Context, what string, err error) error {
+	if errors.Is(err, cache.ErrContent) {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	st := reapi.Error(err)
+	if c := status.Code(st); c == codes.Internal || c == codes.ResourceExhausted {
+		s.opts.Log.WarnContext(ctx, what, "err", err)
+	}
+	return st
+}
+
+// tooLarge says, as a status, why a blob is not taken, or nil.
+func (s *Server) tooLarge(instance string, d action.Digest) error {
+	if limit := s.opts.MaxBlob(instance); limit > 0 && d.Size() > limit {
+		return status.Errorf(codes.InvalidArgument, "blob %v is larger than the %d bytes that are taken here", d, limit)
+	}
+	return nil
+}

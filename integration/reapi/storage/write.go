@@ -1,0 +1,392 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+)
+
+type writeStream = bytestream.ByteStream_WriteServer
+
+// Write implements the RPC. An upload whose stream breaks off is kept for a
+// while, and goes on where QueryWriteStatus says.
+func (s *Server) Write(stream writeStream) error {
+	first, err := stream.Recv()
+	if err == io.EOF {
+		return status.Error(codes.InvalidArgument, "a write without a request")
+	}
+	if err != nil {
+		return err
+	}
+	if err := sameName(stream, first.ResourceName); err != nil {
+		return err
+	}
+	if s.Streams != nil && s.Streams.Is(first.ResourceName) {
+		return s.Streams.Write(first, stream)
+	}
+	r, err := reapi.ParseWrite(first.ResourceName)
+	if err != nil {
+		return err
+	}
+	if err := s.tooLarge(r.Instance, r.Digest); err != nil {
+		return err
+	}
+	ctx := stream.Context()
+	if s.store.Has(ctx, r.Digest) {
+		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: whole(r)})
+	}
+	u, err := s.uploads.take(first.ResourceName)
+	if err != nil {
+		return err
+	}
+	if u.w == nil {
+		u.w = s.store.NewSizedWriter(ctx, r.Digest.Function(), r.Digest.Size())
+	}
+	u.w.SetContext(ctx)
+	if first.WriteOffset != u.w.Size() {
+		// What was said before is still true: the client can ask and resume.
+		defer s.uploads.keep(first.ResourceName, u)
+		return status.Errorf(codes.OutOfRange, "write_offset %d: this upload has %d bytes so far; QueryWriteStatus says so, too", first.WriteOffset, u.w.Size())
+	}
+	in := &requests{stream: stream, upload: u, req: first, name: first.ResourceName, at: first.WriteOffset}
+	if err = s.receive(u.w, in, r); err == nil && u.w.Size() != r.Digest.Size() {
+		err = status.Errorf(codes.InvalidArgument, "blob %v: the upload ended after %d bytes", r.Digest, u.w.Size())
+	}
+	if err == nil {
+		err = u.w.CommitAs(r.Digest)
+	}
+	if err != nil {
+		return s.broken(ctx, first.ResourceName, u, in, err)
+	}
+	s.uploads.done(first.ResourceName)
+	// Of a compressed blob: the bytes that were sent.
+	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: in.at})
+}
+
+// broken keeps an upload whose client is gone, and ends any other.
+func (s *Server) broken(ctx context.Context, name string, u *upload, in *requests, err error) error {
+	if in.lost {
+		s.uploads.keep(name, u)
+		return reapi.Error(err)
+	}
+	u.w.Abort()
+	s.uploads.done(name)
+	if errors.Is(err, errPresent) {
+		return in.present()
+	}
+	return s.fail(ctx, "store a blob", err)
+}
+
+// whole is the committed size of a blob that was there before.
+func whole(r reapi.Resource) int64 {
+	if r.Compressor != repb.Compressor_IDENTITY {
+		return -1
+	}
+	return r.Digest.Size()
+}
+
+// receive writes to w what in gives.
+func (s *Server) receive(w *cache.Writer, in *requests, r reapi.Resource) error {
+	limited := &bounded{w: w, size: &in.upload.size, left: r.Digest.Size() - w.Size(), d: r.Digest}
+	// Somebody else may be faster: then the rest need not come.
+	in.enough = func() bool { return r.Digest.Size() > piece && s.store.Has(in.stream.Context(), r.Digest) }
+	in.whole = whole(r)
+	if r.Compressor == repb.Compressor_IDENTITY {
+		return in.each(func(p []byte) error {
+			_, err := limited.Write(p)
+			return err
+		})
+	}
+	d := decoders.Get().(*zstd.Decoder)
+	defer decoders.Put(d)
+	if err := d.Reset(in); err != nil {
+		return in.cause(err)
+	}
+	block := pieces.Get().(*[piece]byte)
+	defer pieces.Put(block)
+	_, err := io.CopyBuffer(limited, struct{ io.Reader }{d}, block[:])
+	_ = d.Reset(nil)
+	return in.cause(err)
+}
+
+// A bounded writer refuses more than a blob has.
+type bounded struct {
+	w    *cache.Writer
+	size *atomic.Int64
+	left int64
+	d    action.Digest
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, status.Errorf(codes.InvalidArgument, "blob %v: more data than it has", b.d)
+	}
+	n, err := b.w.Write(p)
+	b.size.Store(b.w.Size())
+	return n, err
+}
+
+// errPresent says that the blob came from elsewhere meanwhile.
+var errPresent = errors.New("present already")
+
+// requests are the messages of a Write.
+type requests struct {
+	stream writeStream
+	upload *upload
+	req    *bytestream.WriteRequest // the one at hand, as far as it is not read
+	name   string
+	at     int64 // the offset that the next one must have
+	enough func() bool
+	whole  int64
+	seen   int
+	ended  bool
+	lost   bool  // the stream broke off
+	err    error // what ended it, but for its end
+}
+
+// next returns the data of the next message, or io.EOF after the last one.
+func (r *requests) next() ([]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	data, err := r.receive()
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return data, err
+}
+
+func (r *requests) receive() ([]byte, error) {
+	req := r.req
+	r.req = nil
+	if req == nil {
+		if r.ended {
+			return nil, io.EOF
+		}
+		var err error
+		req, err = r.stream.Recv()
+		if err == io.EOF {
+			// Without finish_write: more may come in another stream.
+			r.lost = true
+			return nil, status.Errorf(codes.Aborted, "the stream ended after %d bytes, without finish_write: resume there", r.at)
+		}
+		if err != nil {
+			r.lost = true
+			return nil, err
+		}
+		if r.seen++; r.seen%16 == 0 && r.enough() {
+			return nil, errPresent
+		}
+	}
+	if req.ResourceName != "" && req.ResourceName != r.name {
+		return nil, status.Errorf(codes.InvalidArgument, "resource_name changed within a write, to %q", req.ResourceName)
+	}
+	if req.WriteOffset != r.at {
+		return nil, status.Errorf(codes.InvalidArgument, "write_offset %d, want %d", req.WriteOffset, r.at)
+	}
+	r.at += int64(len(req.Data))
+	r.ended = req.FinishWrite
+	return req.Data, nil
+}
+
+// each calls f with the data of every message.
+func (r *requests) each(f func([]byte) error) error {
+	for {
+		p, err := r.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f(p); err != nil {
+			return err
+		}
+		if r.ended {
+			return nil
+		}
+	}
+}
+
+// Read implements [io.Reader], for a decoder.
+func (r *requests) Read(p []byte) (int, error) {
+	for {
+		data, err := r.next()
+		if err != nil {
+			return 0, err
+		}
+		n := copy(p, data)
+		if n < len(data) {
+			r.req = &bytestream.WriteRequest{Data: data[n:], WriteOffset: r.at - int64(len(data)-n), FinishWrite: r.ended}
+			r.at -= int64(len(data) - n)
+			r.ended = false
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// cause is why reading ended: the stream's own reason, or else that the data is
+// not what it should be.
+func (r *requests) cause(err error) error {
+	switch {
+	case err == nil || r.err != nil:
+		return r.err
+	case status.Code(err) != codes.Unknown:
+		return err
+	case errors.Is(err, zstd.ErrMagicMismatch), errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded),
+		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, zstd.ErrCRCMismatch), isZstd(err):
+		return status.Errorf(codes.InvalidArgument, "the data is not good zstd: %v", err)
+	}
+	return err
+}
+
+func isZstd(err error) bool {
+	// The decoder has more errors than it exports; the store's say of what.
+	return !errors.Is(err, cache.ErrUnwritable) && !errors.Is(err, context.Canceled)
+}
+
+// present ends a write of what came from elsewhere.
+func (r *requests) present() error {
+	return r.stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: r.whole})
+}
+
+// QueryWriteStatus implements the RPC: how much of an upload is here.
+func (s *Server) QueryWriteStatus(ctx context.Context, req *bytestream.QueryWriteStatusRequest) (*bytestream.QueryWriteStatusResponse, error) {
+	if s.Streams != nil && s.Streams.Is(req.ResourceName) {
+		size, complete, err := s.Streams.Committed(req.ResourceName)
+		return &bytestream.QueryWriteStatusResponse{CommittedSize: size, Complete: complete}, err
+	}
+	r, err := reapi.ParseWrite(req.ResourceName)
+	if err != nil {
+		return nil, err
+	}
+	if s.store.Has(ctx, r.Digest) {
+		return &bytestream.QueryWriteStatusResponse{CommittedSize: r.Digest.Size(), Complete: true}, nil
+	}
+	return &bytestream.QueryWriteStatusResponse{CommittedSize: s.uploads.size(req.ResourceName)}, nil
+}
+
+// maxUploads bounds the uploads that are kept without a stream: each has a file
+// open.
+const maxUploads = 256
+
+// uploads are those that are not complete, by the names that their clients gave
+// them.
+type uploads struct {
+	idle time.Duration
+
+	mu     sync.Mutex
+	all    map[string]*upload // guarded by mu
+	closed bool               // guarded by mu
+}
+
+// An upload belongs to the stream that took it, or waits.
+type upload struct {
+	w       *cache.Writer
+	size    atomic.Int64 // of what is in w
+	waiting *time.Timer // nil while a stream has it
+	since   time.Time   // when it began to wait
+}
+
+// take makes the upload the caller's until it calls keep or done.
+func (u *uploads) take(name string) (*upload, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.all == nil {
+		u.all = map[string]*upload{}
+	}
+	up := u.all[name]
+	if up == nil {
+		up = &upload{}
+		u.all[name] = up
+		return up, nil
+	}
+	if up.waiting == nil {
+		return nil, reapi.Busy(codes.Aborted, time.Second, "another stream is writing this upload: use a UUID of its own for each").Err()
+	}
+	up.waiting.Stop()
+	up.waiting = nil
+	return up, nil
+}
+
+// keep lets an upload wait for its client to come back.
+func (u *uploads) keep(name string, up *upload) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed || up.w == nil {
+		u.drop(name, up)
+		return
+	}
+	oldest, waiting := "", 0
+	for n, other := range u.all {
+		if other.waiting == nil {
+			continue
+		}
+		if waiting++; oldest == "" || other.since.Before(u.all[oldest].since) {
+			oldest = n
+		}
+	}
+	if waiting >= maxUploads {
+		u.all[oldest].waiting.Stop()
+		u.drop(oldest, u.all[oldest])
+	}
+	up.since = time.Now()
+	up.waiting = time.AfterFunc(u.idle, func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.all[name] == up && up.waiting != nil {
+			u.drop(name, up)
+		}
+	})
+}
+
+func (u *uploads) drop(name string, up *upload) {
+	delete(u.all, name)
+	if up.w != nil {
+		up.w.Abort()
+	}
+}
+
+// done forgets an upload.
+func (u *uploads) done(name string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.all, name)
+}
+
+// size is how much of an upload is here.
+func (u *uploads) size(name string) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if up := u.all[name]; up != nil {
+		return up.size.Load()
+	}
+	return 0
+}
+
+func (u *uploads) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	for name, up := range u.all {
+		if up.waiting != nil {
+			up.waiting.Stop()
+			u.drop(name, up)
+		}
+	}
+}
