@@ -267,6 +267,7 @@ func (r *Runner) collect(ctx context.Context, req *Request, status *backends.Sta
 		return nil, err
 	}
 	res.Files, res.Directories, res.Symlinks = outputs.Files, outputs.Directories, outputs.Symlinks
+	res.FileSymlinks, res.DirSymlinks = outputs.FileSymlinks, outputs.DirSymlinks
 	return missing, nil
 }
 

@@ -5,22 +5,259 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/native"
+	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/reapi/capabilities"
+	"github.com/sbx-action/sbx-action/integration/reapi/execution"
+	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+	"github.com/sbx-action/sbx-action/internal/durable"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 func serveCommand() commandline.Command {
 	return commandline.Command{
 		Name: "serve", Args: "[FLAGS]",
 		Short: "serve a cache and remote execution",
-		Long:  `Serves the store and the sandboxes of this machine over the Remote Execution API.`,
+		Long: `
+Serves the store and the sandboxes of this machine to any client of the Remote
+Execution API, versions 2.0 to 2.13: Bazel, BuildStream, Buck2, Pants, Please,
+recc and others.
+
+  sbx-action serve --listen 127.0.0.1:8980
+  bazel build --remote_executor=grpc://127.0.0.1:8980 //...
+
+It runs until a signal ends it; then it waits a moment for what is going on. What
+was not done by then runs again when the next server starts.
+`,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
-			return func(ctx context.Context, args []string) error {
-				if len(args) > 0 {
-					return fmt.Errorf("unexpected argument %q", args[0])
-				}
-				return errors.New("not in this version yet")
-			}
+			f := &serveFlags{listen: []string{}, timeout: commandline.Span(15 * time.Minute), maxTimeout: commandline.Span(24 * time.Hour), rootfs: "host"}
+			f.declare(flags)
+			return f.run
 		},
 	}
+}
+
+type serveFlags struct {
+	listen              commandline.List
+	cache, backend      string
+	rootfs              string
+	jobs                commandline.Count
+	timeout, maxTimeout commandline.Span
+	memory              commandline.Size
+	ignore              commandline.List
+	noExecution         bool
+	verbose             bool
+}
+
+func (f *serveFlags) declare(flags *flag.FlagSet) {
+	flags.Var(&f.listen, "listen", "`ADDRESS` to serve gRPC on: HOST:PORT, or unix:PATH; may be given more than once\n(default 127.0.0.1:8980)")
+	flags.Var((*commandline.Given)(&f.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
+	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.StringVar(&f.rootfs, "rootfs", "host", "`ROOTFS` of actions that name none: host, a name given by 'sbx-action rootfs import',\nor the digest of a tree")
+	flags.Var(&f.jobs, "jobs", "`N` actions run at a time (default: the number of processors)")
+	flags.Var(&f.timeout, "timeout", "`DURATION` after which an action is killed that sets none")
+	flags.Var(&f.maxTimeout, "max-timeout", "`DURATION`: an action that wants to run longer is refused")
+	flags.Var(&f.memory, "memory", "`SIZE` that an action may use (default: any)")
+	flags.Var(&f.ignore, "ignore-property", "`NAME` of a platform property that has no meaning here; * for all; may be given more\nthan once (default: a property that is not known is an error)")
+	flags.BoolVar(&f.noExecution, "no-execution", false, "serve the cache only")
+	flags.BoolVar(&f.verbose, "verbose", false, "log every request")
+}
+
+// run serves until ctx is done.
+func (f *serveFlags) run(ctx context.Context, args []string) (err error) {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q: everything is said by flags", args[0])
+	}
+	if err := wiring.CheckBackend(f.backend); err != nil {
+		return err
+	}
+	if len(f.listen) == 0 {
+		f.listen = commandline.List{"127.0.0.1:8980"}
+	}
+	level := slog.LevelInfo
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	p, err := f.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return f.serve(ctx, p)
+}
+
+// serverParts is what a server is made of.
+type serverParts struct {
+	log     *slog.Logger
+	lock    *os.File
+	store   *cache.Store
+	hasher  *staging.FileHasher
+	backend backends.Backend
+	engine  *execution.Engine // nil: the cache only
+	storage *storage.Server
+	results *storage.Results
+	caps    *capabilities.Server
+}
+
+// open opens the store, which no other server may have, and wires the rest.
+func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts, err error) {
+	dir, err := wiring.CacheDir(f.cache)
+	if err != nil {
+		return nil, err
+	}
+	p := &serverParts{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	if p.store, err = cache.Open(dir, cache.Options{Warn: func(err error) { log.Warn("cache", "err", err) }}); err != nil {
+		return nil, err
+	}
+	// The first thing that is read makes the store, before there is anything of
+	// ours in its directory.
+	empty, err := p.store.Open(ctx, action.Sum(action.BLAKE3, nil))
+	if err != nil {
+		return nil, err
+	}
+	_ = empty.Close()
+	if p.lock, err = lockServer(filepath.Join(dir, "serve")); err != nil {
+		return nil, err
+	}
+	host := staging.HostRootfs(staging.HostOptions{})
+	p.hasher = staging.NewFileHasher(filepath.Join(dir, "stat"), action.BLAKE3)
+	witness := &staging.HostWitness{Notes: p.store, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: log}
+	p.results = &storage.Results{Store: p.store, Witness: witness}
+	p.storage = storage.New(p.store, p.results, storage.Options{Log: log})
+	p.caps = &capabilities.Server{
+		Instance: func(context.Context, string) (capabilities.Instance, error) {
+			return capabilities.Instance{Execute: p.engine != nil, UpdateResults: true, MaxBatch: storage.DefaultMaxBatch}, nil
+		},
+		CacheFunctions: action.Functions(),
+	}
+	if f.noExecution {
+		return p, nil
+	}
+	return p, f.openEngine(p, witness)
+}
+
+func (f *serveFlags) openEngine(p *serverParts, witness action.Witness) (err error) {
+	p.backend, err = wiring.Choice{Name: f.backend, Options: native.Options{}, Log: p.log}.Open()
+	if err != nil {
+		return fmt.Errorf("%w; --no-execution serves the cache only", err)
+	}
+	rootfs := namedRootfs{wiring.Rootfs{Store: p.store.Dir()}, p.store, f.rootfs}
+	if _, err := rootfs.find(""); err != nil {
+		return fmt.Errorf("--rootfs: %w", err)
+	}
+	p.engine, err = execution.New(execution.Options{
+		Store: p.store, Results: p.results, Witness: witness, Backend: p.backend, Can: wiring.Basics(p.backend),
+		Rootfs: rootfs.find, Jobs: int(f.jobs), DefaultTimeout: time.Duration(f.timeout),
+		MaxTimeout: func(string) time.Duration { return time.Duration(f.maxTimeout) },
+		Limits:     backends.Limits{Memory: int64(f.memory)}, IgnoreProperties: f.ignore,
+		Journal: filepath.Join(p.store.Dir(), "serve", "operations"), Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.storage.Streams = p.engine.Streams()
+	p.caps.NodeProperties = execution.NodeProperties
+	for _, fn := range action.Functions() {
+		if execution.CanRun(fn) {
+			p.caps.RunFunctions = append(p.caps.RunFunctions, fn)
+		}
+	}
+	p.engine.Start()
+	return nil
+}
+
+// lockServer sees to it that a store has one server: two would both run the
+// operations that an earlier one left.
+func lockServer(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := durable.TryLock(f, 0, 1)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return f, nil
+	}
+	if err == nil && !ok {
+		err = fmt.Errorf("another server serves %s: give this one another --cache", filepath.Dir(dir))
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close ends everything that was opened, the last thing first.
+func (p *serverParts) Close() error {
+	var errs []error
+	if p.engine != nil {
+		errs = append(errs, p.engine.Close())
+	}
+	if p.backend != nil {
+		errs = append(errs, p.backend.Close())
+	}
+	if p.storage != nil {
+		errs = append(errs, p.storage.Close())
+	}
+	if p.hasher != nil {
+		errs = append(errs, p.hasher.Close())
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	if p.lock != nil {
+		errs = append(errs, p.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// namedRootfs finds the root file system that an action names.
+type namedRootfs struct {
+	names wiring.Rootfs
+	store *cache.Store
+	usual string
+}
+
+// find returns what name means. Bazel writes docker:// before the name of an
+// image.
+func (n namedRootfs) find(name string) (staging.Rootfs, error) {
+	if name == "" {
+		name = n.usual
+	}
+	name = strings.TrimPrefix(name, "docker://")
+	if name == "host" {
+		return staging.HostRootfs(staging.HostOptions{}), nil
+	}
+	d, err := action.ParseDigest(name)
+	if err != nil {
+		e, err := n.names.Lookup(name)
+		if errors.Is(err, fs.ErrNotExist) || err != nil {
+			return staging.Rootfs{}, fmt.Errorf("%w; 'sbx-action rootfs import NAME SOURCE' gives one a name", err)
+		}
+		d = e.Tree
+	}
+	if !n.store.Has(context.Background(), d) {
+		return staging.Rootfs{}, fmt.Errorf("tree %v is not in the store: import it again", d)
+	}
+	return staging.TreeRootfs(d), nil
 }

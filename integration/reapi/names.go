@@ -74,6 +74,9 @@ func parseResource(name, full string, write bool) (r Resource, rest []string, er
 		return r, nil, malformed(full, "want [INSTANCE/]blobs/HASH/SIZE, with uploads/UUID/ before blobs for a write")
 	}
 	r.Instance = strings.Join(parts[:at], "/")
+	if at > 0 && r.Instance == "" {
+		return r, nil, malformed(full, "it begins with a slash")
+	}
 	if err := CheckInstance(r.Instance); err != nil {
 		return r, nil, err
 	}

@@ -1,5 +1,7 @@
 package reapi
 
+//lint:file-ignore SA1019 old clients use the old lists
+
 import (
 	"cmp"
 	"slices"

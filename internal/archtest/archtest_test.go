@@ -72,6 +72,10 @@ var table = []row{
 	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
+	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/capabilities integration/reapi/execution integration/reapi/storage github.com/klauspost/compress"},
+	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
+	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage staging " + reapi, ""},
+	{"integration/reapi/storage", "action cache integration/reapi github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "internal/strictyaml", ""},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
@@ -91,7 +95,12 @@ var table = []row{
 	{"cmd/wiring", "action backends backends/bubblewrap backends/native internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
-	{"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/images integration/reapi/remote integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys", ""},
+	{
+		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/images " +
+			"integration/reapi integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
+			"integration/reapi/remote integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb " +
+			"internal/durable staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",
+	},
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
@@ -100,6 +109,10 @@ var table = []row{
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},
 }
+
+// reapi is the generated code of the Remote Execution API and what it speaks
+// through.
+const reapi = "cloud.google.com/go/longrunning github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf"
 
 // heavy is what the light command must not be linked with, directly or not: it
 // would start too late, or know too much.

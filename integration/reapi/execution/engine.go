@@ -209,3 +209,22 @@ func (e *Engine) Streams() storage.Streams { return &e.logs }
 // CanRun says whether actions can be run whose digests are of f. GitSHA1 is
 // not among them: it needs the size of a file before its content.
 func CanRun(f action.Function) bool { return f.Known() && f != action.GitSHA1 }
+
+// Drain waits until nothing runs any more, for at most d, and lets nothing new
+// begin. What still runs then is left to Close.
+func (e *Engine) Drain(d time.Duration) {
+	e.mu.Lock()
+	e.ended = true // the slots end after what they have
+	e.work.Broadcast()
+	e.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		e.slots.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
+	e.stop(errStopped) // those that follow are sent away
+}

@@ -64,8 +64,8 @@ type taskLogs struct {
 func (l *logs) of(instance, id string) *taskLogs {
 	return &taskLogs{
 		logs: l,
-		out: newLogStream(streamName(instance, id+"/stdout")),
-		err: newLogStream(streamName(instance, id+"/stderr")),
+		out:  newLogStream(streamName(instance, id+"/stdout")),
+		err:  newLogStream(streamName(instance, id+"/stderr")),
 	}
 }
 

@@ -71,7 +71,7 @@ func (e *Engine) prepare(ctx context.Context, instance string, d action.Digest) 
 	}
 	platform := a.Platform
 	if len(platform.GetProperties()) == 0 {
-		platform = c.Platform //nolint:staticcheck // clients before REAPI 2.2 say it there
+		platform = oldPlatform(c)
 	}
 	wants, err := e.platform(platform)
 	if err != nil {
@@ -163,8 +163,8 @@ func (j *job) commandOf(c *repb.Command) (*action.Command, error) {
 	}
 	m.OutputPaths = c.OutputPaths
 	if len(c.OutputPaths) == 0 {
-		j.legacy.files, j.legacy.directories = c.OutputFiles, c.OutputDirectories
-		m.OutputPaths = slices.Concat(c.OutputFiles, c.OutputDirectories)
+		j.legacy.files, j.legacy.directories = oldOutputs(c)
+		m.OutputPaths = slices.Concat(j.legacy.files, j.legacy.directories)
 	}
 	m.OutputPaths = sorted(m.OutputPaths)
 	if m.OutputNodeProperties = sorted(c.OutputNodeProperties); len(m.OutputNodeProperties) > 0 {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
-	"slices"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -266,34 +264,4 @@ func (s *stager) Collect(ctx context.Context, root *os.File, c *action.Command) 
 	}
 	s.addLegacy(res)
 	return res, nil, nil
-}
-
-// checkLegacy refuses a directory where an old client wants a file, and a file
-// where it wants a directory.
-func (s *stager) checkLegacy(res *action.Result) error {
-	for _, d := range res.Directories {
-		if slices.Contains(s.j.legacy.files, d.Path) {
-			return fmt.Errorf("%w: %q is a directory, and the action wants a file", errOutput, d.Path)
-		}
-	}
-	for _, f := range res.Files {
-		if slices.Contains(s.j.legacy.directories, f.Path) {
-			return fmt.Errorf("%w: %q is a file, and the action wants a directory", errOutput, f.Path)
-		}
-	}
-	return nil
-}
-
-// addLegacy repeats links where clients before REAPI 2.1 look for them: by what
-// they lead to, as far as the result tells.
-func (s *stager) addLegacy(res *action.Result) {
-	for _, l := range res.Symlinks {
-		target := path.Join(path.Dir(l.Path), l.Target)
-		leads := slices.ContainsFunc(res.Directories, func(d action.OutputDirectory) bool { return d.Path == target })
-		if leads || slices.Contains(s.j.legacy.directories, l.Path) {
-			res.DirSymlinks = append(res.DirSymlinks, l)
-		} else {
-			res.FileSymlinks = append(res.FileSymlinks, l)
-		}
-	}
 }

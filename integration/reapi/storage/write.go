@@ -299,8 +299,8 @@ type uploads struct {
 type upload struct {
 	w       *cache.Writer
 	size    atomic.Int64 // of what is in w
-	waiting *time.Timer // nil while a stream has it
-	since   time.Time   // when it began to wait
+	waiting *time.Timer  // nil while a stream has it
+	since   time.Time    // when it began to wait
 }
 
 // take makes the upload the caller's until it calls keep or done.

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+)
+
+const (
+	// maxMessage is the size of the largest message that is taken: of
+	// FindMissingBlobs with 100,000 digests, or of a large ActionResult.
+	maxMessage = 16 << 20
+	// maxStreams bounds the requests of one connection at a time.
+	maxStreams = 1000
+	// maxHeaders bounds what comes before a message.
+	maxHeaders = 64 << 10
+	// drain is how long requests may take to end when the server stops.
+	drain = 3 * time.Second
+)
+
+// serve serves p until ctx is done.
+func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
+	srv := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64<<20), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(20*time.Second),
+		// A client that is gone without a word is noticed within a minute.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.InitialWindowSize(1<<20), grpc.InitialConnWindowSize(4<<20),
+		grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
+	)
+	p.storage.Register(srv)
+	p.caps.Register(srv)
+	if p.engine != nil {
+		p.engine.Register(srv)
+	}
+	status := health.NewServer()
+	grpc_health_v1.RegisterHealthServer(srv, status)
+	reflection.Register(srv)
+
+	failed := make(chan error, len(f.listen))
+	for _, address := range f.listen {
+		l, err := listen(address)
+		if err != nil {
+			srv.Stop()
+			return err
+		}
+		p.log.Info("serving", "address", l.Addr().String(), "store", p.store.Dir())
+		go func() { failed <- srv.Serve(l) }()
+	}
+	sync := time.NewTicker(time.Second)
+	defer sync.Stop()
+	var err error
+loop:
+	for {
+		select {
+		case <-sync.C:
+			if serr := p.store.Sync(ctx); serr != nil && ctx.Err() == nil {
+				p.log.Warn("sync the store", "err", serr)
+			}
+		case err = <-failed:
+			break loop
+		case <-ctx.Done():
+			break loop
+		}
+	}
+	status.Shutdown()
+	if p.engine != nil {
+		p.engine.Drain(drain)
+	}
+	stop := time.AfterFunc(drain, srv.Stop)
+	srv.GracefulStop()
+	stop.Stop()
+	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	p.log.Info("stopped")
+	return nil
+}
+
+// listen listens on HOST:PORT or unix:PATH. The socket of a server that was
+// killed is replaced.
+func listen(address string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, "unix:")
+	if !unix {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("--listen %s: %w: want HOST:PORT, such as 127.0.0.1:8980, or unix:PATH", address, err)
+		}
+		return l, nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if c, err := net.Dial("unix", path); err == nil {
+			_ = c.Close()
+			return nil, fmt.Errorf("--listen %s: another server listens there", address)
+		}
+		_ = os.Remove(path)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: %w", address, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,4 @@
+#include <string.h>
+#include "greet.h"
+
+int main(void) { return strcmp(greet(), "hello"); }

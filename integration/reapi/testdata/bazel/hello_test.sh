@@ -1,0 +1,2 @@
+#!/bin/sh
+[ "$(./hello)" = hello ] && [ "$(cat files/link)" = one ] && [ "$(cat files/sub/b)" = two ]
