@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
@@ -101,6 +102,15 @@ type Request struct {
 	SkipStore     bool // do not remember the result
 	CacheFailures bool // remember, and accept, a result with an exit code that is not 0
 	Observe       bool // fill Outcome.Status.Lookups
+
+	// Vet, where not nil, looks at what is about to be stored, and says what is
+	// then known of its reproducibility. If it fails, nothing is stored.
+	Vet func(context.Context, *Outcome) (*Verification, error)
+
+	// Vary, where not nil, changes what the command sees of the world. Its
+	// result says nothing of the action as it is: SkipLookup and SkipStore
+	// must be set, and Observe must not.
+	Vary *backends.Vary
 }
 
 // An Outcome is what Run has to say of an action.
@@ -234,7 +244,10 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 	spec := &backends.Spec{
 		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: cmp.Or(req.Dir, WorkDir(req.Command)),
 		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
-		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true,
+		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary,
+	}
+	if v := req.Vary; v != nil && v.WorkDir != "" {
+		spec.Dir = v.WorkDir + strings.TrimPrefix(spec.Dir, WorkRoot)
 	}
 	start := time.Now()
 	status, err := r.Backend.Run(ctx, spec)
@@ -280,9 +293,32 @@ func (r *Runner) record(ctx context.Context, req *Request, out *Outcome, start t
 	if err == nil {
 		out.Key = sealed.Digest(out.Key.Function())
 		out.Result.Metadata.Auxiliary = []Any{{actionType, sealed.Marshal()}, {commandType, req.Command.Marshal()}}
-		err = r.Cache.PutResult(ctx, out.Key, out.Result)
+		if err = r.vet(ctx, req, out); err == nil {
+			err = r.Cache.PutResult(ctx, out.Key, out.Result)
+		}
 	}
 	out.Unkept = err
+}
+
+// vet adds to the result what is known of the action's reproducibility. That of
+// an earlier result is inherited: to have run once more proves nothing.
+func (r *Runner) vet(ctx context.Context, req *Request, out *Outcome) error {
+	if req.Vet != nil {
+		v, err := req.Vet(ctx, out)
+		if err != nil || v == nil {
+			return err
+		}
+		out.Result = out.Result.WithVerification(v)
+		return nil
+	}
+	if !req.SkipLookup {
+		return nil
+	}
+	old, err := r.Cache.Result(ctx, out.Key)
+	if err == nil && old.Shareable() != nil {
+		out.Result = out.Result.WithVerification(old.Verification())
+	}
+	return nil
 }
 
 // What an action was is kept in the auxiliary metadata of its result: as blobs

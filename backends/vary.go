@@ -37,9 +37,16 @@ type Vary struct {
 	OneCPU bool
 
 	// Delay, where not 0, is the seed of delays of some milliseconds: new
-	// processes wait, each for another time, up to a second for all together.
+	// processes wait, each for another time, up to two seconds for all together.
+	// With InTurn they run one after the other instead.
 	Delay uint32
 
 	Umask  *int
 	Layout bool // addresses are random
 }
+
+// InTurn is the Delay with which new processes begin in the order in which they
+// were made, each when those before it have ended, but for its ancestors. None
+// waits for longer than a third of a second, and all together not longer than two
+// seconds.
+const InTurn = ^uint32(0)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/reproduce"
 )
 
 // A report is what --json prints: one object on one line. Durations are in
@@ -26,6 +27,7 @@ type jsonReport struct {
 	Miss         string             `json:"miss,omitempty"`
 	NotStored    string             `json:"not_stored,omitempty"`
 	Hints        []string           `json:"undeclared_inputs,omitempty"`
+	Verified     *jsonVerified      `json:"verified,omitempty"`
 	Usage        *jsonUsage         `json:"usage,omitempty"`
 	Times        map[string]float64 `json:"times"`
 }
@@ -53,11 +55,11 @@ type jsonUsage struct {
 	MaxRSS int64   `json:"max_rss"`
 }
 
-func printJSON(w io.Writer, job *job, out *action.Outcome, hints []string, started time.Time) error {
+func printJSON(w io.Writer, job *job, out *action.Outcome, hints []string, report *reproduce.Report, started time.Time) error {
 	r := jsonReport{
 		ActionDigest: out.Key.String(), Cached: out.Cached, ExitCode: out.Result.ExitCode,
 		Backend: worker(out.Result), InputRoot: job.action.InputRoot.String(), Command: job.action.Command.String(),
-		Rootfs: job.parts.rootfs.ID(), Outputs: job.outputs(out.Result), Hints: hints,
+		Rootfs: job.parts.rootfs.ID(), Outputs: job.outputs(out.Result), Hints: hints, Verified: verified(report),
 		Times: map[string]float64{
 			"lookup": out.Times.Lookup.Seconds(), "save": out.Times.Save.Seconds(), "stage": out.Times.Stage.Seconds(),
 			"run": out.Times.Run.Seconds(), "collect": out.Times.Collect.Seconds(), "store": out.Times.Store.Seconds(),

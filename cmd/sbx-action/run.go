@@ -36,6 +36,7 @@ type runFlags struct {
 	cacheFailures        bool
 	keepFailed           bool
 	json                 bool
+	verify               rounds
 
 	spared bool // the store could not be written, and we have said so
 }
@@ -59,6 +60,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.refresh, "refresh", false, "run it although there is a result, which is replaced")
 	flags.BoolVar(&f.cacheFailures, "cache-failures", false, "remember a command that failed, and take failures from the cache")
 	flags.BoolVar(&f.keepFailed, "keep-failed", false, "write the outputs that exist even if the command failed")
+	flags.Var(&f.verify, "verify", "run it again under other conditions, once or =`N` times, and compare")
 	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")
 }
 
@@ -103,6 +105,7 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		stdout.to = os.Stderr
 	}
 	req := f.request(job, stdout, stderr)
+	check := f.checker(job, req, started)
 	out, err := f.runAndDeliver(ctx, job, req)
 	f.remember(ctx, job, req, out, err, started)
 	if err != nil {
@@ -115,15 +118,18 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if err := f.logLine(job, out, started); err != nil {
 		return err
 	}
+	if err := check.result(ctx, out); err != nil {
+		return err
+	}
 	if f.json {
-		if err := printJSON(os.Stdout, job, out, hints, started); err != nil {
+		if err := printJSON(os.Stdout, job, out, hints, check.report, started); err != nil {
 			return err
 		}
 	}
 	if err := f.verdict(out, hints); err != nil {
 		return err
 	}
-	return errors.Join(stdout.err, stderr.err)
+	return errors.Join(stdout.err, stderr.err, check.verdict())
 }
 
 // request is what the runner is asked for.

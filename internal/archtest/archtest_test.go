@@ -46,6 +46,9 @@ var table = []row{
 	// its tests alone.
 	{"action", "backends internal/blake3 internal/sha256tree", "github.com/bazelbuild/remote-apis google.golang.org/protobuf"},
 
+	// Runs an action again under other conditions, and compares.
+	{"reproduce", "action backends", ""},
+
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"history", "action cache", ""},
 	{"compare", "action", ""},
@@ -104,7 +107,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history integration/cc staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history integration/cc reproduce staging why golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},

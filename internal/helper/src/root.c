@@ -619,8 +619,13 @@ void build_root(struct sandbox *s)
 	if (!s->placed || s->req->nlowers)
 		place(s, at, s->placed ? "/scratch" : "");
 	bind_all(s, (s32)root);
-	if (s->req->flags & REQUEST_VARY && *s->alias)
-		alias_in(s, (s32)root, "build");
+	if (s->req->flags & REQUEST_VARY) {
+		// Or each file that is read would have another time.
+		struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOATIME, .attr_clr = MOUNT_ATTR__ATIME};
+		must(s, "remount", at, SYS_COOKIE(mount_setattr, root, "", AT_EMPTY_PATH, &attr, sizeof attr));
+		if (*s->alias)
+			alias_in(s, (s32)root, "build");
+	}
 	// Mount points have changed it, but the command may not see the time of day.
 	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
 	SYS(utimensat, root, 0, times, 0);

@@ -252,6 +252,8 @@ enum {
 	MOUNT_ATTR_NOSUID = 2,
 	MOUNT_ATTR_NODEV = 4,
 	MOUNT_ATTR_NOEXEC = 8,
+	MOUNT_ATTR_NOATIME = 0x10,
+	MOUNT_ATTR__ATIME = 0x70,
 };
 
 // Memory, polling, sockets.

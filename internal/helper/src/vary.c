@@ -23,8 +23,12 @@ enum {
 	OUT_MAX = 256 << 10,
 	BASES = 256,
 	HELD_MAX = 256,
-	DELAY_STEP = 7 * 1000 * 1000, // ns
-	DELAY_BUDGET = 1000 * 1000 * 1000,
+	DELAY_STEP = 8 * 1000 * 1000, // ns
+	DELAY_BUDGET = 2000 * 1000 * 1000,
+	TURN_MAX = 300 * 1000 * 1000, // ns that a process waits for those before it
+	TURN_STEP = 1000 * 1000, // ns from look to look
+	LIVE_MAX = 64,
+	DEPTH_MAX = 64,
 	FUNCTIONS = 3,
 };
 
@@ -70,10 +74,16 @@ struct varied {
 	} base[BASES]; // where the vDSO is
 
 	struct {
-		u64 id, due;
-	} held[HELD_MAX];
-	u32 nheld;
+		u64 id, since, due;
+		u32 tid;
+	} held[HELD_MAX]; // the oldest first
+	u32 nheld, processes;
 	u64 delayed;
+	struct {
+		u32 tid;
+		s32 process;
+	} live[LIVE_MAX]; // those whose turn has come
+	u32 nlive;
 	u8 seen[8192]; // bits: tid modulo 65536 was delayed
 
 	u8 *entries; // struct linux_dirent64
@@ -306,7 +316,7 @@ static s32 tell_time(struct varied *v, u32 tid, u8 how, const u64 *args)
 
 // The times of files.
 
-static s64 told_if_new(struct varied *v, s64 sec, u32 nsec, struct timespec *out)
+static int told_if_new(struct varied *v, s64 sec, u32 nsec, struct timespec *out)
 {
 	s64 t = sec * SECOND + nsec;
 	if (t < v->began - 10 * SECOND || t > wall_clock())
@@ -324,9 +334,11 @@ static void date_file(struct varied *v, s32 dir, const char *name, u32 flags)
 	struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
 	if (SYS(statx, dir, name, flags, STATX_MTIME | STATX_ATIME, &st) < 0)
 		return;
-	s64 access = told_if_new(v, st.atime.sec, st.atime.nsec, &times[0]);
-	if (told_if_new(v, st.mtime.sec, st.mtime.nsec, &times[1]) | access)
-		SYS(utimensat, dir, name, times, flags);
+	// It changes the change time, so it is not done for every access.
+	if (!told_if_new(v, st.mtime.sec, st.mtime.nsec, &times[1]))
+		return;
+	told_if_new(v, st.atime.sec, st.atime.nsec, &times[0]);
+	SYS(utimensat, dir, name, times, flags);
 }
 
 static int peek_path(struct varied *v, u32 tid, u64 at)
@@ -520,20 +532,23 @@ static s64 fill_out(struct varied *v, u32 size, int old, u32 *next)
 	return at;
 }
 
-static u32 process_of(struct varied *v, u32 tid)
+// status_number reads a number of /proc/TID/status, or returns 0.
+static u32 status_number(struct varied *v, u32 tid, const char *name)
 {
 	long fd = SYS(openat, v->proc, of_process(v, tid, "/status", -1), O_RDONLY | O_CLOEXEC), n = 0;
 	if (fd >= 0) {
 		n = SYS(read, fd, v->buf, 512);
 		SYS(close, fd);
 	}
-	for (long i = 0; i + 8 < n; i++)
-		if (!memcmp(v->buf + i, "\nTgid:\t", 7)) {
-			for (tid = 0, i += 7; i < n && v->buf[i] >= '0' && v->buf[i] <= '9'; i++)
-				tid = tid * 10 + (u32)(v->buf[i] - '0');
+	u32 number = 0;
+	size_t len = strlen(name);
+	for (long i = 0; i + (long)len < n; i++)
+		if (!memcmp(v->buf + i, name, len)) {
+			for (i += (long)len; i < n && v->buf[i] >= '0' && v->buf[i] <= '9'; i++)
+				number = number * 10 + (u32)(v->buf[i] - '0');
 			break;
 		}
-	return tid;
+	return number;
 }
 
 // take_descriptor returns a descriptor for what is open in the process as fd.
@@ -541,7 +556,7 @@ static long take_descriptor(struct varied *v, u32 tid, s32 fd)
 {
 	long process = SYS(pidfd_open, tid, 0);
 	if (process == -EINVAL || process == -ENOENT) // not the first thread
-		process = SYS(pidfd_open, process_of(v, tid), 0);
+		process = SYS(pidfd_open, status_number(v, tid, "\nTgid:\t"), 0);
 	if (process < 0)
 		return process;
 	long got = SYS(pidfd_getfd, process, fd, 0);
@@ -645,37 +660,94 @@ static void go_on(s32 listener, u64 id)
 	SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }
 
+// delay is how long the next new process waits.
+static u64 delay(struct varied *v)
+{
+	u32 seed = v->s->req->vary.delay, n = v->processes++;
+	if (seed == VARY_IN_TURN)
+		return TURN_MAX;
+	if (seed == 1) // the first of some comes last
+		return (5 - n % 6) * DELAY_STEP;
+	return ((n + seed) * 2654435761u >> 29) * DELAY_STEP;
+}
+
 // hold says whether the first call that we hear of from a process shall wait.
 static int hold(struct varied *v, u64 id, u32 tid)
 {
-	u32 seed = v->s->req->vary.delay, bit = tid % 65536;
-	if (!seed || v->seen[bit / 8] & 1 << bit % 8 || v->nheld == HELD_MAX)
+	u32 bit = tid % 65536;
+	if (!v->s->req->vary.delay || v->seen[bit / 8] & 1 << bit % 8 || v->nheld == HELD_MAX)
 		return 0;
 	v->seen[bit / 8] |= (u8)(1 << bit % 8);
-	u32 h = (tid + seed) * 2654435761u;
-	u64 wait = (h >> 28) % 4 * DELAY_STEP;
-	if (!wait || v->delayed + wait > DELAY_BUDGET)
+	u64 now = now_ns(), wait = delay(v);
+	if (!wait || v->delayed > DELAY_BUDGET)
 		return 0;
-	v->delayed += wait;
 	v->held[v->nheld].id = id;
-	v->held[v->nheld++].due = now_ns() + wait;
+	v->held[v->nheld].tid = tid;
+	v->held[v->nheld].since = now;
+	v->held[v->nheld++].due = now + wait;
 	return 1;
 }
 
-// release lets those go on whose time has come, and returns the next time.
-static u64 release(struct varied *v, s32 listener)
+static int descends(struct varied *v, u32 tid, u32 from)
 {
-	u64 next = 0, now = v->nheld ? now_ns() : 0;
-	for (u32 i = 0; i < v->nheld;) {
-		if (v->held[i].due <= now) {
-			go_on(listener, v->held[i].id);
-			v->held[i] = v->held[--v->nheld];
+	for (u32 i = 0; i < DEPTH_MAX && tid > 1; i++) {
+		if (tid == from)
+			return 1;
+		tid = status_number(v, tid, "\nPPid:\t");
+	}
+	return 0;
+}
+
+// may_begin says whether all that began before tid have ended, but for those that
+// it descends from.
+static int may_begin(struct varied *v, u32 tid)
+{
+	struct timespec none = {0, 0};
+	for (u32 i = 0; i < v->nlive;) {
+		struct pollfd ended = {v->live[i].process, POLLIN, 0};
+		if (SYS(ppoll, &ended, 1, &none, 0, 8) > 0) {
+			SYS(close, ended.fd);
+			v->live[i] = v->live[--v->nlive];
 			continue;
 		}
-		if (!next || v->held[i].due < next)
-			next = v->held[i].due;
+		if (!descends(v, tid, v->live[i].tid))
+			return 0;
 		i++;
 	}
+	return 1;
+}
+
+static void begins(struct varied *v, u32 tid)
+{
+	long process = v->nlive < LIVE_MAX ? SYS(pidfd_open, tid, 0) : -EAGAIN;
+	if (process < 0) // a thread, or dead
+		return;
+	v->live[v->nlive].tid = tid;
+	v->live[v->nlive++].process = (s32)process;
+}
+
+// release lets those go on whose time has come, and returns when to look again,
+// or 0.
+static u64 release(struct varied *v, s32 listener)
+{
+	int turns = v->s->req->vary.delay == VARY_IN_TURN;
+	u64 next = 0, now = v->nheld ? now_ns() : 0;
+	u32 kept = 0;
+	for (u32 i = 0; i < v->nheld; i++) {
+		u32 tid = v->held[i].tid;
+		if (v->held[i].due <= now || (turns && kept == 0 && may_begin(v, tid))) {
+			if (turns)
+				begins(v, tid);
+			v->delayed += now - v->held[i].since;
+			go_on(listener, v->held[i].id);
+			continue;
+		}
+		u64 look = turns ? now + TURN_STEP : v->held[i].due;
+		if (!next || look < next)
+			next = look;
+		v->held[kept++] = v->held[i];
+	}
+	v->nheld = kept;
 	return next;
 }
 
@@ -687,7 +759,8 @@ static void answer(struct varied *v, s32 listener)
 	const struct vary_call *c = find(n.data.nr);
 	struct seccomp_notif_resp resp = {.id = n.id};
 	if (!c || respond(v, c, n.pid, n.data.args, &resp.val)) {
-		if (!hold(v, n.id, n.pid))
+		// Who made it by vfork waits until it has executed something.
+		if ((c && c->how == VARY_EXEC) || !hold(v, n.id, n.pid))
 			go_on(listener, n.id);
 		return;
 	}

@@ -19,6 +19,7 @@ enum {
 	VARY_OLD_GETDENTS,
 	VARY_AFFINITY, // sched_getaffinity(pid, size, mask)
 	VARY_WRITE, // write(stream, …)
+	VARY_EXEC,
 	VARY_OTHER,
 };
 
@@ -46,8 +47,8 @@ static const struct vary_call vary_calls[] = {
 	{217, 61, VARY_GETDENTS, BY_ORDER},
 	{78, NONE, VARY_OLD_GETDENTS, BY_ORDER},
 	{204, 123, VARY_AFFINITY, BY_CPUS},
-	{59, 221, VARY_OTHER, BY_DELAY}, // execve
-	{322, 281, VARY_OTHER, BY_DELAY}, // execveat
+	{59, 221, VARY_EXEC, BY_DELAY}, // execve
+	{322, 281, VARY_EXEC, BY_DELAY}, // execveat
 	{2, NONE, VARY_OTHER, BY_DELAY}, // open
 	{257, 56, VARY_OTHER, BY_DELAY}, // openat
 	{1, 64, VARY_WRITE, BY_DELAY},

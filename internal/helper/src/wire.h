@@ -30,6 +30,8 @@ enum {
 	VARY_ONE_CPU = 32, // nothing of the command runs at the same time
 };
 
+#define VARY_IN_TURN (~0u) // a delay: processes begin when those before them have ended
+
 struct vary {
 	u64 flags;
 	s64 clock; // ns
