@@ -8,12 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -109,7 +108,7 @@ func (c *checker) check(ctx context.Context, res *action.Result) error {
 	}
 	took := history.Cost(res)
 	r := &reproduce.Checker{
-		Base:    reproduce.Base{Start: c.start, CPUs: cpus(), Locale: j.locale(), Took: took},
+		Base:    reproduce.Base{Start: c.start, CPUs: runtime.NumCPU(), Locale: j.locale(), Took: took},
 		Command: j.command, Blobs: j.parts.blobs, Rounds: int(c.flags.verify),
 		Own: func(name string) bool {
 			return slices.ContainsFunc(c.flags.env, func(s string) bool { return s == name || strings.HasPrefix(s, name+"=") })
@@ -145,14 +144,6 @@ func (c *checker) again(ctx context.Context, v *backends.Vary, cmd *action.Comma
 		return nil, err
 	}
 	return &reproduce.Trial{Result: out.Result, TimedOut: out.Status.TimedOut, Unvaried: out.Status.Unvaried}, nil
-}
-
-func cpus() int {
-	var set unix.CPUSet
-	if unix.SchedGetaffinity(0, &set) != nil {
-		return 1
-	}
-	return max(1, set.Count())
 }
 
 // locale is one that the root file system has, if it is the host's: not C, and
