@@ -139,7 +139,7 @@ func (c *checker) again(ctx context.Context, v *backends.Vary, cmd *action.Comma
 			return nil, err
 		}
 	}
-	out, err := c.job.parts.runner.Run(ctx, &req)
+	out, err := c.job.runner.Run(ctx, &req)
 	if err != nil {
 		return nil, err
 	}
