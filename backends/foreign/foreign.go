@@ -32,6 +32,15 @@ type Tool struct {
 
 	RootOnly bool // it is of no use to other users
 
+	// Shell says that the tool needs a root with things in it, or puts some there.
+	// Then it is given one that has nothing but the directories of this list, and
+	// the root of the command in one of them, to which our init changes. It needs
+	// [ShellCapabilities], too, and no /proc and /dev of the tool's.
+	Shell []string
+
+	// Hide is a directory of the host that the tool must not see, or empty.
+	Hide string
+
 	// Adjust, if it is there, takes back what this tool cannot do.
 	Adjust func(*backends.Capabilities)
 
@@ -45,7 +54,7 @@ type Line struct{ Args, Env []string }
 
 // A Job is one sandbox to be made. The tool starts in Dir.
 //
-// It has to run Init as the first or second process of a new pid namespace in
+// It has to run Init as one of the first three processes of a new pid namespace in
 // Root, with the descriptors [FirstFD] to [LastFD] that it was started with, as
 // root of the user namespace that it is in, with [Capabilities], and with /proc and a minimal /dev
 // mounted. Directories for both exist.
@@ -69,6 +78,11 @@ const (
 	FirstFD = 3
 	LastFD  = 4
 )
+
+// ShellCapabilities are what Init needs for mounts of its own.
+func ShellCapabilities() []string {
+	return append(Capabilities(), "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_FOWNER", "CAP_DAC_OVERRIDE")
+}
 
 // Capabilities are what Init needs, when the caller is root, to start the
 // command as another user, to watch it wherever it looks, and to kill it. The

@@ -175,6 +175,9 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	}
 	req := helper.NewRequest(spec)
 	req.Flags &^= helper.KeepRoot | helper.FillRoot
+	if b.tool.Shell != nil {
+		req.Target = "/sbx"
+	}
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
 	// Who does not listen any more may have said why.
 	notSent := req.Send(s.socket)
@@ -220,6 +223,9 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 			return nil
 		},
 	}
+	if b.tool.Shell != nil {
+		job.Root = filepath.Join(job.Dir, "shell")
+	}
 	line, err := b.tool.Command(job)
 	if err != nil {
 		return nil, err
@@ -229,6 +235,10 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	req.Args, req.Env = line.Args, line.Env
 	req.Stdio, req.Wall = [3]*os.File{}, 0
 	req.Flags &= helper.FillRoot
+	req.Hide = b.tool.Hide
+	if b.tool.Shell != nil {
+		req.Flags |= helper.Shell
+	}
 	if err := req.Send(s.socket); err != nil {
 		return nil, err
 	}
@@ -240,7 +250,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 		}
 		switch r.Kind {
 		case helper.Ready:
-			if err := writeFiles(r.Job, files); err != nil {
+			if err := errors.Join(b.makeShell(r.Job), writeFiles(r.Job, files)); err != nil {
 				r.Close()
 				return nil, errors.Join(err, helper.GiveUp(s.socket, req.Seq))
 			}
@@ -264,6 +274,19 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 			return nil, unexpected(r)
 		}
 	}
+}
+
+// makeShell makes the root in which the tool has the command's.
+func (b *Backend) makeShell(job *os.File) error {
+	if b.tool.Shell == nil {
+		return nil
+	}
+	for _, name := range append([]string{".", "sbx", "proc", "dev"}, b.tool.Shell...) {
+		if err := unix.Mkdirat(int(job.Fd()), filepath.Join("shell", name), 0o755); err != nil {
+			return fmt.Errorf("make the shell of the root: /%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // writeFiles writes the files of a tool into the directory of its job.

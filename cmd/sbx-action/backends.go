@@ -40,12 +40,13 @@ Exits with 1 if a promise is broken or no backend works.
 			flags.BoolVar(&m.json, "json", false, "print JSON")
 			flags.BoolVar(&m.markdown, "markdown", false, "print a Markdown table")
 			flags.BoolVar(&m.all, "all", false, "also what takes longer than a moment")
+			flags.BoolVar(&m.list, "list", false, "only say which backends there are, and whether they work here")
 			return m.run
 		},
 	}
 }
 
-type matrixFlags struct{ json, markdown, all bool }
+type matrixFlags struct{ json, markdown, all, list bool }
 
 // A column is what one backend keeps.
 type column struct {
@@ -59,6 +60,9 @@ type column struct {
 func (m *matrixFlags) run(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		names = wiring.BackendNames()
+	}
+	if m.list {
+		return m.printList(names)
 	}
 	if m.json && m.markdown {
 		return errors.New("--json and --markdown exclude each other: give one")
@@ -86,6 +90,26 @@ func (m *matrixFlags) run(ctx context.Context, names []string) error {
 	}
 	if failed {
 		return exitCode(1)
+	}
+	return nil
+}
+
+// printList says of each backend whether it works here.
+func (m *matrixFlags) printList(names []string) error {
+	if m.json || m.markdown || m.all {
+		return errors.New("--list goes with no other flag")
+	}
+	for _, name := range names {
+		b, err := wiring.OpenBackend(name, native.Options{})
+		if err != nil {
+			return err
+		}
+		c := wiring.Basics(b)
+		b.Close()
+		if c.Works {
+			c.Reason = "works here"
+		}
+		fmt.Printf("%-12s %s\n", name, c.Reason)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (w *wiringFlags) declare(flags *flag.FlagSet) {
 	w.declareCache(flags)
 	flags.Var((*given)(&w.workspace), "workspace", "`DIR` that inputs and outputs are relative to (default: the current directory)")
 	flags.StringVar(&w.rootfs, "rootfs", "host", "`ROOTFS`: host, a directory, a tar, a name given by 'sbx-action rootfs import',\nor the digest of a tree")
-	flags.StringVar(&w.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.StringVar(&w.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows (default: the best that works here)")
 	flags.Var((*given)(&w.log), "log", "`FILE` to which one line is appended: \"hit\" or \"run\", seconds, outputs")
 	flags.BoolVar(&w.verbose, "verbose", false, "say on standard error what is done and why")
 }

@@ -63,7 +63,7 @@ type serveFlags struct {
 func (f *serveFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.listen, "listen", "`ADDRESS` to serve gRPC on: HOST:PORT, or unix:PATH; may be given more than once\n(default 127.0.0.1:8980)")
 	flags.Var((*commandline.Given)(&f.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
-	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows (default: the best that works here)")
 	flags.StringVar(&f.rootfs, "rootfs", "host", "`ROOTFS` of actions that name none: host, a name given by 'sbx-action rootfs import',\nor the digest of a tree")
 	flags.Var(&f.jobs, "jobs", "`N` actions run at a time (default: the number of processors)")
 	flags.Var(&f.timeout, "timeout", "`DURATION` after which an action is killed that sets none")

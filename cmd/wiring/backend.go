@@ -14,7 +14,12 @@ import (
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/bubblewrap"
+	"github.com/sbx-action/sbx-action/backends/firejail"
+	"github.com/sbx-action/sbx-action/backends/lxc"
 	"github.com/sbx-action/sbx-action/backends/native"
+	"github.com/sbx-action/sbx-action/backends/nspawn"
+	"github.com/sbx-action/sbx-action/backends/oci"
+	"github.com/sbx-action/sbx-action/backends/podman"
 )
 
 // CacheDir is the directory of the store: that of the flag --cache, if it is
@@ -34,7 +39,9 @@ func CacheDir(flag string) (string, error) {
 }
 
 // BackendNames are the backends, the best first.
-func BackendNames() []string { return []string{"native", "bubblewrap"} }
+func BackendNames() []string {
+	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman"}
+}
 
 // OpenBackend wires a backend by name: the one place that knows them all.
 func OpenBackend(name string, o native.Options) (backends.Backend, error) {
@@ -43,6 +50,16 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return native.Open(o)
 	case "bubblewrap":
 		return bubblewrap.Open(bubblewrap.Options{})
+	case "crun", "runc":
+		return oci.Open(oci.Options{Runtime: name})
+	case "lxc":
+		return lxc.Open(lxc.Options{})
+	case "nspawn":
+		return nspawn.Open(nspawn.Options{})
+	case "firejail":
+		return firejail.Open(firejail.Options{})
+	case "podman":
+		return podman.Open(podman.Options{})
 	}
 	return nil, CheckBackend(name)
 }
@@ -52,7 +69,7 @@ func CheckBackend(name string) error {
 	if name == "" || slices.Contains(BackendNames(), name) {
 		return nil
 	}
-	return fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(BackendNames(), " and "))
+	return fmt.Errorf("unknown backend %q: there are %s", name, strings.Join(BackendNames(), ", "))
 }
 
 // A Choice says which backend to open.

@@ -43,7 +43,8 @@ const (
 	hasStdin // and stdout, stderr
 	_
 	_
-	Vary // Request.Vary is in force
+	Vary  // Request.Vary is in force
+	Shell // around: the root is also at JobDir/shell/sbx
 )
 
 const (
@@ -62,7 +63,7 @@ const (
 //	uint64 wall, data, procs, fileSize, scratch
 //	uint64 varyFlags; int64 clock; uint64 step; uint32 order, umask, cpus, delay
 //	8*(nargs+nenv+3) bytes of room, for the pointers of argv and envp
-//	NUL-terminated strings: dir, data, scratchDir, target, hostName, alias,
+//	NUL-terminated strings: dir, data, scratchDir, target, hide, hostName, alias,
 //	  lowers ("d" or "i" and a path), binds (source, target), args, env
 //
 // with the descriptors of stdin, stdout, stderr (those that are there) and of
@@ -79,7 +80,8 @@ type Request struct {
 	Lowers     []string // "d" and a directory, or "i" and an image; topmost first
 	DataDir    string   // backends.Root.Data
 	ScratchDir string   // backends.Root.ScratchDir
-	Target     string   // around: where to mount; see [RootDir] and [JobDir]
+	Target     string   // around: where to mount; see [RootDir] and [JobDir]. init: where the root is, if not at "/"
+	Hide       string   // around: a directory of the host that the program does not see
 	Binds      []string // source, target, source, target, …; "+" before a source: backends.Bind.Over
 
 	Wall     time.Duration // then the command is killed
@@ -117,7 +119,7 @@ type Variation struct {
 // encode returns the bytes of r, and the flags that go with its descriptors.
 func (r *Request) encode() ([]byte, error) {
 	size := requestSize + 8*(len(r.Args)+len(r.Env)+3)
-	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Vary.HostName, r.Vary.Alias}, r.Lowers, r.Binds, r.Args, r.Env}
+	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Hide, r.Vary.HostName, r.Vary.Alias}, r.Lowers, r.Binds, r.Args, r.Env}
 	for _, list := range lists {
 		for _, s := range list {
 			if strings.IndexByte(s, 0) >= 0 {

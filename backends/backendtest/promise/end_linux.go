@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
@@ -33,7 +34,8 @@ func exitCodes(codes ...int) func(*trial) error {
 		}
 	}
 	return func(t *trial) error {
-		for _, code := range codes {
+		// At once where there are many: some tools take a while for each.
+		return together(codes, func(code int) error {
 			o, err := t.run(t.spec("exit", strconv.Itoa(code)))
 			if err != nil {
 				return err
@@ -41,9 +43,25 @@ func exitCodes(codes ...int) func(*trial) error {
 			if o.Code != code || o.Signal != 0 || o.Start != nil || o.TimedOut || o.OutOfMemory {
 				return fmt.Errorf("exit %d: %v", code, o)
 			}
-		}
-		return nil
+			return nil
+		})
 	}
+}
+
+// together calls check for each of list, several at a time.
+func together[T any](list []T, check func(T) error) error {
+	var wait sync.WaitGroup
+	errs := make([]error, len(list))
+	turn := make(chan struct{}, 8)
+	for i, x := range list {
+		turn <- struct{}{}
+		wait.Go(func() {
+			errs[i] = check(x)
+			<-turn
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
 }
 
 // fatal says whether a process ends by a signal that it does nothing about.
@@ -68,7 +86,7 @@ func fatalSignals(signals ...unix.Signal) func(*trial) error {
 		}
 	}
 	return func(t *trial) error {
-		for _, sig := range signals {
+		return together(signals, func(sig unix.Signal) error {
 			o, err := t.run(t.spec("die", strconv.Itoa(int(sig))))
 			if err != nil {
 				return err
@@ -76,8 +94,8 @@ func fatalSignals(signals ...unix.Signal) func(*trial) error {
 			if o.Signal != int(sig) || o.Code != 128+int(sig) || o.Start != nil || o.TimedOut || o.OutOfMemory {
 				return fmt.Errorf("signal %d: %v", sig, o)
 			}
-		}
-		return nil
+			return nil
+		})
 	}
 }
 

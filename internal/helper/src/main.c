@@ -105,6 +105,7 @@ static void unpack(struct sandbox *s)
 	s->data = p = strings(s, p, end, 1);
 	s->scratch_dir = p = strings(s, p, end, 1);
 	s->target = p = strings(s, p, end, 1);
+	s->hide = p = strings(s, p, end, 1);
 	s->host_name = p = strings(s, p, end, 1);
 	s->alias = p = strings(s, p, end, 1);
 	s->lowers = p = strings(s, p, end, 1);
@@ -185,13 +186,15 @@ static _Noreturn void init(struct slot *z)
 	z->life = FD_SOCKET;
 	z->unprivileged = SYS(getuid) != 0;
 	z->host_network = 1; // no business of ours
-	if (SYS(getpid) > 2) // it kills all processes in sight when the command ends
-		fail(s, "init must be one of the first two processes of a pid namespace", 0, -EPERM);
+	if (SYS(getpid) > 3) // it kills all processes in sight when the command ends
+		fail(s, "init must be one of the first three processes of a pid namespace", 0, -EPERM);
 	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
 	default_signals();
 	harden(z);
 	if (!receive(s))
 		quit(1);
+	if (*s->target)
+		enter_root(s, s->target);
 	run_command(s);
 	quit(0);
 }

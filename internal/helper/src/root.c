@@ -695,7 +695,6 @@ void around_root(struct sandbox *s)
 	long fd = SYS(openat, AT_FDCWD, job, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", job, fd);
 	s->reply_fds[s->reply_nfds++] = (s32)fd;
-	send_reply(s, REPLY_READY);
 	fd = SYS(openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", root, fd);
 	struct statx before;
@@ -710,7 +709,44 @@ void around_root(struct sandbox *s)
 	// Mount points have changed it, but the command may not see the time of day.
 	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
 	SYS(utimensat, fd, 0, times, 0);
+	if (*s->hide) { // and all that is mounted below it
+		while (SYS(umount2, s->hide, MNT_DETACH) >= 0)
+			;
+		must(s, "hide", s->hide, mount("tmpfs", s->hide, MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=755,size=4k"));
+	}
+	send_reply(s, REPLY_READY);
 	await_go(s, "the sandbox was given up");
+	if (s->req->flags & REQUEST_SHELL) {
+		long tree = SYS_COOKIE(open_tree, AT_FDCWD, root, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
+		must(s, "clone", root, tree);
+		attach(s, (s32)tree, place_name(s, root, "/job/shell/sbx"));
+	}
 	must(s, "enter", job, SYS(chdir, job));
 	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
+}
+
+// enter_root leaves the root that a tool has made for the one that is in it:
+// that has everything but /proc and /dev.
+void enter_root(struct sandbox *s, const char *at)
+{
+	char name[48];
+	// What is shared cannot be moved.
+	must(s, "detach from the tool's mounts", 0, SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0));
+	SYS(umask, 0);
+	must(s, "mount", "/dev", SYS_COOKIE(mount, "tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
+	make_dev(s);
+	SYS(umask, 022);
+	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	must(s, "mount", "/dev/pts", mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
+	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", at, root);
+	s32 to = mount_point(s, (s32)root, "/dev", 1);
+	must(s, "move", "/dev", SYS_COOKIE(move_mount, AT_FDCWD, "/dev", to, "", MOVE_MOUNT_T_EMPTY_PATH));
+	to = mount_point(s, (s32)root, "/proc", 1);
+	s->host = "";
+	must(s, "mount", "/proc", mount("proc", proc_name(s, name, to), MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
+	must(s, "enter", at, SYS(chdir, at));
+	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
+	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
+	must(s, "enter", "/", SYS(chdir, "/"));
 }

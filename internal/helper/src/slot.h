@@ -41,7 +41,7 @@ struct sandbox {
 
 	// The request, as received.
 	struct request *req;
-	const char *dir, *data, *scratch_dir, *target;
+	const char *dir, *data, *scratch_dir, *target, *hide;
 	const char *host_name, *alias; // of a command that is varied, or empty
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
@@ -119,6 +119,7 @@ void offer_scratch(struct sandbox *s);
 void build_root(struct sandbox *s);
 void keep_root(struct sandbox *s);
 void around_root(struct sandbox *s);
+void enter_root(struct sandbox *s, const char *at);
 
 // run.c
 void prepare_command(struct sandbox *s);

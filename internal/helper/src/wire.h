@@ -18,6 +18,7 @@ enum {
 	REQUEST_STDOUT = 64,
 	REQUEST_STDERR = 128,
 	REQUEST_VARY = 256,
+	REQUEST_SHELL = 512,
 };
 
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.

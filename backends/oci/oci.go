@@ -1,0 +1,110 @@
+// Package oci is the backends that have their sandboxes made by an OCI runtime:
+// runc, crun, or runsc (gVisor, where the command meets a kernel of its own).
+// They are for people whose policy says that containers are made by these, and
+// nothing else.
+//
+// Package foreign says what is promised, and how. The bundle that the runtime
+// is given (OCI runtime specification, config.md) has the root that the helper
+// has made, and its state is in the job's directory: both end with the runtime,
+// whatever ends it.
+package oci
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/foreign"
+)
+
+// Options are the options of [Open].
+type Options struct {
+	// Runtime is "runc", "crun" or "runsc", which is also the backend's name.
+	Runtime string
+	// Program is the path of the runtime. Empty: it is looked up in $PATH.
+	Program string
+}
+
+// A runtime is what we have to know of one of them.
+type runtime struct {
+	pack   string   // Debian's package
+	global []string // flags before the command
+	hide   string   // what it must not see of the host
+}
+
+var runtimes = map[string]runtime{
+	"runc":  {pack: "runc"},
+	"crun":  {pack: "crun", global: []string{"--cgroup-manager=disabled"}, hide: "/sys/fs/cgroup"},
+	"runsc": {pack: "runsc", global: []string{"--network=none", "--platform=ptrace"}},
+}
+
+// Open returns the backend. It does not fail where the runtime is missing or
+// does not work: Capabilities says so, and Run.
+func Open(o Options) (backends.Backend, error) {
+	r, ok := runtimes[o.Runtime]
+	if !ok {
+		return nil, fmt.Errorf("unknown OCI runtime %q: there are runc, crun and runsc", o.Runtime)
+	}
+	return foreign.Open(foreign.Tool{
+		Name: o.Runtime, Program: cmp.Or(o.Program, o.Runtime),
+		Install:  fmt.Sprintf("run: apt-get install %s (or your system's like)", r.pack),
+		RootOnly: true,
+		Hide:     r.hide,
+		Command:  r.command,
+	})
+}
+
+func (r *runtime) command(j *foreign.Job) (foreign.Line, error) {
+	config, err := json.Marshal(bundle(j))
+	if err != nil {
+		return foreign.Line{}, err
+	}
+	if err := j.WriteFile("config.json", config); err != nil {
+		return foreign.Line{}, err
+	}
+	args := append([]string{j.Program, "--root", j.Dir + "/state"}, r.global...)
+	args = append(args, "run", "--bundle", j.Dir, fmt.Sprintf("--preserve-fds=%d", foreign.LastFD-foreign.FirstFD+1), name(j))
+	return foreign.Line{Args: args, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}, nil
+}
+
+// name is unlike any other that exists on this machine: control groups are
+// called by it.
+func name(j *foreign.Job) string { return fmt.Sprintf("sbx-%d-%d", os.Getpid(), j.PID) }
+
+// bundle is the configuration of a container for j.
+func bundle(j *foreign.Job) *specs.Spec {
+	caps := foreign.Capabilities()
+	kinds := []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.MountNamespace}
+	if j.Network == backends.NetworkNone {
+		kinds = append(kinds, specs.NetworkNamespace)
+	}
+	var namespaces []specs.LinuxNamespace
+	for _, k := range kinds {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: k})
+	}
+	return &specs.Spec{
+		Version:  "1.0.2", // the oldest that says all that we need
+		Hostname: backends.HostName,
+		Root:     &specs.Root{Path: j.Root},
+		Process: &specs.Process{
+			Args: j.Init, Cwd: "/", Env: []string{"PATH=/"}, // for the init: the command has its own
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "nodev", "noexec"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777"}},
+		},
+		Linux: &specs.Linux{
+			Namespaces:        namespaces,
+			RootfsPropagation: "private",
+			MaskedPaths:       []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/proc/acpi"},
+			ReadonlyPaths:     []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+		},
+	}
+}
