@@ -1,0 +1,107 @@
+package component
+
+import (
+	"time"
+)
+
+// A Project is components and systems that can be built.
+type Project struct {
+	Components []*Component // each after what it needs
+	Systems    []*System
+}
+
+// A Component is built from one source.
+type Component struct {
+	Name  string // unique in the project
+	Short string // NAME in NAME.build and NAME.inst: a file name
+	Where string // where it is defined: file, line and column
+
+	Source *Source // nil: none, the directory is empty
+	Base   Base
+
+	// Needs are the components whose results are staged, in this order.
+	Needs []*Component
+
+	// Env is the environment of every command, sorted by name, without
+	// MAKEFLAGS and SOURCE_DATE_EPOCH, which depends on the source unless it is
+	// there.
+	Env   []Variable
+	Steps []Step
+
+	// MaxJobs is what -j is in MAKEFLAGS; 0 is the number of processors, which
+	// is not part of the key.
+	MaxJobs int
+
+	// Split says to which artifacts a path of the result belongs.
+	Split func(path string) (artifact string)
+	// Artifacts are the names that Split can return.
+	Artifacts []string
+
+	Devices []Device
+	Limits  Limits
+
+	// Tree, where it is not empty, is the result, in the place of a build: a
+	// root file system.
+	Tree Base
+
+	// HostTools says that the component is built with the tools of the host, in
+	// a directory in which what it needs is. See doc.go.
+	HostTools bool
+}
+
+// A Base names a root file system: its digest, a directory, a tar, or a name
+// that an import gave it. Empty is an empty root.
+type Base string
+
+// A Variable of the environment.
+type Variable struct{ Name, Value string }
+
+// A Step is commands with a name, such as "configure-commands".
+type Step struct {
+	Name     string
+	Commands []string
+	Parallel bool // MAKEFLAGS is set
+}
+
+// Limits bound a build. Zero is no limit. Only Timeout is in the key.
+type Limits struct {
+	Timeout               time.Duration
+	Memory, Scratch, Pids int64
+}
+
+// A Device is a device node that a system has besides what is installed.
+type Device struct {
+	Path         string // without a slash in front
+	Type         byte   // 'c' or 'b'
+	Major, Minor uint32
+	UID, GID     uint32
+	Mode         uint32
+}
+
+// A System is what components have installed, put together.
+type System struct {
+	Name  string
+	Where string
+	Base  Base // below the components; empty: nothing
+
+	Contents []Content
+
+	// Integration are commands that run in the system when all is there, with
+	// the whole system writable.
+	Integration []Integration
+	Env         []Variable
+}
+
+// Content is a component of a system, and which of its artifacts.
+type Content struct {
+	*Component
+	All       bool
+	Artifacts []string // where All is false
+}
+
+// Integration is commands of one component.
+type Integration struct {
+	Label     string // they run in the order of their labels
+	Component string
+	Commands  []string
+}

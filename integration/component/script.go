@@ -1,0 +1,89 @@
+package component
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// scriptName is the file of the input root that runs the commands.
+const scriptName = "run"
+
+// stepMark begins the lines by which the log says what runs.
+const stepMark = "## "
+
+// A script is a shell script that runs the commands of a component.
+//
+// Each command gets its environment from "env -i", because shells add variables
+// of their own. ldconfig comes first, if the root has an /etc/ld.so.conf, so that
+// programs find the libraries that are staged. In the end, what was installed
+// goes to where the action's output is.
+func (c *Component) script(env []Variable) string {
+	var b strings.Builder
+	b.WriteString(`set -e
+umask 022
+if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi
+`)
+	source, dest := "/"+c.Short+".build", "/"+c.Short+".inst"
+	work := "."
+	if c.HostTools {
+		b.Reset()
+		b.WriteString("set -e\numask 022\n")
+		source, dest = workRoot+source, workRoot+dest
+	}
+	fmt.Fprintf(&b, "[ -d %[1]s ] || mkdir %[1]s\nmkdir %[2]s\ncd %[1]s\n", quote(source), quote(dest))
+	b.WriteString("n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)\n")
+	fmt.Fprintf(&b, "run() { env -i%s \"$@\" </dev/null; }\n", assignments(env))
+	fmt.Fprintf(&b, `try() {
+  name=$1; shift
+  printf '%s%%s\n' "$name"
+  run "$@" && return 0 || code=$?
+  printf '%%s failed with %%s\n' "$name" "$code" >&2
+  exit "$code"
+}
+`, stepMark)
+	for _, s := range c.Steps {
+		for i, command := range s.Commands {
+			name := s.Name
+			if len(s.Commands) > 1 {
+				name += " " + strconv.Itoa(i+1)
+			}
+			makeflags := ""
+			switch {
+			case s.Parallel && c.MaxJobs > 0:
+				makeflags = fmt.Sprintf("MAKEFLAGS=-j%d ", c.MaxJobs)
+			case s.Parallel:
+				makeflags = `MAKEFLAGS="-j$n" `
+			}
+			fmt.Fprintf(&b, "try %s %ssh -c -e %s\n", quote(name), makeflags, quote(command))
+		}
+	}
+	if !c.HostTools {
+		fmt.Fprintf(&b, "cd %s\nmv %s %s/%s\n", workRoot, quote(dest), work, outputName)
+	} else {
+		fmt.Fprintf(&b, "cd %s\nmv %s %s\n", workRoot, quote(dest), outputName)
+	}
+	return b.String()
+}
+
+// outputName is the output of every component's action.
+const outputName = "installed"
+
+func assignments(env []Variable) string {
+	var b strings.Builder
+	for _, v := range env {
+		b.WriteString(" " + v.Name + "=" + quote(v.Value))
+	}
+	return b.String()
+}
+
+// quote quotes s for a shell.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/+,@%:", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, plain) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
