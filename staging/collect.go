@@ -30,6 +30,10 @@ type Outputs struct {
 	Globs bool
 	// Function makes the digests.
 	Function action.Function
+	// Modes says that what lies in an output directory has the mode that
+	// chmod(2) gave it as node property unix_mode, where it is not the usual
+	// one: 0644 or 0755 of files, 0755 of directories.
+	Modes bool
 	// Format is action.Command's OutputDirectoryFormat: what is stored of an
 	// output directory. 0: a Tree; 1: its Directory messages; 2: both.
 	Format int32

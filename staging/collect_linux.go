@@ -139,6 +139,15 @@ func isAbsent(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
+// unusual is the node property for a mode, or nil for the two usual ones.
+func unusual(mode, plain, executable uint32) *action.NodeProperties {
+	mode &= 0o7777
+	if mode == plain || mode == executable {
+		return nil
+	}
+	return &action.NodeProperties{UnixMode: &mode}
+}
+
 // special says what a file is that cannot be an output.
 func special(mode uint32) error {
 	what := map[uint32]string{
@@ -243,6 +252,13 @@ func (c *collector) directory(parent int, name, show string, depth int) (*collec
 	}
 	slices.Sort(names)
 	d := &collectedDir{}
+	if c.Modes {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return nil, fmt.Errorf("%q: stat: %w", show, err)
+		}
+		d.m.Properties = unusual(st.Mode, 0o755, 0o755)
+	}
 	d.m.Files = make([]action.FileNode, 0, len(names)) // workers keep pointers into it
 	for _, n := range names {
 		if err := action.CheckName(n); err != nil {
@@ -264,6 +280,9 @@ func (c *collector) entry(d *collectedDir, dir int, name, show string, depth int
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		kid, err := c.directory(dir, name, show, depth+1)
+		if err == nil && c.Modes { // as it was before we opened it
+			kid.m.Properties = unusual(st.Mode, 0o755, 0o755)
+		}
 		d.kids = append(d.kids, kid)
 		d.m.Directories = append(d.m.Directories, action.DirectoryNode{Name: name})
 		return err
@@ -275,7 +294,11 @@ func (c *collector) entry(d *collectedDir, dir int, name, show string, depth int
 		d.m.Symlinks = append(d.m.Symlinks, action.SymlinkNode{Name: name, Target: target})
 		return nil
 	case unix.S_IFREG:
-		d.m.Files = append(d.m.Files, action.FileNode{Name: name, Executable: st.Mode&0o111 != 0})
+		file := action.FileNode{Name: name, Executable: st.Mode&0o111 != 0}
+		if c.Modes {
+			file.Properties = unusual(st.Mode, 0o644, 0o755)
+		}
+		d.m.Files = append(d.m.Files, file)
 		return c.store(dir, name, show, &d.m.Files[len(d.m.Files)-1].Digest)
 	}
 	return fmt.Errorf("%q: %w", show, special(st.Mode))

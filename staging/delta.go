@@ -25,8 +25,11 @@ import (
 const (
 	recentTrees = 4
 	deltaShare  = 20
-	deltaLeast  = 64  // entries that may differ however small the tree is
-	deltaNear   = 100 // a tree that differs by less than one in this is near enough
+	// A root file system may differ more: it is used again and again, and its
+	// layer takes longest to make.
+	deltaRootShare = 2
+	deltaLeast     = 64  // entries that may differ however small the tree is
+	deltaNear      = 100 // a tree that differs by less than one in this is near enough
 )
 
 // errNoDelta says that no earlier tree is near enough.
@@ -115,6 +118,9 @@ func (s *Stager) makeDelta(ctx context.Context, l *treeLoader, d action.Digest, 
 		return piece{}, errNoDelta
 	}
 	b := &layerBuild{kind: k, name: layerName("delta", k, p, d), refs: best.refs.list()}
+	if p.dir == "" {
+		best.nodes = slices.DeleteFunc(best.nodes, func(n erofs.Node) bool { return s.ours(n.Name) })
+	}
 	b.root = erofs.Node{Kind: erofs.Directory, Nodes: best.nodes}
 	b.header = layerHeader{files: best.files, data: s.takesFromStore(k, best.nodes), below: best.trees}
 	top, err := s.putLayer(ctx, l, d, b, p)
@@ -138,6 +144,9 @@ func (s *Stager) compare(ctx context.Context, l *treeLoader, t, d action.Digest,
 		b.trees, b.layers = []action.Digest{t}, []backends.Layer{layers.layers[len(layers.layers)-1]}
 	}
 	limit := max(deltaLeast, h.files/deltaShare)
+	if p.dir == "" { // root file systems that are made of others have many of their files
+		limit = max(deltaLeast, h.files/deltaRootShare)
+	}
 	if best != nil {
 		limit = min(limit, best.size-1)
 	}

@@ -95,7 +95,11 @@ func (s *Stager) stageRootfs(ctx context.Context, r Rootfs) (piece, error) {
 	at := place{tag: "root"}
 	p, err := s.knownLayers(ctx, kind, at, r.tree)
 	if err != nil {
-		p, err = s.makeFull(ctx, newTreeLoader(s.Blobs), r.tree, kind, at)
+		if l := newTreeLoader(s.Blobs); kind == plainTreeLayer {
+			p, err = s.makeFull(ctx, l, r.tree, kind, at)
+		} else { // a root file system may be one that differs little from another
+			p, err = s.makeLayers(ctx, l, Input{Tree: r.tree}, kind, at)
+		}
 	}
 	if err != nil || kind != plainTreeLayer {
 		return p, err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/cmd/commandline"
@@ -21,14 +22,17 @@ func buildCommand() commandline.Command {
 		Name:  "build",
 		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
 		Raw: func(ctx context.Context, args []string) error {
-			p := &commandline.Program{
-				Name:     "sbx-action build",
-				Intro:    "sbx-action build: components, each built from its source in a root of its own.",
-				Outro:    "'sbx-action build COMMAND --help' says more about each.",
-				Commands: []commandline.Command{graphCommand(), keysCommand(), showCommand()},
-				Unknown:  "unknown command %[1]q: '%[2]s help' lists the commands",
+			words := []commandline.Command{graphCommand(), keysCommand(), showCommand()}
+			p := &commandline.Program{Name: "sbx-action", Commands: []commandline.Command{buildRunCommand()}}
+			if len(args) > 0 && slices.ContainsFunc(words, func(c commandline.Command) bool { return c.Name == args[0] }) {
+				p = &commandline.Program{Name: "sbx-action build", Commands: words}
+				return p.Dispatch(ctx, args)
 			}
-			return p.Dispatch(ctx, args)
+			err := p.Dispatch(ctx, append([]string{"build"}, args...))
+			if inner := errors.Unwrap(err); inner != nil {
+				err = inner // which command it is, the caller says
+			}
+			return err
 		},
 	}
 }

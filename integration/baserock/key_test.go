@@ -79,7 +79,7 @@ func TestCorpus(t *testing.T) {
 			r.Match("usr/bin/x")
 		}
 		if e.Kind == Chunk && !e.Bootstrap() {
-			for _, s := range e.Staged() {
+			for _, s := range e.Staged(nil) {
 				if s.Bootstrap() && !slices.Contains(e.Depends, s) {
 					t.Errorf("%s is built with the bootstrap chunk %s, which it does not name", e.Path, s.Path)
 				}

@@ -84,7 +84,7 @@ func TestLoad(t *testing.T) {
 	if got := tree.Commands(two, "build-commands"); !slices.Equal(got, []string{"make"}) {
 		t.Errorf("build of two, by its build-system: %q", got)
 	}
-	if got := paths(two.Staged()); !slices.Equal(got, []string{"strata/a/one"}) {
+	if got := paths(two.Staged(nil)); !slices.Equal(got, []string{"strata/a/one"}) {
 		t.Errorf("staged for two: %q", got)
 	}
 	if got := paths(Order(tree.Elements["systems/s"])); !slices.Equal(got, []string{"strata/a/one", "strata/a/two", "strata/a", "systems/s"}) {

@@ -33,7 +33,7 @@ func (t *Tree) Show(w io.Writer, e *Element, arch string) error {
 
 func (t *Tree) showChunk(b *strings.Builder, e *Element, arch string) {
 	fmt.Fprintf(b, "source %s at %s\nbuild-system %s, build-mode %s\n", e.Repo, e.Ref, e.BuildSystem, e.BuildMode)
-	for _, s := range e.Staged() {
+	for _, s := range e.Staged(nil) {
 		fmt.Fprintf(b, "staged %s\n", s.Path)
 	}
 	sandbox := ""

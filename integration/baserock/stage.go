@@ -11,8 +11,11 @@ import (
 // They are the chunks of the strata that e needs, and the chunks of its own
 // stratum that it names, with what these need. A bootstrap chunk is there only
 // for those that name it themselves, and for other bootstrap chunks.
-func (e *Element) Staged() []*Element {
-	s := stagingArea{of: e, visited: map[*Element]bool{}}
+//
+// Where an element is replaced by something that is there as a whole, it comes
+// in the place of what it needs and contains.
+func (e *Element) Staged(replaced func(*Element) bool) []*Element {
+	s := stagingArea{of: e, visited: map[*Element]bool{}, replaced: replaced}
 	s.install(e.Depends)
 	return s.list
 }
@@ -21,6 +24,8 @@ type stagingArea struct {
 	of      *Element
 	visited map[*Element]bool
 	list    []*Element
+
+	replaced func(*Element) bool
 }
 
 func (s *stagingArea) install(deps []*Element) {
@@ -29,6 +34,10 @@ func (s *stagingArea) install(deps []*Element) {
 			continue
 		}
 		s.visited[d] = true
+		if s.replaced != nil && s.replaced(d) {
+			s.list = append(s.list, d)
+			continue
+		}
 		s.install(d.Depends)
 		if !slices.Contains(s.of.Depends, d) && d.Bootstrap() != s.of.Bootstrap() {
 			// Another bootstrap chunk can name it later; what it needs is there.

@@ -1,13 +1,30 @@
 package component
 
 import (
+	"strings"
 	"time"
 )
 
 // A Project is components and systems that can be built.
 type Project struct {
 	Components []*Component // each after what it needs
+	Targets    []*Component // those that were asked for
 	Systems    []*System
+}
+
+// Strips says whether a component has a command that reads with "read -n", as
+// the strip commands of Baserock's definitions do: some shells do not have it.
+func (p *Project) Strips() bool {
+	for _, c := range p.Components {
+		for _, s := range c.Steps {
+			for _, command := range s.Commands {
+				if strings.Contains(command, "read -n") {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // A Component is built from one source.
@@ -49,6 +66,9 @@ type Component struct {
 	HostTools bool
 }
 
+// Is says whether name means the component: its name, or its short name.
+func (c *Component) Is(name string) bool { return c.Name == name || c.Short == name }
+
 // A Base names a root file system: its digest, a directory, a tar, or a name
 // that an import gave it. Empty is an empty root.
 type Base string
@@ -83,6 +103,7 @@ type System struct {
 	Name  string
 	Where string
 	Base  Base // below the components; empty: nothing
+	Raw   bool // nothing runs in it: not ldconfig either
 
 	Contents []Content
 

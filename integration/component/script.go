@@ -20,28 +20,16 @@ const stepMark = "## "
 // goes to where the action's output is.
 func (c *Component) script(env []Variable) string {
 	var b strings.Builder
-	b.WriteString(`set -e
-umask 022
-if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi
-`)
 	source, dest := "/"+c.Short+".build", "/"+c.Short+".inst"
-	work := "."
+	b.WriteString("exec 2>&1\nset -e\numask 022\n")
 	if c.HostTools {
-		b.Reset()
-		b.WriteString("set -e\numask 022\n")
 		source, dest = workRoot+source, workRoot+dest
+	} else {
+		b.WriteString("if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
 	}
 	fmt.Fprintf(&b, "[ -d %[1]s ] || mkdir %[1]s\nmkdir %[2]s\ncd %[1]s\n", quote(source), quote(dest))
 	b.WriteString("n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)\n")
-	fmt.Fprintf(&b, "run() { env -i%s \"$@\" </dev/null; }\n", assignments(env))
-	fmt.Fprintf(&b, `try() {
-  name=$1; shift
-  printf '%s%%s\n' "$name"
-  run "$@" && return 0 || code=$?
-  printf '%%s failed with %%s\n' "$name" "$code" >&2
-  exit "$code"
-}
-`, stepMark)
+	b.WriteString(tryFunction(env))
 	for _, s := range c.Steps {
 		for i, command := range s.Commands {
 			name := s.Name
@@ -58,16 +46,26 @@ if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi
 			fmt.Fprintf(&b, "try %s %ssh -c -e %s\n", quote(name), makeflags, quote(command))
 		}
 	}
-	if !c.HostTools {
-		fmt.Fprintf(&b, "cd %s\nmv %s %s/%s\n", workRoot, quote(dest), work, outputName)
-	} else {
-		fmt.Fprintf(&b, "cd %s\nmv %s %s\n", workRoot, quote(dest), outputName)
-	}
+	fmt.Fprintf(&b, "cd %s\nmv %s %s\n", workRoot, quote(dest), outputName)
 	return b.String()
 }
 
 // outputName is the output of every component's action.
 const outputName = "installed"
+
+// tryFunction is the function that runs one command in an environment. It says
+// what runs, and what failed.
+func tryFunction(env []Variable) string {
+	return fmt.Sprintf(`try() {
+  name=$1
+  shift
+  printf '%s%%s\n' "$name"
+  env -i%s "$@" </dev/null && return 0 || code=$?
+  printf '%%s failed with %%s\n' "$name" "$code"
+  exit "$code"
+}
+`, stepMark, assignments(env))
+}
 
 func assignments(env []Variable) string {
 	var b strings.Builder

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path"
@@ -134,7 +135,7 @@ func (f *Fetcher) Missing(s *Source) error {
 			err = errors.Join(err, e)
 		}
 	}
-	for _, name := range slices.Sorted(mapKeys(s.Submodules)) {
+	for _, name := range slices.Sorted(maps.Keys(s.Submodules)) {
 		if e := f.Missing(s.Submodules[name]); e != nil {
 			err = errors.Join(err, fmt.Errorf("submodule %s: %w", name, e))
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,7 +141,7 @@ func (f *Fetcher) submodules(ctx context.Context, s *Source, out *Fetched) error
 	base := *out
 	var parts []*Fetched
 	t := newTree(f.Blobs, f.Function, out.Tree)
-	for _, name := range slices.Sorted(mapKeys(s.Submodules)) {
+	for _, name := range slices.Sorted(maps.Keys(s.Submodules)) {
 		sub := *s.Submodules[name]
 		if repo != "" && sub.Ref == "" {
 			entry, err := runGit(ctx, repo, nil, "ls-tree", s.Ref, "--", name)

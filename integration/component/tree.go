@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // A tree is a file system tree that is being put together. Directories are read
@@ -20,6 +21,11 @@ type tree struct {
 	blobs action.Blobs
 	f     action.Function
 	root  *dir
+
+	// Where they are not nil, overlay notes what it lays: modes that are not
+	// the usual ones, and whose each path is.
+	owners staging.Owners
+	origin map[string]string
 }
 
 // A dir is a directory of a tree. Until it is loaded, digest says what it is.
@@ -35,16 +41,6 @@ type node struct {
 	file *action.FileNode
 	link *action.SymlinkNode
 	dir  *dir
-}
-
-func (n *node) kind() string {
-	switch {
-	case n.file != nil:
-		return "file"
-	case n.link != nil:
-		return "link"
-	}
-	return "directory"
 }
 
 // same says whether two nodes that are no directories are the same.
@@ -182,6 +178,9 @@ func (t *tree) walk(ctx context.Context, p string, create bool) (_ *dir, at stri
 		stack, names = append(stack, n.dir), append(names, name)
 	}
 	if create {
+		if err := t.load(ctx, stack[len(stack)-1]); err != nil {
+			return nil, "", err
+		}
 		changed(stack)
 	}
 	return stack[len(stack)-1], path.Join(names...), nil
@@ -208,16 +207,16 @@ func (t *tree) put(ctx context.Context, p string, n *node) error {
 }
 
 // A meeting is a path that two trees have.
-type meeting struct{ path string }
+type meeting struct{ path, was string } // whose it was; empty: of the root file system below
 
-// overlay lays the tree over t. It returns where a file or a link of t is
-// replaced by something else than the same.
+// overlay lays the tree over t, as the work of a component. It returns where a
+// file or a link of t is replaced by something else than the same.
 //
 // A link to a directory stays where the other tree has a directory, and what is
 // in that goes to where the link leads: as if it was installed there. Absolute
-// links of the other tree become relative ones.
-func (t *tree) overlay(ctx context.Context, over *tree) ([]meeting, error) {
-	o := &overlaying{ctx: ctx, t: t, over: over}
+// links of the other tree become relative ones. Modes are left out.
+func (t *tree) overlay(ctx context.Context, over *tree, name string) ([]meeting, error) {
+	o := &overlaying{ctx: ctx, t: t, over: over, name: name}
 	if err := over.load(ctx, over.root); err != nil {
 		return nil, err
 	}
@@ -230,6 +229,7 @@ func (t *tree) overlay(ctx context.Context, over *tree) ([]meeting, error) {
 type overlaying struct {
 	ctx     context.Context
 	t, over *tree
+	name    string
 	met     []meeting
 }
 
@@ -243,9 +243,7 @@ func (o *overlaying) directory(d, from *dir, p string) error {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	d.digest = action.Digest{}
-	if from.props != nil {
-		d.props = from.props
-	}
+	o.note(p, staging.TypeDir, from.props)
 	for _, name := range slices.Sorted(maps.Keys(from.names)) {
 		if err := o.entry(d, name, from.names[name], path.Join(p, name)); err != nil {
 			return err
@@ -258,8 +256,8 @@ func (o *overlaying) entry(d *dir, name string, n *node, p string) error {
 	old := d.names[name]
 	switch {
 	case old == nil:
-		relative, err := o.t.relative(o.ctx, o.over, n, p)
-		d.names[name] = relative
+		c, err := o.copied(n, p)
+		d.names[name] = c
 		return err
 	case n.dir != nil && old.dir != nil:
 		return o.directory(old.dir, n.dir, p)
@@ -275,38 +273,69 @@ func (o *overlaying) entry(d *dir, name string, n *node, p string) error {
 			return o.directory(target, n.dir, at)
 		}
 	}
-	relative, err := o.t.relative(o.ctx, o.over, n, p)
+	was := o.t.origin[p]
+	c, err := o.copied(n, p)
 	if err != nil {
 		return err
 	}
-	if !old.same(relative) {
-		o.met = append(o.met, meeting{p})
+	if !old.same(c) {
+		o.met = append(o.met, meeting{p, was})
 	}
-	d.names[name] = relative
+	d.names[name] = c
 	return nil
 }
 
-// relative returns n, which is of the tree from, with every absolute link in it
-// made relative to where it is. Whole directories without such links stay whole.
-func (t *tree) relative(ctx context.Context, from *tree, n *node, p string) (*node, error) {
+// note notes what is laid at p.
+func (o *overlaying) note(p string, t staging.NodeType, props *action.NodeProperties) {
+	if o.t.origin != nil && (t != staging.TypeDir || o.t.origin[p] == "") {
+		o.t.origin[p] = o.name
+	}
+	if o.t.owners == nil || p == "" {
+		return
+	}
 	switch {
-	case n.link != nil && path.IsAbs(n.link.Target):
+	case props != nil && props.UnixMode != nil:
+		o.t.owners[p] = staging.Owner{Type: t, Mode: *props.UnixMode & 0o7777}
+	case t != staging.TypeDir: // what was there is gone
+		delete(o.t.owners, p)
+	}
+}
+
+// copied returns n, which is to be at p, without modes and with relative links.
+// Whole directories that need no change stay whole.
+func (o *overlaying) copied(n *node, p string) (*node, error) {
+	switch {
+	case n.link != nil:
+		o.note(p, staging.TypeLink, nil)
+		if !path.IsAbs(n.link.Target) {
+			return n, nil
+		}
 		l := *n.link
 		l.Target = relativeTo(path.Dir(p), n.link.Target)
 		return &node{link: &l}, nil
-	case n.dir == nil:
-		return n, nil
+	case n.file != nil:
+		o.note(p, staging.TypeFile, n.file.Properties)
+		if n.file.Properties == nil {
+			return n, nil
+		}
+		f := *n.file
+		f.Properties = nil
+		return &node{file: &f}, nil
 	}
-	if err := from.load(ctx, n.dir); err != nil {
+	if err := o.over.load(o.ctx, n.dir); err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
-	c := &dir{digest: n.dir.digest, loaded: true, names: make(map[string]*node, len(n.dir.names)), props: n.dir.props}
+	o.note(p, staging.TypeDir, n.dir.props)
+	c := &dir{digest: n.dir.digest, loaded: true, names: make(map[string]*node, len(n.dir.names))}
+	if n.dir.props != nil {
+		c.digest = action.Digest{}
+	}
 	for name, kid := range n.dir.names {
-		k, err := t.relative(ctx, from, kid, path.Join(p, name))
+		k, err := o.copied(kid, path.Join(p, name))
 		if err != nil {
 			return nil, err
 		}
-		if k.link != kid.link || k.dir != nil && k.dir.digest.IsZero() {
+		if k.link != kid.link || k.file != kid.file || k.dir != nil && k.dir.digest.IsZero() {
 			c.digest = action.Digest{}
 		}
 		c.names[name] = k

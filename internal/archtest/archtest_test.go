@@ -84,7 +84,11 @@ var table = []row{
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
 	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage staging " + reapi, ""},
 	{"integration/reapi/storage", "action cache integration/reapi github.com/klauspost/compress " + reapi, ""},
-	{"integration/baserock", "internal/strictyaml", ""},
+	{"integration/baserock", "integration/component internal/strictyaml", ""},
+	{
+		"integration/component", "action backends internal/strictyaml progress schedule staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz golang.org/x/sys",
+		"",
+	},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// Clients of the Remote Execution API, and workers of other people's clusters.
@@ -104,10 +108,10 @@ var table = []row{
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{
-		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/images " +
+		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/component integration/images " +
 			"integration/reapi integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
 			"integration/reapi/remote integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb " +
-			"internal/durable staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",
+			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",
 	},
 
 	// The light command. It starts in a millisecond: see heavy.

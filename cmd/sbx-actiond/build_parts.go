@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/native"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/component"
+	"github.com/sbx-action/sbx-action/integration/images"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// buildParts are what builds are made of. The sandbox is opened on the first
+// miss.
+type buildParts struct {
+	store   *cache.Store
+	log     *slog.Logger
+	f       action.Function
+	choice  string
+	hasher  *staging.FileHasher // with f
+	sha256  *staging.FileHasher
+	fetcher *component.Fetcher
+
+	once    sync.Once
+	backend backends.Backend
+	err     error
+
+	mu    sync.Mutex
+	bases map[component.Base]*baseOnce // guarded by mu
+}
+
+// A baseOnce is a root file system that is looked for once.
+type baseOnce struct {
+	sync.Once
+	tree *component.BaseTree
+	err  error
+}
+
+func openBuildParts(o buildFlags) (*buildParts, error) {
+	if err := wiring.CheckBackend(o.backend); err != nil {
+		return nil, err
+	}
+	dir, err := wiring.CacheDir(o.cache)
+	if err != nil {
+		return nil, err
+	}
+	level := slog.LevelWarn
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	store, err := cache.Open(dir, cache.Options{Warn: func(err error) { log.Warn("cache", "err", err) }})
+	if err != nil {
+		return nil, err
+	}
+	if store.ReadOnly() {
+		return nil, errors.Join(fmt.Errorf("the store %s cannot be written, and what is built goes there: give another with --cache DIR", dir), store.Close())
+	}
+	stat := filepath.Join(store.Dir(), "stat")
+	p := &buildParts{
+		store: store, log: log, f: o.digest.Function, choice: o.backend, bases: map[component.Base]*baseOnce{},
+		hasher: staging.NewFileHasher(stat, o.digest.Function), sha256: staging.NewFileHasher(stat, action.SHA256),
+	}
+	p.fetcher = &component.Fetcher{
+		Blobs: store, Notes: store, Function: p.f, Dir: filepath.Join(store.Dir(), "sources"), StatCache: stat, Files: p.sha256, Offline: o.offline,
+	}
+	return p, nil
+}
+
+func (p *buildParts) Close() error {
+	var err error
+	if p.backend != nil {
+		err = p.backend.Close()
+	}
+	return errors.Join(err, p.hasher.Close(), p.sha256.Close(), p.store.Close())
+}
+
+// runner returns the runner of every component, but for its stager.
+func (p *buildParts) runner() *action.Runner {
+	host := staging.HostRootfs(staging.HostOptions{})
+	return &action.Runner{
+		Cache: p.store, Blobs: p.store, Locks: p.store, Backend: p, Log: p.log,
+		Witness: &staging.HostWitness{Notes: p.store, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: p.log},
+	}
+}
+
+func (p *buildParts) open() (backends.Backend, error) {
+	p.once.Do(func() {
+		p.backend, p.err = wiring.Choice{Name: p.choice, Options: native.Options{}, Log: p.log}.Open()
+	})
+	return p.backend, p.err
+}
+
+// staging returns what makes roots, for the backend.
+func (p *buildParts) staging() (*staging.Stager, error) {
+	b, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	return &staging.Stager{Blobs: p.store, Layers: p.store, Notes: p.store, Capabilities: wiring.Basics(b), Log: p.log}, nil
+}
+
+// Name implements [backends.Backend].
+func (p *buildParts) Name() string {
+	if b, err := p.open(); err == nil {
+		return b.Name()
+	}
+	return p.choice
+}
+
+// Capabilities implements [backends.Backend].
+func (p *buildParts) Capabilities() backends.Capabilities {
+	b, err := p.open()
+	if err != nil {
+		return backends.Capabilities{Reason: err.Error()}
+	}
+	return b.Capabilities()
+}
+
+// Run implements [backends.Backend].
+func (p *buildParts) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	b, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	return b.Run(ctx, spec)
+}
+
+// base finds a root file system: a name that an import gave it, a digest, a
+// directory, or an archive, which is imported.
+func (p *buildParts) base(ctx context.Context, b component.Base) (*component.BaseTree, error) {
+	p.mu.Lock()
+	once := p.bases[b]
+	if once == nil {
+		once = &baseOnce{}
+		p.bases[b] = once
+	}
+	p.mu.Unlock()
+	once.Do(func() { once.tree, once.err = p.findBase(ctx, string(b)) })
+	return once.tree, once.err
+}
+
+func (p *buildParts) findBase(ctx context.Context, arg string) (*component.BaseTree, error) {
+	kind, rest, ok := strings.Cut(arg, ":")
+	switch {
+	case ok && (kind == "rootfs" || kind == "oci" || kind == "tar" || kind == "dir"):
+		arg = rest
+	default:
+		kind = ""
+	}
+	if kind == "" || kind == "rootfs" {
+		if d, err := action.ParseDigest(arg); err == nil {
+			return &component.BaseTree{Tree: d}, nil
+		}
+		names := wiring.Rootfs{Store: p.store.Dir()}
+		if names.Check(arg) == nil {
+			e, err := names.Lookup(arg)
+			if err == nil {
+				return p.named(e)
+			}
+			if !errors.Is(err, fs.ErrNotExist) || kind == "rootfs" {
+				return nil, err
+			}
+		}
+	}
+	info, err := os.Stat(arg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("root file system %s is neither a directory nor an archive, a digest or a name: 'sbx-action rootfs list' lists the names", arg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		if _, err := os.Stat(filepath.Join(arg, "oci-layout")); err != nil {
+			return p.scanned(ctx, arg)
+		}
+		return p.imported(ctx, arg, filepath.Join(arg, "index.json"))
+	}
+	return p.imported(ctx, arg, arg)
+}
+
+// named checks that the digests of an imported tree are of our function: a tree
+// of one function cannot be put together with one of another.
+func (p *buildParts) named(e wiring.RootfsEntry) (*component.BaseTree, error) {
+	if e.Tree.Function() != p.f {
+		return nil, fmt.Errorf("the root file system %s was imported with --digest %v: import it again with --digest %v, or build with the other", e.Name, e.Tree.Function(), p.f)
+	}
+	return &component.BaseTree{Tree: e.Tree, Owners: e.Owners}, nil
+}
+
+// scanned is the tree of a directory, which is stored when it is needed.
+func (p *buildParts) scanned(ctx context.Context, dir string) (*component.BaseTree, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := staging.Scan(ctx, staging.ScanConfig{
+		Workspace: abs, Inputs: []string{".", "!./dev/**", "!./proc/**", "!./sys/**", "!./run/**", "!./tmp/**"},
+		Function: p.f, StatCache: filepath.Join(p.store.Dir(), "stat"), Files: p.hasher, Never: []string{p.store.Dir()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; or import it, which leaves out what a tree cannot hold: 'sbx-action rootfs import NAME %s'", dir, err, dir)
+	}
+	return &component.BaseTree{Tree: snapshot.Root, Save: func(ctx context.Context) error { return snapshot.Save(ctx, p.store, nil) }}, nil
+}
+
+// imported is the tree of an image, which the digest of a file identifies. It is
+// imported once.
+func (p *buildParts) imported(ctx context.Context, source, file string) (*component.BaseTree, error) {
+	stamp, err := p.hasher.Digest(file)
+	if err != nil {
+		return nil, err
+	}
+	key := action.Sum(p.f, []byte("component base 1\n"+stamp.Digest.String()))
+	if text, err := p.store.Note(ctx, key); err == nil {
+		tree, owners, _ := strings.Cut(string(text), "\n")
+		d, err := action.ParseDigest(tree)
+		o, err1 := action.ParseDigest(owners)
+		if err == nil && (err1 == nil || owners == "") && staging.KeepTree(ctx, p.store, d) == nil {
+			return &component.BaseTree{Tree: d, Owners: o}, nil
+		}
+	}
+	im, err := images.Import(ctx, p.store, source, images.Options{ImportOptions: staging.ImportOptions{Function: p.f}})
+	if err != nil {
+		return nil, err
+	}
+	text := im.Tree.String() + "\n"
+	if !im.Owners.IsZero() {
+		text += im.Owners.String()
+	}
+	return &component.BaseTree{Tree: im.Tree, Owners: im.Owners}, p.store.PutNote(ctx, key, []byte(text))
+}

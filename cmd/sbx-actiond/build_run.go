@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/integration/baserock"
+	"github.com/sbx-action/sbx-action/integration/component"
+	"github.com/sbx-action/sbx-action/progress"
+	"github.com/sbx-action/sbx-action/schedule"
+)
+
+// buildFlags are the flags of what builds.
+type buildFlags struct {
+	definitionsFlags
+	cache, backend string
+	digest         commandline.Function
+	verbose        bool
+	offline        bool
+
+	aliases, sources, replace commandline.List
+	sourceMap                 string
+	hostBootstrap             bool
+	overlaps                  string
+	maxJobs, jobs             commandline.Count
+	memory, componentMemory   commandline.Size
+	timeout                   commandline.Span
+
+	keepGoing      bool
+	only, rebuild  commandline.List
+	outputs        commandline.List
+	manifest, sbom string
+	plain          bool
+}
+
+func (f *buildFlags) declare(flags *flag.FlagSet) {
+	f.definitionsFlags.declare(flags)
+	f.digest.Function = action.BLAKE3
+	flags.Var((*commandline.Given)(&f.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
+	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.Var(&f.digest, "digest", "`FUNCTION` of all digests: blake3 or sha256")
+	flags.BoolVar(&f.verbose, "verbose", false, "say also what comes from the cache, and what is done and why")
+	flags.BoolVar(&f.offline, "offline", false, "fetch nothing: sources must be here")
+	flags.Var(&f.aliases, "alias", "`PREFIX=PLACE`: repositories whose name begins with PREFIX, such as upstream:,\nare at PLACE; may be repeated")
+	flags.Var(&f.sources, "source", "`NAME=SOURCE`: the source of a chunk, by its path, name or repo, is dir:DIR,\ntar:FILE#SHA256, git:REPO@REF or dsc:FILE; may be repeated")
+	flags.StringVar(&f.sourceMap, "source-map", "", "`FILE` with one NAME=SOURCE a line; files in it are relative to it")
+	flags.Var(&f.replace, "replace", "`ELEMENT=ROOTFS`: put a root file system in the place of a chunk or a stratum,\nby a name that 'rootfs import' gave it, a digest, or a directory or archive;\nmay be repeated")
+	flags.BoolVar(&f.hostBootstrap, "allow-host-bootstrap", false, "build bootstrap chunks, with the tools of this machine")
+	flags.StringVar(&f.overlaps, "overlaps", "warn", "`POLICY` for files that two components have: ignore, warn or exit")
+	flags.Var(&f.maxJobs, "max-jobs", "`N` of -jN in MAKEFLAGS, which then is in the key (default: the number of processors)")
+	flags.Var(&f.jobs, "jobs", "`N`: most components that are built at a time (default: half the processors)")
+	flags.Var(&f.memory, "memory", "`SIZE` that components may need together, of those that say what they need")
+	flags.Var(&f.componentMemory, "component-memory", "`SIZE`: most memory that one component may use")
+	flags.Var(&f.timeout, "timeout", "`DURATION` after which a component is killed")
+	flags.BoolVar(&f.keepGoing, "keep-going", false, "when a component fails, build what does not need it")
+	flags.Var(&f.only, "only", "`COMPONENT` that may be built: all others must be in the cache; may be repeated")
+	flags.Var(&f.rebuild, "rebuild", "`COMPONENT` to build although it is in the cache; may be repeated")
+	flags.Var(&f.outputs, "output", "`KIND:PATH` for the system, or what a component has installed: dir, tar, oci,\next4, squashfs or cpio; may be repeated")
+	flags.StringVar(&f.manifest, "manifest", "", "`FILE` for a list of every file of the system: whose it is, its digest, its owner")
+	flags.StringVar(&f.sbom, "sbom", "", "`FILE` for a list of components, sources and their digests: SPDX, JSON")
+	flags.BoolVar(&f.plain, "plain", false, "one line for each thing that happens, also on a terminal")
+}
+
+func buildRunCommand() commandline.Command {
+	return commandline.Command{
+		Name: "build", Args: "[FLAGS] TARGET…\n       sbx-action build graph|keys|show|why|log|shell|init|convert …",
+		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
+		Long: `
+Builds each TARGET, and what it needs: every component from its source, in a root
+of its own that holds what it needs and nothing else, without network. What was
+built before comes from the cache; what was built again and became the same does
+not make its users be built again.
+
+With --definitions, a TARGET is a chunk, stratum, system or cluster of a tree of
+Baserock definitions. Repositories are where --alias, --source and --source-map
+say; a toolchain that is not to be had is replaced by a root file system.
+
+  sbx-action rootfs import bookworm bookworm.tar
+  sbx-action build --definitions . --replace strata/build-essential=bookworm \
+    --source-map sources systems/mini --output oci:mini
+
+graph, keys, show   look at definitions; 'sbx-action build WORD --help' says more
+why COMPONENT       says what is not as it was when it was last built
+log [COMPONENT]     prints what its last build printed, or lists who has a log
+shell COMPONENT     runs a shell where its build would run
+
+When a component fails, the last lines of its log are shown, and the exit code is
+that of its command.
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			var f buildFlags
+			f.declare(flags)
+			return func(ctx context.Context, args []string) error {
+				args, err := flagsAnywhere(flags, args)
+				if err != nil {
+					return err
+				}
+				return f.run(ctx, args)
+			}
+		},
+	}
+}
+
+// flagsAnywhere takes the flags out that stand between and after the words.
+func flagsAnywhere(flags *flag.FlagSet, args []string) (words []string, err error) {
+	for len(args) > 0 {
+		words = append(words, args[0])
+		if err := flags.Parse(args[1:]); err != nil {
+			return nil, fmt.Errorf("%w; 'sbx-action build --help' lists the flags", err)
+		}
+		args = flags.Args()
+	}
+	return words, nil
+}
+
+// A job is a project with the targets that were asked for.
+type buildJob struct {
+	project  *component.Project
+	asked    []string               // the targets, as the user named them
+	targets  []*component.Component // with what they need
+	roots    []*component.Component // only what was asked for
+	systems  []*component.System
+	dir      string // of the project
+	warnings []string
+}
+
+func (f *buildFlags) run(ctx context.Context, args []string) (err error) {
+	if err := f.check(); err != nil {
+		return err
+	}
+	job, err := f.job(args)
+	if err != nil {
+		return err
+	}
+	parts, err := openBuildParts(*f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, parts.Close()) }()
+	run, view := f.wire(parts, job)
+	for _, w := range job.warnings {
+		view.Say("warning: %s", w)
+	}
+	f.checkShells(ctx, parts, job, view)
+	built, err := run.Build(ctx, job.needed())
+	if err != nil {
+		return f.failed(err)
+	}
+	return f.systems(ctx, run, parts, job, built)
+}
+
+func (j *buildJob) needed() []*component.Component {
+	list := slices.Clone(j.targets)
+	for _, s := range j.systems {
+		for _, c := range s.Contents {
+			list = append(list, c.Component)
+		}
+	}
+	return list
+}
+
+// wire makes the run.
+func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *component.Shown) {
+	view := &component.Shown{To: os.Stderr, Verbose: f.verbose, Color: os.Getenv("NO_COLOR") == ""}
+	if !f.plain {
+		view.Size = progress.Terminal(os.Stderr)
+	}
+	parts.fetcher.Say = view.Say
+	b := &component.Builder{
+		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
+		Bases: parts.base, ISA: component.HostISA(), Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
+	}
+	run := &component.Run{
+		Builder: b, Project: job.project, State: stateOf(parts.store.Dir(), job.dir), View: view,
+		Jobs: int(f.jobs), Memory: int64(f.memory), KeepGoing: f.keepGoing, Rebuild: named(f.rebuild),
+	}
+	if len(f.only) > 0 {
+		run.Only = named(f.only)
+	}
+	if server, err := schedule.OpenJobserver(os.Getenv("MAKEFLAGS")); err != nil {
+		view.Say("warning: %v", err)
+	} else if server != nil {
+		run.Tokens = server
+	}
+	return run, view
+}
+
+// stateOf is where logs of a project are: below the store, by its directory.
+func stateOf(store, project string) *component.State {
+	return &component.State{Dir: filepath.Join(store, "builds", action.Sum(action.SHA256, []byte(project)).Hash()[:16])}
+}
+
+// named returns whether a component has one of the names.
+func named(names []string) func(*component.Component) bool {
+	return func(c *component.Component) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return c.Is(strings.TrimSuffix(n, ".morph")) })
+	}
+}
+
+func (f *buildFlags) check() error {
+	switch component.Overlaps(f.overlaps) {
+	case component.IgnoreOverlaps, component.WarnOverlaps, component.RefuseOverlaps:
+	default:
+		return fmt.Errorf("unknown --overlaps %q: there are ignore, warn and exit", f.overlaps)
+	}
+	for _, o := range f.outputs {
+		if _, err := component.ParseOutput(o); err != nil {
+			return fmt.Errorf("--output: %w", err)
+		}
+	}
+	return nil
+}
+
+// job reads the project, and finds the targets in it.
+func (f *buildFlags) job(args []string) (*buildJob, error) {
+	if len(args) == 0 {
+		return nil, errors.New("no target: name a chunk, a stratum or a system")
+	}
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := baserock.Load(f.dir)
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	o, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	job := &buildJob{dir: dir, project: &component.Project{}}
+	for _, arg := range args {
+		e, err := tree.Find(arg)
+		if err != nil {
+			return nil, err
+		}
+		project, err := tree.Project(e, o)
+		if err != nil {
+			return nil, err
+		}
+		job.asked = append(job.asked, e.Path)
+		job.project.Components = append(job.project.Components, project.Components...)
+		if len(project.Systems) > 0 {
+			job.systems = append(job.systems, project.Systems...)
+			continue
+		}
+		job.targets = append(job.targets, project.Components...)
+		job.roots = append(job.roots, project.Targets...)
+	}
+	if f.warnings {
+		for _, w := range tree.Warnings {
+			job.warnings = append(job.warnings, w.String())
+		}
+	}
+	for _, name := range append(slices.Clone(f.only), f.rebuild...) {
+		if !slices.ContainsFunc(job.project.Components, named([]string{name})) {
+			return nil, fmt.Errorf("--only and --rebuild: %s is no component of what is to be built", name)
+		}
+	}
+	return job, nil
+}
+
+// options are the flags that say what definitions leave open.
+func (f *buildFlags) options() (baserock.Options, error) {
+	o := baserock.Options{
+		Arch: f.arch, HostBootstrap: f.hostBootstrap, MaxJobs: int(f.maxJobs),
+		Sources: map[string]*component.Source{}, Replace: map[string]component.Base{},
+		Limits: component.Limits{Timeout: time.Duration(f.timeout), Memory: int64(f.componentMemory)},
+	}
+	for _, a := range f.aliases {
+		prefix, place, ok := strings.Cut(a, "=")
+		if !ok || prefix == "" || place == "" {
+			return o, fmt.Errorf("--alias %q: want PREFIX=PLACE, as in upstream:=/srv/git/", a)
+		}
+		o.Aliases = append(o.Aliases, baserock.Alias{Prefix: prefix, Place: place})
+	}
+	if f.sourceMap != "" {
+		if err := readSourceMap(f.sourceMap, o.Sources); err != nil {
+			return o, err
+		}
+	}
+	for _, s := range f.sources {
+		if err := addSource(o.Sources, s, ""); err != nil {
+			return o, fmt.Errorf("--source: %w", err)
+		}
+	}
+	for _, r := range f.replace {
+		element, base, ok := strings.Cut(r, "=")
+		if !ok || element == "" || base == "" {
+			return o, fmt.Errorf("--replace %q: want ELEMENT=ROOTFS, as in strata/build-essential=bookworm", r)
+		}
+		o.Replace[strings.TrimSuffix(element, ".morph")] = component.Base(base)
+	}
+	return o, nil
+}
+
+// readSourceMap reads a file of NAME=SOURCE lines.
+func readSourceMap(name string, to map[string]*component.Source) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("--source-map: %w", err)
+	}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if err := addSource(to, line, filepath.Dir(name)); err != nil {
+			return fmt.Errorf("%s:%d: %w", name, number, err)
+		}
+	}
+	return nil
+}
+
+// addSource adds NAME=SOURCE. Relative files are relative to dir.
+func addSource(to map[string]*component.Source, text, dir string) error {
+	name, spec, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("%q: want NAME=SOURCE, as in zlib=dsc:zlib_1.2.13.dsc", text)
+	}
+	s, err := component.ParseSource(spec)
+	if err != nil {
+		return err
+	}
+	if dir != "" && !filepath.IsAbs(s.At) && !strings.Contains(s.At, "://") {
+		s.At = filepath.Join(dir, s.At)
+	}
+	to[name] = s
+	return nil
+}
+
+// failed turns an error of a run into one for the user, and the exit code of the
+// command that failed.
+func (f *buildFlags) failed(err error) error {
+	run, ok := errors.AsType[*component.RunError](err)
+	if !ok {
+		return err
+	}
+	code := 0
+	for _, err := range run.Failed {
+		failed, ok := errors.AsType[*component.FailedError](err)
+		if !ok || failed.Code == 0 {
+			code = commandline.ExitOurs
+			break
+		}
+		code = failed.Code
+	}
+	// The view has said what failed.
+	return commandline.ExitCode(code)
+}

@@ -1,0 +1,407 @@
+package component
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// A Builder builds components. Its fields are set before it is used; then any
+// number of goroutines may build different components, each after what it needs.
+type Builder struct {
+	Runner   *action.Runner // without a Stager
+	Staging  func() (*staging.Stager, error)
+	Blobs    action.Blobs
+	Function action.Function
+	Fetcher  *Fetcher
+	Bases    func(ctx context.Context, b Base) (*BaseTree, error)
+	ISA      string // of the platform, as REAPI spells it
+
+	// Overlaps is what happens when two components that are staged together, or
+	// are in one system, have different files of the same path.
+	Overlaps Overlaps
+
+	// Say gets what a user should know, one line at a time.
+	Say func(format string, args ...any)
+}
+
+// Overlaps is a policy for files that two components have.
+type Overlaps string
+
+// The policies.
+const (
+	IgnoreOverlaps Overlaps = "ignore"
+	WarnOverlaps   Overlaps = "warn"
+	RefuseOverlaps Overlaps = "exit"
+)
+
+// A BaseTree is a root file system in the store.
+type BaseTree struct {
+	Tree   action.Digest
+	Owners action.Digest                   // see staging.Owners; zero: none
+	Save   func(ctx context.Context) error // stores it; nil: it is there
+}
+
+// A Built component.
+type Built struct {
+	*Component
+	Tree    action.Digest // of what it installed
+	Key     action.Digest // of its action; zero if it has none
+	Cached  bool
+	Seconds float64 // that the commands took, when they ran
+	Inputs  Inputs
+	Owners  action.Digest // of a root file system
+}
+
+// Inputs are what the key of a component is made of, for people.
+type Inputs struct {
+	Base   string            `json:"base,omitempty"`
+	Source string            `json:"source,omitempty"`
+	Pinned bool              `json:"pinned"`
+	Needs  map[string]string `json:"needs,omitempty"` // digests of results, by name
+	Script string            `json:"script"`
+	Root   string            `json:"root"`
+}
+
+// A FailedError says that a command of a component failed.
+type FailedError struct {
+	Component *Component
+	Code      int
+	Reason    string // what ended it, if it was not the command itself
+	Tail      string // the last lines of the log
+}
+
+func (e *FailedError) Error() string {
+	if e.Reason != "" {
+		return e.Reason
+	}
+	return fmt.Sprintf("a command failed with %d", e.Code)
+}
+
+// A Request is one component to be built.
+type Request struct {
+	*Component
+	Needs   map[*Component]*Built
+	Source  *Fetched // of its source, or nil
+	Log     io.Writer
+	Rebuild bool                        // run it although there is a result
+	Admit   func(context.Context) error // waits until it may run; nil: it may
+	DryRun  bool                        // run nothing: the error wraps action.ErrMiss if it would have to
+}
+
+// Build returns the result of a component, from the cache where possible.
+func (b *Builder) Build(ctx context.Context, req *Request) (*Built, error) {
+	if req.Tree != "" {
+		return b.replaced(ctx, req.Component)
+	}
+	p, err := b.plan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	built := &Built{Component: req.Component, Inputs: p.inputs, Key: p.action.Digest(b.Function)}
+	if req.DryRun {
+		res, err := b.known(ctx, p)
+		if err == nil {
+			built.Cached, built.Tree = true, res.Directories[0].Root
+		}
+		return built, err
+	}
+	out, err := b.run(ctx, p, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := verdict(req.Component, out); err != nil {
+		return nil, err
+	}
+	if len(out.Result.Directories) != 1 || out.Result.Directories[0].Root.IsZero() {
+		return nil, errors.New("the result in the cache is not one of a component")
+	}
+	built.Key, built.Cached, built.Tree = out.Key, out.Cached, out.Result.Directories[0].Root
+	if m := out.Result.Metadata; m != nil && m.ExecutionStart != nil && m.ExecutionCompleted != nil {
+		built.Seconds = seconds(m.ExecutionCompleted) - seconds(m.ExecutionStart)
+	}
+	if out.Unkept != nil {
+		b.Say("%s: the result was not cached: %v", req.Name, out.Unkept)
+	}
+	return built, nil
+}
+
+func seconds(t *action.Timestamp) float64 { return float64(t.Seconds) + float64(t.Nanos)/1e9 }
+
+// replaced is a component that is a root file system.
+func (b *Builder) replaced(ctx context.Context, c *Component) (*Built, error) {
+	base, err := b.Bases(ctx, c.Tree)
+	if err != nil {
+		return nil, err
+	}
+	if base.Save != nil {
+		if err := base.Save(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &Built{Component: c, Tree: base.Tree, Owners: base.Owners, Cached: true, Inputs: Inputs{Base: base.Tree.String(), Pinned: true}}, nil
+}
+
+// verdict says why an outcome is no result.
+func verdict(c *Component, out *action.Outcome) error {
+	code := int(out.Result.ExitCode)
+	if code == 0 && len(out.Missing) == 0 {
+		return nil
+	}
+	e := &FailedError{Component: c, Code: code}
+	switch s := out.Status; {
+	case s == nil:
+	case s.Start != nil:
+		e.Reason = fmt.Sprintf("/bin/sh could not be started: %v: is there one in what the component needs, or its base?", s.Start)
+	case s.TimedOut:
+		e.Reason = fmt.Sprintf("it was killed after its limit of %v", c.Limits.Timeout)
+	case s.OutOfMemory:
+		e.Reason = fmt.Sprintf("it was killed because it needed more memory than its limit of %d bytes", c.Limits.Memory)
+	case s.Signal != 0:
+		e.Reason = fmt.Sprintf("signal %d ended it", s.Signal)
+	case code == 0:
+		e.Reason = "the commands succeeded, but what they installed is not there: did one remove $DESTDIR?"
+	}
+	return e
+}
+
+// A plan is an action, and what it takes to run it.
+type plan struct {
+	action  *action.Action
+	command *action.Command
+	stager  *buildStager
+	inputs  Inputs
+	save    func(context.Context) error
+}
+
+// plan makes the action of a component.
+func (b *Builder) plan(ctx context.Context, req *Request) (*plan, error) {
+	c := req.Component
+	p := &plan{inputs: Inputs{Needs: map[string]string{}, Pinned: true}}
+	base, err := b.base(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var saves []func(context.Context) error
+	if base.Save != nil {
+		saves = append(saves, base.Save)
+	}
+	if c.Base != "" {
+		p.inputs.Base = base.Tree.String()
+	}
+	root := newTree(b.Blobs, b.Function, base.Tree)
+	root.origin = map[string]string{}
+	if err := b.stageNeeds(ctx, req, root, p); err != nil {
+		return nil, err
+	}
+	if err := b.stageSource(ctx, req, root, p, &saves); err != nil {
+		return nil, err
+	}
+	var seal sealer
+	p.stager = &buildStager{open: b.Staging, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}}
+	script := c.script(b.environment(req))
+	p.inputs.Script = script
+	input := newTree(b.Blobs, b.Function, action.Digest{})
+	rootfs := staging.HostRootfs(staging.HostOptions{})
+	if c.HostTools {
+		input = root
+		p.inputs.Root = "host"
+	} else {
+		d := root.seal(&seal)
+		rootfs = staging.TreeRootfs(d)
+		p.stager.root, p.inputs.Root = root, d.String()
+	}
+	if err := input.put(ctx, scriptName, &node{file: &action.FileNode{Digest: action.Sum(b.Function, []byte(script))}}); err != nil {
+		return nil, err
+	}
+	p.stager.rootfs = rootfs
+	p.command = &action.Command{
+		Arguments: []string{"/bin/sh", scriptName}, Environment: b.commandEnv(c),
+		OutputPaths: []string{outputName}, OutputDirectoryFormat: 1,
+	}
+	p.action = &action.Action{
+		Command: p.command.Digest(b.Function), InputRoot: input.seal(&seal), Timeout: c.Limits.Timeout,
+		Platform: []action.Property{{Name: "ISA", Value: b.ISA}, {Name: "OSFamily", Value: "linux"}, {Name: staging.RootfsProperty, Value: rootfs.ID()}},
+	}
+	p.save = func(ctx context.Context) error {
+		for _, save := range saves {
+			if err := save(ctx); err != nil {
+				return err
+			}
+		}
+		if _, err := b.Blobs.PutBytes(ctx, b.Function, []byte(script)); err != nil {
+			return err
+		}
+		return seal.save(ctx, b.Blobs, b.Function)
+	}
+	return p, p.command.Check()
+}
+
+func (b *Builder) base(ctx context.Context, c *Component) (*BaseTree, error) {
+	if c.Base == "" {
+		return &BaseTree{}, nil
+	}
+	base, err := b.Bases(ctx, c.Base)
+	if err == nil && base.Save != nil && !b.loadable(ctx, base.Tree) {
+		// Its directories are read when something is laid over it.
+		if err = base.Save(ctx); err == nil {
+			base = &BaseTree{Tree: base.Tree, Owners: base.Owners}
+		}
+	}
+	return base, err
+}
+
+func (b *Builder) loadable(ctx context.Context, d action.Digest) bool {
+	_, err := readDirectory(ctx, b.Blobs, d)
+	return err == nil
+}
+
+// stageNeeds lays what the needed components have installed over root.
+func (b *Builder) stageNeeds(ctx context.Context, req *Request, root *tree, p *plan) error {
+	for _, need := range req.Component.Needs {
+		built := req.Needs[need]
+		if built == nil {
+			return fmt.Errorf("it needs %s, which was not built", need.Name)
+		}
+		p.inputs.Needs[need.Name] = built.Tree.String()
+		over := newTree(b.Blobs, b.Function, built.Tree)
+		if need.Tree != "" && root.empty() { // a toolchain comes first, and is taken over whole
+			root.root = over.root // and, as a base, without owners of its files
+			continue
+		}
+		met, err := root.overlay(ctx, over, need.Name)
+		if err != nil {
+			return fmt.Errorf("stage %s: %w", need.Name, err)
+		}
+		if err := b.overlaps(req.Name, need.Name, met); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tree) empty() bool { return t.root.loaded && len(t.root.names) == 0 }
+
+// overlaps applies the policy to files of other components that one replaces.
+// Root file systems are there to be changed.
+func (b *Builder) overlaps(where, by string, met []meeting) error {
+	met = slices.DeleteFunc(met, func(m meeting) bool { return m.was == "" || m.was == BaseOrigin })
+	if len(met) == 0 || b.Overlaps == IgnoreOverlaps || b.Overlaps == "" {
+		return nil
+	}
+	var list []string
+	for _, m := range met[:min(len(met), 5)] {
+		list = append(list, fmt.Sprintf("/%s of %s", m.path, m.was))
+	}
+	if more := len(met) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	text := fmt.Sprintf("%s: %s replaces %s", where, by, strings.Join(list, ", "))
+	if b.Overlaps == RefuseOverlaps {
+		return errors.New(text + "; --overlaps warn accepts that")
+	}
+	b.Say("warning: %s", text)
+	return nil
+}
+
+// stageSource puts the source and its patches into root.
+func (b *Builder) stageSource(ctx context.Context, req *Request, root *tree, p *plan, saves *[]func(context.Context) error) error {
+	c := req.Component
+	if req.Source == nil {
+		return nil
+	}
+	p.inputs.Source, p.inputs.Pinned = req.Source.ID, req.Source.Pinned
+	*saves = append(*saves, func(ctx context.Context) error { return b.Fetcher.Save(ctx, req.Source) })
+	if err := root.put(ctx, c.Short+".build", &node{dir: &dir{digest: req.Source.Tree}}); err != nil {
+		return err
+	}
+	if len(c.Source.Patches) == 0 {
+		return nil
+	}
+	patches, err := b.Fetcher.patchesDir(ctx, c.Source)
+	if err != nil {
+		return err
+	}
+	return root.put(ctx, c.Short+".patches", &node{dir: patches})
+}
+
+// environment is what commands of the component see, but for MAKEFLAGS.
+func (b *Builder) environment(req *Request) []Variable {
+	env := slices.Clone(req.Env)
+	if !slices.ContainsFunc(env, func(v Variable) bool { return v.Name == "SOURCE_DATE_EPOCH" }) {
+		epoch := int64(staging.MTime)
+		if req.Source != nil && req.Source.Epoch != 0 {
+			epoch = req.Source.Epoch
+		}
+		env = append(env, Variable{"SOURCE_DATE_EPOCH", strconv.FormatInt(epoch, 10)})
+	}
+	slices.SortFunc(env, func(a, b Variable) int { return strings.Compare(a.Name, b.Name) })
+	return env
+}
+
+// commandEnv is the environment of the script that runs the commands.
+func (b *Builder) commandEnv(c *Component) []action.EnvironmentVariable {
+	p := "/usr/bin:/bin:/usr/sbin:/sbin"
+	for _, v := range c.Env {
+		if v.Name == "PATH" {
+			p = v.Value
+		}
+	}
+	return []action.EnvironmentVariable{{Name: "LC_ALL", Value: "C"}, {Name: "PATH", Value: p}}
+}
+
+// run runs the action.
+func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outcome, error) {
+	r := *b.Runner
+	r.Stager = p.stager
+	l := req.Component.Limits
+	again := false
+	save := func(ctx context.Context) error {
+		if req.Admit != nil {
+			if err := req.Admit(ctx); err != nil {
+				return err
+			}
+		}
+		return p.save(ctx)
+	}
+	for {
+		out, err := r.Run(ctx, &action.Request{
+			Action: p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
+			Limits:     backends.Limits{Wall: l.Timeout, Memory: l.Memory, Scratch: l.Scratch, Pids: l.Pids},
+			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools,
+		})
+		if err != nil && out != nil && out.Cached && !again && errors.Is(err, action.ErrMiss) {
+			again = true // a blob vanished since the look-up
+			continue
+		}
+		return out, err
+	}
+}
+
+// known returns the result of an action, if the cache has one.
+func (b *Builder) known(ctx context.Context, p *plan) (*action.Result, error) {
+	sealed, err := b.Runner.Witness.Recall(ctx, p.action)
+	if err != nil {
+		return nil, err
+	}
+	res, err := b.Runner.Cache.Result(ctx, sealed.Digest(b.Function))
+	if err == nil && (res.ExitCode != 0 || len(res.Directories) != 1) {
+		err = fmt.Errorf("it failed: %w", action.ErrMiss)
+	}
+	return res, err
+}
+
+// HostISA is the architecture of this machine as REAPI spells it.
+func HostISA() string {
+	return cmp.Or(map[string]string{"amd64": "x86-64", "arm64": "arm-a64"}[runtime.GOARCH], runtime.GOARCH)
+}

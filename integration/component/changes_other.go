@@ -1,0 +1,22 @@
+//go:build !linux
+
+package component
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+func coarseNow() time.Time { return time.Now() }
+
+// A changeWalker has nothing to walk where there is no sandbox.
+type changeWalker struct {
+	ctx  context.Context
+	s    *buildStager
+	list []Change
+}
+
+func (w *changeWalker) directory(int, string, *dir, string) error {
+	return errors.New("only Linux has sandboxes")
+}

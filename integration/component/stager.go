@@ -1,0 +1,147 @@
+package component
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// workRoot is where the input root of an action is.
+const workRoot = action.WorkRoot
+
+// A buildStager stages and collects one component's or system's action.
+type buildStager struct {
+	open   func() (*staging.Stager, error)
+	rootfs staging.Rootfs
+	root   *tree // what the root is made of
+	blobs  action.Blobs
+	f      action.Function
+
+	whole bool     // collect the whole root, and not an output
+	own   []string // names in the root directory that the action may change
+
+	staged time.Time // when the root was complete
+}
+
+// Stage implements [action.Stager].
+func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Command) (backends.Root, error) {
+	base, err := s.open()
+	if err != nil {
+		return backends.Root{}, err
+	}
+	root, err := base.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: a.InputRoot}, s.rootfs)
+	s.staged = coarseNow()
+	return root, err
+}
+
+// Collect implements [action.Stager].
+func (s *buildStager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+	if s.whole {
+		return s.collectWhole(ctx, root)
+	}
+	res, missing, err := staging.Collect(ctx, s.blobs, root, staging.Outputs{
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.f, Format: c.OutputDirectoryFormat, Modes: true,
+	})
+	if err != nil || len(missing) > 0 || s.root == nil {
+		return res, missing, err
+	}
+	changes, err := s.changes(ctx, root)
+	if err == nil && len(changes) > 0 {
+		err = &OutsideError{changes}
+	}
+	return res, nil, err
+}
+
+// An OutsideError says that a component changed what is not its own.
+type OutsideError struct{ Changes []Change }
+
+func (e *OutsideError) Error() string {
+	var list []string
+	for _, c := range e.Changes[:min(len(e.Changes), 5)] {
+		list = append(list, c.String())
+	}
+	if more := len(e.Changes) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return "it changed files outside of its DESTDIR, which would be lost: " + strings.Join(list, ", ") +
+		"; install below $DESTDIR"
+}
+
+// A Change is what a command did to a path of the root.
+type Change struct {
+	How  string // "added", "changed" or "removed"
+	Path string
+
+	new *node // what is there now; nil if it is removed
+}
+
+func (c Change) String() string { return c.How + " /" + c.Path }
+
+// changes lists how the root differs from what was staged.
+func (s *buildStager) changes(ctx context.Context, root *os.File) ([]Change, error) {
+	w := &changeWalker{ctx: ctx, s: s}
+	if err := w.directory(int(root.Fd()), ".", s.root.root, ""); err != nil {
+		return nil, fmt.Errorf("look for changes of the root: %w", err)
+	}
+	return w.list, nil
+}
+
+// ignored says whether a path is none of the root file system's, or one whose
+// changes do not matter: ldconfig's cache, which the build makes, and Python's.
+func (s *buildStager) ignored(p string) bool {
+	top, _, _ := strings.Cut(p, "/")
+	switch top {
+	case "dev", "proc", "sys", "tmp", strings.Trim(workRoot, "/"):
+		return true
+	}
+	if s.whole {
+		return false
+	}
+	return slices.Contains(s.own, top) || p == "etc/ld.so.cache" || strings.HasPrefix(p, "var/cache/ldconfig") ||
+		p == "etc/mtab" || strings.Contains("/"+p+"/", "/__pycache__/")
+}
+
+// collectWhole makes the result of an action whose output is its root: what was
+// staged, with what changed.
+func (s *buildStager) collectWhole(ctx context.Context, root *os.File) (*action.Result, []action.Missing, error) {
+	changes, err := s.changes(ctx, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range changes {
+		if err := s.root.apply(ctx, c); err != nil {
+			return nil, nil, fmt.Errorf("%v: %w", c, err)
+		}
+	}
+	var seal sealer
+	d := s.root.seal(&seal)
+	if err := seal.save(ctx, s.blobs, s.f); err != nil {
+		return nil, nil, err
+	}
+	return &action.Result{Directories: []action.OutputDirectory{{Root: d}}}, nil, nil
+}
+
+// apply makes a change. The directory of the path is one, and no link.
+func (t *tree) apply(ctx context.Context, c Change) error {
+	i := strings.LastIndexByte(c.Path, '/')
+	d, err := t.directory(ctx, c.Path[:max(i, 0)], true)
+	if err != nil {
+		return err
+	}
+	if err := t.load(ctx, d); err != nil {
+		return err
+	}
+	if name := c.Path[i+1:]; c.new == nil {
+		delete(d.names, name)
+	} else {
+		d.names[name] = c.new
+	}
+	return nil
+}

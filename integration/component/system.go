@@ -1,0 +1,304 @@
+package component
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// A BuiltSystem is what a system is made of, in the end.
+type BuiltSystem struct {
+	*System
+	Tree   action.Digest
+	Owners staging.Owners
+	Origin map[string]string // of each path, whose it is: a component, the base, or "integration"
+	Cached bool
+}
+
+// BaseOrigin and IntegrationOrigin are who files are of that no component has
+// installed.
+const (
+	BaseOrigin        = "(base)"
+	IntegrationOrigin = "(integration)"
+)
+
+// A SystemRequest is a system to be put together.
+type SystemRequest struct {
+	*System
+	Built   map[*Component]*Built
+	Log     io.Writer
+	Rebuild bool
+}
+
+// System puts a system together and runs its integration.
+func (b *Builder) System(ctx context.Context, req *SystemRequest) (*BuiltSystem, error) {
+	out := &BuiltSystem{System: req.System, Owners: staging.Owners{}, Origin: map[string]string{}, Cached: true}
+	root, saves, err := b.compose(ctx, req, out)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Integration) > 0 || !req.Raw && root.has(ctx, "etc/ld.so.conf") {
+		if err := b.integrate(ctx, req, out, root, saves); err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+	var seal sealer
+	out.Tree = root.seal(&seal)
+	for _, save := range saves {
+		if err := save(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return out, seal.save(ctx, b.Blobs, b.Function)
+}
+
+// LinkTarget returns where the link at p in a tree leads, as it is written; it is
+// empty if there is none.
+func LinkTarget(ctx context.Context, blobs action.Blobs, tree action.Digest, p string) (string, error) {
+	t := newTree(blobs, tree.Function(), tree)
+	d, err := t.directory(ctx, path.Dir(p), false)
+	if err != nil || d == nil {
+		return "", err
+	}
+	if err := t.load(ctx, d); err != nil {
+		return "", err
+	}
+	if n := d.names[path.Base(p)]; n != nil && n.link != nil {
+		return n.link.Target, nil
+	}
+	return "", nil
+}
+
+func (t *tree) has(ctx context.Context, p string) bool {
+	d, err := t.directory(ctx, path.Dir(p), false)
+	return err == nil && d != nil && t.load(ctx, d) == nil && d.names[path.Base(p)] != nil
+}
+
+// compose lays the components over the base, each with the artifacts that the
+// system has of it.
+func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSystem) (*tree, []func(context.Context) error, error) {
+	var saves []func(context.Context) error
+	root := newTree(b.Blobs, b.Function, action.Digest{})
+	if req.Base != "" {
+		base, err := b.Bases(ctx, req.Base)
+		if err != nil {
+			return nil, nil, err
+		}
+		if base.Save != nil {
+			saves = append(saves, base.Save)
+			if err := base.Save(ctx); err != nil {
+				return nil, nil, err
+			}
+		}
+		root = newTree(b.Blobs, b.Function, base.Tree)
+		if err := b.addOwners(ctx, out.Owners, base.Owners); err != nil {
+			return nil, nil, err
+		}
+	}
+	root.owners, root.origin = out.Owners, out.Origin
+	for _, c := range req.Contents {
+		built := req.Built[c.Component]
+		if built == nil {
+			return nil, nil, fmt.Errorf("it contains %s, which was not built", c.Name)
+		}
+		over, err := b.selected(ctx, c, built)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		name := c.Name
+		if c.Tree != "" {
+			name = BaseOrigin
+		}
+		met, err := root.overlay(ctx, over, name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if err := b.overlaps(req.Name, c.Name, met); err != nil {
+			return nil, nil, err
+		}
+		if err := b.addOwners(ctx, out.Owners, built.Owners); err != nil {
+			return nil, nil, err
+		}
+		if err := root.addDevices(ctx, c.Component); err != nil {
+			return nil, nil, err
+		}
+	}
+	return root, saves, nil
+}
+
+func (b *Builder) addOwners(ctx context.Context, to staging.Owners, d action.Digest) error {
+	more, err := staging.ReadOwners(ctx, b.Blobs, d)
+	maps.Copy(to, more)
+	return err
+}
+
+// addDevices notes the devices of a component, and makes their directories.
+func (t *tree) addDevices(ctx context.Context, c *Component) error {
+	for _, dev := range c.Devices {
+		if _, err := t.directory(ctx, path.Dir(dev.Path), true); err != nil {
+			return fmt.Errorf("device %s of %s: %w", dev.Path, c.Name, err)
+		}
+		kind := staging.TypeChar
+		if dev.Type == 'b' {
+			kind = staging.TypeBlock
+		}
+		t.origin[dev.Path] = c.Name
+		t.owners[dev.Path] = staging.Owner{
+			Type: kind, Mode: dev.Mode, UID: int(dev.UID), GID: int(dev.GID), Major: int64(dev.Major), Minor: int64(dev.Minor),
+		}
+	}
+	return nil
+}
+
+// selected is what a component has installed of the artifacts that are meant.
+func (b *Builder) selected(ctx context.Context, c Content, built *Built) (*tree, error) {
+	all := newTree(b.Blobs, b.Function, built.Tree)
+	if c.All || c.Tree != "" || c.Split == nil {
+		return all, nil
+	}
+	some := newTree(b.Blobs, b.Function, action.Digest{})
+	err := all.visit(ctx, func(p string, n *node) error {
+		if !slices.Contains(c.Artifacts, c.Split(p)) {
+			return nil
+		}
+		if n.dir == nil {
+			return some.put(ctx, p, n)
+		}
+		d, err := some.directory(ctx, p, true)
+		if err == nil {
+			d.props = n.dir.props
+		}
+		return err
+	})
+	return some, err
+}
+
+// integrate runs the commands of integration in the system, and makes it what
+// they have made of it.
+func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltSystem, root *tree, saves []func(context.Context) error) error {
+	if !root.has(ctx, "bin/sh") {
+		if len(req.Integration) == 0 {
+			b.Say("%s has an /etc/ld.so.conf but no /bin/sh: ldconfig was not run", req.Name)
+			var seal sealer
+			out.Tree = root.seal(&seal)
+			return seal.save(ctx, b.Blobs, b.Function)
+		}
+		return fmt.Errorf("it has %d commands of system-integration, and no /bin/sh that could run them", len(req.Integration))
+	}
+	var seal sealer
+	d := root.seal(&seal)
+	script := integrationScript(req.System)
+	input := newTree(b.Blobs, b.Function, action.Digest{})
+	input.root.names[scriptName] = &node{file: &action.FileNode{Digest: action.Sum(b.Function, []byte(script))}}
+	rootfs := staging.TreeRootfs(d)
+	p := &plan{stager: &buildStager{open: b.Staging, blobs: b.Blobs, f: b.Function, rootfs: rootfs, root: root, whole: true}}
+	p.command = &action.Command{
+		Arguments: []string{"/bin/sh", scriptName}, OutputPaths: []string{""}, OutputDirectoryFormat: 1,
+		Environment: []action.EnvironmentVariable{{Name: "LC_ALL", Value: "C"}, {Name: "PATH", Value: integrationPath}},
+	}
+	p.action = &action.Action{
+		Command: p.command.Digest(b.Function), InputRoot: input.seal(&seal),
+		Platform: []action.Property{
+			{Name: "ISA", Value: b.ISA},
+			{Name: "OSFamily", Value: "linux"},
+			{Name: "output", Value: "root"}, // not the directory of the command: see buildStager
+			{Name: staging.RootfsProperty, Value: rootfs.ID()},
+		},
+	}
+	p.save = func(ctx context.Context) error {
+		for _, save := range saves {
+			if err := save(ctx); err != nil {
+				return err
+			}
+		}
+		if _, err := b.Blobs.PutBytes(ctx, b.Function, []byte(script)); err != nil {
+			return err
+		}
+		return seal.save(ctx, b.Blobs, b.Function)
+	}
+	c := &Component{Name: req.Name}
+	res, err := b.run(ctx, p, &Request{Component: c, Log: req.Log, Rebuild: req.Rebuild})
+	if err != nil {
+		return err
+	}
+	if err := verdict(c, res); err != nil {
+		return err
+	}
+	if len(res.Result.Directories) != 1 {
+		return errors.New("the result in the cache is not one of a system")
+	}
+	out.Cached = res.Cached
+	return b.settle(ctx, out, res.Result.Directories[0].Root)
+}
+
+// settle makes d the tree of the system: modes become part of its owners, and
+// what nobody has installed is of the integration.
+func (b *Builder) settle(ctx context.Context, out *BuiltSystem, d action.Digest) error {
+	t := newTree(b.Blobs, b.Function, d)
+	there := map[string]bool{}
+	err := t.visit(ctx, func(p string, n *node) error {
+		there[p] = true
+		props, kind := (*action.NodeProperties)(nil), staging.TypeLink
+		switch {
+		case n.file != nil:
+			props, kind = n.file.Properties, staging.TypeFile
+		case n.dir != nil:
+			if err := t.load(ctx, n.dir); err != nil {
+				return err
+			}
+			props, kind = n.dir.props, staging.TypeDir
+		}
+		if props != nil && props.UnixMode != nil {
+			out.Owners[p] = staging.Owner{Type: kind, Mode: *props.UnixMode}
+		}
+		if _, ok := out.Origin[p]; !ok && (n.dir == nil) && out.Base == "" {
+			out.Origin[p] = IntegrationOrigin
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for p, o := range out.Owners {
+		if o.InTree() && p != "." && !there[p] {
+			delete(out.Owners, p)
+		}
+	}
+	out.Tree = d
+	return nil
+}
+
+const integrationPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+// integrationScript runs the commands of integration in the order of their
+// labels, each in the root directory.
+func integrationScript(s *System) string {
+	list := slices.Clone(s.Integration)
+	slices.SortStableFunc(list, func(a, b Integration) int { return strings.Compare(a.Label, b.Label) })
+	env := slices.Clone(s.Env)
+	if len(env) == 0 {
+		env = []Variable{{"HOME", "/tmp"}, {"LC_ALL", "C"}, {"PATH", integrationPath}, {"TZ", "UTC"}}
+	}
+	env = append(env, Variable{"SOURCE_DATE_EPOCH", strconv.FormatInt(staging.MTime, 10)})
+	var b strings.Builder
+	b.WriteString("exec 2>&1\nset -e\numask 022\ncd /\nif [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
+	b.WriteString(tryFunction(env))
+	for _, i := range list {
+		for n, command := range i.Commands {
+			fmt.Fprintf(&b, "try %s sh -c -e %s\n", quote(fmt.Sprintf("%s %d", i.Label, n+1)), quote(command))
+		}
+	}
+	// ldconfig notes inode numbers and times there, which differ each time.
+	b.WriteString("rm -f /var/cache/ldconfig/aux-cache\n")
+	return b.String()
+}
