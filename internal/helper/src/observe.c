@@ -633,7 +633,7 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 s32 begin_observing(struct sandbox *s, const char *dir)
 {
 	struct observer *o = s->observer;
-	o->proc = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
+	o->proc = s->own_proc ? s->own_proc : (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);
 	if (o->proc < 0)
 		fail(s, "open", "/proc", o->proc);
 	o->tid = (u32)s->prepared;

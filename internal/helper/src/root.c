@@ -636,6 +636,12 @@ void build_root(struct sandbox *s)
 	SYS(close, root);
 	if (s->req->id != 65000) { // the host's root may write to /proc/sys without a capability
 		struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+		// One for ourselves, to write into the memory of processes: see scribe.c.
+		if (s->req->flags & REQUEST_OBSERVE) {
+			long own = SYS_COOKIE(open_tree, AT_FDCWD, "/proc", OPEN_TREE_CLONE | O_CLOEXEC);
+			must(s, "clone", "/proc", own);
+			s->own_proc = (s32)own;
+		}
 		must(s, "protect", "/proc", SYS_COOKIE(mount_setattr, AT_FDCWD, "/proc", 0, &ro, sizeof ro));
 	}
 }

@@ -11,7 +11,7 @@ enum {
 	TABLE = 8192, // entries of the log's hash table
 	ENTRIES = 448 << 10, // bytes
 	LONGEST = 1024, // path that a scribe writes down
-	PLACES = 8,
+	PLACES = 40,
 	PLACE_MAX = 32,
 	CALL_SIZE = 64,
 	CALLS = 0x1000 / CALL_SIZE - 1, // the last one holds the number of those in use

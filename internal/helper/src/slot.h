@@ -56,6 +56,7 @@ struct sandbox {
 	int placed; // /proc, /dev and /tmp are in /scratch already
 	int early; // made before the first request: offers its scratch at once
 	s32 dir_fd; // of a watched command
+	s32 own_proc; // of a /proc that is not read-only, where the command's is; else 0
 	s32 over; // of /over, if a bind needed it; else 0
 	s32 prepared; // pid of a process that waits for its command, or 0
 	int stdio_open; // pid 1 has the command's descriptors, too
