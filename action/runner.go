@@ -60,6 +60,20 @@ type Locker interface {
 	Lock(ctx context.Context, key Digest) (unlock func(), err error)
 }
 
+// A Pruner knows actions that stand for one action of which only a part of the
+// input matters, as far as earlier runs tell. They are never run: their digests
+// are more keys for the same result.
+type Pruner interface {
+	// Known returns the action for each earlier run of the same command on
+	// inputs of the same names and kinds: with what that run looked at, as it
+	// is now.
+	Known(ctx context.Context) []*Action
+
+	// Seen returns the action for a run that ended with status, and notes it
+	// for Known. The error says why there is none.
+	Seen(ctx context.Context, status *backends.Status) (*Action, error)
+}
+
 // A Warmer is a Backend that can begin to make a sandbox before it knows for
 // what. Warm does not wait. Of spec, Network and Observe are known; the rest is
 // not looked at.
@@ -97,6 +111,10 @@ type Request struct {
 	Stdout, Stderr io.Writer // get the output while the command runs, and on a hit
 	Limits         backends.Limits
 	Network        backends.Network
+
+	// Prune, where not nil, accepts a result of other inputs of which nothing
+	// that was looked at differs, and makes this run's result one.
+	Prune Pruner
 
 	SkipLookup    bool // run it even if there is a result, which is replaced
 	SkipStore     bool // do not remember the result
@@ -190,23 +208,40 @@ func (r *Runner) lookup(ctx context.Context, req *Request, out *Outcome) bool {
 	}
 	lap := stopwatch()
 	defer func() { out.Times.Lookup += lap() }()
-	sealed, err := r.Witness.Recall(ctx, req.Action)
+	err := r.find(ctx, req, out, req.Action)
+	if err != nil && req.Prune != nil {
+		for _, a := range req.Prune.Known(ctx) {
+			if out.Pruned = r.find(ctx, req, out, a) == nil; out.Pruned {
+				return true
+			}
+		}
+	}
 	if err == nil {
-		key := sealed.Digest(out.Key.Function())
-		out.Result, err = r.Cache.Result(ctx, key)
-		if err == nil && (out.Result.ExitCode == 0 || req.CacheFailures) {
-			out.Key, out.Cached, out.Miss = key, true, nil
-			return true
-		}
-		if err == nil {
-			err = FailedError(out.Result.ExitCode)
-		}
+		return true
 	}
 	out.Miss, out.Result = err, nil
 	if !errors.Is(err, ErrMiss) { // a broken cache costs time, not builds
 		r.Log.WarnContext(ctx, "cache unreadable", "action", out.Key, "err", err)
 	}
 	return false
+}
+
+// find fills out with the result of a, which stands for the action of req.
+func (r *Runner) find(ctx context.Context, req *Request, out *Outcome, a *Action) error {
+	sealed, err := r.Witness.Recall(ctx, a)
+	if err != nil {
+		return err
+	}
+	key := sealed.Digest(out.Key.Function())
+	res, err := r.Cache.Result(ctx, key)
+	if err != nil {
+		return err
+	}
+	if res.ExitCode != 0 && !req.CacheFailures {
+		return FailedError(res.ExitCode)
+	}
+	out.Result, out.Key, out.Cached, out.Miss = res, key, true, nil
+	return nil
 }
 
 // A FailedError is the miss of an action whose result is that of a command that
@@ -297,7 +332,24 @@ func (r *Runner) record(ctx context.Context, req *Request, out *Outcome, start t
 			err = r.Cache.PutResult(ctx, out.Key, out.Result)
 		}
 	}
-	out.Unkept = err
+	if out.Unkept = err; err == nil && req.Prune != nil {
+		if err := r.prune(ctx, req, out, start); err != nil {
+			r.Log.WarnContext(ctx, "other inputs will not find this result", "action", out.Key, "err", err)
+		}
+	}
+}
+
+// prune stores the result under what the run looked at, too.
+func (r *Runner) prune(ctx context.Context, req *Request, out *Outcome, start time.Time) error {
+	a, err := req.Prune.Seen(ctx, out.Status)
+	if err != nil {
+		return err
+	}
+	sealed, err := r.Witness.Seal(ctx, a, out.Status, start)
+	if err != nil {
+		return err
+	}
+	return r.Cache.PutResult(ctx, sealed.Digest(out.Key.Function()), out.Result)
 }
 
 // vet adds to the result what is known of the action's reproducibility. That of

@@ -12,6 +12,7 @@ scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dp
 	bwrap:bubblewrap ccache:ccache setpriv:util-linux fsck.erofs:erofs-utils git:git busybox:busybox-static bzip2:bzip2 perl:perl xz:xz-utils zstd:zstd \
 	umoci:umoci skopeo:skopeo \
 	runc:runc crun:crun lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman protoc:protobuf-compiler pgrep:procps
+scripts/need.sh python3:python3 # for what script/suggest observes
 command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT

@@ -28,6 +28,8 @@ type jsonReport struct {
 	NotStored    string             `json:"not_stored,omitempty"`
 	Hints        []string           `json:"undeclared_inputs,omitempty"`
 	Verified     *jsonVerified      `json:"verified,omitempty"`
+	Unused       []string           `json:"unused_inputs,omitempty"` // of --unused
+	Pruned       bool               `json:"pruned,omitempty"`        // a hit of --prune
 	Usage        *jsonUsage         `json:"usage,omitempty"`
 	Times        map[string]float64 `json:"times"`
 }
@@ -55,11 +57,12 @@ type jsonUsage struct {
 	MaxRSS int64   `json:"max_rss"`
 }
 
-func printJSON(w io.Writer, job *job, out *action.Outcome, hints []string, report *reproduce.Report, started time.Time) error {
+func printJSON(w io.Writer, job *job, out *action.Outcome, hints, unused []string, report *reproduce.Report, started time.Time) error {
 	r := jsonReport{
 		ActionDigest: out.Key.String(), Cached: out.Cached, ExitCode: out.Result.ExitCode,
 		Backend: worker(out.Result), InputRoot: job.action.InputRoot.String(), Command: job.action.Command.String(),
 		Rootfs: job.parts.rootfs.ID(), Outputs: job.outputs(out.Result), Hints: hints, Verified: verified(report),
+		Unused: unused, Pruned: out.Pruned,
 		Times: map[string]float64{
 			"lookup": out.Times.Lookup.Seconds(), "save": out.Times.Save.Seconds(), "stage": out.Times.Stage.Seconds(),
 			"run": out.Times.Run.Seconds(), "collect": out.Times.Collect.Seconds(), "store": out.Times.Store.Seconds(),

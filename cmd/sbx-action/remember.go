@@ -21,13 +21,17 @@ func (f *runFlags) remember(ctx context.Context, job *job, req *action.Request, 
 		flag = "--no-cache was given"
 	case f.refresh:
 		flag = "--refresh was given"
+	case f.suggest:
+		flag = "--suggest-inputs was given"
+	case f.unused:
+		flag = "--unused was given"
 	}
 	if r.Lookup == history.NotAsked {
 		r.Miss = flag
 	}
 	switch {
 	case r.Verdict != history.NotKept:
-	case f.noCache:
+	case f.noCache, f.suggest:
 		r.Unkept = flag
 	case f.readOnly:
 		r.Unkept = "--read-only was given"

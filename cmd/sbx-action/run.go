@@ -37,6 +37,7 @@ type runFlags struct {
 	keepFailed           bool
 	json                 bool
 	verify               rounds
+	insight
 
 	spared bool // the store could not be written, and we have said so
 }
@@ -62,6 +63,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.keepFailed, "keep-failed", false, "write the outputs that exist even if the command failed")
 	flags.Var(&f.verify, "verify", "run it again under other conditions, once or =`N` times, and compare")
 	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")
+	f.insight.declare(flags)
 }
 
 func runCommand() command {
@@ -95,6 +97,9 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if err := f.check(args); err != nil {
 		return err
 	}
+	if f.suggest {
+		return f.suggestInputs(ctx, args)
+	}
 	job, err := f.describe(ctx, args)
 	if err != nil {
 		return err
@@ -121,8 +126,9 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if err := check.result(ctx, out); err != nil {
 		return err
 	}
+	unused := f.neverRead(job, out)
 	if f.json {
-		if err := printJSON(os.Stdout, job, out, hints, check.report, started); err != nil {
+		if err := printJSON(os.Stdout, job, out, hints, unused, check.report, started); err != nil {
 			return err
 		}
 	}
@@ -139,8 +145,8 @@ func (f *runFlags) request(job *job, stdout, stderr io.Writer) *action.Request {
 		Limits: backends.Limits{
 			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
 		},
-		SkipLookup: f.refresh || f.noCache, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures, Observe: true,
-		Network: f.networkKind(),
+		SkipLookup: f.refresh || f.noCache || f.unused, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures,
+		Observe: true, Network: f.networkKind(), Prune: f.pruner(job),
 	}
 }
 

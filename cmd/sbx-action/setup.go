@@ -162,10 +162,12 @@ type jobStager struct {
 	notes  action.Notes
 	hint   action.Digest // of what is staged again and again
 	find   func(string) (staging.Entry, bool)
+
+	inspect func(root *os.File) // of what a command left; nil: nobody looks
 }
 
 func (m *missPath) forJob(store *cache.Store, hint action.Digest, find func(string) (staging.Entry, bool)) *jobStager {
-	return &jobStager{m, store, store, hint, find}
+	return &jobStager{missPath: m, layers: store, notes: store, hint: hint, find: find}
 }
 
 // Stage implements [action.Stager].
@@ -192,6 +194,9 @@ func (s *jobStager) stager(b backends.Backend) *staging.Stager {
 
 // Collect implements [action.Stager].
 func (s *jobStager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+	if s.inspect != nil {
+		s.inspect(root)
+	}
 	return staging.Collect(ctx, s.blobs, root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: s.function, Format: c.OutputDirectoryFormat,
 	})
