@@ -59,8 +59,8 @@ func (f *runFlags) check(args []string) error {
 		return fmt.Errorf("the command's name is empty")
 	case f.noCache && f.readOnly, f.noCache && f.refresh, f.readOnly && f.refresh:
 		return fmt.Errorf("--no-cache, --read-only and --refresh exclude each other: give one")
-	case f.suggest && (f.prune || f.unused || f.json || f.refresh || f.noCache || f.readOnly || f.keepFailed):
-		return fmt.Errorf("--suggest-inputs excludes --prune, --unused, --json, --refresh, --no-cache, --read-only and --keep-failed")
+	case f.suggest && (f.prune || f.unused || f.json || f.refresh || f.noCache || f.readOnly || f.keepFailed || f.verify > 0):
+		return fmt.Errorf("--suggest-inputs excludes --prune, --unused, --json, --refresh, --no-cache, --read-only, --verify and --keep-failed")
 	}
 	for _, a := range args {
 		if strings.ContainsRune(a, 0) {
