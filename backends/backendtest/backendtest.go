@@ -52,11 +52,43 @@ func Test(t *testing.T, open func(*testing.T) backends.Backend) {
 	e.Victim = func(ctx context.Context, args []string) (*os.Process, *os.File, error) {
 		return startVictim(ctx, t, e, args)
 	}
-	for _, p := range promise.All() {
+	for _, p := range promises(e.Backend.Name()) {
 		t.Run(p.Name, func(t *testing.T) {
 			e.Logf = t.Logf
 			Report(t, promise.Check(t.Context(), e, p))
 		})
+	}
+}
+
+// promises are those to check: with -short, for a backend that is not the
+// default one, the first of each kind only, because some tools take long.
+func promises(backend string) []promise.Promise {
+	if !testing.Short() || backend == "native" {
+		return promise.All()
+	}
+	var list []promise.Promise
+	last := ""
+	for _, p := range promise.All() {
+		if kind, _, _ := strings.Cut(p.Name, "/"); kind != last {
+			list, last = append(list, p), kind
+		}
+	}
+	return list
+}
+
+// TestRootOnly is Test for a backend that works for root only, and has to say
+// so to everybody else.
+func TestRootOnly(t *testing.T, open func(*testing.T) backends.Backend) {
+	if os.Geteuid() == 0 {
+		Test(t, open)
+		return
+	}
+	b := open(t)
+	if c := b.Capabilities(); c.Works || !strings.Contains(c.Reason, "root") {
+		t.Errorf("Capabilities = %+v, want a reason that speaks of root", c)
+	}
+	if _, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/x"}, Dir: "/"}); err == nil || !strings.Contains(err.Error(), "root") {
+		t.Errorf("Run = %v, want an error that speaks of root", err)
 	}
 }
 
