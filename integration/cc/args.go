@@ -70,6 +70,10 @@ func Parse(kind Kind, dir string, args []string) *Call {
 	if kind == Unknown {
 		c.Kind, c.Clang = kindOf(base)
 	}
+	if slices.ContainsFunc(args, namesDescriptor) {
+		c.Plain = ReasonArguments
+		return c
+	}
 	switch c.Kind {
 	case Unknown:
 		c.Plain = ReasonProgram
@@ -90,6 +94,12 @@ func Parse(kind Kind, dir string, args []string) *Call {
 		c.Plain = ReasonOutput
 	}
 	return c
+}
+
+// namesDescriptor says whether an argument names one of the caller's descriptors,
+// which a sandbox does not have.
+func namesDescriptor(a string) bool {
+	return strings.Contains(a, "/dev/std") || strings.Contains(a, "/dev/fd/") || strings.Contains(a, "/proc/")
 }
 
 var wrappers = []string{"ccache", "sccache", "distcc", "icecc", "colorgcc", "firebuild", "recc", "sbx-action"}

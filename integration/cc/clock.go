@@ -2,12 +2,14 @@ package cc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 )
 
@@ -19,7 +21,7 @@ var errClock = errors.New("uses the date or time of the compilation")
 
 // suspect says why what was read may make results differ that have the same
 // facts, or nil.
-func (s *Session) suspect(lookups []backends.Lookup) error {
+func (s *Session) suspect(ctx context.Context, lookups []backends.Lookup) error {
 	compiles := s.call.Kind == Compile || s.call.Kind == Preprocess || s.call.Kind == Link && s.call.Sources > 0
 	once := map[string]bool{}
 	for _, l := range lookups {
@@ -32,7 +34,17 @@ func (s *Session) suspect(lookups []backends.Lookup) error {
 				return fmt.Errorf("%s: %s", l.Path, ReasonTimes)
 			}
 		}
-		if host, ok := s.view.host(filepath.Clean(l.Path)); ok && compiles && text(host) {
+		host, ok := s.view.host(filepath.Clean(l.Path))
+		if !ok || !compiles {
+			continue
+		}
+		if strings.HasSuffix(host, ".gch") {
+			if _, err := os.Stat(host); err == nil && !s.clean(ctx, host) {
+				return fmt.Errorf("%s, a precompiled header that was made elsewhere, perhaps %w", l.Path, errClock)
+			}
+			continue
+		}
+		if text(host) {
 			found, err := s.usesClock(host)
 			if err != nil {
 				return err
@@ -86,4 +98,30 @@ func (s *Session) dated() bool {
 		}
 	}
 	return false
+}
+
+// A precompiled header holds the names of all macros, so it cannot be seen
+// whether one of those in it uses the clock. When we make one, we have seen all
+// that goes into it, and note that.
+func cleanKey(d action.Digest) action.Digest {
+	return action.Sum(d.Function(), []byte("cc clean\x00"+d.String()))
+}
+
+// clean says whether the precompiled header does not depend on the clock.
+func (s *Session) clean(ctx context.Context, name string) bool {
+	d, err := s.parts.Hash.Digest(name)
+	if err != nil {
+		return false
+	}
+	_, err = s.parts.Notes.Note(ctx, cleanKey(d.Digest))
+	return err == nil
+}
+
+// noteClean notes that of the precompiled headers of a run that was kept.
+func (s *Session) noteClean(ctx context.Context, res *action.Result) {
+	for i := range res.Files {
+		if strings.HasSuffix(res.Files[i].Path, ".gch") {
+			_ = s.parts.Notes.PutNote(ctx, cleanKey(res.Files[i].Digest), []byte("clean"))
+		}
+	}
 }

@@ -64,6 +64,12 @@ func ownerOf(dir string) (int, bool) {
 	return int(st.Uid), true
 }
 
+// ownedByUs says whether a directory has our user and group.
+func ownedByUs(dir string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(dir, &st) == nil && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid()
+}
+
 // processor describes the processor that we run on, as far as a compiler can
 // tell it from others.
 func processor() string {

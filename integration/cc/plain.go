@@ -73,8 +73,12 @@ func (s *Self) Find(name, path string) (string, error) {
 	return "", fmt.Errorf("%s: %w on PATH", name, ErrNotFound)
 }
 
-// Exec replaces this process by the program at path. It only returns when that
-// is not to be had.
+// Exec replaces this process by the program at path; as execvp does, by a shell
+// if it is a script without #!. It only returns when that is not to be had.
 func Exec(path string, args, env []string) error {
-	return fmt.Errorf("%s: %w", path, syscall.Exec(path, args, env))
+	err := syscall.Exec(path, args, env)
+	if errors.Is(err, syscall.ENOEXEC) {
+		err = syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, args[1:]...), env)
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }

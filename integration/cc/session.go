@@ -140,6 +140,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if out.Status != nil && (out.Status.Signal != 0 || out.Status.Start != nil) {
 		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
 	}
+	if !out.Cached && out.Unkept == nil {
+		s.noteClean(ctx, out.Result)
+	}
 	return &Done{out, stdout.Bytes(), stderr.Bytes()}, err
 }
 
@@ -193,7 +196,7 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	}
 	seen := *status
 	seen.Lookups = s.inputs(status.Lookups)
-	if err := s.suspect(seen.Lookups); err != nil {
+	if err := s.suspect(ctx, seen.Lookups); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
 	return s.witness.Seal(ctx, a, &seen, start)
@@ -253,7 +256,12 @@ func (s *Session) wasAbsent(p string) bool {
 // list notes the names in the directories in which the call looks for files.
 func (s *Session) list() {
 	s.listed = map[string]map[string]bool{}
-	dirs := []string{s.call.Dir}
+	dirs := []string{s.call.Dir, path.Dir(s.call.Dir)}
+	for _, v := range s.command.Environment {
+		if v.Name == "HOME" && path.IsAbs(v.Value) {
+			dirs = append(dirs, path.Clean(v.Value))
+		}
+	}
 	for _, d := range s.call.Search {
 		dirs = append(dirs, s.call.abs(d))
 	}
@@ -306,7 +314,7 @@ func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) 
 	if err != nil {
 		return backends.Root{}, err
 	}
-	binds, links, err := s.view.root(mounts)
+	binds, links, err := s.view.root(mounts, s.fits)
 	if err != nil {
 		return backends.Root{}, err
 	}
@@ -324,6 +332,11 @@ func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) 
 	}
 	s.list()
 	return root, nil
+}
+
+// fits says whether a directory can be copied into a layer.
+func (s *Session) fits(dir string) bool {
+	return s.parts.Backend.Capabilities().Owner == backends.ID || ownedByUs(dir)
 }
 
 // Collect implements [action.Stager]: everything that was written is an output.

@@ -13,7 +13,8 @@ import (
 // for those that are different in each sandbox. It holds no state of the host: what
 // is shown depends on the call alone, and so is in its key.
 type view struct {
-	zones  []string // directories in which the call may write; no one is below another
+	zones  []string // directories around those in which it may write; no one is below another
+	dirs   []string // those in which it may write, with all that is below them
 	shown  []string // directories of hidden places that the call names
 	limits []string // strict: nothing else of the host is shown but the systems's directories; nil: everything
 	real   string   // fixed: what is shown at fixed; else ""
@@ -69,9 +70,9 @@ func under(p, dir string) (string, bool) {
 	return rest, ok && (rest == "" || rest[0] == '/')
 }
 
-// zone returns the directory that is made writable for somebody who writes into
-// dir, a clean path: one that is large enough for "../lib/x.o", and not so large
-// that the system is in it.
+// zone returns the directory that may be made writable for somebody who writes
+// into dir, a clean path: one that is large enough for "../lib/x.o", and not so
+// large that the system is in it.
 func zone(dir string) string {
 	names := strings.Split(strings.Trim(dir, "/"), "/")
 	depth := 2
@@ -102,6 +103,7 @@ func newView(c *Call, limits []string) (*view, bool) {
 			return nil, false
 		}
 		v.zones = append(v.zones, z)
+		v.dirs = append(v.dirs, dir)
 	}
 	v.zones = topmost(v.zones)
 	// What is named of a place that is hidden.
@@ -156,10 +158,26 @@ func topmost(list []string) []string {
 	return out
 }
 
-// root returns the binds that make up the view, the links in the root
-// directory, and for each zone the number of its bind. below are the mount
-// points of the host, sorted.
-func (v *view) root(below []string) (binds []backends.Bind, links map[string]string, err error) {
+// writable returns the directories that get a fresh layer: for each in which the
+// call may write the highest one around it, in its zone, below which every
+// directory on the way can be copied into a layer. fits says whether one can: in
+// a user namespace, only what belongs to the user.
+func (v *view) writable(fits func(dir string) bool) []string {
+	var list []string
+	for _, dir := range v.dirs {
+		top := zone(dir)
+		for dir != top && fits(dir) {
+			dir = filepath.Dir(dir)
+		}
+		list = append(list, dir)
+	}
+	return topmost(list)
+}
+
+// root returns the binds that make up the view and the links in the root
+// directory. below are the mount points of the host, sorted; fits is that of
+// writable.
+func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bind, links map[string]string, err error) {
 	list, err := os.ReadDir("/")
 	if err != nil {
 		return nil, nil, err
@@ -176,9 +194,13 @@ func (v *view) root(below []string) (binds []backends.Bind, links map[string]str
 			binds = append(binds, backends.Bind{Source: p, Target: p})
 		}
 	}
-	for _, list := range [][]string{v.shown, v.limits} {
+	zones := v.writable(fits)
+	for _, list := range [][]string{v.zones, v.shown, v.limits} {
 		for _, d := range list {
-			if real, err := filepath.EvalSymlinks(d); err == nil && !slices.Contains(v.zones, d) {
+			if slices.Contains(zones, d) || slices.ContainsFunc(binds, func(b backends.Bind) bool { _, ok := under(d, b.Target); return ok }) {
+				continue
+			}
+			if real, err := filepath.EvalSymlinks(d); err == nil {
 				binds = append(binds, backends.Bind{Source: real, Target: d})
 			}
 		}
@@ -186,7 +208,7 @@ func (v *view) root(below []string) (binds []backends.Bind, links map[string]str
 	if v.real != "" {
 		binds = append(binds, backends.Bind{Source: v.real, Target: fixedRoot, Over: true})
 	}
-	for _, z := range v.zones {
+	for _, z := range zones {
 		binds = append(binds, backends.Bind{Source: z, Target: z, Over: true})
 		for _, m := range below {
 			if _, ok := under(m, z); ok && m != z {

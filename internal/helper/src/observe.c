@@ -420,6 +420,13 @@ static int base(struct observer *o, s32 dirfd, char buf[static PATH_MAX])
 		buf[n] = 0;
 		return 1;
 	}
+	// Before its first exec nobody may look at the command, as at us, but it is
+	// where it starts.
+	size_t len = strlen(o->s->dir);
+	if (n == -EACCES && dirfd == AT_FDCWD && !o->begun && o->tid == (u32)o->s->prepared && len < PATH_MAX) {
+		memcpy(buf, o->s->dir, len + 1);
+		return 1;
+	}
 	// Not a file, or no descriptor: then the call fails. Anything else
 	// means that we miss a path.
 	if (n != -ENOENT && n != -ESRCH && n <= 0)
@@ -649,8 +656,10 @@ s32 begin_observing(struct sandbox *s, const char *dir)
 void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args)
 {
 	const struct path_call *c = find_call(arch, nr);
-	if (c)
-		look_call(o, c, args);
+	if (!c)
+		return;
+	o->begun |= c->op != OP_EXEC;
+	look_call(o, c, args);
 }
 
 // observe answers one notification.

@@ -19,6 +19,7 @@ struct observer {
 	struct scribe *scribe; // or 0
 
 	u32 tid; // of the call at hand
+	int begun; // a program of the command has named a path
 	char name[LONG_PATH + 8], real[LONG_PATH + 8], rest[LONG_PATH + 8], next[LONG_PATH + 8];
 };
 

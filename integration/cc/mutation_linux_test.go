@@ -1,0 +1,109 @@
+package cc_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sbx-action/sbx-action/integration/cc"
+)
+
+// A mutation is a call, and a change of one thing that the call depends on. The
+// call has to be a hit before the change, a miss with the compiler's new result
+// after it, and a hit again when the change is taken back.
+type mutation struct {
+	name   string
+	files  map[string]string
+	make   func(*world) // more than files
+	call   string       // words, with spaces between them
+	change func(*world)
+	back   func(*world) // nil: the files are as at first
+
+	same bool // the change is none for the compiler: it has to stay a hit
+	free bool // only the effect counts, not how it came about
+	root bool // it can only be made by root
+}
+
+// text returns the change that writes a file.
+func text(name, content string) func(*world) { return func(w *world) { w.write(name, content) } }
+
+func gone(name string) func(*world) { return func(w *world) { w.remove(name) } }
+
+func env(name, value string) func(*world) { return func(w *world) { w.env[name] = value } }
+
+func unset(name string) func(*world) { return func(w *world) { delete(w.env, name) } }
+
+func steps(list ...func(*world)) func(*world) {
+	return func(w *world) {
+		for _, f := range list {
+			f(w)
+		}
+	}
+}
+
+const usesA = "#include \"a.h\"\nint value(void) { int unused; return A; }\n"
+
+func TestMutations(t *testing.T) {
+	for _, m := range mutations() {
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			if m.root && os.Geteuid() != 0 {
+				return // it is tested as root
+			}
+			t.Parallel()
+			m.test(newWorld(t))
+		})
+	}
+	if n := len(mutations()); n < 60 {
+		t.Errorf("there are %d mutations, want 60", n)
+	}
+}
+
+func (m *mutation) test(w *world) {
+	t := w.t
+	for name, content := range m.files {
+		w.write(name, content)
+	}
+	w.env["PYTHONDONTWRITEBYTECODE"] = "1" // beside the modules of the host
+	if m.make != nil {
+		m.make(w)
+	}
+	w.flags = []string{"--cache-links"}
+	args := strings.Fields(strings.ReplaceAll(m.call, "$PWD", w.dir))
+	if args[0] == "--any" {
+		w.flags, args = append(w.flags, "--any"), args[1:]
+	}
+	ran := []cc.Outcome{cc.Miss}
+	hit := []cc.Outcome{cc.Hit}
+	if m.free {
+		ran = []cc.Outcome{cc.Hit, cc.Miss, cc.Unkept, cc.Failed, cc.Plain}
+		hit = ran
+	}
+	w.settle()
+	first := w.bare(args)
+	if first.code != 0 {
+		t.Fatalf("control: the call fails: %s", first.stderr)
+	}
+	w.expect("at first", args, first, ran...)
+	w.expect("unchanged", args, first, hit...)
+	before := w.tree()
+	m.change(w)
+	second := w.bare(args)
+	if diff := second.differs(first); (diff == "") != m.same && !m.free {
+		t.Fatalf("control: the change makes a difference for the compiler: %q", diff)
+	}
+	switch {
+	case m.same:
+		w.expect("changed without effect", args, second, hit...)
+	case second.code != 0:
+		w.expect("changed, so that it fails", args, second, cc.Failed, cc.Broken, cc.Plain)
+	default:
+		w.expect("changed", args, second, ran...)
+		w.expect("changed, again", args, second, hit...)
+	}
+	if m.back != nil {
+		m.back(w)
+	} else {
+		w.restore(before)
+	}
+	w.expect("changed back", args, first, hit...)
+}
