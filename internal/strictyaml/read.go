@@ -41,7 +41,8 @@ func (e *Errors) Err() error {
 	slices.SortStableFunc(e.list, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Pos.File, b.Pos.File), cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
 	})
-	e.list = slices.CompactFunc(e.list, func(a, b *Error) bool { return *a == *b })
+	// Of several at one place the first is meant, and the others follow from it.
+	e.list = slices.CompactFunc(e.list, func(a, b *Error) bool { return a.Pos == b.Pos })
 	var lines []string
 	for _, one := range e.list[:min(len(e.list), maxShown)] {
 		lines = append(lines, one.Error())
