@@ -143,7 +143,7 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	p.storage = storage.New(p.store, p.results, storage.Options{Log: log})
 	p.caps = &capabilities.Server{
 		Instance: func(context.Context, string) (capabilities.Instance, error) {
-			return capabilities.Instance{Execute: p.engine != nil, UpdateResults: true, MaxBatch: storage.DefaultMaxBatch}, nil
+			return capabilities.Instance{Execute: p.engine != nil, UpdateResults: true, MaxBatch: storage.DefaultMaxBatch, Chunking: storage.ChunkParams()}, nil
 		},
 		CacheFunctions: action.Functions(),
 	}

@@ -84,12 +84,13 @@ var table = []row{
 	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/capabilities integration/reapi/execution integration/reapi/storage github.com/klauspost/compress"},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
 	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage staging " + reapi, ""},
-	{"integration/reapi/storage", "action cache integration/reapi github.com/klauspost/compress " + reapi, ""},
+	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "integration/component internal/strictyaml", ""},
 	{
 		"integration/component", "action backends internal/strictyaml progress schedule staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz golang.org/x/sys",
 		"",
 	},
+	{"integration/reapi/fastcdc", "", ""},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// Clients of the Remote Execution API, and workers of other people's clusters.
