@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -30,17 +31,23 @@ const (
 
 // serve serves p until ctx is done.
 func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
-	srv := grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64<<20), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(20*time.Second),
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(p.guard.Unary), grpc.ChainStreamInterceptor(p.guard.Stream),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64 << 20), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(20 * time.Second),
 		// A client that is gone without a word is noticed within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.InitialWindowSize(1<<20), grpc.InitialConnWindowSize(4<<20),
-		grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
-	)
+		grpc.InitialWindowSize(1 << 20), grpc.InitialConnWindowSize(4 << 20),
+		grpc.ReadBufferSize(64 << 10), grpc.WriteBufferSize(64 << 10),
+	}
+	if p.tls != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(p.tls)))
+	}
+	srv := grpc.NewServer(options...)
 	p.storage.Register(srv)
 	p.caps.Register(srv)
+	p.asset.Register(srv)
 	if p.engine != nil {
 		p.engine.Register(srv)
 	}
@@ -48,7 +55,7 @@ func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 	grpc_health_v1.RegisterHealthServer(srv, status)
 	reflection.Register(srv)
 
-	failed := make(chan error, len(f.listen))
+	failed := make(chan error, len(f.listen)+1)
 	for _, address := range f.listen {
 		l, err := listen(address)
 		if err != nil {
@@ -57,6 +64,14 @@ func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 		}
 		p.log.Info("serving", "address", l.Addr().String(), "store", p.store.Dir())
 		go func() { failed <- srv.Serve(l) }()
+	}
+	if f.http != "" {
+		web, err := f.serveHTTP(p, failed)
+		if err != nil {
+			srv.Stop()
+			return err
+		}
+		defer web.Close()
 	}
 	sync := time.NewTicker(time.Second)
 	defer sync.Stop()

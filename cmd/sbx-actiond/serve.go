@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/reapi/access"
+	"github.com/sbx-action/sbx-action/integration/reapi/asset"
 	"github.com/sbx-action/sbx-action/integration/reapi/capabilities"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
@@ -37,11 +40,23 @@ recc and others.
   sbx-action serve --listen 127.0.0.1:8980
   bazel build --remote_executor=grpc://127.0.0.1:8980 //...
 
+Who can do what is in the file of --access, a line for each:
+
+  alice:$2y$05$…:read,write,execute    a password; 'htpasswd -nB alice' makes it
+  ci:sha256=9f86…:execute@main         a bearer token, by its SHA-256; in one instance
+  builder:cert:read,execute            a client certificate, by its name
+  *:-:read                             anybody at all
+
+read is blobs and results, upload is blobs, execute is actions with both of these,
+write is results and assets: who has it can make others use what he has made. A
+line without rights gives execute. Without a file, anybody can do everything, and
+the server listens on this machine only.
+
 It runs until a signal ends it; then it waits a moment for what is going on. What
 was not done by then runs again when the next server starts.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
-			f := &serveFlags{listen: []string{}, timeout: commandline.Span(15 * time.Minute), maxTimeout: commandline.Span(24 * time.Hour), rootfs: "host"}
+			f := &serveFlags{abandon: commandline.Span(2 * time.Second), timeout: commandline.Span(15 * time.Minute), maxTimeout: commandline.Span(24 * time.Hour), rootfs: "host"}
 			f.declare(flags)
 			return f.run
 		},
@@ -55,9 +70,16 @@ type serveFlags struct {
 	jobs                commandline.Count
 	timeout, maxTimeout commandline.Span
 	memory              commandline.Size
-	ignore              commandline.List
+	maxBlob             commandline.Size
+	ignore, instance    commandline.List
+	fetchFrom           commandline.List
 	noExecution         bool
 	verbose             bool
+	abandon             commandline.Span
+
+	http, access                 string
+	allowAnyone, anyResult       bool
+	tlsCert, tlsKey, tlsClientCA string
 }
 
 func (f *serveFlags) declare(flags *flag.FlagSet) {
@@ -70,6 +92,17 @@ func (f *serveFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.maxTimeout, "max-timeout", "`DURATION`: an action that wants to run longer is refused")
 	flags.Var(&f.memory, "memory", "`SIZE` that an action may use (default: any)")
 	flags.Var(&f.ignore, "ignore-property", "`NAME` of a platform property that has no meaning here; * for all; may be given more\nthan once (default: a property that is not known is an error)")
+	flags.Var(&f.abandon, "abandon", "`DURATION` after which an action is killed for which no client waits any more")
+	flags.Var(&f.maxBlob, "max-blob", "`SIZE` of the largest blob that is taken (default: any)")
+	flags.Var(&f.instance, "instance", "`'NAME SETTING…'` of an instance: max-blob=SIZE, max-timeout=DURATION, rootfs=ROOTFS,\nexecute=no; may be given more than once (default: any name is one)")
+	flags.Var((*commandline.Given)(&f.http), "http", "`ADDRESS` to serve Bazel's HTTP cache on (/cas and /ac), and a page for people")
+	flags.BoolVar(&f.anyResult, "http-any-result", false, "take anything for /ac over HTTP, as ccache and others need it")
+	flags.Var((*commandline.Given)(&f.access), "access", "`FILE` of names, secrets and rights: see below")
+	flags.Var((*commandline.Given)(&f.tlsCert), "tls-cert", "`FILE` with the server's certificate, in PEM; it may be renewed while the server runs")
+	flags.Var((*commandline.Given)(&f.tlsKey), "tls-key", "`FILE` with its key")
+	flags.Var((*commandline.Given)(&f.tlsClientCA), "tls-client-ca", "`FILE` with the authority whose certificates clients must have")
+	flags.BoolVar(&f.allowAnyone, "allow-anyone", false, "let anybody who can reach the server use it")
+	flags.Var(&f.fetchFrom, "fetch-from", "`HOST` from which assets are downloaded that nobody has pushed; * for any; may be given\nmore than once (default: nothing is downloaded)")
 	flags.BoolVar(&f.noExecution, "no-execution", false, "serve the cache only")
 	flags.BoolVar(&f.verbose, "verbose", false, "log every request")
 }
@@ -109,6 +142,10 @@ type serverParts struct {
 	storage *storage.Server
 	results *storage.Results
 	caps    *capabilities.Server
+	asset   *asset.Server
+	in      *instances
+	guard   *access.Guard
+	tls     *tls.Config
 }
 
 // open opens the store, which no other server may have, and wires the rest.
@@ -118,6 +155,9 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 		return nil, err
 	}
 	p := &serverParts{log: log}
+	if err := f.openAccess(p); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -140,17 +180,40 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	p.hasher = staging.NewFileHasher(filepath.Join(dir, "stat"), action.BLAKE3)
 	witness := &staging.HostWitness{Notes: p.store, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: log}
 	p.results = &storage.Results{Store: p.store, Witness: witness}
-	p.storage = storage.New(p.store, p.results, storage.Options{Log: log})
-	p.caps = &capabilities.Server{
-		Instance: func(context.Context, string) (capabilities.Instance, error) {
-			return capabilities.Instance{Execute: p.engine != nil, UpdateResults: true, MaxBatch: storage.DefaultMaxBatch, Chunking: storage.ChunkParams()}, nil
-		},
-		CacheFunctions: action.Functions(),
-	}
+	p.storage = storage.New(p.store, p.results, storage.Options{
+		Log: log, MaxBlob: func(name string) int64 { return p.in.of(name).maxBlob },
+	})
+	p.caps = &capabilities.Server{Instance: p.capabilities, CacheFunctions: action.Functions()}
+	p.asset = &asset.Server{Store: p.store, Log: log, Upstream: f.fetchFrom, MaxBlob: int64(f.maxBlob)}
 	if f.noExecution {
 		return p, nil
 	}
 	return p, f.openEngine(p, witness)
+}
+
+// openAccess says who may do what, in which instances.
+func (f *serveFlags) openAccess(p *serverParts) (err error) {
+	usual := &instance{maxBlob: int64(f.maxBlob), maxTimeout: time.Duration(f.maxTimeout), rootfs: f.rootfs, noExecute: f.noExecution}
+	if p.in, err = parseInstances(f.instance, usual); err != nil {
+		return err
+	}
+	if p.tls, err = f.tlsConfig(); err != nil {
+		return err
+	}
+	list, err := f.accessList()
+	p.guard = &access.Guard{List: list, Known: p.in.known}
+	return err
+}
+
+// capabilities are what the client of a request can do in an instance.
+func (p *serverParts) capabilities(ctx context.Context, name string) (capabilities.Instance, error) {
+	may := access.From(ctx).May(name)
+	in := p.in.of(name)
+	return capabilities.Instance{
+		Execute:       p.engine != nil && !in.noExecute && may&access.Execute != 0,
+		UpdateResults: may&access.Write != 0,
+		MaxBatch:      storage.DefaultMaxBatch, MaxBlob: in.maxBlob, Chunking: storage.ChunkParams(),
+	}, nil
 }
 
 func (f *serveFlags) openEngine(p *serverParts, witness action.Witness) (err error) {
@@ -158,15 +221,18 @@ func (f *serveFlags) openEngine(p *serverParts, witness action.Witness) (err err
 	if err != nil {
 		return fmt.Errorf("%w; --no-execution serves the cache only", err)
 	}
-	rootfs := namedRootfs{wiring.Rootfs{Store: p.store.Dir()}, p.store, f.rootfs}
-	if _, err := rootfs.find(""); err != nil {
-		return fmt.Errorf("--rootfs: %w", err)
+	rootfs := namedRootfs{wiring.Rootfs{Store: p.store.Dir()}, p.store, p.in}
+	for _, in := range p.in.all() {
+		if _, err := rootfs.find(in, ""); err != nil {
+			return fmt.Errorf("instance %q: rootfs: %w", in, err)
+		}
 	}
 	p.engine, err = execution.New(execution.Options{
 		Store: p.store, Results: p.results, Witness: witness, Backend: p.backend, Can: wiring.Basics(p.backend),
 		Rootfs: rootfs.find, Jobs: int(f.jobs), DefaultTimeout: time.Duration(f.timeout),
-		MaxTimeout: func(string) time.Duration { return time.Duration(f.maxTimeout) },
-		Limits:     backends.Limits{Memory: int64(f.memory)}, IgnoreProperties: f.ignore,
+		MaxTimeout: func(name string) time.Duration { return p.in.of(name).maxTimeout },
+		Refuse:     func(name string) bool { return p.in.of(name).noExecute }, Abandon: time.Duration(f.abandon),
+		Limits: backends.Limits{Memory: int64(f.memory)}, IgnoreProperties: f.ignore,
 		Journal: filepath.Join(p.store.Dir(), "serve", "operations"), Log: p.log,
 	})
 	if err != nil {
@@ -235,14 +301,14 @@ func (p *serverParts) Close() error {
 type namedRootfs struct {
 	names wiring.Rootfs
 	store *cache.Store
-	usual string
+	in    *instances
 }
 
-// find returns what name means. Bazel writes docker:// before the name of an
+// find returns what name means in an instance. Bazel writes docker:// before the name of an
 // image.
-func (n namedRootfs) find(name string) (staging.Rootfs, error) {
+func (n namedRootfs) find(instance, name string) (staging.Rootfs, error) {
 	if name == "" {
-		name = n.usual
+		name = n.in.of(instance).rootfs
 	}
 	name = strings.TrimPrefix(name, "docker://")
 	if name == "host" {

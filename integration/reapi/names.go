@@ -27,7 +27,7 @@ func CheckInstance(name string) error {
 		return status.Errorf(codes.InvalidArgument, "instance name of %d bytes: at most %d are allowed", len(name), instanceMax)
 	}
 	for segment := range strings.SplitSeq(name, "/") {
-		if segment == "" || slices.Contains(keywords, segment) {
+		if segment == "" || segment == logStreams || slices.Contains(keywords, segment) {
 			return status.Errorf(codes.InvalidArgument, "instance name %q: a segment %q is not allowed", name, segment)
 		}
 	}
@@ -142,14 +142,17 @@ func BlobName(d action.Digest) string {
 	return b.String()
 }
 
-// InstanceOf is the instance in the name of any resource: a blob, an
-// operation or a stream.
+// logStreams is the keyword in the names of log streams.
+const logStreams = "logstreams"
+
+// InstanceOf is the instance in the name of any resource: a blob, an operation
+// or a stream. A name without a keyword is that of an instance itself.
 func InstanceOf(name string) string {
 	parts := strings.Split(name, "/")
 	for i, p := range parts {
-		if slices.Contains(keywords, p) || p == "logstreams" {
+		if slices.Contains(keywords, p) || p == logStreams {
 			return strings.Join(parts[:i], "/")
 		}
 	}
-	return ""
+	return strings.TrimSuffix(name, "/")
 }

@@ -73,7 +73,7 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	s.storage = storage.New(s.store, results, storage.Options{})
 	o := execution.Options{
 		Store: s.store, Results: results, Witness: witness, Backend: backend, Can: backend.Basics(), Jobs: 2,
-		Rootfs: func(name string) (staging.Rootfs, error) {
+		Rootfs: func(_, name string) (staging.Rootfs, error) {
 			if name == "" || name == "host" {
 				return host, nil
 			}

@@ -82,6 +82,9 @@ var table = []row{
 
 	// How other build systems, and what they have, meet us.
 	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/capabilities integration/reapi/execution integration/reapi/storage github.com/klauspost/compress"},
+	{"integration/reapi/access", "integration/reapi golang.org/x/crypto google.golang.org/grpc", ""},
+	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
+	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
 	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage staging " + reapi, ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
@@ -111,7 +114,7 @@ var table = []row{
 	// The heavy command: what it is linked with is nobody's burden.
 	{
 		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/component integration/images " +
-			"integration/reapi integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
+			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
 			"integration/reapi/remote integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb " +
 			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",
 	},

@@ -38,9 +38,12 @@ type Options struct {
 	Backend backends.Backend
 	Can     backends.Capabilities // what Backend can do, but for limits
 
-	// Rootfs is the root file system that a name in an action's platform means;
-	// "" is that of an action that names none.
-	Rootfs func(name string) (staging.Rootfs, error)
+	// Rootfs is the root file system that a name in an action's platform means
+	// in an instance; "" is that of an action that names none.
+	Rootfs func(instance, name string) (staging.Rootfs, error)
+
+	// Refuse, where not nil, says that nothing is run in an instance.
+	Refuse func(instance string) bool
 
 	Jobs     int // actions at a time; 0: one for each processor
 	MaxQueue int // actions that may wait; 0: 100,000

@@ -29,7 +29,7 @@ func (s *Server) GetOperation(_ context.Context, req *longrunningpb.GetOperation
 // name says: "", "INSTANCE", "operations" or "INSTANCE/operations". The filter
 // can be "done=true", "done=false" or nothing.
 func (s *Server) ListOperations(ctx context.Context, req *longrunningpb.ListOperationsRequest) (*longrunningpb.ListOperationsResponse, error) {
-	instance := strings.TrimSuffix(strings.TrimSuffix(req.Name, "operations"), "/")
+	instance := reapi.InstanceOf(req.Name)
 	size := int(req.PageSize)
 	if size <= 0 || size > 1000 {
 		size = 1000

@@ -40,7 +40,7 @@ func isas() []string {
 // machine is; rootfs and container-image name the root file system. Any other
 // property is an error, unless the server was told to ignore it: an action that
 // relies on it would give wrong results.
-func (e *Engine) platform(p *repb.Platform) (wants, error) {
+func (e *Engine) platform(instance string, p *repb.Platform) (wants, error) {
 	var w wants
 	rootfs, named := "", false
 	for _, prop := range p.GetProperties() {
@@ -69,7 +69,7 @@ func (e *Engine) platform(p *repb.Platform) (wants, error) {
 		w.properties = append(w.properties, action.Property{Name: name, Value: value})
 	}
 	var err error
-	if w.rootfs, err = e.opts.Rootfs(rootfs); err != nil {
+	if w.rootfs, err = e.opts.Rootfs(instance, rootfs); err != nil {
 		return w, status.Errorf(codes.FailedPrecondition, "root file system %q: %v", rootfs, err)
 	}
 	w.properties = append(w.properties, action.Property{Name: staging.RootfsProperty, Value: w.rootfs.ID()})

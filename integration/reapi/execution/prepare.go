@@ -73,7 +73,7 @@ func (e *Engine) prepare(ctx context.Context, instance string, d action.Digest) 
 	if len(platform.GetProperties()) == 0 {
 		platform = oldPlatform(c)
 	}
-	wants, err := e.platform(platform)
+	wants, err := e.platform(instance, platform)
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,12 @@ func (e *Engine) submit(ctx context.Context, req *repb.ExecuteRequest) (*Operati
 	if !CanRun(d.Function()) {
 		return nil, status.Errorf(codes.InvalidArgument, "actions are not run with digest function %v: GetCapabilities lists those that are", d.Function())
 	}
+	if err := reapi.CheckInstance(req.InstanceName); err != nil {
+		return nil, err
+	}
+	if e.opts.Refuse != nil && e.opts.Refuse(req.InstanceName) {
+		return nil, status.Errorf(codes.FailedPrecondition, "nothing is run in instance %q: it is a cache only", req.InstanceName)
+	}
 	j, err := e.prepare(ctx, req.InstanceName, d)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,9 @@ import (
 // the host, if the host is still as it was. So a result that a compiler made
 // that has since been upgraded is not found.
 //
+// The size of an action is in none of the keys: clients of the HTTP protocol do
+// not say it.
+//
 // The note of an action has its canonical bytes, after the letter "a". An upload
 // that comes later leaves a note of the letter "u".
 type Results struct {
@@ -46,11 +49,11 @@ func (r *Results) upload(instance string, d action.Digest) action.Digest {
 	if instance == "" {
 		return d
 	}
-	return action.Sum(d.Function(), []byte("instance "+instance+"\x00"+d.String()))
+	return action.Sum(d.Function(), []byte("instance "+instance+"\x00"+d.Function().String()+":"+d.Hash()))
 }
 
 func (r *Results) note(instance string, d action.Digest) action.Digest {
-	return action.Sum(action.BLAKE3, []byte("reapi "+instance+"\x00"+d.String()))
+	return action.Sum(action.BLAKE3, []byte("reapi "+instance+"\x00"+d.Function().String()+":"+d.Hash()))
 }
 
 // Find returns the result of the action whose digest is d, complete, or an

@@ -1,0 +1,244 @@
+// Package httpcache serves a store over Bazel's HTTP cache protocol, which
+// ccache, sccache, Gradle plug-ins and curl speak, too:
+//
+//	GET, HEAD, PUT /[INSTANCE/]cas/HASH   a blob, by its SHA-256 (or the length of HASH says what)
+//	GET, HEAD, PUT /[INSTANCE/]ac/HASH    the result of an action
+//
+// A blob is checked on its way in. A result is an ActionResult message; it goes
+// through the same checks as over gRPC, and is found only as long as every blob
+// that it names is there. What is no such message is refused, or with
+// Handler.Raw kept as it is, for clients that use /ac for anything; no other
+// protocol sees it.
+package httpcache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+)
+
+// A Handler serves a store. Set its fields before use.
+type Handler struct {
+	Store   *cache.Store
+	Results *storage.Results
+	MaxBlob func(instance string) int64 // nil, or 0: any
+	Raw     bool                        // take anything for a result
+	Log     *slog.Logger
+}
+
+// maxResult is the size of the largest result, in bytes.
+const maxResult = 16 << 20
+
+// Split returns the instance, "ac" or "cas", and the hash of a path, and
+// whether it is one of this protocol.
+func Split(path string) (instance, kind, hash string, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if len(parts) < 2 {
+		return "", "", "", false
+	}
+	kind, hash = parts[len(parts)-2], parts[len(parts)-1]
+	instance = strings.Join(parts[:len(parts)-2], "/")
+	return instance, kind, hash, (kind == "ac" || kind == "cas") && reapi.CheckInstance(instance) == nil
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	instance, kind, hash, ok := Split(r.URL.Path)
+	if !ok {
+		http.Error(w, "want /cas/HASH or /ac/HASH, with the instance in front of it", http.StatusNotFound)
+		return
+	}
+	f, err := reapi.Function(repb.DigestFunction_UNKNOWN, hash)
+	if err == nil {
+		_, err = action.ParseHash(f, hash, 0)
+	}
+	if err != nil {
+		http.Error(w, status.Convert(err).Message(), http.StatusBadRequest)
+		return
+	}
+	switch r.Method + " " + kind {
+	case "GET cas", "HEAD cas":
+		err = h.getBlob(w, r, f, hash)
+	case "PUT cas":
+		err = h.putBlob(r, instance, f, hash)
+	case "GET ac", "HEAD ac":
+		err = h.getResult(w, r, instance, f, hash)
+	case "PUT ac":
+		err = h.putResult(r, instance, f, hash)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, PUT")
+		http.Error(w, "use GET, HEAD or PUT", http.StatusMethodNotAllowed)
+		return
+	}
+	if err != nil {
+		h.fail(w, r, err)
+	}
+}
+
+// fail answers with what err means.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code := http.StatusInternalServerError
+	switch c := status.Code(reapi.Error(err)); {
+	case errors.Is(err, cache.ErrContent), c == codes.InvalidArgument, c == codes.FailedPrecondition:
+		code = http.StatusBadRequest
+	case c == codes.NotFound:
+		code = http.StatusNotFound
+	case c == codes.ResourceExhausted:
+		code = http.StatusInsufficientStorage
+	case c == codes.Unavailable:
+		code = http.StatusServiceUnavailable
+	case c == codes.Canceled:
+		return
+	}
+	if code == http.StatusInternalServerError && h.Log != nil {
+		h.Log.WarnContext(r.Context(), "http cache", "path", r.URL.Path, "err", err)
+	}
+	http.Error(w, status.Convert(reapi.Error(err)).Message(), code)
+}
+
+// getBlob sends a blob of which only the hash is known.
+func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, f action.Function, hash string) error {
+	d, err := h.sized(r.Context(), f, hash)
+	if err != nil {
+		return err
+	}
+	if !h.Store.Has(r.Context(), d) {
+		return action.ErrMiss
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if d.IsEmpty() || r.Method == http.MethodHead {
+		w.Header().Set("Content-Length", strconv.FormatInt(d.Size(), 10))
+		return nil
+	}
+	file, err := h.Store.Open(r.Context(), d)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	// Ranges, too; the name and the time are none of the client's business.
+	http.ServeContent(w, r, "", time.Time{}, file)
+	return nil
+}
+
+// sized returns the digest of the blob that has the hash, whatever its size.
+func (h *Handler) sized(ctx context.Context, f action.Function, hash string) (action.Digest, error) {
+	d, err := action.ParseHash(f, hash, 0)
+	if err != nil {
+		return d, err
+	}
+	if d == action.Sum(f, nil) {
+		return d, nil
+	}
+	info, err := os.Lstat(h.Store.BlobDir() + h.Store.BlobPath(d))
+	if err != nil {
+		return d, action.ErrMiss
+	}
+	return action.ParseHash(f, hash, info.Size())
+}
+
+// putBlob stores the body if it has the hash.
+func (h *Handler) putBlob(r *http.Request, instance string, f action.Function, hash string) error {
+	limit := int64(0)
+	if h.MaxBlob != nil {
+		limit = h.MaxBlob(instance)
+	}
+	if limit > 0 && r.ContentLength > limit {
+		return status.Errorf(codes.InvalidArgument, "the blob has %d bytes, at most %d are taken", r.ContentLength, limit)
+	}
+	body := io.Reader(r.Body)
+	if limit > 0 {
+		body = io.LimitReader(body, limit+1)
+	}
+	if r.ContentLength < 0 && f == action.GitSHA1 {
+		return status.Error(codes.InvalidArgument, "Content-Length is missing")
+	}
+	w := h.Store.NewSizedWriter(r.Context(), f, max(r.ContentLength, 0))
+	defer w.Abort()
+	if _, err := io.Copy(struct{ io.Writer }{w}, body); err != nil {
+		return err
+	}
+	if limit > 0 && w.Size() > limit {
+		return status.Errorf(codes.InvalidArgument, "the blob has more than %d bytes", limit)
+	}
+	d, err := action.ParseHash(f, hash, w.Size())
+	if err != nil {
+		return err
+	}
+	return w.CommitAs(d)
+}
+
+func (h *Handler) rawKey(instance string, f action.Function, hash string) action.Digest {
+	return action.Sum(action.BLAKE3, []byte("http "+instance+"\x00"+f.String()+":"+hash))
+}
+
+func (h *Handler) getResult(w http.ResponseWriter, r *http.Request, instance string, f action.Function, hash string) error {
+	d, err := action.ParseHash(f, hash, 0)
+	if err != nil {
+		return err
+	}
+	res, err := h.Results.Find(r.Context(), instance, d)
+	var data []byte
+	if err == nil {
+		var m *repb.ActionResult
+		if m, err = h.Results.Message(r.Context(), res, storage.Inline{}, maxResult); err == nil {
+			data, err = proto.Marshal(m)
+		}
+	} else if errors.Is(err, action.ErrMiss) && h.Raw {
+		data, err = h.Store.Note(r.Context(), h.rawKey(instance, f, hash))
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(data) // the client is gone
+	}
+	return nil
+}
+
+func (h *Handler) putResult(r *http.Request, instance string, f action.Function, hash string) error {
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxResult+1))
+	if err != nil {
+		return err
+	}
+	if len(data) > maxResult {
+		return status.Errorf(codes.InvalidArgument, "the result has more than %d bytes", maxResult)
+	}
+	d, err := action.ParseHash(f, hash, 0)
+	if err != nil {
+		return err
+	}
+	m := new(repb.ActionResult)
+	err = proto.Unmarshal(data, m)
+	if err != nil || len(m.ProtoReflect().GetUnknown()) > 0 {
+		if h.Raw {
+			return h.Store.PutNote(r.Context(), h.rawKey(instance, f, hash), data)
+		}
+		return status.Error(codes.InvalidArgument, "the body is no ActionResult message")
+	}
+	res, err := reapi.Result(f, m)
+	if err != nil {
+		return err
+	}
+	err = h.Results.Upload(r.Context(), instance, d, res)
+	if errors.Is(err, action.ErrMiss) {
+		return status.Errorf(codes.FailedPrecondition, "%v: put what the result names first", err)
+	}
+	return err
+}
