@@ -101,7 +101,8 @@ type Limits struct {
 // every write, and Binds. The backend adds /proc, a minimal /dev, and a fresh
 // /tmp, and makes the mount points that it needs for them.
 //
-// Nothing that the command can do changes Lowers, Data or Binds.
+// Nothing that the command can do changes Lowers, Data or Binds, but for those
+// that are Writable.
 type Root struct {
 	// Lowers are read-only layers, the first one topmost. Files of all of
 	// them are merged, as overlayfs does. May be empty: then the root is
@@ -119,10 +120,21 @@ type Root struct {
 	// to ID inside the sandbox: Fill uses Owner for that.
 	Fill func(dir *os.File) error
 
-	// Binds show directories or files of the host, read-only, without
+	// Binds show directories or files of the host, read-only if they do not
+	// say otherwise, without
 	// devices and without setuid. They are mounted in order. The mount
 	// points are made where they are missing.
 	Binds []Bind
+
+	// Tmpfs are empty directories in memory that are mounted after Binds. The
+	// mount points are made where they are missing.
+	Tmpfs []string
+
+	// ReadOnly makes the root read-only, but for Writable, which are paths that
+	// exist in it when all is mounted, for Tmpfs, /tmp and /dev/shm, and for
+	// binds that are Writable.
+	ReadOnly bool
+	Writable []string
 
 	// ScratchDir is a directory of the host for the scratch, for outputs
 	// that memory cannot hold. Empty: a tmpfs.
@@ -144,6 +156,10 @@ type Layer struct {
 type Bind struct {
 	Source, Target string
 
+	// Writable lets the command change what is at Source, as far as the user that
+	// it is on the host may: ID, for a caller who is root.
+	Writable bool
+
 	// Over shows a directory below a fresh layer, which takes all that the
 	// command writes there. Of the file systems mounted below Source nothing
 	// is shown. If any bind has it, Status.Root is not the root, but a
@@ -157,6 +173,7 @@ type Capabilities struct {
 	Works  bool   // a command can be run at all
 	Reason string // when it does not work: why, and what to do about it
 
+	Mounts      bool // Root.Tmpfs, Root.ReadOnly, Bind.Writable
 	Overlay     bool // Root.Lowers of kind Dir
 	Images      bool // Root.Lowers of kind Image
 	DataLayers  bool // Root.Data

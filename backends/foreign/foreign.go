@@ -67,7 +67,8 @@ type Job struct {
 	Dir  string   // for the tool's own files; empty
 	Init []string // what to run
 
-	Network backends.Network
+	Network  backends.Network
+	ReadOnly bool // Root is read-only, but for what is mounted in it; it has to stay so
 
 	// WriteFile writes a file into Dir.
 	WriteFile func(name string, data []byte) error

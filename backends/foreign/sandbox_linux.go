@@ -217,7 +217,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 		Program: b.program, PID: s.pid, User: b.unprivileged,
 		Root: filepath.Join(target, helper.RootDir), Dir: filepath.Join(target, helper.JobDir),
 		Init:    []string{"/proc/self/fd/" + strconv.Itoa(LastFD), "init"},
-		Network: spec.Network,
+		Network: spec.Network, ReadOnly: spec.Root.ReadOnly,
 		WriteFile: func(name string, data []byte) error {
 			files[name] = data
 			return nil
@@ -234,7 +234,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	req.Seq, req.Target, req.Dir = 1, target, "/"
 	req.Args, req.Env = line.Args, line.Env
 	req.Stdio, req.Wall = [3]*os.File{}, 0
-	req.Flags &= helper.FillRoot
+	req.Flags &= helper.FillRoot | helper.ReadOnly
 	req.Hide = b.tool.Hide
 	if b.tool.Shell != nil {
 		req.Flags |= helper.Shell

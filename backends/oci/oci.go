@@ -89,7 +89,7 @@ func bundle(j *foreign.Job) *specs.Spec {
 	return &specs.Spec{
 		Version:  "1.0.2", // the oldest that says all that we need
 		Hostname: backends.HostName,
-		Root:     &specs.Root{Path: j.Root},
+		Root:     &specs.Root{Path: j.Root, Readonly: j.ReadOnly},
 		Process: &specs.Process{
 			Args: j.Init, Cwd: "/", Env: []string{"PATH=/"}, // for the init: the command has its own
 			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},

@@ -33,8 +33,19 @@ func NewRequest(spec *backends.Spec) *Request {
 		source := b.Source
 		if b.Over {
 			source = "+" + source
+		} else if b.Writable {
+			source = "=" + source
 		}
 		r.Binds = append(r.Binds, source, b.Target)
+	}
+	for _, p := range spec.Root.Tmpfs {
+		r.Binds = append(r.Binds, "%", p)
+	}
+	for _, p := range spec.Root.Writable {
+		r.Binds = append(r.Binds, "!", p)
+	}
+	if spec.Root.ReadOnly {
+		r.Flags |= ReadOnly
 	}
 	if spec.Root.As != nil {
 		r.ID = *spec.Root.As

@@ -45,6 +45,8 @@ const (
 	_
 	Vary  // Request.Vary is in force
 	Shell // around: the root is also at JobDir/shell/sbx
+	_
+	ReadOnly // backends.Root.ReadOnly
 )
 
 const (
@@ -82,7 +84,7 @@ type Request struct {
 	ScratchDir string   // backends.Root.ScratchDir
 	Target     string   // around: where to mount; see [RootDir] and [JobDir]. init: where the root is, if not at "/"
 	Hide       string   // around: a directory of the host that the program does not see
-	Binds      []string // source, target, source, target, …; "+" before a source: backends.Bind.Over
+	Binds      []string // source, target, source, target, …; before a source: "+" backends.Bind.Over, "=" Bind.Writable; instead of one: "%" Root.Tmpfs, "!" Root.Writable
 
 	Wall     time.Duration // then the command is killed
 	Memory   int64         // of each process: RLIMIT_DATA

@@ -19,6 +19,7 @@ func All() []Promise {
 		filePromises(),
 		outputPromises(),
 		layerPromises(),
+		mountPromises(),
 		overPromises(),
 		limitPromises(),
 		observePromises(),

@@ -554,7 +554,8 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 	SYS(close, from);
 }
 
-static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target)
+// bind_in shows source at target: read-only, unless writable is set.
+static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable)
 {
 	int directory = 1;
 	long from = try_host_path(s, source, O_DIRECTORY);
@@ -567,7 +568,7 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 	long tree = SYS_COOKIE(open_tree, from, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
 	must(s, "clone", source, tree);
 	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+		.attr_set = (writable ? 0 : MOUNT_ATTR_RDONLY) | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
 		.propagation = MS_PRIVATE,
 	};
 	must(s, "protect", source, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr));
@@ -578,16 +579,67 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 	SYS(close, from);
 }
 
+// tmpfs_in mounts an empty directory in memory at target.
+static void tmpfs_in(struct sandbox *s, s32 root, const char *target)
+{
+	struct new_fs f = fs_open(s, "tmpfs");
+	fs_set(&f, "mode", "1777");
+	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	s32 to = mount_point(s, root, target, 1);
+	must(s, "mount on", target, SYS_COOKIE(move_mount, m, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, to);
+	SYS(close, m);
+}
+
+// except_in makes target, which must be there, a mount of its own, so that it
+// stays as it is when the root becomes read-only.
+static void except_in(struct sandbox *s, s32 root, const char *target)
+{
+	long at = open_in(root, target);
+	must(s, "open", target, at);
+	long tree = SYS_COOKIE(open_tree, at, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+	must(s, "clone", target, tree);
+	must(s, "keep writable", target, SYS_COOKIE(move_mount, tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, tree);
+	SYS(close, at);
+}
+
+// bind_all mounts what the request wants in the root: the first byte of a source
+// that is no slash says what else than a read-only bind it is.
 static void bind_all(struct sandbox *s, s32 root)
 {
 	const char *p = s->binds;
 	for (u32 i = 0; i < s->req->nbinds; i++) {
 		const char *source = p, *target = next_string(source);
-		if (*source == '+')
+		switch (*source) {
+		case '+':
 			bind_over(s, root, source + 1, target, i);
-		else
-			bind_in(s, root, source, target);
+			break;
+		case '=':
+			bind_in(s, root, source + 1, target, 1);
+			break;
+		case '%':
+			tmpfs_in(s, root, target);
+			break;
+		case '!':
+			except_in(s, root, target);
+			break;
+		default:
+			bind_in(s, root, source, target, 0);
+		}
 		p = next_string(target);
+	}
+}
+
+// finish_root gives the root the time that it had before mount points were made
+// in it, as the command may not see the time of day, and protects it.
+static void finish_root(struct sandbox *s, s32 root, const struct statx *before)
+{
+	struct timespec times[2] = {{0, UTIME_OMIT}, {before->mtime.sec, before->mtime.nsec}};
+	SYS(utimensat, root, 0, times, 0);
+	if (s->req->flags & REQUEST_READ_ONLY) {
+		struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+		must(s, "protect", "/", SYS_COOKIE(mount_setattr, root, "", AT_EMPTY_PATH, &ro, sizeof ro));
 	}
 }
 
@@ -626,9 +678,7 @@ void build_root(struct sandbox *s)
 		if (*s->alias)
 			alias_in(s, (s32)root, "build");
 	}
-	// Mount points have changed it, but the command may not see the time of day.
-	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
-	SYS(utimensat, root, 0, times, 0);
+	finish_root(s, (s32)root, &before);
 	must(s, "enter", at, SYS(chdir, at));
 	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
 	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
@@ -712,9 +762,7 @@ void around_root(struct sandbox *s)
 	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
 	SYS(close, at);
 	bind_all(s, (s32)fd);
-	// Mount points have changed it, but the command may not see the time of day.
-	struct timespec times[2] = {{0, UTIME_OMIT}, {before.mtime.sec, before.mtime.nsec}};
-	SYS(utimensat, fd, 0, times, 0);
+	finish_root(s, (s32)fd, &before);
 	if (*s->hide) { // and all that is mounted below it
 		while (SYS(umount2, s->hide, MNT_DETACH) >= 0)
 			;

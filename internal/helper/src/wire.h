@@ -19,6 +19,7 @@ enum {
 	REQUEST_STDERR = 128,
 	REQUEST_VARY = 256,
 	REQUEST_SHELL = 512,
+	REQUEST_READ_ONLY = 2048,
 };
 
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.
