@@ -52,3 +52,4 @@ scripts/fuzz.sh 5s
 
 step "real projects"
 scripts/real.sh
+scripts/suggest.sh

@@ -94,6 +94,7 @@ func (c *cacheFlags) stat(ctx context.Context, store *cache.Store) error {
 	}
 	fmt.Printf("store %s\n", store.Dir())
 	printUsage(u)
+	fmt.Printf("%-8s %8s  %10s\n", "history", "", commandline.HumanSize(store.HistorySize()))
 	return nil
 }
 
