@@ -162,10 +162,10 @@ func (t *Teller) lost(a *Answer, x *history.Run) {
 		a.Text = fmt.Sprintf("the same action ran %s; its result was removed since, and not by a trim: %s", at(x.Time), compare.Sentence(a.Run.Miss))
 	case rem.Cause == cache.Damaged:
 		a.Reason = Damaged
-		a.Text = fmt.Sprintf("result damaged: 'cache verify' removed it %s: %s", on(rem.Time), compare.Sentence(rem.Reason))
+		a.Text = fmt.Sprintf("result damaged: 'cache verify' removed it %s: %s", at(rem.Time), compare.Sentence(rem.Reason))
 	default:
 		a.Reason = Trimmed
-		a.Text = fmt.Sprintf("trimmed %s: the same action ran %s", on(rem.Time), at(x.Time))
+		a.Text = fmt.Sprintf("trimmed %s: the same action ran %s", at(rem.Time), at(x.Time))
 	}
 }
 
@@ -175,7 +175,7 @@ func (t *Teller) lostNote(x, r *history.Run) (string, bool) {
 	if !ok || rem.Time.Before(x.Time) || rem.Time.After(r.Time.Add(r.Took)) {
 		return "", false
 	}
-	return fmt.Sprintf("trimmed %s: the same action ran %s", on(rem.Time), at(x.Time)), true
+	return fmt.Sprintf("trimmed %s: the same action ran %s", at(rem.Time), at(x.Time)), true
 }
 
 // nearest compares a.Run with the latest few others, and keeps the comparison
@@ -203,7 +203,7 @@ func (t *Teller) nearest(ctx context.Context, a *Answer, others []*history.Run) 
 		return
 	}
 	a.Reason = Differs
-	a.Text = fmt.Sprintf("it differs from the nearest earlier run, %s", at(a.Earlier.Time))
+	a.Text = "it differs from the nearest earlier run, of " + of(a.Earlier.Time, a.Run.Time)
 	if e := a.Earlier; e.Verdict == history.NotKept || e.Verdict == history.Broken {
 		a.Text += ", which was not kept: " + compare.Sentence(e.Unkept)
 	}
@@ -258,7 +258,14 @@ func Side(ctx context.Context, s *cache.Store, a *action.Action, c *action.Comma
 	return &compare.Side{Action: a, Command: c, Facts: facts}
 }
 
-// at is when something ran, in local time.
-func at(t time.Time) string { return "at " + t.Local().Format("2006-01-02 15:04:05") }
+// of is when something was, without the date if that was the day of ref.
+func of(t, ref time.Time) string {
+	t, ref = t.Local(), ref.Local()
+	if t.YearDay() == ref.YearDay() && t.Year() == ref.Year() {
+		return t.Format("15:04:05")
+	}
+	return t.Format("2006-01-02 15:04:05")
+}
 
-func on(t time.Time) string { return "on " + t.Local().Format("2006-01-02 at 15:04:05") }
+// at is when something was, in local time.
+func at(t time.Time) string { return "on " + t.Local().Format("2006-01-02 at 15:04:05") }

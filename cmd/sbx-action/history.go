@@ -84,6 +84,9 @@ func (f *historyFlags) history(ctx context.Context, args []string) error {
 	}
 	w := bufio.NewWriter(os.Stdout)
 	var sum historySum
+	if !f.json {
+		fmt.Fprintf(w, "%-19s  %-10s %9s %9s  %-8s  %s\n", "time", "verdict", "took", "saved", "action", "outputs")
+	}
 	for _, r := range runs {
 		sum.add(r)
 		if err := f.line(ctx, w, book, r); err != nil {
@@ -172,7 +175,7 @@ func savedText(r *history.Run, saved time.Duration) string {
 	if r.Verdict != history.Hit {
 		return ""
 	}
-	return "-" + roundTime(saved)
+	return roundTime(saved)
 }
 
 // whatRan is the label, the outputs, or the command, on one line.
