@@ -64,7 +64,9 @@ func (p *pruneTest) known() (keys []action.Digest) {
 	return keys
 }
 
-func open(name string) backends.Lookup { return backends.Lookup{Path: "/build/" + name, Op: backends.Open} }
+func open(name string) backends.Lookup {
+	return backends.Lookup{Path: "/build/" + name, Op: backends.Open}
+}
 
 func TestPruner(t *testing.T) {
 	p := newPruneTest(t)
