@@ -87,8 +87,12 @@ type Runner struct {
 	Stager  Stager
 	Witness Witness
 	Backend backends.Backend
-	Locks   Locker       // nil: equal actions may run more than once
-	Log     *slog.Logger // what costs time but no result
+	Locks   Locker // nil: equal actions may run more than once
+
+	// Elsewhere, where not nil, runs misses on other machines.
+	Elsewhere Elsewhere
+
+	Log *slog.Logger // what costs time but no result
 }
 
 // A Request is one action, with what is not in its key.
@@ -142,6 +146,7 @@ type Outcome struct {
 	Started bool             // the command may have run
 	Status  *backends.Status // nil on a hit; its Root is closed
 	Missing []Missing        // declared outputs that the command did not make
+	Away    *Away            // not nil: another machine gave the result, and Status is nil
 	Times   Times
 }
 
@@ -178,26 +183,35 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
+	if r.Elsewhere != nil {
+		return out, r.elsewhere(ctx, req, out)
+	}
+	return out, r.here(ctx, req, out)
+}
+
+// here runs a miss on this machine: its inputs are in the store.
+func (r *Runner) here(ctx context.Context, req *Request, out *Outcome) error {
+	lap := stopwatch()
 	start := r.Witness.Clock() // before staging, which copies files of the host
 	root, err := r.Stager.Stage(ctx, req.Action, req.Command)
 	if err != nil {
-		return out, fmt.Errorf("stage the inputs: %w", err)
+		return fmt.Errorf("stage the inputs: %w", err)
 	}
 	out.Times.Stage = lap()
 	out.Started = true
 	res, status, err := r.execute(ctx, req, root)
 	if err != nil {
-		return out, err
+		return err
 	}
 	defer closeRoot(status)
 	out.Status, out.Result, out.Times.Run = status, res, lap()
 	if out.Missing, err = r.collect(ctx, req, status, res); err != nil {
-		return out, fmt.Errorf("collect the outputs: %w", err)
+		return fmt.Errorf("collect the outputs: %w", err)
 	}
 	out.Times.Collect = lap()
 	r.record(ctx, req, out, start)
 	out.Times.Store = lap()
-	return out, nil
+	return nil
 }
 
 // lookup says whether the cache has a result that req accepts, and notes in

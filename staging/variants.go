@@ -181,7 +181,7 @@ func decodeVariants(data []byte) ([]variant, error) {
 	}
 	r.f = action.Function(r.uvarint())
 	n := r.uvarint()
-	if r.bad || n == 0 || n > maxVariants {
+	if r.bad || n == 0 || n > maxShared {
 		return nil, errBadNote
 	}
 	variants := make([]variant, n)

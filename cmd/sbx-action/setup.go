@@ -22,6 +22,7 @@ type wiringFlags struct {
 	cache, workspace, rootfs, backend, log string
 	verbose                                bool
 	many                                   bool // many actions will be run, not one
+	remote                                 remoteFlags
 }
 
 func (w *wiringFlags) declare(flags *flag.FlagSet) {
@@ -52,6 +53,7 @@ type parts struct {
 	rootfs  staging.Rootfs
 	hasher  *staging.FileHasher
 	witness *staging.HostWitness
+	remote  *remote // nil: none
 	miss    *missPath
 	runner  *action.Runner
 
@@ -84,6 +86,11 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 	p.runner = &action.Runner{ // Stager is each job's own
 		Cache: store, Blobs: p.blobs, Locks: store, Backend: p.miss, Witness: p.witness, Log: log,
 	}
+	if !readOnly {
+		if err := p.shareWith(&w.remote, log); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
 	return p, nil
 }
 
@@ -96,6 +103,9 @@ func statDir(store *cache.Store) string {
 }
 
 func (p *parts) Close() error {
+	if p.remote != nil {
+		p.remote.link.Close()
+	}
 	return errors.Join(p.miss.Close(), p.hasher.Close(), p.store.Close(), p.blobs.Close())
 }
 

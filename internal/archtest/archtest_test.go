@@ -99,6 +99,8 @@ var table = []row{
 	// Clients of the Remote Execution API, and workers of other people's clusters.
 	{"integration/reapi/remote", "action cloud.google.com/go/longrunning github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "cache integration/reapi/remote/remotetest"},
 	{"integration/reapi/remote/remotetest", "action github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/share", "action golang.org/x/sys", ""},
+	{"integration/reapi/share/agent", "action cache integration/reapi/remote integration/reapi/share staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "integration/reapi/remote/remotetest"},
 	{"integration/reapi/worker", "action backends cache integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/buildbarn", "integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/workertest", "action integration/reapi/remote integration/reapi/remote/remotetest integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
@@ -115,13 +117,14 @@ var table = []row{
 	{
 		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/component integration/images " +
 			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
-			"integration/reapi/remote integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb " +
+			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +
+			"integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb " +
 			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",
 	},
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history integration/cc reproduce staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history integration/cc integration/reapi/share reproduce staging why golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},
