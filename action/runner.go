@@ -120,6 +120,7 @@ type Request struct {
 	// that was looked at differs, and makes this run's result one.
 	Prune Pruner
 
+	Elsewhere     bool // Runner.Elsewhere may run it; then Outcome.Status is nil
 	SkipLookup    bool // run it even if there is a result, which is replaced
 	SkipStore     bool // do not remember the result
 	CacheFailures bool // remember, and accept, a result with an exit code that is not 0
@@ -183,7 +184,7 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
-	if r.Elsewhere != nil {
+	if r.Elsewhere != nil && req.Elsewhere {
 		return out, r.elsewhere(ctx, req, out)
 	}
 	return out, r.here(ctx, req, out)

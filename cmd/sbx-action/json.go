@@ -14,6 +14,7 @@ import (
 type jsonReport struct {
 	ActionDigest string             `json:"action_digest"`
 	Cached       bool               `json:"cached"`
+	Remote       string             `json:"remote,omitempty"` // executed, or cached: a cluster gave the result
 	ExitCode     int32              `json:"exit_code"`
 	Signal       int                `json:"signal,omitempty"`
 	TimedOut     bool               `json:"timed_out,omitempty"`
@@ -71,6 +72,11 @@ func printJSON(w io.Writer, job *job, out *action.Outcome, hints, unused []strin
 	}
 	for _, m := range out.Missing {
 		r.Missing = append(r.Missing, job.inWorkspace(m.Path))
+	}
+	if out.Away != nil {
+		if r.Remote = "executed"; out.Away.Cached {
+			r.Remote = "cached"
+		}
 	}
 	if out.Miss != nil {
 		r.Miss = out.Miss.Error()

@@ -89,6 +89,7 @@ type remote struct {
 	mu    sync.Mutex
 	asked map[action.Digest]bool // guarded by mu: not asked for again
 	off   time.Time              // guarded by mu: it was not to be had; not asked before
+	told  bool                   // guarded by mu: the user was
 }
 
 // shareWith puts the remote between the runner and the store.
@@ -153,8 +154,10 @@ func (r *remote) failed(ctx context.Context, what string, err error) {
 	case ok:
 		r.mu.Lock()
 		r.off = time.Now().Add(pause)
+		first := !r.told
+		r.told = r.told || down.Say
 		r.mu.Unlock()
-		if down.Say {
+		if down.Say && first {
 			say("going on without the remote %s: %v", r.flags.address, err)
 			return
 		}
@@ -162,7 +165,7 @@ func (r *remote) failed(ctx context.Context, what string, err error) {
 	case errors.Is(err, action.ErrMiss):
 		r.log.DebugContext(ctx, "remote", "what", what, "miss", err)
 	default:
-		say("%s, remote %s: %v", what, r.flags.address, err)
+		say("going on without the remote %s: %s: %v", r.flags.address, what, err)
 	}
 }
 
@@ -211,6 +214,10 @@ func (c *sharedCache) PutResult(ctx context.Context, key action.Digest, res *act
 	err := c.Cache.PutResult(ctx, key, res)
 	if err != nil || !c.remote.writes() || res.ExitCode != 0 {
 		return err
+	}
+	if why := res.Shareable(); why != nil {
+		c.remote.log.DebugContext(ctx, "a result is not shared", "key", key, "why", why)
+		return nil
 	}
 	if rerr := c.remote.link.Put(ctx, key); rerr != nil {
 		c.remote.failed(ctx, "share a result", rerr)

@@ -111,6 +111,7 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		stdout.to = os.Stderr
 	}
 	req := f.request(job, stdout, stderr)
+	req.Elsewhere = f.verify == 0 && !f.unused // these look at how it ran
 	check := f.checker(job, req, started)
 	out, err := f.runAndDeliver(ctx, job, req)
 	f.remember(ctx, job, req, out, err, started)

@@ -113,7 +113,10 @@ func (a *Agent) watch(ctx context.Context) {
 		if !busy && left <= 0 {
 			return
 		}
-		timer := time.NewTimer(max(left, time.Second))
+		if left <= 0 {
+			left = time.Second
+		}
+		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
 		case <-a.wake:
@@ -291,7 +294,7 @@ func reply(conn net.Conn, fields []string, err error) error {
 	if errors.Is(err, action.ErrMiss) {
 		return share.WriteFrame(conn, share.Miss, err.Error())
 	}
-	return share.WriteFrame(conn, share.Error, err.Error())
+	return share.WriteFrame(conn, share.Error, plain(err).Error())
 }
 
 // flush waits until nothing is left to send to remotes that answer, and says

@@ -139,10 +139,10 @@ func (u *upstream) putNote(ctx context.Context, key action.Digest, note []byte) 
 	return err
 }
 
-// Shareable says why a result must stay on this machine, or nil.
-func Shareable(res *action.Result, _ action.Function) error {
+// shareable says why a result must stay on this machine, or nil.
+func shareable(res *action.Result) error {
 	if res.ExitCode != 0 {
 		return fmt.Errorf("the command failed with %d: failures are not shared", res.ExitCode)
 	}
-	return nil
+	return res.Shareable()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 	"github.com/sbx-action/sbx-action/integration/reapi/share"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // slowest is the rate, in bytes a second, below which a remote is slower than to
@@ -29,7 +30,8 @@ type upstream struct {
 	opts    Options
 	client  *remote.Client
 	store   *cache.Store
-	breaker breaker
+	breaker breaker // of storage and action cache
+	execs   breaker // of execution: a cluster without workers may still have a cache
 	queue   *queue
 	poke    func()
 
@@ -37,6 +39,7 @@ type upstream struct {
 	wg     sync.WaitGroup
 
 	hits, misses, sent, refused atomic.Int64
+	told                        atomic.Int64 // how many of refused somebody who flushed was told of
 	why                         atomic.Value // string: of the last that was refused
 }
 
@@ -87,7 +90,12 @@ func (u *upstream) close() {
 
 // ask asks the remote something on behalf of a user who waits.
 func (u *upstream) ask(ctx context.Context, f action.Function, do func(context.Context) error) error {
-	if err := u.breaker.enter(); err != nil {
+	return u.through(ctx, &u.breaker, f, do)
+}
+
+// through asks the remote something that a breaker is for.
+func (u *upstream) through(ctx context.Context, b *breaker, f action.Function, do func(context.Context) error) error {
+	if err := b.enter(); err != nil {
 		return err
 	}
 	err := u.client.Check(ctx, f)
@@ -96,16 +104,16 @@ func (u *upstream) ask(ctx context.Context, f action.Function, do func(context.C
 	}
 	switch {
 	case err == nil, errors.Is(err, action.ErrMiss):
-		u.breaker.worked()
+		b.worked()
 		return err
 	case ctx.Err() != nil && context.Cause(ctx) == context.Canceled: // the user is gone
-		u.breaker.abandoned()
+		b.abandoned()
 		return err
 	}
 	if s := (errSlow{}); errors.As(err, &s) || remote.Transient(err) || permanent(err) || errors.Is(err, remote.ErrFunction) {
-		return u.breaker.failed(plain(err))
+		return b.failed(plain(err))
 	}
-	u.breaker.worked()
+	b.worked()
 	return err
 }
 
@@ -263,7 +271,7 @@ func (u *upstream) sendOne(ctx context.Context, key action.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := Shareable(res, key.Function()); err != nil {
+	if err := shareable(res); err != nil {
 		return err
 	}
 	if err := u.client.Check(ctx, key.Function()); err != nil {
@@ -302,9 +310,9 @@ func (u *upstream) sendOne(ctx context.Context, key action.Digest) error {
 	return u.sendNote(ctx, act)
 }
 
-// flush waits until nothing is left to send, or nothing more can be.
+// flush waits until nothing is left to send, or nothing more can be. It tells
+// what was not sent since the last time.
 func (u *upstream) flush(ctx context.Context) error {
-	refused := u.refused.Load()
 	for u.queue.len() > 0 {
 		if !u.breaker.closed() {
 			return fmt.Errorf("%d results wait: it %v", u.queue.len(), &u.breaker)
@@ -315,7 +323,8 @@ func (u *upstream) flush(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	if n := u.refused.Load() - refused; n > 0 {
+	if now := u.refused.Load(); now > u.told.Load() {
+		n := now - u.told.Swap(now)
 		return fmt.Errorf("%d results were not sent: %v", n, u.why.Load())
 	}
 	return nil
@@ -324,38 +333,59 @@ func (u *upstream) flush(ctx context.Context) error {
 func (u *upstream) info() string {
 	text := fmt.Sprintf("%s for %s: %v; %d hits, %d misses, %d results sent, %d waiting, %d not sent",
 		u.target.Address, u.target.Store, &u.breaker, u.hits.Load(), u.misses.Load(), u.sent.Load(), u.queue.len(), u.refused.Load())
+	if !u.execs.closed() {
+		text += fmt.Sprintf("; execution %v", &u.execs)
+	}
 	if why, ok := u.why.Load().(string); ok {
 		text += " (" + why + ")"
 	}
 	return text + "\n"
 }
 
-// execute executes an action on the cluster.
+// execute executes an action on the cluster, unless it has a result.
 func (u *upstream) execute(ctx context.Context, key action.Digest, anyway bool, say func(string)) (fields []string, err error) {
-	err = u.ask(ctx, key.Function(), func(ctx context.Context) error {
-		say("sending the inputs")
-		if err := u.offer(ctx, key); err != nil {
-			return err
-		}
-		e, err := u.client.Execute(ctx, key, anyway, func(s rexec.ExecutionStage_Value) { say(s.String()) })
+	err = u.through(ctx, &u.execs, key.Function(), func(ctx context.Context) error {
+		res, cached, err := u.executed(ctx, key, anyway, say)
 		if err != nil {
 			return err
 		}
-		if e.Status != nil {
-			return &refusedError{e.Status}
-		}
 		say("fetching the outputs")
-		if err := u.fetch(ctx, e.Result); err != nil {
+		if err := u.fetch(ctx, res); err != nil {
 			return err
 		}
-		cached := ""
-		if e.Cached {
-			cached = "1"
+		fields = []string{string(res.Marshal()), ""}
+		if cached {
+			fields[1] = "1"
 		}
-		fields = []string{string(e.Result.Marshal()), cached}
 		return nil
 	})
 	return fields, err
+}
+
+// executed returns the cluster's result. Not every cluster looks into its action
+// cache when it is asked to execute, so we do.
+func (u *upstream) executed(ctx context.Context, key action.Digest, anyway bool, say func(string)) (res *action.Result, cached bool, err error) {
+	if !anyway {
+		res, err := u.client.Result(ctx, key)
+		if err == nil && res.ExitCode == 0 {
+			return res, true, nil
+		}
+		if err != nil && !errors.Is(err, action.ErrMiss) {
+			return nil, false, err
+		}
+	}
+	say("sending the inputs")
+	if err := u.offer(ctx, key); err != nil {
+		return nil, false, err
+	}
+	e, err := u.client.Execute(ctx, key, anyway, func(s rexec.ExecutionStage_Value) { say(s.String()) })
+	if err == nil && e.Status != nil {
+		err = &refusedError{e.Status}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return e.Result, e.Cached, nil
 }
 
 // A refusedError is an answer of the cluster about the action, not about itself.
@@ -375,6 +405,16 @@ func (u *upstream) offer(ctx context.Context, key action.Digest) error {
 	}
 	if err := u.client.UploadTree(ctx, u.store, act.InputRoot); err != nil {
 		return err
+	}
+	for _, p := range act.Platform {
+		if p.Name != staging.RootfsProperty {
+			continue
+		}
+		if tree, err := action.ParseDigest(p.Value); err == nil {
+			if err := u.client.UploadTree(ctx, u.store, tree); err != nil {
+				return err
+			}
+		}
 	}
 	return u.client.Upload(ctx, u.store, []action.Digest{act.Command, key})
 }
