@@ -53,3 +53,6 @@ scripts/fuzz.sh 5s
 step "real projects"
 scripts/real.sh
 scripts/suggest.sh
+
+step "real clients of the server"
+scripts/clients.sh

@@ -3,6 +3,7 @@ package reapi_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	assetpb "github.com/bazelbuild/remote-apis/build/bazel/remote/asset/v1"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	logpb "github.com/bazelbuild/remote-apis/build/bazel/remote/logstream/v1"
 	"google.golang.org/genproto/googleapis/bytestream"
@@ -23,6 +25,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/asset"
 	"github.com/sbx-action/sbx-action/integration/reapi/capabilities"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
@@ -46,6 +49,11 @@ type server struct {
 	ops  longrunningpb.OperationsClient
 	caps repb.CapabilitiesClient
 	logs logpb.LogStreamServiceClient
+
+	witness action.Witness
+	asset   *asset.Server
+	fetch   assetpb.FetchClient
+	push    assetpb.PushClient
 }
 
 // start starts a server, which ends with the test.
@@ -69,6 +77,7 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	host := staging.HostRootfs(staging.HostOptions{})
 	hasher := staging.NewFileHasher("", action.BLAKE3)
 	witness := &staging.HostWitness{Notes: s.store, Host: host.HostPath, Made: host.Made, Hash: hasher}
+	s.witness = witness
 	results := &storage.Results{Store: s.store, Witness: witness}
 	s.storage = storage.New(s.store, results, storage.Options{})
 	o := execution.Options{
@@ -95,6 +104,8 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	srv := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
 	s.storage.Register(srv)
 	s.engine.Register(srv)
+	s.asset = &asset.Server{Store: s.store, Log: slog.New(slog.DiscardHandler)}
+	s.asset.Register(srv)
 	(&capabilities.Server{
 		Instance: func(context.Context, string) (capabilities.Instance, error) {
 			return capabilities.Instance{Execute: true, UpdateResults: true, MaxBatch: storage.DefaultMaxBatch}, nil
@@ -135,6 +146,7 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	s.cas, s.ac = repb.NewContentAddressableStorageClient(conn), repb.NewActionCacheClient(conn)
 	s.bs, s.exec = bytestream.NewByteStreamClient(conn), repb.NewExecutionClient(conn)
 	s.ops, s.caps = longrunningpb.NewOperationsClient(conn), repb.NewCapabilitiesClient(conn)
+	s.fetch, s.push = assetpb.NewFetchClient(conn), assetpb.NewPushClient(conn)
 	s.logs = logpb.NewLogStreamServiceClient(conn)
 	return s
 }

@@ -1,0 +1,126 @@
+package reapi_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/httpcache"
+	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+)
+
+func TestHTTPCache(t *testing.T) {
+	s := start(t, nil)
+	results := &storage.Results{Store: s.store, Witness: s.witness}
+	h := &httpcache.Handler{Store: s.store, Results: results, MaxBlob: func(string) int64 { return 1 << 20 }}
+	web := httptest.NewServer(h)
+	defer web.Close()
+	do := func(method, path string, body []byte, chunked bool) (int, []byte) {
+		t.Helper()
+		var r io.Reader = bytes.NewReader(body)
+		if chunked {
+			r = struct{ io.Reader }{r}
+		}
+		req, err := http.NewRequestWithContext(t.Context(), method, web.URL+path, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		data, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, data
+	}
+	want := func(what string, got, want int) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %d, want %d", what, got, want)
+		}
+	}
+	for _, f := range []action.Function{action.SHA256, action.SHA1, action.MD5, action.SHA512} {
+		data := random(300_000)
+		path := "/cas/" + action.Sum(f, data).Hash()
+		code, _ := do("GET", path, nil, false)
+		want("GET before", code, 404)
+		code, _ = do("PUT", path, data[1:], false)
+		want("PUT of something else", code, 400)
+		code, _ = do("PUT", path, data, f == action.SHA1)
+		want("PUT", code, 200)
+		code, got := do("GET", "/some/instance"+path, nil, false)
+		want("GET", code, 200)
+		if !bytes.Equal(got, data) {
+			t.Errorf("%v: %d bytes are others", f, len(got))
+		}
+		code, got = do("HEAD", path, nil, false)
+		if want("HEAD", code, 200); len(got) > 0 {
+			t.Errorf("HEAD gave %d bytes", len(got))
+		}
+	}
+	code, _ := do("GET", "/cas/"+action.Sum(action.SHA256, nil).Hash(), nil, false)
+	want("GET of the empty blob", code, 200)
+	big := make([]byte, 1<<20+1)
+	for _, chunked := range []bool{false, true} {
+		code, _ = do("PUT", "/cas/"+action.Sum(action.SHA256, big).Hash(), big, chunked)
+		want("PUT of more than is taken", code, 400)
+	}
+
+	key := action.Sum(action.SHA256, []byte("an action"))
+	m := &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "out", Digest: reapi.ToDigest(action.Sum(action.SHA256, []byte("the output")))}}}
+	body, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ac := "/ac/" + key.Hash()
+	code, _ = do("PUT", ac, body, false)
+	want("PUT of a result without its output", code, 400)
+	s.put(action.SHA256, []byte("the output"))
+	code, _ = do("PUT", ac, body, false)
+	want("PUT of a result", code, 200)
+	code, got := do("GET", ac, nil, false)
+	back := new(repb.ActionResult)
+	if err := proto.Unmarshal(got, back); code != 200 || err != nil || !proto.Equal(back, m) {
+		t.Errorf("GET of a result: %d, %v, %v", code, back, err)
+	}
+	// The same cache as over gRPC.
+	if res, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: reapi.ToDigest(key)}); err != nil || !proto.Equal(res, m) {
+		t.Errorf("over gRPC: %v, %v", res, err)
+	}
+	code, _ = do("GET", "/other"+ac, nil, false)
+	want("GET of a result in another instance", code, 404)
+	if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("the output"))))); err != nil {
+		t.Fatal(err)
+	}
+	code, _ = do("GET", ac, nil, false)
+	want("GET of a result whose output is gone", code, 404)
+
+	code, _ = do("PUT", "/ac/"+strings.Repeat("a", 64), []byte("\xff anything"), false)
+	want("PUT of anything as a result", code, 400)
+	h.Raw = true
+	code, _ = do("PUT", "/ac/"+strings.Repeat("a", 64), []byte("\xff anything"), false)
+	want("PUT of anything as a result, if that is allowed", code, 200)
+	code, got = do("GET", "/ac/"+strings.Repeat("a", 64), nil, false)
+	if want("GET of it", code, 200); string(got) != "\xff anything" {
+		t.Errorf("it is %q", got)
+	}
+	for path, status := range map[string]int{"/": 404, "/cas": 404, "/cas/xyz": 400, "/cas/" + strings.Repeat("g", 64): 400, "/blobs/cas/" + key.Hash(): 404} {
+		code, _ = do("GET", path, nil, false)
+		want("GET "+path, code, status)
+	}
+	code, _ = do("DELETE", "/cas/"+key.Hash(), nil, false)
+	want("DELETE", code, 405)
+}
