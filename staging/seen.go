@@ -84,13 +84,29 @@ type scout struct {
 	made  func(dir string) ([]byte, bool)
 	hash  *FileHasher
 	began Moment
-	found map[string]seen    // by kind and path
+	found map[fact]seen
 	nodes map[string]*StatID // by path in the root; nil: absent
 	dirs  map[string]seen    // stat data of directories that lack something
+	ways  map[string]way     // by the directory part of a look-up, as it was named
+}
+
+// A fact is what there is one seen of.
+type fact struct {
+	kind seenKind
+	path string
+}
+
+// A way is where the directory part of a look-up led, all of which is noted: so
+// that what a compiler looks for in one directory, hundreds of names, does not walk
+// there again for each.
+type way struct {
+	at    string
+	links int
+	open  bool // it led to a directory
 }
 
 func (w *HostWitness) scout() *scout {
-	return &scout{w.Host, w.Made, w.Hash, Now(), map[string]seen{}, map[string]*StatID{}, map[string]seen{}}
+	return &scout{w.Host, w.Made, w.Hash, Now(), map[fact]seen{}, map[string]*StatID{}, map[string]seen{}, map[string]way{}}
 }
 
 // maxLinks is how many links the kernel follows in one path.
@@ -102,8 +118,24 @@ const maxLinks = 40
 // something, if they hold what is of the host.
 func (c *scout) look(l backends.Lookup) error {
 	rest, at, links := l.Path, "/", 0
+	dir := l.Path[:strings.LastIndexByte(l.Path, '/')+1] // "" once its way is known
+	if w, ok := c.ways[dir]; ok {
+		if !w.open {
+			return nil
+		}
+		rest, at, links, dir = l.Path[len(dir):], w.at, w.links, ""
+	}
+	lead := func(w way) {
+		if dir != "" {
+			c.ways[dir] = w
+		}
+		dir = ""
+	}
 	for {
 		name, tail, more := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		if !more {
+			lead(way{at, links, true})
+		}
 		if name == "" { // the end, or a trailing slash, or of the root's own
 			return c.note(at, l.Op)
 		}
@@ -115,13 +147,17 @@ func (c *scout) look(l backends.Lookup) error {
 			at, rest = path.Dir(at), tail
 			continue
 		}
-		next := path.Join(at, name)
+		next := at + "/" + name
+		if at == "/" {
+			next = at + name
+		}
 		info, ours := c.lstat(next)
 		if !ours { // made by staging: a directory on the way to a bind, /proc, /build, …
 			at, rest = next, tail
 			continue
 		}
 		if info == nil {
+			lead(way{})
 			return c.absent(next)
 		}
 		last := !more || strings.Trim(tail, "/") == ""
@@ -131,6 +167,7 @@ func (c *scout) look(l backends.Lookup) error {
 				return err
 			}
 			if links++; links > maxLinks {
+				lead(way{})
 				return nil // ELOOP: the links say it
 			}
 			if path.IsAbs(target) {
@@ -146,6 +183,7 @@ func (c *scout) look(l backends.Lookup) error {
 			return c.note(next, l.Op)
 		}
 		if !info.isDir() {
+			lead(way{})
 			return c.note(next, backends.Stat) // ENOTDIR
 		}
 		c.dir(next, info)
@@ -204,10 +242,10 @@ func (c *scout) dir(p string, info *StatID) {
 	c.add(seen{path: p, kind: seenDir, perm: info.perm()})
 }
 
-func (c *scout) add(s seen) { c.found[string(s.kind)+s.path] = s }
+func (c *scout) add(s seen) { c.found[fact{s.kind, s.path}] = s }
 
 func (c *scout) has(kind seenKind, p string) bool {
-	_, ok := c.found[string(kind)+p]
+	_, ok := c.found[fact{kind, p}]
 	return ok
 }
 
@@ -288,7 +326,7 @@ func listing(host string, f action.Function) (action.Digest, error) {
 }
 
 func (c *scout) link(p string) (string, error) {
-	if s, ok := c.found[string(seenLink)+p]; ok {
+	if s, ok := c.found[fact{seenLink, p}]; ok {
 		return s.text, nil
 	}
 	host, _ := c.host(p)

@@ -1,0 +1,59 @@
+package staging
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// TestManyLookups shows that what a scout notes of many look-ups is what it notes
+// of each alone: it does not walk twice to the same directory.
+func TestManyLookups(t *testing.T) {
+	h := newHostTest(t)
+	for name, target := range map[string]string{
+		"usr/way": "include", "usr/far": "/usr/way/sub", "usr/dangling": "nowhere/at/all", "usr/round": "round", "usr/include/up": "..",
+	} {
+		h.check(os.Symlink(target, filepath.Join(h.dir, name)))
+	}
+	var lookups []backends.Lookup
+	for _, dir := range []string{
+		"", "/", "/usr", "/usr/", "//usr/./", "/usr/include", "/usr/include/sub", "/usr/way", "/usr/way/sub/..", "/usr/far", "/usr/far/../up", "/usr/include/up/bin",
+		"/usr/dangling", "/usr/dangling/x", "/usr/round", "/usr/bin/tool", "/usr/bin/tool/x", "/usr/absent", "/usr/absent/x", "/usr/local", "/build", "/build/x", "/usr/../usr/lib",
+	} {
+		for _, name := range []string{"a.h", "b.h", "sub", "tool", "absent", ".", "..", "", "way", "far", "up", "lib/looked-at"} {
+			for _, op := range []backends.Op{backends.Open, backends.Stat, backends.Exec} {
+				lookups = append(lookups, backends.Lookup{Path: "/" + dir + "/" + name, Op: op})
+			}
+		}
+	}
+	alone, all := map[fact]string{}, map[fact]string{}
+	together := h.witness.scout()
+	for _, l := range lookups {
+		one := h.witness.scout()
+		h.check(one.look(l))
+		h.check(together.look(l))
+		for f, s := range one.found {
+			alone[f] = s.line()
+		}
+	}
+	for f, s := range together.found {
+		all[f] = s.line()
+	}
+	if len(all) < 20 || !maps.Equal(all, alone) {
+		t.Errorf("together:\n%v\nalone:\n%v", all, alone)
+	}
+	// Other orders lead other ways to the same directories.
+	for i := len(lookups) - 1; i >= 0; i-- {
+		h.check(together.look(lookups[i]))
+	}
+	backwards := h.witness.scout()
+	for i := len(lookups) - 1; i >= 0; i-- {
+		h.check(backwards.look(lookups[i]))
+	}
+	if len(together.found) != len(all) || len(backwards.found) != len(all) {
+		t.Errorf("%d, %d and %d facts", len(all), len(together.found), len(backwards.found))
+	}
+}
