@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -84,7 +83,7 @@ func (t *tempDir) make(s *Store) error {
 		return ErrReadOnly
 	}
 	parent := filepath.Join(s.dir, "tmp")
-	path := filepath.Join(parent, rand.Text())
+	path := filepath.Join(parent, durable.RandomName())
 	if err := s.inDir(parent, func() error { return s.disk.Mkdir(path, 0o700) }); err != nil {
 		return err
 	}
@@ -127,7 +126,7 @@ func (t *tempDir) close(s *Store) error {
 // bury moves what is at path to where the next sweep removes it, in no time
 // however large it is.
 func (s *Store) bury(path string) error {
-	to := filepath.Join(s.dir, "tmp", deadPrefix+rand.Text())
+	to := filepath.Join(s.dir, "tmp", deadPrefix+durable.RandomName())
 	err := s.inDir(filepath.Dir(to), func() error {
 		err := s.disk.Rename(path, to)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -1,9 +1,10 @@
 package promise
 
 import (
-	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/backends"
@@ -143,19 +144,30 @@ look first; (look second; : < /usr/absent-open) 2>/dev/null; true
 	return saw(o, append(want, backends.Lookup{Path: "/usr/absent-open", Op: backends.Open})...)
 }
 
-// interpreter is the dynamic loader of a program of the host.
+// interpreter is the dynamic loader of a program of the host. Package debug/elf
+// would be linked into the program that users call, and slow down its start.
 func interpreter(name string) (string, error) {
-	f, err := elf.Open(name)
+	const (
+		headerSize, programSize = 64, 56 // of 64-bit programs
+		interp                  = 3
+	)
+	data, err := os.ReadFile(name)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			b := make([]byte, p.Filesz)
-			_, err := p.ReadAt(b, 0)
-			return strings.TrimRight(string(b), "\x00"), err
+	if len(data) < headerSize || string(data[:5]) != "\x7fELF\x02" {
+		return "", errors.New(name + " is no 64-bit program")
+	}
+	n := binary.NativeEndian
+	for at := n.Uint64(data[32:]); at+programSize <= uint64(len(data)); at += programSize {
+		if n.Uint32(data[at:]) != interp {
+			continue
 		}
+		from, size := n.Uint64(data[at+8:]), n.Uint64(data[at+32:])
+		if from+size > uint64(len(data)) {
+			break
+		}
+		return strings.TrimRight(string(data[from:from+size]), "\x00"), nil
 	}
 	return "", errors.New(name + " has no dynamic loader")
 }
