@@ -122,7 +122,7 @@ func (s *Stager) makeDelta(ctx context.Context, l *treeLoader, d action.Digest, 
 		best.nodes = slices.DeleteFunc(best.nodes, func(n erofs.Node) bool { return s.ours(n.Name) })
 	}
 	b.root = erofs.Node{Kind: erofs.Directory, Nodes: best.nodes}
-	b.header = layerHeader{files: best.files, data: s.takesFromStore(k, best.nodes), below: best.trees}
+	b.header = layerHeader{files: best.files, data: s.takesFromStore(k, true, best.nodes), below: best.trees}
 	top, err := s.putLayer(ctx, l, d, b, p)
 	if err != nil {
 		return piece{}, err

@@ -141,7 +141,7 @@ func (s *Stager) Stage(ctx context.Context, in Input, rootfs Rootfs) (backends.R
 	if err != nil {
 		return backends.Root{}, fmt.Errorf("root file system %s: %w", rootfs.ID(), err)
 	}
-	work, err := s.stageInput(ctx, in)
+	work, err := s.stageInput(ctx, in, len(base.layers) > 0)
 	if err != nil {
 		return backends.Root{}, fmt.Errorf("input root %v: %w", in.Tree, err)
 	}
@@ -164,9 +164,13 @@ type piece struct {
 	fill   []placement // goes into the scratch
 }
 
-// stageInput finds the cheapest way to show a tree at WorkDir.
-func (s *Stager) stageInput(ctx context.Context, in Input) (piece, error) {
+// stageInput finds the cheapest way to show a tree at WorkDir. upper says that
+// there are layers below.
+func (s *Stager) stageInput(ctx context.Context, in Input, upper bool) (piece, error) {
 	kind, place := s.layerKind(), s.workPlace()
+	if upper && kind == userTreeLayer {
+		kind = userCopyLayer
+	}
 	if kind != noLayer {
 		if p, err := s.knownLayers(ctx, kind, place, in.Tree); err == nil {
 			return s.withWorkDir(p), nil

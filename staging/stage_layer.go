@@ -49,10 +49,11 @@ const (
 	rootTreeLayer            // a directory tree that belongs to ID, with trusted.overlay attributes
 	userTreeLayer            // a directory tree of this user, with user.overlay attributes
 	plainTreeLayer           // a directory tree that belongs to ID, without attributes
+	userCopyLayer            // as userTreeLayer, with the contents of all files: it may lie on another layer
 )
 
 func (k layerKind) String() string {
-	return [...]string{"none", "image", "rtree", "utree", "ptree"}[k]
+	return [...]string{"none", "image", "rtree", "utree", "ptree", "ucopy"}[k]
 }
 
 // A place is a directory of the root, with a short name for it.
@@ -197,7 +198,7 @@ func (s *Stager) makeFull(ctx context.Context, l *treeLoader, d action.Digest, k
 	}
 	b := &layerBuild{kind: k, name: layerName("full", k, p, d), refs: refs.list()}
 	b.root = erofs.Node{Kind: erofs.Directory, Nodes: nodes, Opaque: p.dir != ""}
-	b.header = layerHeader{files: l.count, data: s.takesFromStore(k, nodes)}
+	b.header = layerHeader{files: l.count, data: s.takesFromStore(k, false, nodes)}
 	return s.putLayer(ctx, l, d, b, p)
 }
 
@@ -264,7 +265,7 @@ func (s *Stager) writeTree(ctx context.Context, path string, b *layerBuild) erro
 		return err
 	}
 	defer dir.Close()
-	w := &treeWriter{placer: newPlacer(s.owner()), blobDir: s.Layers.BlobDir(), attrs: s.overlayAttrs(b.kind), stubs: s.stubs(b.kind)}
+	w := &treeWriter{placer: newPlacer(s.owner()), blobDir: s.Layers.BlobDir(), attrs: s.overlayAttrs(b.kind), stubs: s.stubs(b.kind, len(b.header.below) > 0)}
 	if err := w.write(ctx, int(dir.Fd()), &b.root); err != nil {
 		return err
 	}
@@ -273,7 +274,7 @@ func (s *Stager) writeTree(ctx context.Context, path string, b *layerBuild) erro
 
 // overlayAttrs is what the names of overlayfs's attributes begin with.
 func (s *Stager) overlayAttrs(k layerKind) string {
-	if k == userTreeLayer {
+	if k == userTreeLayer || k == userCopyLayer {
 		return "user.overlay."
 	}
 	return "trusted.overlay."
@@ -283,9 +284,14 @@ func (s *Stager) overlayAttrs(k layerKind) string {
 // content comes from the store: below it, a copy is as cheap.
 const stubSize = 64 << 10
 
-// stubs is from which size on files are stubs; 0 means none is.
-func (s *Stager) stubs(k layerKind) int64 {
+// stubs is from which size on files are stubs; 0 means none is. In what a user
+// mounts, overlayfs takes contents from the store only for the lowest layer: it
+// would have to look for what a stub says in the layers between, and refuses
+// (EPERM). upper says that the layer is meant to lie on another one.
+func (s *Stager) stubs(k layerKind, upper bool) int64 {
 	switch {
+	case k == userCopyLayer, k == userTreeLayer && upper:
+		return 0
 	case k == imageLayer:
 		return 1
 	case s.Capabilities.DataLayers && k != plainTreeLayer:
@@ -295,11 +301,11 @@ func (s *Stager) stubs(k layerKind) int64 {
 }
 
 // takesFromStore says whether a layer of nodes needs Root.Data.
-func (s *Stager) takesFromStore(k layerKind, nodes []erofs.Node) bool {
-	least := s.stubs(k)
+func (s *Stager) takesFromStore(k layerKind, upper bool, nodes []erofs.Node) bool {
+	least := s.stubs(k, upper)
 	for i := range nodes {
 		n := &nodes[i]
-		if least > 0 && n.Kind == erofs.File && n.Size >= least || s.takesFromStore(k, n.Nodes) {
+		if least > 0 && n.Kind == erofs.File && n.Size >= least || s.takesFromStore(k, upper, n.Nodes) {
 			return true
 		}
 	}

@@ -59,6 +59,12 @@ func runChild(text string) error {
 		return err
 	}
 	for _, name := range job.Actions {
+		if file, ok := strings.CutPrefix(name, "read "); ok { // the file has something in it
+			if data, err := os.ReadFile(job.Target + "/" + file); err != nil || len(data) == 0 {
+				return fmt.Errorf("%s: %d bytes, %w", name, len(data), err)
+			}
+			continue
+		}
 		if err := childActions[name](job.Target); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
