@@ -22,7 +22,9 @@ func buildCommand() commandline.Command {
 		Name:  "build",
 		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
 		Raw: func(ctx context.Context, args []string) error {
-			words := []commandline.Command{graphCommand(), keysCommand(), showCommand()}
+			words := []commandline.Command{
+				graphCommand(), keysCommand(), showCommand(), whyCommand(), logCommand(), shellCommand(), initCommand(), convertCommand(), schemaCommand(),
+			}
 			p := &commandline.Program{Name: "sbx-action", Commands: []commandline.Command{buildRunCommand()}}
 			if len(args) > 0 && slices.ContainsFunc(words, func(c commandline.Command) bool { return c.Name == args[0] }) {
 				p = &commandline.Program{Name: "sbx-action build", Commands: words}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -22,6 +23,8 @@ import (
 // buildFlags are the flags of what builds.
 type buildFlags struct {
 	definitionsFlags
+	file           string
+	anySource      bool // see baserock.Options
 	cache, backend string
 	digest         commandline.Function
 	verbose        bool
@@ -43,7 +46,10 @@ type buildFlags struct {
 }
 
 func (f *buildFlags) declare(flags *flag.FlagSet) {
-	f.definitionsFlags.declare(flags)
+	flags.StringVar(&f.dir, "definitions", "", "`DIR` with the file VERSION of a tree of Baserock definitions")
+	flags.StringVar(&f.file, "file", "", "`FILE` in the form of sbx.yaml (default: sbx.yaml, if it is there)")
+	flags.StringVar(&f.arch, "arch", "", "`ARCH` to build for, such as x86_64 (default: that of the system)")
+	flags.BoolVar(&f.warnings, "warnings", false, "say what in definitions is allowed but probably not meant")
 	f.digest.Function = action.BLAKE3
 	flags.Var((*commandline.Given)(&f.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
 	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
@@ -222,12 +228,15 @@ func (f *buildFlags) check() error {
 
 // job reads the project, and finds the targets in it.
 func (f *buildFlags) job(args []string) (*buildJob, error) {
-	if len(args) == 0 {
-		return nil, errors.New("no target: name a chunk, a stratum or a system")
-	}
-	dir, err := filepath.Abs(f.dir)
+	definitions, dir, err := f.place()
 	if err != nil {
 		return nil, err
+	}
+	if !definitions {
+		return f.fileJob(dir, args)
+	}
+	if len(args) == 0 {
+		return nil, errors.New("no target: name a chunk, a stratum or a system")
 	}
 	tree, err := baserock.Load(f.dir)
 	if err != nil {
@@ -251,6 +260,7 @@ func (f *buildFlags) job(args []string) (*buildJob, error) {
 		job.project.Components = append(job.project.Components, project.Components...)
 		if len(project.Systems) > 0 {
 			job.systems = append(job.systems, project.Systems...)
+			job.project.Systems = append(job.project.Systems, project.Systems...)
 			continue
 		}
 		job.targets = append(job.targets, project.Components...)
@@ -261,18 +271,96 @@ func (f *buildFlags) job(args []string) (*buildJob, error) {
 			job.warnings = append(job.warnings, w.String())
 		}
 	}
-	for _, name := range append(slices.Clone(f.only), f.rebuild...) {
-		if !slices.ContainsFunc(job.project.Components, named([]string{name})) {
-			return nil, fmt.Errorf("--only and --rebuild: %s is no component of what is to be built", name)
+	return job, f.knownNames(job)
+}
+
+// place finds what is to be built: a tree of definitions, or a file. dir is the
+// directory of the tree, or the file.
+func (f *buildFlags) place() (definitions bool, dir string, err error) {
+	switch {
+	case f.dir != "" && f.file != "":
+		return false, "", errors.New("--definitions and --file exclude each other: give one")
+	case f.dir == "" && f.file == "":
+		if _, err := os.Stat(component.FileName); err == nil {
+			f.file = component.FileName
+		} else if _, err := os.Stat("VERSION"); err == nil {
+			f.dir = "."
+		} else {
+			return false, "", errors.New("there is neither an sbx.yaml nor a tree of definitions here: name one with --file or --definitions, or begin one with 'sbx-action build init'")
 		}
 	}
-	return job, nil
+	if f.file != "" {
+		dir, err = filepath.Abs(f.file)
+		return false, dir, err
+	}
+	dir, err = filepath.Abs(f.dir)
+	return true, dir, err
+}
+
+// fileJob is the job of an sbx.yaml: without targets, all its systems, or all
+// its components if it has none.
+func (f *buildFlags) fileJob(dir string, args []string) (*buildJob, error) {
+	for _, name := range []struct {
+		flag string
+		set  bool
+	}{
+		{"--alias", len(f.aliases) > 0},
+		{"--source", len(f.sources) > 0},
+		{"--source-map", f.sourceMap != ""},
+		{"--arch", f.arch != ""},
+		{"--replace", len(f.replace) > 0},
+		{"--allow-host-bootstrap", f.hostBootstrap},
+		{"--max-jobs", f.maxJobs > 0},
+	} {
+		if name.set {
+			return nil, fmt.Errorf("%s is for definitions: an sbx.yaml says it itself", name.flag)
+		}
+	}
+	project, err := component.ReadFile(f.file)
+	if err != nil {
+		return nil, err
+	}
+	job := &buildJob{dir: dir, project: project, asked: args}
+	if len(args) == 0 {
+		job.systems, job.asked = project.Systems, []string{filepath.Base(filepath.Dir(dir))}
+		if len(project.Systems) == 0 {
+			job.targets, job.roots = project.Components, project.Components
+		}
+	}
+	for _, arg := range args {
+		system := slices.IndexFunc(project.Systems, func(s *component.System) bool { return s.Name == arg })
+		c := slices.IndexFunc(project.Components, named([]string{arg}))
+		switch {
+		case system >= 0:
+			job.systems = append(job.systems, project.Systems[system])
+		case c >= 0:
+			job.targets = append(job.targets, project.Components[c])
+			job.roots = append(job.roots, project.Components[c])
+		default:
+			return nil, fmt.Errorf("%s has no component and no system %q: it has %s", f.file, arg, strings.Join(project.Names(), ", "))
+		}
+	}
+	for _, c := range project.Components {
+		c.Limits.Timeout = cmp.Or(c.Limits.Timeout, time.Duration(f.timeout))
+		c.Limits.Memory = cmp.Or(c.Limits.Memory, int64(f.componentMemory))
+	}
+	return job, f.knownNames(job)
+}
+
+// knownNames refuses names in --only and --rebuild that nothing has.
+func (f *buildFlags) knownNames(job *buildJob) error {
+	for _, name := range append(slices.Clone(f.only), f.rebuild...) {
+		if !slices.ContainsFunc(job.project.Components, named([]string{name})) && !slices.ContainsFunc(job.systems, func(s *component.System) bool { return s.Name == name }) {
+			return fmt.Errorf("--only and --rebuild: %s is no component of what is to be built", name)
+		}
+	}
+	return nil
 }
 
 // options are the flags that say what definitions leave open.
 func (f *buildFlags) options() (baserock.Options, error) {
 	o := baserock.Options{
-		Arch: f.arch, HostBootstrap: f.hostBootstrap, MaxJobs: int(f.maxJobs),
+		AnySource: f.anySource, Arch: f.arch, HostBootstrap: f.hostBootstrap, MaxJobs: int(f.maxJobs),
 		Sources: map[string]*component.Source{}, Replace: map[string]component.Base{},
 		Limits: component.Limits{Timeout: time.Duration(f.timeout), Memory: int64(f.componentMemory)},
 	}

@@ -35,6 +35,10 @@ type Options struct {
 	MaxJobs int
 
 	Limits component.Limits // of each chunk
+
+	// AnySource accepts sources that are nowhere: they keep the names that they
+	// have in the definitions.
+	AnySource bool
 }
 
 // An Alias replaces the beginning of a repo.
@@ -173,7 +177,9 @@ func (c *converter) chunk(e *Element) *component.Component {
 	if m.HostTools && !c.HostBootstrap {
 		c.problems = append(c.problems, fmt.Errorf("%v: %s is a bootstrap chunk, which is built with the tools of this machine: allow that with --allow-host-bootstrap, or put a root file system in the place of its stratum with --replace %s=NAME", e.Place, e.Path, e.Stratum.Path))
 	}
-	if m.Source = c.source(e); m.Source == nil {
+	if m.Source = c.source(e); m.Source == nil && c.AnySource {
+		m.Source = &component.Source{Kind: component.GitSource, At: e.Repo, Ref: e.Ref}
+	} else if m.Source == nil {
 		c.missing = append(c.missing, e)
 	}
 	for _, s := range e.Staged(func(d *Element) bool { return c.replaced(d) != nil }) {
@@ -199,6 +205,9 @@ func (c *converter) chunk(e *Element) *component.Component {
 	}
 	rules := c.Rules(e)
 	m.Split = func(p string) string { return split(rules, p) }
+	for _, r := range rules {
+		m.Rules = append(m.Rules, component.SplitRule{Artifact: r.Artifact, Expressions: r.Include})
+	}
 	for _, d := range e.Devices {
 		m.Devices = append(m.Devices, component.Device{
 			Path: strings.TrimPrefix(d.Filename, "/"), Type: d.Type, Major: d.Major, Minor: d.Minor, UID: d.UID, GID: d.GID, Mode: d.Mode,

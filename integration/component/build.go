@@ -186,6 +186,11 @@ type plan struct {
 
 // plan makes the action of a component.
 func (b *Builder) plan(ctx context.Context, req *Request) (*plan, error) {
+	return b.planScript(ctx, req, req.script(b.environment(req)))
+}
+
+// planScript makes an action that runs a script in the root of a component.
+func (b *Builder) planScript(ctx context.Context, req *Request, script string) (*plan, error) {
 	c := req.Component
 	p := &plan{inputs: Inputs{Needs: map[string]string{}, Pinned: true}}
 	base, err := b.base(ctx, c)
@@ -209,7 +214,6 @@ func (b *Builder) plan(ctx context.Context, req *Request) (*plan, error) {
 	}
 	var seal sealer
 	p.stager = &buildStager{open: b.Staging, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}}
-	script := c.script(b.environment(req))
 	p.inputs.Script = script
 	input := newTree(b.Blobs, b.Function, action.Digest{})
 	rootfs := staging.HostRootfs(staging.HostOptions{})

@@ -76,7 +76,7 @@ func (s *BuiltSystem) origin(p string) string {
 	if o := s.Origin[p]; o != "" {
 		return o
 	}
-	if s.Base != "" {
+	if s.based {
 		return BaseOrigin
 	}
 	return "-"

@@ -12,6 +12,18 @@ type Project struct {
 	Systems    []*System
 }
 
+// Names are the names of all components and systems.
+func (p *Project) Names() []string {
+	var names []string
+	for _, c := range p.Components {
+		names = append(names, c.Name)
+	}
+	for _, s := range p.Systems {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
 // Strips says whether a component has a command that reads with "read -n", as
 // the strip commands of Baserock's definitions do: some shells do not have it.
 func (p *Project) Strips() bool {
@@ -51,6 +63,8 @@ type Component struct {
 
 	// Split says to which artifacts a path of the result belongs.
 	Split func(path string) (artifact string)
+	// Rules are what Split goes by, where it goes by regular expressions.
+	Rules []SplitRule
 	// Artifacts are the names that Split can return.
 	Artifacts []string
 
@@ -87,6 +101,13 @@ type Step struct {
 type Limits struct {
 	Timeout               time.Duration
 	Memory, Scratch, Pids int64
+}
+
+// A SplitRule says which paths are of an artifact: those that match one of the
+// expressions as a whole.
+type SplitRule struct {
+	Artifact    string
+	Expressions []string
 }
 
 // A Device is a device node that a system has besides what is installed.

@@ -20,15 +20,8 @@ const stepMark = "## "
 // goes to where the action's output is.
 func (c *Component) script(env []Variable) string {
 	var b strings.Builder
-	source, dest := "/"+c.Short+".build", "/"+c.Short+".inst"
-	b.WriteString("exec 2>&1\nset -e\numask 022\n")
-	if c.HostTools {
-		source, dest = workRoot+source, workRoot+dest
-	} else {
-		b.WriteString("if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
-	}
-	fmt.Fprintf(&b, "[ -d %[1]s ] || mkdir %[1]s\nmkdir %[2]s\ncd %[1]s\n", quote(source), quote(dest))
-	b.WriteString("n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)\n")
+	b.WriteString("exec 2>&1\n")
+	c.begin(&b)
 	b.WriteString(tryFunction(env))
 	for _, s := range c.Steps {
 		for i, command := range s.Commands {
@@ -46,8 +39,37 @@ func (c *Component) script(env []Variable) string {
 			fmt.Fprintf(&b, "try %s %ssh -c -e %s\n", quote(name), makeflags, quote(command))
 		}
 	}
+	_, dest := c.dirs()
 	fmt.Fprintf(&b, "cd %s\nmv %s %s\n", workRoot, quote(dest), outputName)
 	return b.String()
+}
+
+// shellScript runs a shell in the place of the commands.
+func (c *Component) shellScript(env []Variable) string {
+	var b strings.Builder
+	c.begin(&b)
+	fmt.Fprintf(&b, "exec env -i%s MAKEFLAGS=\"-j$n\" sh -i\n", assignments(env))
+	return b.String()
+}
+
+// dirs are where the source is, and where it is installed to.
+func (c *Component) dirs() (source, dest string) {
+	source, dest = "/"+c.Short+".build", "/"+c.Short+".inst"
+	if c.HostTools {
+		source, dest = workRoot+source, workRoot+dest
+	}
+	return source, dest
+}
+
+// begin is what comes before the commands.
+func (c *Component) begin(b *strings.Builder) {
+	source, dest := c.dirs()
+	b.WriteString("set -e\numask 022\n")
+	if !c.HostTools {
+		b.WriteString("if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
+	}
+	fmt.Fprintf(b, "[ -d %[1]s ] || mkdir %[1]s\nmkdir %[2]s\ncd %[1]s\n", quote(source), quote(dest))
+	b.WriteString("n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)\n")
 }
 
 // outputName is the output of every component's action.

@@ -22,6 +22,8 @@ type BuiltSystem struct {
 	Owners staging.Owners
 	Origin map[string]string // of each path, whose it is: a component, the base, or "integration"
 	Cached bool
+
+	based bool // what is below the components is a root file system
 }
 
 // BaseOrigin and IntegrationOrigin are who files are of that no component has
@@ -101,6 +103,7 @@ func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSys
 			}
 		}
 		root = newTree(b.Blobs, b.Function, base.Tree)
+		out.based = true
 		if err := b.addOwners(ctx, out.Owners, base.Owners); err != nil {
 			return nil, nil, err
 		}
@@ -110,6 +113,14 @@ func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSys
 		built := req.Built[c.Component]
 		if built == nil {
 			return nil, nil, fmt.Errorf("it contains %s, which was not built", c.Name)
+		}
+		if c.Tree != "" && root.empty() { // as a base: taken over as it is
+			root = newTree(b.Blobs, b.Function, built.Tree)
+			root.owners, root.origin, out.based = out.Owners, out.Origin, true
+			if err := b.addOwners(ctx, out.Owners, built.Owners); err != nil {
+				return nil, nil, err
+			}
+			continue
 		}
 		over, err := b.selected(ctx, c, built)
 		if err != nil {
@@ -238,44 +249,76 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 		return errors.New("the result in the cache is not one of a system")
 	}
 	out.Cached = res.Cached
-	return b.settle(ctx, out, res.Result.Directories[0].Root)
+	return b.settle(ctx, out, d, res.Result.Directories[0].Root)
 }
 
-// settle makes d the tree of the system: modes become part of its owners, and
-// what nobody has installed is of the integration.
-func (b *Builder) settle(ctx context.Context, out *BuiltSystem, d action.Digest) error {
-	t := newTree(b.Blobs, b.Function, d)
-	there := map[string]bool{}
-	err := t.visit(ctx, func(p string, n *node) error {
-		there[p] = true
-		props, kind := (*action.NodeProperties)(nil), staging.TypeLink
-		switch {
-		case n.file != nil:
-			props, kind = n.file.Properties, staging.TypeFile
-		case n.dir != nil:
-			if err := t.load(ctx, n.dir); err != nil {
-				return err
-			}
-			props, kind = n.dir.props, staging.TypeDir
-		}
-		if props != nil && props.UnixMode != nil {
-			out.Owners[p] = staging.Owner{Type: kind, Mode: *props.UnixMode}
-		}
-		if _, ok := out.Origin[p]; !ok && (n.dir == nil) && out.Base == "" {
-			out.Origin[p] = IntegrationOrigin
-		}
+// settle makes d, which before has become, the tree of the system: modes become
+// part of its owners, and what is new is of the integration. A file that was
+// changed keeps the owner and the mode that it had.
+func (b *Builder) settle(ctx context.Context, out *BuiltSystem, before, d action.Digest) error {
+	s := &settling{ctx: ctx, out: out, is: newTree(b.Blobs, b.Function, d), was: newTree(b.Blobs, b.Function, before)}
+	out.Tree = d
+	return s.directory(s.is.root, s.was.root, "")
+}
+
+type settling struct {
+	ctx     context.Context
+	out     *BuiltSystem
+	is, was *tree
+}
+
+// directory settles the directory d at p. was is nil if it is new.
+func (s *settling) directory(d, was *dir, p string) error {
+	if was != nil && d.digest == was.digest {
 		return nil
-	})
-	if err != nil {
+	}
+	if was == nil {
+		was = newDir()
+	}
+	if err := errors.Join(s.is.load(s.ctx, d), s.was.load(s.ctx, was)); err != nil {
 		return err
 	}
-	for p, o := range out.Owners {
-		if o.InTree() && p != "." && !there[p] {
-			delete(out.Owners, p)
+	for name, n := range d.names {
+		at, old := path.Join(p, name), was.names[name]
+		if old == nil {
+			s.out.Origin[at] = IntegrationOrigin
+		}
+		switch {
+		case n.file != nil && (old == nil || !old.same(n)):
+			s.mode(at, staging.TypeFile, n.file.Properties)
+		case n.dir != nil:
+			var below *dir
+			if old != nil {
+				below = old.dir
+			}
+			if err := s.directory(n.dir, below, at); err != nil {
+				return err
+			}
+			s.mode(at, staging.TypeDir, n.dir.props)
 		}
 	}
-	out.Tree = d
+	for name := range was.names {
+		if d.names[name] == nil {
+			s.forget(path.Join(p, name))
+		}
+	}
 	return nil
+}
+
+func (s *settling) mode(p string, t staging.NodeType, props *action.NodeProperties) {
+	if props == nil || props.UnixMode == nil {
+		return
+	}
+	o := s.out.Owners[p]
+	o.Type, o.Mode = t, *props.UnixMode&0o7777
+	s.out.Owners[p] = o
+}
+
+// forget removes what is known of a path that is gone, and of all below it.
+func (s *settling) forget(p string) {
+	below := func(q string) bool { return q == p || strings.HasPrefix(q, p+"/") }
+	maps.DeleteFunc(s.out.Owners, func(q string, o staging.Owner) bool { return o.InTree() && below(q) })
+	maps.DeleteFunc(s.out.Origin, func(q, _ string) bool { return below(q) })
 }
 
 const integrationPath = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -283,8 +326,7 @@ const integrationPath = "/usr/sbin:/usr/bin:/sbin:/bin"
 // integrationScript runs the commands of integration in the order of their
 // labels, each in the root directory.
 func integrationScript(s *System) string {
-	list := slices.Clone(s.Integration)
-	slices.SortStableFunc(list, func(a, b Integration) int { return strings.Compare(a.Label, b.Label) })
+	list := sorted(s.Integration)
 	env := slices.Clone(s.Env)
 	if len(env) == 0 {
 		env = []Variable{{"HOME", "/tmp"}, {"LC_ALL", "C"}, {"PATH", integrationPath}, {"TZ", "UTC"}}

@@ -1,0 +1,145 @@
+#!/bin/bash
+# Builds examples/system, a system of seven components from Debian's source
+# packages, on a base that mmdebstrap makes: from Baserock definitions and from
+# an sbx.yaml, as root and as an unprivileged user, with two backends; and checks
+# that the outputs are the same to the bit, that a second build runs nothing, and
+# that a change builds what it must and nothing else.
+#
+# Usage: scripts/system.sh [DIRECTORY]
+#
+# DIRECTORY keeps the base and the sources; without it, they are fetched anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=${1:-}
+if [ -z "$work" ]; then
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+fi
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+chmod 755 "$work"
+
+say() { printf '\n-- %s\n' "$*"; }
+fail() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+say "programs"
+bin=$work/bin
+mkdir -p "$bin"
+CGO_ENABLED=0 go build -o "$bin" ./cmd/sbx-action ./cmd/sbx-actiond
+
+say "sources and base"
+sources=$work/sources
+for package in zlib bzip2 libffi dash hello lua5.4; do
+	scripts/debian-source.sh $package "$sources" >/dev/null
+	ln -sf "$(basename "$(ls "$sources/${package}"_*.dsc | tail -n 1)")" "$sources/$package.dsc"
+done
+rm -rf "$work/system"
+cp -r examples/system "$work/system"
+ln -s "$sources" "$work/system/sources"
+base=$work/base.tar
+[ -f "$base" ] || {
+	mmdebstrap --quiet --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" ||
+		{ tail "$work/mmdebstrap.log" >&2; fail "mmdebstrap"; }
+	mv "$base.new" "$base"
+}
+chmod -R a+rX "$work"
+
+# as USER COMMAND…: runs a command as root or as nobody, with a store of its own.
+as() {
+	local user=$1
+	shift
+	if [ "$user" = root ]; then
+		env SBX_CACHE="$work/store-root-$backend" "$@"
+	else
+		setpriv --reuid=65534 --regid=65534 --clear-groups \
+			env HOME="$work/home" TMPDIR="$work/home" SBX_CACHE="$work/home/store-$backend" "$@"
+	fi
+}
+rm -rf "$work/home"
+mkdir -p "$work/home"
+chown 65534:65534 "$work/home"
+
+sbx() { as "$user" "$bin/sbx-action" "$@"; }
+definitions=(--definitions "$work/system/definitions" --replace strata/toolchain=bookworm
+	--source-map "$work/system/sources.map" systems/mini)
+file=(--file "$work/system/sbx.yaml" mini)
+
+# ran LOG NAME…: exactly these components ran.
+ran() {
+	local log=$1
+	shift
+	local got want
+	got=$(sed -n 's/.*\] run  *\([^ ]*\) .*/\1/p' "$log" | sed 's,.*/,,' | sort | xargs)
+	want=$(printf '%s\n' "$@" | sort | xargs)
+	[ "$got" = "$want" ] || { cat "$log"; fail "ran [$got], want [$want]"; }
+}
+
+# build LOG ARGUMENT…
+build() {
+	local log=$1
+	shift
+	sbx build --offline "$@" 2>"$log" || { cat "$log" >&2; fail "build"; }
+	tail -n 2 "$log"
+}
+
+number=0
+for pair in "root native" "nobody bubblewrap" "root bubblewrap" "nobody native"; do
+	read -r user backend <<<"$pair"
+	# Each way of writing it down is built by two of the four, each from nothing.
+	if [ $((number / 2)) = 0 ]; then what=("${definitions[@]}"); else what=("${file[@]}"); fi
+	number=$((number + 1))
+	say "as $user, with $backend: ${what[1]}"
+	as "$user" rm -rf "$work/store-root-$backend"
+	sbx rootfs import bookworm "$base" >/dev/null 2>&1
+	out=$work/home
+	[ "$user" = nobody ] || out=$work
+	build "$out/log" --backend "$backend" "${what[@]}" --manifest "$out/manifest-$user-$backend"
+	ran "$out/log" zlib bzip2 libffi dash hello lua versions
+	mv "$out/manifest-$user-$backend" "$work/" 2>/dev/null || true
+
+	build "$out/log" --backend "$backend" "${what[@]}"
+	ran "$out/log"
+	# Once more from the start: what comes out is the same, and so nothing else runs.
+	build "$out/log" --backend "$backend" "${what[@]}" --rebuild zlib --rebuild bzip2
+	ran "$out/log" zlib bzip2
+	# The columns but for that of the component, which has another name.
+	cut -f 1-5,7 "$work/manifest-$user-$backend" >"$work/outputs-$user-$backend"
+	cmp "$work/outputs-root-native" "$work/outputs-$user-$backend" ||
+		{ diff "$work/outputs-root-native" "$work/outputs-$user-$backend" | head; fail "the outputs differ"; }
+done
+grep -c . "$work/outputs-root-native" | sed 's/$/ lines of the manifest are the same for all four/'
+for want in 'file	4755	0:0	.*	usr/bin/versions$' 'dir	1777	0:0	.*	var/spool/versions$' 'char	0666	0:0	0	1:3	.*	dev/null$' \
+	'	(integration)	etc/bzip2-version$' 'file	0640	0:42	.*	etc/shadow$'; do
+	grep -q "$want" "$work/manifest-root-native" || fail "the manifest has no line like $want"
+done
+! grep -q '	usr/include/zlib.h$' "$work/manifest-root-native" || fail "the system has what is not of its artifacts"
+
+say "changes"
+user=root backend=native log=$work/log
+lua=$work/lua
+rm -rf "$lua"
+cp -r "$sources/lua5.4" "$lua"
+rm -rf "$lua/debian"
+with=("${definitions[@]}" --source "debian:lua5.4=dir:$lua")
+build "$log" "${with[@]}"
+ran "$log"
+echo '/* a comment */' >>"$lua/src/lapi.c"
+build "$log" "${with[@]}"
+ran "$log" lua # what it installs is the same
+sed -i 's/^#define LUA_VERSION_RELEASE.*/#define LUA_VERSION_RELEASE "99"/' "$lua/src/lua.h"
+build "$log" "${with[@]}"
+ran "$log" lua versions
+sbx build why "${with[@]}" 2>/dev/null | head -n 1 && fail "why took a system" || true
+
+say "outputs"
+rm -rf "$work/out"
+mkdir "$work/out"
+build "$log" "${definitions[@]}" --output "tar:$work/out/mini.tar" --output "cpio:$work/out/mini.cpio" --sbom "$work/out/sbom.json"
+tar -tvf "$work/out/mini.tar" | grep -q '^-rwsr-xr-x 0/0 .* usr/bin/versions$' || fail "the tar has no setuid versions"
+tar -tvf "$work/out/mini.tar" | grep -q '^crw-rw-rw- 0/0 .* dev/null$' || fail "the tar has no dev/null"
+cpio -itv <"$work/out/mini.cpio" 2>/dev/null | grep -q '^crw-rw-rw- .* dev/null$' || fail "the cpio has no dev/null"
+grep -q '"spdxVersion": "SPDX-2.3"' "$work/out/sbom.json"
+echo "a system of seven components: the same from all four"
