@@ -142,7 +142,7 @@ type Root struct {
 
 	// As is the user and group that the command runs as, without any
 	// capability, for roots in which files of the host keep their owners.
-	// Nil: ID. Another one can only be had where Capabilities.Owner is ID.
+	// Nil: ID.
 	As *int
 }
 
@@ -177,6 +177,7 @@ type Capabilities struct {
 	Overlay     bool // Root.Lowers of kind Dir
 	Images      bool // Root.Lowers of kind Image
 	DataLayers  bool // Root.Data
+	Users       bool // Root.As other than ID
 	OverBinds   bool // Bind.Over
 	Observe     bool // Spec.Observe
 	Vary        bool // Spec.Vary

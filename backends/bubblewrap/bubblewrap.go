@@ -59,7 +59,11 @@ func command(j *foreign.Job) (foreign.Line, error) {
 		args,
 		"--bind", j.Root, "/", "--proc", "/proc", "--dev", "/dev",
 		"--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-		"--chdir", "/", "--",
+		"--chdir", "/",
 	)
+	if j.ReadOnlyProc {
+		args = append(args, "--remount-ro", "/proc")
+	}
+	args = append(args, "--")
 	return foreign.Line{Args: append(args, j.Init...)}, nil
 }

@@ -126,7 +126,7 @@ func (b *Backend) check(spec *backends.Spec) error {
 // them when nothing special is asked for, so that a plain command does not wait
 // for our probes.
 func (b *Backend) refuse(spec *backends.Spec) error {
-	images, over := false, spec.Root.As != nil
+	images, over := false, false
 	for _, l := range spec.Root.Lowers {
 		images = images || l.Image != ""
 	}
@@ -143,7 +143,8 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"data layers", spec.Root.Data != "", func(c backends.Capabilities) bool { return c.DataLayers }},
 		{"a network of its own", spec.Network == backends.NetworkNone && b.tool.Adjust != nil, func(c backends.Capabilities) bool { return c.NetworkNone }},
 		{"the host's network", spec.Network == backends.NetworkHost && b.tool.Adjust != nil, func(c backends.Capabilities) bool { return c.NetworkHost }},
-		{"binds below fresh layers, or another user", over, func(c backends.Capabilities) bool { return c.OverBinds }},
+		{"another user", spec.Root.As != nil && *spec.Root.As != backends.ID, func(c backends.Capabilities) bool { return c.Users }},
+		{"binds below fresh layers", over, func(c backends.Capabilities) bool { return c.OverBinds }},
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},

@@ -70,6 +70,10 @@ type Job struct {
 	Network  backends.Network
 	ReadOnly bool // Root is read-only, but for what is mounted in it; it has to stay so
 
+	// ReadOnlyProc says that /proc has to be read-only: the command is a user who
+	// may write there without any capability, such as root.
+	ReadOnlyProc bool
+
 	// WriteFile writes a file into Dir.
 	WriteFile func(name string, data []byte) error
 }

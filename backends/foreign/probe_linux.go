@@ -35,7 +35,7 @@ func (b *Backend) probe() backends.Capabilities {
 		return c
 	}
 	c.Works = true
-	c.Mounts = true
+	c.Mounts, c.Users = true, !b.unprivileged
 	c.NetworkNone, c.NetworkHost = true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true

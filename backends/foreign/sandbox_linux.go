@@ -218,6 +218,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 		Root: filepath.Join(target, helper.RootDir), Dir: filepath.Join(target, helper.JobDir),
 		Init:    []string{"/proc/self/fd/" + strconv.Itoa(LastFD), "init"},
 		Network: spec.Network, ReadOnly: spec.Root.ReadOnly,
+		ReadOnlyProc: spec.Root.As != nil && *spec.Root.As != backends.ID,
 		WriteFile: func(name string, data []byte) error {
 			files[name] = data
 			return nil

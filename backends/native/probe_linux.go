@@ -32,7 +32,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
 	c.Vary = b.varies()
 	c.OverBinds = c.Overlay
-	c.Mounts = true
+	c.Mounts, c.Users = true, !b.unprivileged
 	c.NetworkNone, c.NetworkHost = true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true

@@ -21,7 +21,7 @@ func interruptible(ctx context.Context) { commandline.Interruptible(ctx) }
 // commands of sbx-actiond are in delegate.go.
 func commands() []command {
 	return append([]command{
-		runCommand(), ccCommand(), explainCommand(), cacheCommand(), backendsCommand(), remoteCommand(),
+		runCommand(), ccCommand(), sandboxCommand(), explainCommand(), cacheCommand(), backendsCommand(), remoteCommand(),
 		whyCommand(), diffCommand(), historyCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
 	}, append(delegates(), commandline.VersionCommand("sbx-action"))...)
 }

@@ -4,15 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/sbx-action/sbx-action/backends"
 )
 
-// overPromises are of directories of the host below a fresh layer, and of
-// commands that run as their owner.
+// overPromises are of directories of the host below a fresh layer.
 func overPromises() []Promise {
 	over := func(p Promise) Promise {
 		p.needs = func(c backends.Capabilities) bool { return c.OverBinds }
@@ -25,7 +22,6 @@ func overPromises() []Promise {
 		over(Promise{Name: "over/layer", Says: "what is written to a directory of the host below a fresh layer is in that layer alone", check: checkOverLayer}),
 		over(Promise{Name: "over/vandal", Says: "nothing that a command does to a directory below a fresh layer changes the directory", check: checkOverVandal}),
 		over(Promise{Name: "over/observe", Says: "look-ups through links that the command makes there are told as where they lead", check: checkOverObserved}),
-		over(Promise{Name: "over/as", Says: "a command that runs as the owner of what it sees has no other right of the owner's", check: checkAs}),
 	}
 }
 
@@ -117,33 +113,4 @@ func checkOverObserved(t *trial) error {
 		backends.Lookup{Path: "/above/over/sub/two", Op: backends.Open},
 		backends.Lookup{Path: "/above/over/one", Op: backends.Open},
 	)
-}
-
-func checkAs(t *trial) error {
-	spec, dir, err := t.over(map[string]string{"one": "1"})
-	if err != nil {
-		return err
-	}
-	as := os.Geteuid()
-	spec.Root.As = &as
-	if t.caps.Owner != backends.ID { // a user's namespace has one user only
-		if _, err := t.run(spec); !errors.Is(err, backends.ErrUnsupported) {
-			return fmt.Errorf("another user was not refused: %w", err)
-		}
-		return nil
-	}
-	if err := errors.Join(os.Chown(dir+"/one", as, as), os.Chmod(dir+"/one", 0o600)); err != nil {
-		return err
-	}
-	const openSysctl = ": 2>/dev/null >>/proc/sys/vm/swappiness" // writes nothing
-	if err := exec.Command("/bin/sh", "-c", openSysctl).Run(); err != nil {
-		return fmt.Errorf("%w: control: root may not write to /proc/sys: %w", errUnproven, err)
-	}
-	t.hostRoot(spec)
-	spec.Args = []string{"/bin/sh", "-c", "read x </above/over/one; echo $x; (" + openSysctl + ") 2>/dev/null && echo sysctl; (: >>/above/mine) 2>/dev/null && echo wrote"}
-	o, err := t.run(spec)
-	if err != nil {
-		return err
-	}
-	return equal("output", strings.TrimSpace(o.out), "1")
 }

@@ -1,8 +1,10 @@
 package promise
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +14,10 @@ import (
 
 func privilegePromises() []Promise {
 	return []Promise{
+		{
+			Name: "privilege/as", Says: "a command that runs as the owner of what it sees has no other right of the owner's",
+			needs: func(c backends.Capabilities) bool { return c.Users }, asks: func(s *backends.Spec) { s.Root.As = new(int) }, check: checkAs,
+		},
 		{Name: "privilege/capabilities", Says: "there is no capability in any set", needs: hasNoNewPrivs, check: checkCapabilities},
 		{Name: "privilege/no-new-privs", Says: "no program that is executed gains privileges", needs: hasNoNewPrivs, check: checkNoNewPrivs},
 		{Name: "privilege/seccomp", Says: "a system call filter is in force", needs: hasSeccomp, check: checkSeccomp},
@@ -180,4 +186,29 @@ func checkProc(t *trial) error {
 		func() error { return t.defeats(attempt{args: written, root: true}) },
 		func() error { return t.defeats(attempt{args: read, root: true}) },
 	)
+}
+
+// checkAs runs a command as root, who owns /proc/sys, too.
+func checkAs(t *trial) error {
+	dir, err := t.tree(map[string]string{"one": "1"})
+	if err != nil {
+		return err
+	}
+	spec, as := t.spec(), os.Geteuid()
+	spec.Root.As = &as
+	if err := errors.Join(os.Chown(dir+"/one", as, as), os.Chmod(dir+"/one", 0o600)); err != nil {
+		return err
+	}
+	const openSysctl = ": 2>/dev/null >>/proc/sys/vm/swappiness" // writes nothing
+	if err := exec.Command("/bin/sh", "-c", openSysctl).Run(); err != nil {
+		return fmt.Errorf("%w: control: root may not write to /proc/sys: %w", errUnproven, err)
+	}
+	t.hostRoot(spec)
+	spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: dir, Target: "/above"})
+	spec.Args = []string{"/bin/sh", "-c", "read x </above/one; echo $x; (" + openSysctl + ") 2>/dev/null && echo sysctl; (: >>/above/mine) 2>/dev/null && echo wrote"}
+	o, err := t.run(spec)
+	if err != nil {
+		return err
+	}
+	return equal("output", strings.TrimSpace(o.out), "1")
 }

@@ -798,7 +798,8 @@ void enter_root(struct sandbox *s, const char *at)
 	must(s, "move", "/dev", SYS_COOKIE(move_mount, AT_FDCWD, "/dev", to, "", MOVE_MOUNT_T_EMPTY_PATH));
 	to = mount_point(s, (s32)root, "/proc", 1);
 	s->host = "";
-	must(s, "mount", "/proc", mount("proc", proc_name(s, name, to), MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
+	u64 protect = s->req->id == 65000 ? 0 : MS_RDONLY; // see build_root
+	must(s, "mount", "/proc", mount("proc", proc_name(s, name, to), MS_NOSUID | MS_NODEV | MS_NOEXEC | protect, 0));
 	must(s, "enter", at, SYS(chdir, at));
 	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
 	must(s, "change root", 0, SYS_COOKIE(chroot, "."));

@@ -1,0 +1,397 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/native"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+func sandboxCommand() command {
+	return command{
+		Name: "sandbox", Args: "ROOTFS [FLAGS] -- [COMMAND [ARGUMENT…]]",
+		Short: "run a command in a sandbox, without caching",
+		Long: `
+Runs COMMAND in the root file system ROOTFS: a directory, a name that 'rootfs
+import' gave, a tar, the digest of a tree, or host. Nothing is cached. What the
+command writes goes to a fresh layer above ROOTFS and is gone afterwards, but for
+what --mount shares with the host.
+
+The command has no network, sees no other process, and runs as the owner of a
+directory ROOTFS, or as user 65000, without any privilege. Without a COMMAND the
+one that the image names is run.
+
+  sbx-action sandbox host -- sh -c 'id; ls /'
+  sbx-action sandbox ./root --mount "$PWD:/src" --cwd /src -- make
+  sbx-action sandbox bookworm --writable none --tmpfs /var/tmp -- ./test
+
+The exit code is the command's own, 128+N when signal N ended it, 127 when it
+was not found, 126 when it cannot be executed, and 125 when sbx-action failed.
+`,
+		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
+			f := sandboxFlags{flags: flags, network: "isolated", uid: -1, gid: -1}
+			f.declareCache(flags)
+			flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows\n(default: the best that works here)")
+			flags.StringVar(&f.cwd, "cwd", "", "`DIR` of the root in which the command starts (default: what the image says, or /)")
+			flags.Var(&f.env, "env", "`NAME[=VALUE]`: set a variable; without a value, pass the caller's on; may be repeated")
+			flags.StringVar(&f.network, "network", "isolated", "`KIND`: isolated, a loopback interface of its own; or host")
+			flags.Var(&f.writable, "writable", "`PATH` of the root that can be written to, if not all of it; or none; or all;\nmay be repeated")
+			flags.Var(&f.mounts, "mount", "`SRC:DST[:ro]`: show a directory or file of the host; without :ro the command\ncan change it; may be repeated")
+			flags.Var(&f.tmpfs, "tmpfs", "`PATH` of an empty directory in memory; may be repeated")
+			flags.BoolVar(&f.proc, "proc", true, "mount /proc; it cannot be left out")
+			flags.StringVar(&f.stdout, "stdout", "", "`FILE` for standard output")
+			flags.StringVar(&f.stderr, "stderr", "", "`FILE` for standard error; - for the same as standard output")
+			flags.IntVar(&f.uid, "uid", -1, "`NUMBER` of the user that the command runs as; only root can choose")
+			flags.IntVar(&f.gid, "gid", -1, "`NUMBER` of the group, which is the user's")
+			flags.Var(&f.memory, "memory", "`SIZE`: most memory that the command may use, such as 512M")
+			flags.Var(&f.pids, "pids", "`N`: most processes and threads at a time")
+			flags.Var(&f.timeout, "timeout", "`DURATION` after which the command and all its children are killed")
+			flags.BoolVar(&f.degrade, "degrade", false, "drop what the backend cannot do, and say so, instead of refusing")
+			flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
+			return f.run
+		},
+	}
+}
+
+type sandboxFlags struct {
+	wiringFlags
+	flags *flag.FlagSet
+
+	cwd, network, stdout, stderr string
+	env, writable, mounts, tmpfs list
+	uid, gid                     int
+	memory                       size
+	pids                         count
+	timeout                      span
+	proc, degrade                bool
+}
+
+// run makes a Spec of the flags, and runs it.
+func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
+	source, args, err := f.words(args)
+	if err != nil {
+		return err
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	level := slog.LevelWarn
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	b, err := wiring.Choice{Name: f.backend, Options: native.Options{Once: true}, Log: log}.Open()
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	spec := &backends.Spec{Args: args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	defaults, done, err := f.root(ctx, source, spec, b.Capabilities(), log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := f.complete(spec, defaults); err != nil {
+		return err
+	}
+	closeFiles, err := f.redirect(spec)
+	if err != nil {
+		return err
+	}
+	if f.degrade {
+		var dropped []string
+		spec, dropped = backends.Degrade(spec, b.Capabilities())
+		for _, d := range dropped {
+			say("%s cannot do all that was asked for: %s", b.Name(), d)
+		}
+	}
+	st, err := b.Run(ctx, spec)
+	if err := errors.Join(err, closeFiles()); err != nil {
+		if errors.Is(err, backends.ErrUnsupported) && !f.degrade {
+			return fmt.Errorf("%w; --degrade does without, 'sbx-action backends' says what the others can do", err)
+		}
+		return err
+	}
+	return f.verdict(st)
+}
+
+// words takes ROOTFS out, behind which flags may stand, too.
+func (f *sandboxFlags) words(args []string) (source string, command []string, err error) {
+	if len(args) == 0 {
+		return "", nil, errors.New("no root file system: name one, as in 'sbx-action sandbox host -- ls /'")
+	}
+	source = args[0]
+	if err := f.flags.Parse(args[1:]); err != nil {
+		return "", nil, fmt.Errorf("%w; 'sbx-action sandbox --help' lists the flags", err)
+	}
+	return source, f.flags.Args(), nil
+}
+
+func (f *sandboxFlags) check() error {
+	switch {
+	case f.network != "isolated" && f.network != "host":
+		return fmt.Errorf("--network %s: want isolated or host", f.network)
+	case f.uid >= 0 && f.gid >= 0 && f.uid != f.gid:
+		return fmt.Errorf("--uid %d --gid %d: the group has to be the user's: give one of them, or the same number", f.uid, f.gid)
+	case f.memory > 0 && f.memory < 1<<20:
+		return fmt.Errorf("--memory %d: no program starts with less than 1M", f.memory)
+	case !f.proc:
+		return errors.New("--proc=false: programs find themselves there, so it is always mounted")
+	case len(f.writable) > 1 && (slices.Contains(f.writable, "all") || slices.Contains(f.writable, "none")):
+		return errors.New("--writable: all and none go with nothing else")
+	case f.stdout == "-":
+		return errors.New("--stdout -: that is where it goes without the flag")
+	}
+	for _, p := range slices.Concat(f.tmpfs, f.writable) {
+		if p != "all" && p != "none" && (!path.IsAbs(p) || path.Clean(p) != p) {
+			return fmt.Errorf("%s: want an absolute path of the root, without dots", p)
+		}
+	}
+	return nil
+}
+
+// imageDefaults is what an image says of commands: images.Config, as 'rootfs
+// import' has stored it.
+type imageDefaults struct {
+	Args, Env []string
+	Dir       string
+}
+
+// root finds what ROOTFS means and fills spec.Root. What it returns besides
+// ends what the root needs.
+func (f *sandboxFlags) root(ctx context.Context, source string, spec *backends.Spec, c backends.Capabilities, log *slog.Logger) (*imageDefaults, func(), error) {
+	none := func() {}
+	if info, err := os.Stat(source); err == nil && info.IsDir() && source != "host" {
+		dir, err := filepath.Abs(source)
+		if err == nil {
+			dir, err = filepath.EvalSymlinks(dir)
+		}
+		spec.Root.Lowers = []backends.Layer{{Dir: dir}}
+		if owner := fileOwner(info); owner >= 0 && c.Owner == backends.ID {
+			spec.Root.As = &owner
+		}
+		return &imageDefaults{}, none, err
+	}
+	f.rootfs = source
+	p, err := f.open(ctx, action.BLAKE3, f.networkKind(), false)
+	if err != nil {
+		return nil, nil, err
+	}
+	done := func() { p.Close() }
+	defaults, err := f.stage(ctx, p, spec, c, log)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return defaults, done, nil
+}
+
+// stage makes the root of a tree or of the host.
+func (f *sandboxFlags) stage(ctx context.Context, p *parts, spec *backends.Spec, c backends.Capabilities, log *slog.Logger) (*imageDefaults, error) {
+	if err := p.keepRootfs(ctx); err != nil {
+		return nil, err
+	}
+	empty, err := p.blobs.PutBytes(ctx, action.BLAKE3, (&action.Directory{}).Marshal())
+	if err != nil {
+		return nil, err
+	}
+	s := &staging.Stager{Blobs: p.blobs, Layers: p.store, Notes: p.store, Capabilities: c, WorkDir: "/tmp", Log: log}
+	if spec.Root, err = s.Stage(ctx, staging.Input{Tree: empty}, p.rootfs); err != nil {
+		return nil, err
+	}
+	return imageDefaultsOf(ctx, p.store, f.rootfs)
+}
+
+// imageDefaultsOf returns what is known of a named root file system.
+func imageDefaultsOf(ctx context.Context, store *cache.Store, name string) (*imageDefaults, error) {
+	d := &imageDefaults{}
+	names := wiring.Rootfs{Store: store.Dir()}
+	if names.Check(name) != nil {
+		return d, nil
+	}
+	e, err := names.Lookup(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && e.Config.IsZero() {
+		return d, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := store.Open(ctx, e.Config)
+	if err != nil {
+		return nil, fmt.Errorf("what the image says of commands: %w: import it again", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	if err == nil {
+		err = json.Unmarshal(data, d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what the image says of commands: %w: import it again", err)
+	}
+	return d, nil
+}
+
+// complete fills in the rest of spec.
+func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults) error {
+	if len(spec.Args) == 0 {
+		spec.Args = d.Args
+	}
+	if len(spec.Args) == 0 || spec.Args[0] == "" {
+		return errors.New("no command: put it after --, as in 'sbx-action sandbox host -- ls /'")
+	}
+	for _, a := range spec.Args {
+		if strings.ContainsRune(a, 0) {
+			return fmt.Errorf("argument %q contains a NUL byte, which no program can be given", a)
+		}
+	}
+	spec.Dir = "/"
+	if d.Dir != "" {
+		spec.Dir = path.Clean(d.Dir)
+	}
+	if f.cwd != "" {
+		if spec.Dir = path.Clean(f.cwd); !path.IsAbs(spec.Dir) {
+			return fmt.Errorf("--cwd %s: want an absolute path of the root", f.cwd)
+		}
+	}
+	var err error
+	if spec.Env, err = f.environ(d.Env); err != nil {
+		return err
+	}
+	if f.uid >= 0 || f.gid >= 0 {
+		id := max(f.uid, f.gid)
+		spec.Root.As = &id
+	}
+	spec.Network = f.networkKind()
+	spec.Limits = backends.Limits{Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids)}
+	if len(f.writable) > 0 && f.writable[0] != "all" {
+		spec.Root.ReadOnly = true
+		if f.writable[0] != "none" {
+			spec.Root.Writable = f.writable
+		}
+	}
+	spec.Root.Tmpfs = f.tmpfs
+	return f.addMounts(spec)
+}
+
+// environ is what the image says, and then --env; PATH is always there.
+func (f *sandboxFlags) environ(image []string) ([]string, error) {
+	env := map[string]string{"PATH": defaultEnv["PATH"]}
+	for _, v := range image {
+		name, value, _ := strings.Cut(v, "=")
+		env[name] = value
+	}
+	for _, v := range f.env {
+		name, value, given := strings.Cut(v, "=")
+		if name == "" {
+			return nil, fmt.Errorf("--env %q: want NAME=VALUE, or NAME to pass the caller's value on", v)
+		}
+		if !given {
+			if value, given = os.LookupEnv(name); !given {
+				return nil, fmt.Errorf("--env %s: the variable is not set; give a value, as in --env %s=VALUE", name, name)
+			}
+		}
+		env[name] = value
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, name+"="+env[name])
+	}
+	return out, nil
+}
+
+func (f *sandboxFlags) addMounts(spec *backends.Spec) error {
+	for _, m := range f.mounts {
+		parts := strings.Split(m, ":")
+		writable := true
+		if len(parts) == 3 && (parts[2] == "ro" || parts[2] == "rw") {
+			writable = parts[2] == "rw"
+			parts = parts[:2]
+		}
+		if len(parts) != 2 || parts[0] == "" {
+			return fmt.Errorf("--mount %s: want SRC:DST or SRC:DST:ro", m)
+		}
+		source, err := filepath.Abs(parts[0])
+		if err == nil {
+			_, err = os.Stat(source)
+		}
+		if err != nil {
+			return fmt.Errorf("--mount %s: %w", m, err)
+		}
+		if !path.IsAbs(parts[1]) || path.Clean(parts[1]) == "/" {
+			return fmt.Errorf("--mount %s: %q is not an absolute path below the root", m, parts[1])
+		}
+		spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: source, Target: path.Clean(parts[1]), Writable: writable})
+	}
+	return nil
+}
+
+// redirect opens --stdout and --stderr, and returns what closes them.
+func (f *sandboxFlags) redirect(spec *backends.Spec) (func() error, error) {
+	var files []*os.File
+	closeAll := func() error {
+		var errs []error
+		for _, file := range files {
+			errs = append(errs, file.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, r := range []struct {
+		flag, name string
+		to         **os.File
+	}{{"--stdout", f.stdout, &spec.Stdout}, {"--stderr", f.stderr, &spec.Stderr}} {
+		switch r.name {
+		case "":
+		case "-":
+			*r.to = spec.Stdout
+		default:
+			file, err := os.Create(r.name)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("%s: %w", r.flag, err), closeAll())
+			}
+			files = append(files, file)
+			*r.to = file
+		}
+	}
+	return closeAll, nil
+}
+
+func (f *sandboxFlags) networkKind() backends.Network {
+	if f.network == "host" {
+		return backends.NetworkHost
+	}
+	return backends.NetworkNone
+}
+
+// verdict says what the command cannot say itself.
+func (f *sandboxFlags) verdict(st *backends.Status) error {
+	switch {
+	case st.Start != nil:
+		say("the command could not be started: %v", st.Start)
+	case st.TimedOut:
+		say("the command was killed after --timeout %v", time.Duration(f.timeout))
+	case st.OutOfMemory:
+		say("the command was killed because it needed more than --memory %d bytes", f.memory)
+	}
+	if st.Code != 0 {
+		return exitCode(st.Code)
+	}
+	return nil
+}
