@@ -127,6 +127,7 @@ var table = []row{
 		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history integration/cc integration/reapi/share reproduce staging why golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
+	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},
 }
 
