@@ -174,7 +174,8 @@ func (r *noteReader) digest() action.Digest {
 	return d
 }
 
-func decodeVariants(data []byte) ([]variant, error) {
+// decodeVariants returns the first variants of a note, at most so many.
+func decodeVariants(data []byte, most int) ([]variant, error) {
 	r := &noteReader{b: data}
 	if v := r.uvarint(); v != variantsVersion {
 		return nil, fmt.Errorf("%w: version %d, want %d", errBadNote, v, variantsVersion)
@@ -184,7 +185,7 @@ func decodeVariants(data []byte) ([]variant, error) {
 	if r.bad || n == 0 || n > maxShared {
 		return nil, errBadNote
 	}
-	variants := make([]variant, n)
+	variants := make([]variant, min(int(n), most))
 	for i := range variants {
 		variants[i].seal = r.digest()
 		count := r.uvarint()
@@ -202,7 +203,7 @@ func decodeVariants(data []byte) ([]variant, error) {
 			}
 		}
 	}
-	if r.bad || len(r.b) > 0 {
+	if r.bad || len(r.b) > 0 && len(variants) == int(n) {
 		return nil, errBadNote
 	}
 	return variants, nil

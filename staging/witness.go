@@ -106,8 +106,15 @@ func (w *HostWitness) Recall(ctx context.Context, a *action.Action) (*action.Act
 		return a, nil
 	}
 	key := a.Digest(a.InputRoot.Function())
-	variants, err := w.variants(ctx, key)
+	variants, err := w.variants(ctx, key, 1)
 	if err != nil {
+		return nil, err
+	}
+	// The first one usually holds, and then the others need not be looked at.
+	if refreshed, err := w.holds(&variants[0]); err == nil && !refreshed {
+		return sealed(a, variants[0].seal), nil
+	}
+	if variants, err = w.variants(ctx, key, maxVariants); err != nil {
 		return nil, err
 	}
 	var first error
@@ -147,7 +154,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
 	seal := action.Sum(key.Function(), canonical(list))
-	variants, _ := w.variants(ctx, key)
+	variants, _ := w.variants(ctx, key, maxVariants)
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
 	variants = append(variants, variant{seal, list})
 	w.keep(ctx, key, variants, len(variants)-1)
@@ -160,7 +167,7 @@ func (w *HostWitness) Seen(ctx context.Context, a, sealedAs *action.Action) ([]b
 	if !isHost(a) || isHost(sealedAs) {
 		return nil, nil
 	}
-	variants, err := w.variants(ctx, a.Digest(a.InputRoot.Function()))
+	variants, err := w.variants(ctx, a.Digest(a.InputRoot.Function()), maxVariants)
 	if err != nil {
 		return nil, err
 	}
@@ -173,12 +180,12 @@ func (w *HostWitness) Seen(ctx context.Context, a, sealedAs *action.Action) ([]b
 	return nil, nil
 }
 
-func (w *HostWitness) variants(ctx context.Context, key action.Digest) ([]variant, error) {
+func (w *HostWitness) variants(ctx context.Context, key action.Digest, most int) ([]variant, error) {
 	data, err := w.Notes.Note(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	variants, err := decodeVariants(data)
+	variants, err := decodeVariants(data, most)
 	if err != nil {
 		return nil, fmt.Errorf("note of %v: %w: %w", key, err, action.ErrMiss)
 	}
@@ -199,19 +206,30 @@ func (w *HostWitness) keep(ctx context.Context, key action.Digest, variants []va
 // v has newer stat data for it. The error says what changed.
 func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 	same := map[string]bool{} // directories of absent paths: whether they are as they were
+	var last struct {         // the directory that was looked at last
+		path string
+		id   StatID
+	}
 	for i := range v.seen {
 		s := &v.seen[i]
 		if s.stable && s.kind == seenAbsent {
 			dir := path.Dir(s.path)
 			ok, known := same[dir]
 			if !known {
-				ok = w.unchanged(dir, s.id)
+				if last.path == dir {
+					ok = last.id == s.id
+				} else {
+					ok = w.unchanged(dir, s.id)
+				}
 				same[dir] = ok
 			}
 			if ok {
 				continue
 			}
-		} else if w.asItWas(s) {
+		} else if now, ok := w.asItWas(s); ok {
+			if s.kind == seenDir || s.kind == seenList {
+				last.path, last.id = s.path, now
+			}
 			continue
 		}
 		if s.kind == seenAbsent && w.stillAbsent(s.path) {
@@ -228,25 +246,25 @@ func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 	return refreshed, nil
 }
 
-// asItWas says whether one stat shows that s still holds.
-func (w *HostWitness) asItWas(s *seen) bool {
+// asItWas says whether one stat shows that s still holds, and what it showed.
+func (w *HostWitness) asItWas(s *seen) (now StatID, ok bool) {
 	if !s.stable && s.kind != seenMeta && s.kind != seenDir {
-		return false
+		return now, false
 	}
 	host, ok := w.Host(s.path)
 	if !ok {
-		return false
+		return now, false
 	}
 	now, err := StatPath(host, KeepLinks)
 	switch {
 	case err != nil:
-		return false
+		return now, false
 	case s.kind == seenDir:
-		return now.isDir() && now.perm() == s.perm
+		return now, now.isDir() && now.perm() == s.perm
 	case s.kind == seenMeta:
-		return !now.isDir() && !now.isLink() && meta(&now) == s.text
+		return now, !now.isDir() && !now.isLink() && meta(&now) == s.text
 	}
-	return now == s.id
+	return now, now == s.id
 }
 
 // stillAbsent says whether nothing is at p, in a directory that has changed. That

@@ -96,10 +96,7 @@ func linkedArgs(name string) []string {
 }
 
 func (f *ccFlags) run(ctx context.Context, args []string) error {
-	dir, err := os.Getwd()
-	if err == nil {
-		dir, err = filepath.EvalSymlinks(dir)
-	}
+	dir, err := cc.WorkingDirectory()
 	if serr := f.settings(dir); serr != nil {
 		return serr
 	}

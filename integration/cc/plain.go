@@ -6,7 +6,19 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
+
+// WorkingDirectory returns the working directory without symbolic links, whatever
+// PWD says.
+func WorkingDirectory() (string, error) {
+	dir, err := unix.Getwd()
+	if err == nil && !filepath.IsAbs(dir) { // "(unreachable)"
+		err = fmt.Errorf("the working directory %s cannot be reached", dir)
+	}
+	return dir, err
+}
 
 // Self is this program, for telling links to it from compilers.
 type Self struct{ info os.FileInfo }
