@@ -2,12 +2,14 @@
 # make test   installs what the tests need, and runs all of them
 # make check  the fast subset, for a working loop
 # make bench  measures against the peers and prints ratios
+# make cc-projects  builds six projects through the compiler wrapper
+# make cc-bench     measures the compiler wrapper against ccache
 # make helper rebuilds the sandbox's helper program from C
 SHELL := /bin/bash
 GO ?= go
 BIN := $(CURDIR)/bin
 
-.PHONY: build demo test check bench lint fuzz cross helper clean tools user-test race
+.PHONY: build demo test check bench cc-projects cc-bench lint fuzz cross helper clean tools user-test race
 
 build: $(BIN)/sbx-action $(BIN)/sbx-actiond
 
@@ -28,13 +30,19 @@ test:
 
 check:
 	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static perl:perl fsck.erofs:erofs-utils \
-		bzip2:bzip2 zstd:zstd xz:xz-utils umoci:umoci skopeo:skopeo
+		bzip2:bzip2 zstd:zstd xz:xz-utils umoci:umoci skopeo:skopeo clang:clang python3:python3
 	$(GO) vet ./...
 	$(GO) test -short ./...
 
 bench: build
 	@scripts/need.sh ccache:ccache bwrap:bubblewrap gcc:gcc
 	$(GO) run ./bench
+
+cc-projects:
+	@scripts/cc-projects.sh lua zlib jq zstd sqlite re2
+
+cc-bench: build
+	@scripts/cc-bench.sh
 
 helper:
 	internal/helper/build.sh

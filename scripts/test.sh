@@ -56,3 +56,6 @@ scripts/suggest.sh
 
 step "real clients of the server"
 scripts/clients.sh
+
+step "real projects, through the compiler wrapper"
+scripts/cc-projects.sh lua zlib jq
