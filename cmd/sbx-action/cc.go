@@ -27,7 +27,7 @@ type ccFlags struct {
 	recache, readOnly   bool
 	disable, failures   bool
 	env, inputs         list
-	path                string
+	path, root          string
 	verify              count
 	stats, zero, json   bool
 	why, installLinks   string
@@ -49,6 +49,7 @@ func (f *ccFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.env, "env", "`NAME` of a variable to pass on, which is then in the key; may be repeated")
 	flags.Var(&f.inputs, "inputs", "`DIR`: of the host the compiler sees the system's directories and those that\nare named in this way, and nothing else; may be repeated")
 	flags.StringVar(&f.path, "path", "same", "`WHERE` the compiler sees files: same, at their own places, or fixed, as if the\nproject were in /build, so that checkouts at several places share results")
+	flags.StringVar(&f.root, "root", "", "`DIR` of the project, for --path fixed (default: the nearest directory, from the\ncurrent one up, that holds .sbx-cc or a repository; else the current one)")
 	flags.Var(&f.verify, "verify", "`N`: of N hits, run the compiler for one all the same, and compare")
 	flags.BoolVar(&f.stats, "stats", false, "print what happened so far, and why")
 	flags.BoolVar(&f.zero, "zero", false, "forget what happened so far")
@@ -150,6 +151,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if err != nil {
 		return j.broken(err)
 	}
+	if done.Result.ExitCode != 0 && len(j.want.Limits) > 0 {
+		return j.undeclared(ctx, s, done)
+	}
 	if done.Result.ExitCode != 0 && !j.failures {
 		j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
 		return j.execute()
@@ -179,6 +183,27 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	return nil
 }
 
+// undeclared says what a strict call that failed was not shown. It is not
+// executed outside, where it would see everything.
+func (j *ccJob) undeclared(ctx context.Context, s *cc.Session, done *cc.Done) (err error) {
+	if done.Cached {
+		s = s.Again()
+		if done, err = s.Run(ctx, cc.Options{Recache: true, ReadOnly: j.readOnly}); err != nil {
+			return j.broken(err)
+		}
+	}
+	j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
+	_, err1 := os.Stdout.Write(done.Stdout)
+	_, err2 := os.Stderr.Write(done.Stderr)
+	for _, dir := range s.Hints(done) {
+		say("cc: it looked for something in %s, which is not among --inputs: add --inputs %s", dir, shellQuote(dir))
+	}
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	return exitCode(done.Result.ExitCode)
+}
+
 // parse says why the call can only be executed, or "".
 func (j *ccJob) parse(dir string) cc.Reason {
 	kind := cc.Unknown
@@ -196,12 +221,20 @@ func (j *ccJob) parse(dir string) cc.Reason {
 	case os.Getenv("LD_PRELOAD") != "":
 		return cc.ReasonPreload
 	}
+	j.want.Root = cc.ProjectRoot(dir)
+	if j.root != "" {
+		if root, err := filepath.Abs(j.root); err == nil {
+			j.want.Root, _ = filepath.EvalSymlinks(root)
+		}
+	}
 	j.want.Env = j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0]))
 	for _, d := range j.inputs {
 		if !filepath.IsAbs(d) {
 			d = filepath.Join(dir, d)
 		}
-		j.want.Limits = append(j.want.Limits, filepath.Clean(d))
+		if d, err := filepath.EvalSymlinks(d); err == nil {
+			j.want.Limits = append(j.want.Limits, d)
+		}
 	}
 	if why := j.readStdin(); why != "" {
 		return why
@@ -244,7 +277,10 @@ func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
 	f := action.BLAKE3
 	parts := &cc.Parts{
 		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
-		Function: f, Backend: j.parts.miss, Log: j.parts.miss.log,
+		Function: f, Backend: j.parts.miss, Log: j.parts.miss.log, Empty: filepath.Join(j.parts.store.Dir(), "stat", "empty"),
+	}
+	if j.path == "fixed" {
+		j.want.Place = cc.Fixed
 	}
 	s, ok := cc.NewSession(parts, j.call, j.want)
 	if !ok {
@@ -258,7 +294,35 @@ func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
 			return nil, nil, nil
 		}
 	}
-	done, err := s.Run(ctx, cc.Options{Recache: j.recache, ReadOnly: j.readOnly})
+	options := cc.Options{Recache: j.recache, ReadOnly: j.readOnly}
+	if j.want.Place == cc.Here && len(j.want.Limits) == 0 && j.call.Movable(j.want.Root, j.want.Env) {
+		return j.anywhere(ctx, parts, s, options)
+	}
+	done, err := s.Run(ctx, options)
+	return s, done, err
+}
+
+// anywhere runs a call whose result may not depend on where the project is. If it
+// turns out that it does, the result is kept for this place, which is here.
+func (j *ccJob) anywhere(ctx context.Context, parts *cc.Parts, here *cc.Session, o cc.Options) (*cc.Session, *cc.Done, error) {
+	want := j.want
+	want.Place = cc.Anywhere
+	s, ok := cc.NewSession(parts, j.call, want)
+	if !ok {
+		return nil, nil, nil
+	}
+	if !o.Recache {
+		if done, ok := s.Find(ctx); ok {
+			return s, done, nil
+		}
+		if done, ok := here.Find(ctx); ok {
+			return here, done, nil
+		}
+	}
+	done, err := s.Run(ctx, o)
+	if err == nil && !o.ReadOnly {
+		s.KeepHere(ctx, here, done)
+	}
 	return s, done, err
 }
 

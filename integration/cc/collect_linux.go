@@ -21,6 +21,8 @@ type collector struct {
 	ctx context.Context
 	s   *Session
 	res *action.Result
+
+	fresh bool // nothing of the host lies below the layer
 }
 
 // layer collects the layer that is called name in root, and covered the
@@ -71,7 +73,7 @@ func (k *collector) entry(dir int, name, at string, depth int) error {
 		if err != nil {
 			return err
 		}
-		k.res.Symlinks = append(k.res.Symlinks, action.OutputSymlink{Path: at[1:], Target: string(target[:n])})
+		k.res.Symlinks = append(k.res.Symlinks, action.OutputSymlink{Path: k.s.view.name(at)[1:], Target: string(target[:n])})
 		return nil
 	case unix.S_IFCHR:
 		if st.Rdev == 0 { // a whiteout: something was there, and is not any more
@@ -95,7 +97,7 @@ func (k *collector) subdirectory(dir int, name, at string, depth int) error {
 			unix.Close(fd)
 			return fmt.Errorf("%s: an empty directory: %w", at, ErrPlain)
 		}
-	case err != nil || !info.IsDir() || opaque(fd):
+	case err != nil || !info.IsDir() || !k.fresh && opaque(fd):
 		unix.Close(fd)
 		return fmt.Errorf("%s: %w", at, errUndone)
 	}
@@ -137,7 +139,16 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if err := k.check(f, at); err != nil {
 		return err
 	}
-	k.res.Files = append(k.res.Files, action.OutputFile{Path: at[1:], Digest: d, Executable: perm&0o111 != 0})
+	if k.s.view.stand == baseRoot && k.s.placed == "" {
+		found, err := holds(f, k.s.view.base)
+		if err != nil {
+			return err
+		}
+		if found {
+			k.s.placed = at
+		}
+	}
+	k.res.Files = append(k.res.Files, action.OutputFile{Path: k.s.view.name(at)[1:], Digest: d, Executable: perm&0o111 != 0})
 	return nil
 }
 

@@ -26,6 +26,8 @@ type collector struct {
 	ctx context.Context
 	s   *Session
 	res *action.Result
+
+	fresh bool
 }
 
 func (k *collector) layer(*os.File, string, string) error { return errLinux }

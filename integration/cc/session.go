@@ -28,6 +28,7 @@ type Parts struct {
 	Locks    action.Locker
 	Hash     *staging.FileHasher
 	Function action.Function
+	Empty    string           // where an empty directory can be made, for strict calls
 	Backend  backends.Backend // may open what it needs on its first use
 	Log      *slog.Logger
 }
@@ -41,6 +42,7 @@ type Session struct {
 	action  *action.Action
 	command *action.Command
 	stdin   *os.File
+	root    string // of the project
 	witness *staging.HostWitness
 
 	// Of a miss.
@@ -48,6 +50,9 @@ type Session struct {
 	listed  map[string]map[string]bool // names in directories when the run began
 	written map[string]bool            // paths that the run wrote, as they are on the host
 	refused error                      // why the result must not be remembered
+	placed  string                     // what shows that the result depends on where the project is
+	start   time.Time
+	heard   func() []byte // what the command has said so far
 }
 
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
@@ -69,7 +74,19 @@ type Want struct {
 	Limits []string                     // strict: absolute directories that the call may see; nil: all
 	Stdin  []byte                       // what comes on standard input, where Call.Stdin or Any
 	Source *os.File                     // the same, to be read by the command; nil: /dev/null
+	Root   string                       // the project's directory, with that of the call in it
+	Place  Place
 }
+
+// A Place says where a call sees its project.
+type Place int
+
+// The places.
+const (
+	Here     Place = iota // where it is, which is in the key
+	Anywhere              // where it is, which is not in the key: see [Call.Movable]
+	Fixed                 // at fixedRoot
+)
 
 // NewSession describes a call. It says false where the call cannot run in a
 // sandbox.
@@ -78,12 +95,29 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	s := &Session{parts: p, call: c, view: v, stdin: w.Source}
-	args := c.Args
-	if len(w.Args) > 0 {
-		args = slices.Concat(args, w.Args)
+	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root}
+	if len(w.Limits) > 0 {
+		w.Place, v.empty = Here, p.Empty
 	}
-	s.command = &action.Command{Arguments: args, Environment: w.Env, WorkingDirectory: strings.TrimPrefix(c.Dir, "/")}
+	args, env := slices.Concat(c.Args, w.Args), w.Env
+	if _, ok := under(c.Dir, w.Root); !ok || w.Root == "" || w.Root == "/" {
+		w.Place = Here // a configure script may well be elsewhere
+	}
+	switch w.Place {
+	case Anywhere:
+		v.base, v.stand = w.Root, baseRoot
+		env = slices.DeleteFunc(slices.Clone(env), func(e action.EnvironmentVariable) bool { return e.Name == "PWD" })
+	case Fixed:
+		v.base, v.stand = w.Root, fixedRoot
+		args, env = slices.Clone(args), slices.Clone(env)
+		for i := range args {
+			args[i] = moved(args[i], w.Root, fixedRoot)
+		}
+		for i := range env {
+			env[i].Value = moved(env[i].Value, w.Root, fixedRoot)
+		}
+	}
+	s.command = &action.Command{Arguments: args, Environment: env, WorkingDirectory: v.name(c.Dir)[1:]}
 	platform := []action.Property{
 		{Name: "OSFamily", Value: "linux"},
 		{Name: "cc", Value: viewVersion},
@@ -128,8 +162,13 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
 		Locks: s.parts.Locks, Log: s.parts.Log,
 	}
+	s.heard = func() []byte { return slices.Concat(stdout.Bytes(), stderr.Bytes()) }
+	dir := s.call.Dir
+	if s.view.fixed() {
+		dir = s.view.name(dir)
+	}
 	out, err := r.Run(ctx, &action.Request{
-		Action: s.action, Command: s.command, Dir: s.call.Dir, Stdin: s.stdin,
+		Action: s.action, Command: s.command, Dir: dir, Stdin: s.stdin,
 		Save:   func(context.Context) error { s.settle(); return nil },
 		Stdout: &stdout, Stderr: &stderr,
 		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: true,
@@ -143,7 +182,11 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if !out.Cached && out.Unkept == nil {
 		s.noteClean(ctx, out.Result)
 	}
-	return &Done{out, stdout.Bytes(), stderr.Bytes()}, err
+	d := &Done{out, stdout.Bytes(), stderr.Bytes()}
+	if s.view.fixed() {
+		d.Stdout, d.Stderr = back(d.Stdout, s.view.base), back(d.Stderr, s.view.base)
+	}
+	return d, err
 }
 
 // Find returns the result of the call if there is one. It runs nothing.
@@ -167,6 +210,8 @@ func (s *Session) Again() *Session {
 	w := *s.witness
 	w.Known = again.wasAbsent
 	again.witness = &w
+	v := *s.view
+	again.view = &v
 	if again.stdin != nil {
 		_, _ = again.stdin.Seek(0, 0)
 	}
@@ -175,6 +220,12 @@ func (s *Session) Again() *Session {
 
 // Deliver writes the outputs of a result to their places.
 func (s *Session) Deliver(ctx context.Context, res *action.Result) error {
+	if s.view.base != "" {
+		var err error
+		if res, err = s.here(ctx, res); err != nil {
+			return err
+		}
+	}
 	return staging.Deliver(ctx, s.parts.Blobs, res, staging.Workspace{Root: "/"})
 }
 
@@ -199,6 +250,15 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if err := s.suspect(ctx, seen.Lookups); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
+	s.start = start
+	if s.view.stand == baseRoot {
+		if s.dependsOnPlace(&seen); s.placed != "" {
+			return nil, fmt.Errorf("%s %w: %w", s.placed, errPlace, action.ErrUnsealed)
+		}
+		for i := range seen.Lookups {
+			seen.Lookups[i].Path = s.view.name(seen.Lookups[i].Path)
+		}
+	}
 	return s.witness.Seal(ctx, a, &seen, start)
 }
 
@@ -214,9 +274,10 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 	}
 	list := make([]backends.Lookup, 0, len(lookups))
 	for _, l := range lookups {
-		if base := path.Base(l.Path); s.temporary(l.Path) || bases[base] {
-			dir, err := filepath.EvalSymlinks(path.Dir(l.Path))
-			if err == nil && (s.temporary(l.Path) || s.written[path.Join(dir, base)]) && !s.updates(l) {
+		host, ok := s.view.host(l.Path)
+		if base := path.Base(l.Path); ok && (bases[base] || s.temporary(host)) {
+			dir, err := filepath.EvalSymlinks(path.Dir(host))
+			if err == nil && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(host) {
 				list = append(list, backends.Lookup{Path: path.Dir(l.Path), Op: backends.Stat})
 				continue
 			}
@@ -228,8 +289,8 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 
 // updates says whether what was in the place of an output is an input: of an
 // archive that members are put into.
-func (s *Session) updates(l backends.Lookup) bool {
-	return s.call.Kind == Archive && !s.temporary(l.Path)
+func (s *Session) updates(host string) bool {
+	return s.call.Kind == Archive && !s.temporary(host)
 }
 
 // temporary says whether p is a file that ar writes beside the archive, under a
@@ -249,6 +310,10 @@ func (s *Session) temporary(p string) bool {
 // wasAbsent says whether the path was not there when the run began. It knows of
 // the directories that a parallel build writes to.
 func (s *Session) wasAbsent(p string) bool {
+	p, ok := s.view.host(p)
+	if !ok {
+		return false
+	}
 	names, ok := s.listed[path.Dir(p)]
 	return ok && !names[path.Base(p)]
 }
@@ -310,6 +375,11 @@ func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) 
 	if !s.parts.Backend.Capabilities().OverBinds {
 		return backends.Root{}, fmt.Errorf("this machine has no sandbox that shows files at their own places: %w", ErrPlain)
 	}
+	if s.view.empty != "" {
+		if err := os.MkdirAll(s.view.empty, 0o755); err != nil {
+			return backends.Root{}, err
+		}
+	}
 	mounts, err := mountPoints()
 	if err != nil {
 		return backends.Root{}, err
@@ -347,11 +417,44 @@ func (s *Session) Collect(ctx context.Context, root *os.File, _ *action.Command)
 		if !b.Over {
 			continue
 		}
-		if err := k.layer(root, fmt.Sprint(i), b.Source); err != nil {
+		at := b.Target
+		if s.view.fixed() && at == fixedRoot {
+			at = b.Source
+		}
+		k.fresh = b.Source == s.view.empty
+		if err := k.layer(root, fmt.Sprint(i), at); err != nil {
 			return nil, nil, err
 		}
 	}
 	slices.SortFunc(k.res.Files, func(a, b action.OutputFile) int { return strings.Compare(a.Path, b.Path) })
 	slices.SortFunc(k.res.Symlinks, func(a, b action.OutputSymlink) int { return strings.Compare(a.Path, b.Path) })
 	return k.res, nil, nil
+}
+
+// Hints returns directories that a strict call was not shown, and in which there is
+// something that it looked for in vain: at most ten.
+func (s *Session) Hints(d *Done) []string {
+	if d.Status == nil || s.view.limits == nil {
+		return nil
+	}
+	var dirs []string
+	for _, l := range d.Status.Lookups {
+		p := filepath.Clean(l.Path)
+		_, shown := s.view.host(p)
+		_, ours := under(p, s.root)
+		info, err := os.Stat(p)
+		if shown || !ours || err != nil {
+			continue
+		}
+		dir := p
+		if !info.IsDir() {
+			dir = path.Dir(p)
+		}
+		// What only lies above something that is shown was not looked for.
+		above := slices.ContainsFunc(slices.Concat(s.view.limits, s.view.dirs), func(d string) bool { _, ok := under(d, dir); return ok })
+		if !slices.Contains(dirs, dir) && !(above && info.IsDir()) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs[:min(len(dirs), 10)]
 }

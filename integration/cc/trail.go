@@ -105,7 +105,7 @@ func (s *Session) LeaveTrail(ctx context.Context, d *Done) {
 		if i == 8 {
 			return
 		}
-		path := "/" + f.Path
+		path := s.place(f.Path)
 		now.Why = "it had not been made before"
 		if d.Miss != nil {
 			now.Why = d.Miss.Error()

@@ -17,11 +17,18 @@ type view struct {
 	dirs   []string // those in which it may write, with all that is below them
 	shown  []string // directories of hidden places that the call names
 	limits []string // strict: nothing else of the host is shown but the systems's directories; nil: everything
-	real   string   // fixed: what is shown at fixed; else ""
+	base   string   // the directory that the next one stands for; or ""
+	stand  string   // what base is called in facts and results: fixedRoot or baseRoot
+	empty  string   // strict: an empty directory of the host, below the layers that it writes to
 }
 
-// fixedRoot is where a workspace is for a call with --path fixed.
-const fixedRoot = "/build"
+// fixedRoot is where the project is for a call with --path fixed. baseRoot is what
+// it is called where it is at its own place, but the call does not depend on which
+// place that is; nothing is ever shown there.
+const (
+	fixedRoot = "/build"
+	baseRoot  = "/.sbx-base"
+)
 
 // viewVersion changes with everything below that a call can see.
 const viewVersion = "1"
@@ -42,9 +49,9 @@ func (v *view) top(name string) bool {
 
 // host returns where on the host is what the call sees at p.
 func (v *view) host(p string) (string, bool) {
-	if v.real != "" {
-		if rest, ok := under(p, fixedRoot); ok {
-			return v.real + rest, true
+	if v.base != "" {
+		if rest, ok := under(p, v.stand); ok {
+			return v.base + rest, true
 		}
 	}
 	if p == "/" {
@@ -54,7 +61,11 @@ func (v *view) host(p string) (string, bool) {
 	if v.top(first) {
 		return p, true
 	}
-	for _, list := range [][]string{v.zones, v.shown, v.limits} {
+	lists := [][]string{v.zones, v.shown}
+	if v.limits != nil {
+		lists = [][]string{v.limits}
+	}
+	for _, list := range lists {
 		for _, dir := range list {
 			if _, ok := under(p, dir); ok {
 				return p, true
@@ -62,6 +73,20 @@ func (v *view) host(p string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// fixed says whether the project is somewhere else than on the host.
+func (v *view) fixed() bool { return v.stand == fixedRoot }
+
+// name is the opposite of host: what a path of the host is called in facts and
+// results.
+func (v *view) name(p string) string {
+	if v.base != "" {
+		if rest, ok := under(p, v.base); ok {
+			return v.stand + rest
+		}
+	}
+	return p
 }
 
 // under returns what is left of p below dir, with a slash in front or empty.
@@ -165,6 +190,9 @@ func topmost(list []string) []string {
 func (v *view) writable(fits func(dir string) bool) []string {
 	var list []string
 	for _, dir := range v.dirs {
+		if _, ok := under(dir, v.base); ok && v.fixed() {
+			continue
+		}
 		top := zone(dir)
 		for dir != top && fits(dir) {
 			dir = filepath.Dir(dir)
@@ -185,7 +213,7 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 	links = map[string]string{}
 	for _, e := range list {
 		switch p := "/" + e.Name(); {
-		case !v.top(e.Name()):
+		case !v.top(e.Name()), v.fixed() && p == fixedRoot:
 		case e.Type() == os.ModeSymlink:
 			if links[p], err = os.Readlink(p); err != nil {
 				return nil, nil, err
@@ -194,8 +222,11 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 			binds = append(binds, backends.Bind{Source: p, Target: p})
 		}
 	}
+	if v.limits != nil {
+		return append(binds, v.strict(below)...), links, nil
+	}
 	zones := v.writable(fits)
-	for _, list := range [][]string{v.zones, v.shown, v.limits} {
+	for _, list := range [][]string{v.zones, v.shown} {
 		for _, d := range list {
 			if slices.Contains(zones, d) || slices.ContainsFunc(binds, func(b backends.Bind) bool { _, ok := under(d, b.Target); return ok }) {
 				continue
@@ -205,8 +236,8 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 			}
 		}
 	}
-	if v.real != "" {
-		binds = append(binds, backends.Bind{Source: v.real, Target: fixedRoot, Over: true})
+	if v.fixed() {
+		binds = append(binds, backends.Bind{Source: v.base, Target: fixedRoot, Over: true})
 	}
 	for _, z := range zones {
 		binds = append(binds, backends.Bind{Source: z, Target: z, Over: true})
@@ -217,4 +248,22 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 		}
 	}
 	return binds, links, nil
+}
+
+// strict returns the binds of a strict call besides the system's: fresh layers over
+// nothing where it may write, and in them what it may see.
+func (v *view) strict(below []string) (binds []backends.Bind) {
+	for _, d := range topmost(slices.Clone(v.dirs)) {
+		binds = append(binds, backends.Bind{Source: v.empty, Target: d, Over: true})
+	}
+	for _, d := range v.limits {
+		over := slices.ContainsFunc(v.dirs, func(w string) bool { _, ok := under(w, d); return ok })
+		binds = append(binds, backends.Bind{Source: d, Target: d, Over: over})
+		for _, m := range below {
+			if _, ok := under(m, d); ok && m != d && over {
+				binds = append(binds, backends.Bind{Source: m, Target: m})
+			}
+		}
+	}
+	return binds
 }

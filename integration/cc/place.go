@@ -1,0 +1,213 @@
+package cc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+var errPlace = errors.New("tells where the project is")
+
+// movable are the beginnings of options that put the working directory into
+// outputs, where it may be compressed, so that it is not found by looking for it.
+var immovable = []string{"-g", "-flto", "-fprofile", "--coverage", "-ftest-coverage", "-fplugin", "-specs", "-save-temps", "-fdump", "-gz", "-frecord"}
+
+// Movable says whether the result of the call may be the same when the project in
+// root is somewhere else: it can then be run [Anywhere], and the outputs will
+// show it.
+func (c *Call) Movable(root string, env []action.EnvironmentVariable) bool {
+	switch c.Kind {
+	case Compile, Preprocess, Assemble, Archive:
+	default:
+		return false
+	}
+	if _, ok := under(c.Dir, root); !ok || root == "/" {
+		return false
+	}
+	for _, a := range slices.Concat(c.Args, c.expanded) {
+		if strings.Contains(a, root) || a != "-g0" && slices.ContainsFunc(immovable, func(o string) bool { return strings.HasPrefix(a, o) }) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(env, func(v action.EnvironmentVariable) bool { return v.Name != "PWD" && strings.Contains(v.Value, root) })
+}
+
+// dependsOnPlace sets s.placed if anything that the run read or said holds the
+// name of the project's directory. Of the outputs the collector has seen it.
+func (s *Session) dependsOnPlace(status *backends.Status) {
+	base := s.view.base
+	if bytes.Contains(s.heard(), []byte(base)) {
+		s.placed = "what the compiler says"
+	}
+	for _, l := range status.Lookups {
+		p := filepath.Clean(l.Path)
+		if _, ok := under(p, base); !ok || s.placed != "" {
+			continue
+		}
+		info, err := os.Lstat(p)
+		switch {
+		case err != nil:
+		case info.Mode()&os.ModeSymlink != 0:
+			if target, err := os.Readlink(p); err != nil || filepath.IsAbs(target) {
+				s.placed = p
+			}
+		case info.Mode().IsRegular() && l.Op == backends.Open:
+			f, err := os.Open(p)
+			if err != nil {
+				s.placed = p
+				continue
+			}
+			if found, err := holds(f, base); found || err != nil {
+				s.placed = p
+			}
+			f.Close()
+		}
+	}
+}
+
+// holds says whether text is in the file f.
+func holds(f *os.File, text string) (bool, error) {
+	buf := make([]byte, 1<<20)
+	kept := 0
+	for at := int64(0); ; {
+		n, err := f.ReadAt(buf[kept:], at)
+		at += int64(n)
+		if bytes.Contains(buf[:kept+n], []byte(text)) {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		end := kept + n
+		kept = min(len(text), end)
+		copy(buf, buf[end-kept:end])
+	}
+}
+
+// KeepHere keeps the result of a run that turned out to depend on where the
+// project is, under the key of here, a session of the same call with [Here].
+func (s *Session) KeepHere(ctx context.Context, here *Session, d *Done) {
+	if s.placed == "" || d.Status == nil || d.Unkept == nil || !errors.Is(d.Unkept, errPlace) {
+		return
+	}
+	here.written, here.listed = s.written, s.listed
+	status := *d.Status
+	sealed, err := here.Seal(ctx, here.action, &status, s.start)
+	if err != nil {
+		d.Unkept = err
+		return
+	}
+	res := *d.Result
+	res.Files = slices.Clone(res.Files)
+	for i := range res.Files {
+		res.Files[i].Path = s.place(res.Files[i].Path)[1:]
+	}
+	res.Symlinks = slices.Clone(res.Symlinks)
+	for i := range res.Symlinks {
+		res.Symlinks[i].Path = s.place(res.Symlinks[i].Path)[1:]
+	}
+	d.Unkept = s.parts.Cache.PutResult(ctx, sealed.Digest(s.parts.Function), &res)
+}
+
+// place is where the output of a result is on the host.
+func (s *Session) place(output string) string {
+	p := "/" + output
+	if host, ok := s.view.host(p); ok {
+		return host
+	}
+	return p
+}
+
+// here returns a result with its outputs at their places, and, with a project
+// that is at another place in the sandbox, with its name in dependency files.
+func (s *Session) here(ctx context.Context, res *action.Result) (*action.Result, error) {
+	out := *res
+	out.Files, out.Symlinks = slices.Clone(res.Files), slices.Clone(res.Symlinks)
+	for i := range out.Symlinks {
+		out.Symlinks[i].Path = s.place(res.Symlinks[i].Path)[1:]
+	}
+	for i := range out.Files {
+		f := &out.Files[i]
+		f.Path = s.place(f.Path)[1:]
+		if !s.view.fixed() || !s.dependencies(f.Path) || f.Digest.Size() > 16<<20 {
+			continue
+		}
+		data, err := s.read(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		f.Contents = back(data, s.view.base)
+		f.Digest = action.Sum(s.parts.Function, f.Contents)
+	}
+	return &out, nil
+}
+
+func (s *Session) read(ctx context.Context, f *action.OutputFile) ([]byte, error) {
+	if f.Contents != nil || f.Digest.Size() == 0 {
+		return f.Contents, nil
+	}
+	r, err := s.parts.Blobs.Open(ctx, f.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+// dependencies says whether an output is a list of files for make.
+func (s *Session) dependencies(p string) bool {
+	return strings.HasSuffix(p, ".d") || strings.HasSuffix(p, ".Tpo") || strings.HasSuffix(p, ".Po") || strings.HasSuffix(p, ".dep")
+}
+
+// moved replaces the directory from by to, where it is a name of its own or the
+// beginning of a path.
+func moved(text, from, to string) string {
+	if !strings.Contains(text, from) {
+		return text
+	}
+	var b strings.Builder
+	for {
+		i := strings.Index(text, from)
+		if i < 0 {
+			b.WriteString(text)
+			return b.String()
+		}
+		end := i + len(from)
+		b.WriteString(text[:i])
+		if end < len(text) && !strings.ContainsRune("/:;,= \t\n\"'", rune(text[end])) || i > 0 && !strings.ContainsRune(":;,= \t\n\"'ILBTD", rune(text[i-1])) {
+			b.WriteString(from)
+		} else {
+			b.WriteString(to)
+		}
+		text = text[end:]
+	}
+}
+
+// back names the project's directory in what was written about fixedRoot.
+func back(data []byte, base string) []byte {
+	return []byte(moved(string(data), fixedRoot, base))
+}
+
+// ProjectRoot returns the directory of the project that dir is in: the nearest
+// one that holds a .sbx-cc or a repository; else dir.
+func ProjectRoot(dir string) string {
+	for d := dir; d != "/"; d = filepath.Dir(d) {
+		for _, mark := range []string{".sbx-cc", ".git", ".hg"} {
+			if _, err := os.Lstat(d + "/" + mark); err == nil {
+				return d
+			}
+		}
+	}
+	return dir
+}
