@@ -45,7 +45,7 @@ configure() {
 	zlib) CC="$1 gcc" AR="$1 ar" RANLIB="$1 ranlib" ./configure --static ;;
 	jq) { [ -f configure ] || autoreconf -fi; } && CC="$1 gcc" AR="$1 ar" ./configure --disable-maintainer-mode --disable-docs --enable-static --disable-shared ;;
 	sqlite) { [ -f configure ] || autoreconf -fi; } && CC="$1 gcc" ./configure --disable-tcl --disable-shared ;;
-	re2) mkdir -p b && cd b && cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DRE2_BUILD_TESTING=ON ${1:+-DCMAKE_CXX_COMPILER_LAUNCHER="${1/ /;}" -DCMAKE_CXX_LINKER_LAUNCHER="${1/ /;}"} .. ;;
+	re2) make re2/perl_groups.cc re2/unicode_casefold.cc re2/unicode_groups.cc; mkdir -p b && cd b && cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DRE2_BUILD_TESTING=ON ${1:+-DCMAKE_CXX_COMPILER_LAUNCHER="${1/ /;}" -DCMAKE_CXX_LINKER_LAUNCHER="${1/ /;}"} .. ;;
 	esac
 }
 build() {

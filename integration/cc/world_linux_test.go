@@ -92,10 +92,14 @@ func (w *world) write(name, text string) {
 	w.must(os.WriteFile(w.path(name), []byte(text), 0o644))
 }
 
+// script writes a script. Another process does it: a child of ours that is
+// forked meanwhile would hold it open for writing, and it could not be executed.
 func (w *world) script(name, text string) {
 	w.t.Helper()
-	w.write(name, "#!/bin/sh\n"+text+"\n")
-	w.must(os.Chmod(w.path(name), 0o755))
+	w.must(os.MkdirAll(filepath.Dir(w.path(name)), 0o755))
+	cmd := exec.Command("sh", "-c", `cat >"$1" && chmod 755 "$1"`, "sh", w.path(name))
+	cmd.Stdin = strings.NewReader("#!/bin/sh\n" + text + "\n")
+	w.must(cmd.Run())
 }
 
 func (w *world) remove(name string) {
