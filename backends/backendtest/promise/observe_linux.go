@@ -16,10 +16,13 @@ func observePromises() []Promise {
 		p.asks = func(s *backends.Spec) { s.Observe = true }
 		return p
 	}
+	linked := observe(Promise{Name: "observe/links", Says: "where a link led that the command made and removed again is told, also in a directory of the host that it may write to", check: checkVanishedLinks})
+	linked.needs = func(c backends.Capabilities) bool { return c.Observe && c.Mounts }
 	return []Promise{
 		observe(Promise{Name: "observe/paths", Says: "every path that was named in a system call is told, found or not, and made absolute", check: checkLookups}),
 		observe(Promise{Name: "observe/programs", Says: "programs are told with their interpreters and dynamic loaders", check: checkExecLookups}),
 		observe(Promise{Name: "observe/often", Says: "a process that looks up many paths is told of as completely as one that looks up few", check: checkManyLookups}),
+		linked,
 		observe(Promise{Name: "observe/same", Says: "a command that is observed behaves as any other", check: checkObservedSame}),
 		{Name: "observe/not-asked", Says: "nothing is observed when nobody asked for it", check: checkNotObserved},
 	}
@@ -142,6 +145,46 @@ look first; (look second; : < /usr/absent-open) 2>/dev/null; true
 		}
 	}
 	return saw(o, append(want, backends.Lookup{Path: "/usr/absent-open", Op: backends.Open})...)
+}
+
+// checkVanishedLinks looks through links that are gone when the command ends.
+func checkVanishedLinks(t *trial) error {
+	dir, err := t.tree(nil)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o777); err != nil { // the command is another user
+		return err
+	}
+	spec := t.spec()
+	t.hostRoot(spec)
+	spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: dir, Target: "/shared", Writable: true})
+	const n = 20 // often enough for every way of being told
+	spec.Args = []string{"/bin/sh", "-c", fmt.Sprintf(`set -e
+i=0; while [ $i -lt %d ]; do
+	for d in /shared /build; do
+		ln -s /usr/absent-behind$d-$i $d/link
+		! [ -e $d/link/$i ]
+		rm $d/link
+	done
+	i=$((i+1))
+done`, n)}
+	spec.Env = append(spec.Env, "PATH=/usr/bin:/bin")
+	spec.Observe = true
+	o, err := t.run(spec)
+	if err != nil {
+		return err
+	}
+	if o.Code != 0 {
+		return fmt.Errorf("ended with %v", o)
+	}
+	var want []backends.Lookup
+	for i := range n {
+		for _, d := range []string{"/shared", "/build"} {
+			want = append(want, backends.Lookup{Path: fmt.Sprintf("/usr/absent-behind%s-%d/%d", d, i, i), Op: backends.Stat})
+		}
+	}
+	return saw(o, want...)
 }
 
 // interpreter is the dynamic loader of a program of the host. Package debug/elf

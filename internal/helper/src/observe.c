@@ -158,20 +158,20 @@ const char *next_fixed(struct observer *o, u32 *i, const char **at)
 		int slashes = 0;
 		for (const char *p = *at; *p; p++)
 			slashes += *p == '/';
-		if (slashes == 1 && *source != '+')
+		if (slashes == 1 && *source == '/')
 			return *at;
 	}
 	return 0;
 }
 
-// near_writable says whether the command can change something of a bind that path
-// is in, or that is below path.
+// near_writable says whether the command can change something of a mount that path
+// is in, or that is below path: all but plain binds have a sign before their source.
 int near_writable(struct observer *o, const char *path)
 {
 	const char *source = o->s->binds;
 	for (u32 i = 0; i < o->s->req->nbinds; i++) {
 		const char *target = next_string(source);
-		if (*source == '+' && (below(path, target) || below(target, path)))
+		if (*source != '/' && (below(path, target) || below(target, path)))
 			return 1;
 		source = next_string(target);
 	}
