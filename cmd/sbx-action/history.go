@@ -38,7 +38,7 @@ store that 'sbx-action cache trim' keeps small.
 			flags.Var(&f.limit, "n", "`N`: list only the last N (default: all)")
 			flags.Var(&f.since, "since", "`DURATION`: list only what ran within that time")
 			flags.BoolVar(&f.json, "json", false, "print one line of JSON for each run")
-			return f.history
+			return anywhere(flags, f.history)
 		},
 	}
 }

@@ -34,7 +34,7 @@ a tree, how much is in it; of any other blob, its size.
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f bookFlags
 			f.declare(flags)
-			return f.show
+			return anywhere(flags, f.show)
 		},
 	}
 }
@@ -240,7 +240,7 @@ executable file, d directory, l link), the size in bytes, and the name.
 			flags.BoolVar(&f.deep, "R", false, "list what is in directories, too")
 			flags.BoolVar(&f.digests, "digests", false, "print digests and not sizes")
 			flags.BoolVar(&f.outputs, "outputs", false, "list what the action made")
-			return f.ls
+			return anywhere(flags, f.ls)
 		},
 	}
 }
@@ -428,7 +428,7 @@ be a blob, or a tree with PATH in it, or an action.
 			var f lsFlags
 			f.declare(flags)
 			flags.BoolVar(&f.outputs, "outputs", false, "PATH is an output")
-			return f.cat
+			return anywhere(flags, f.cat)
 		},
 	}
 }
@@ -517,7 +517,7 @@ ran: each to ours. Of a command that failed, too.
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f bookFlags
 			f.declare(flags)
-			return f.logs
+			return anywhere(flags, f.logs)
 		},
 	}
 }

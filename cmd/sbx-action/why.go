@@ -41,11 +41,25 @@ func (f *bookFlags) open() (*history.Book, error) {
 	return history.Open(store)
 }
 
+// anywhere lets flags stand between and after the arguments, too: those who ask
+// mostly think of the flag last.
+// A name that begins with "-" is written "./-x".
+func anywhere(flags *flag.FlagSet, run func(context.Context, []string) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		var words []string
+		for len(args) > 0 {
+			words = append(words, args[0])
+			if err := flags.Parse(args[1:]); err != nil {
+				return fmt.Errorf("%w; 'sbx-action %s --help' lists the flags", err, flags.Name())
+			}
+			args = flags.Args()
+		}
+		return run(ctx, words)
+	}
+}
+
 // find is what a user means by name.
 func find(ctx context.Context, b *history.Book, name string) (*history.Thing, error) {
-	if strings.HasPrefix(name, "-") && len(name) > 1 {
-		return nil, fmt.Errorf("unexpected %q: flags come before the outputs and digests; write ./%s for a file of that name", name, name)
-	}
 	dir, err := history.Here()
 	if err != nil {
 		return nil, err
@@ -85,7 +99,7 @@ Exits with 1 if it was never run.
 			var f bookFlags
 			f.declare(flags)
 			f.declareLimit(flags)
-			return f.why
+			return anywhere(flags, f.why)
 		},
 	}
 }
@@ -257,7 +271,7 @@ Exits with 1 if they differ.
 			f.declare(flags)
 			f.declareLimit(flags)
 			outputs := flags.Bool("outputs", false, "compare what they made")
-			return func(ctx context.Context, args []string) error { return f.diff(ctx, args, *outputs) }
+			return anywhere(flags, func(ctx context.Context, args []string) error { return f.diff(ctx, args, *outputs) })
 		},
 	}
 }
