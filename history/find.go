@@ -101,7 +101,7 @@ func (b *Book) back(ctx context.Context, t *Thing, n int) error {
 		}
 	}
 	if left > 0 {
-		return &NotFoundError{t.Name, fmt.Sprintf("only %d earlier actions are remembered", n-left)}
+		return &NotFoundError{t.Name, fmt.Sprintf("there are %d earlier actions that are remembered", n-left)}
 	}
 	t.Run = at
 	return nil

@@ -263,8 +263,6 @@ func (f *lsFlags) ls(ctx context.Context, args []string) error {
 	if len(args) == 2 {
 		at = args[1]
 	}
-	w := bufio.NewWriter(os.Stdout)
-	defer w.Flush()
 	roots, err := f.roots(ctx, book, t)
 	if err != nil {
 		return err
@@ -273,10 +271,13 @@ func (f *lsFlags) ls(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	w := bufio.NewWriter(os.Stdout)
 	if tree.kind != 'd' {
-		return f.line(w, tree.item)
+		err = f.line(w, tree.item)
+	} else {
+		err = tree.in.walk(ctx, tree.item, f.deep, func(i item) error { return f.line(w, i) })
 	}
-	return tree.in.walk(ctx, tree.item, f.deep, func(i item) error { return f.line(w, i) })
+	return errors.Join(err, w.Flush())
 }
 
 func (f *lsFlags) line(w io.Writer, i item) error {

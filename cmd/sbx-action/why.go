@@ -204,6 +204,8 @@ func (f *bookFlags) printWhy(t *history.Thing, a *why.Answer) error {
 	fmt.Fprintf(&b, "%s: %s %s: %s\n", compare.Legible(t.Name), ranVerb(r), when(r.Time), a.Text)
 	writeChanges(&b, a.Changes, a.More)
 	switch {
+	case r.Verdict == history.Kept && r.Unkept != "":
+		fmt.Fprintf(&b, "  its result is in the store, but did not reach the workspace: %s\n", compare.Sentence(r.Unkept))
 	case hits > 0:
 		fmt.Fprintf(&b, "  since then it was a hit: %s, the last %s\n", plural(hits, "time"), when(last.Time))
 	case r.Verdict == history.NotKept || r.Verdict == history.Broken:
