@@ -34,6 +34,9 @@ type Outputs struct {
 	// chmod(2) gave it as node property unix_mode, where it is not the usual
 	// one: 0644 or 0755 of files, 0755 of directories.
 	Modes bool
+	// Properties are the node properties that outputs are recorded with:
+	// mtime and unix_mode.
+	Properties []string
 	// Format is action.Command's OutputDirectoryFormat: what is stored of an
 	// output directory. 0: a Tree; 1: its Directory messages; 2: both.
 	Format int32

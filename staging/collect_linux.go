@@ -124,11 +124,11 @@ func (c *collector) at(parent, name, p string) (bool, error) {
 	case unix.S_IFLNK:
 		target, err := readLink(dir, name, st.Size)
 		if err == nil {
-			c.links = append(c.links, action.OutputSymlink{Path: p, Target: target})
+			c.links = append(c.links, action.OutputSymlink{Path: p, Target: target, Properties: c.properties(&st)})
 		}
 		return true, err
 	case unix.S_IFREG:
-		f := &action.OutputFile{Path: p, Executable: st.Mode&0o111 != 0}
+		f := &action.OutputFile{Path: p, Executable: st.Mode&0o111 != 0, Properties: c.properties(&st)}
 		c.files = append(c.files, f)
 		return true, c.store(dir, name, p, &f.Digest)
 	}
@@ -252,12 +252,12 @@ func (c *collector) directory(parent int, name, show string, depth int) (*collec
 	}
 	slices.Sort(names)
 	d := &collectedDir{}
-	if c.Modes {
+	if c.Modes || len(c.Properties) > 0 {
 		var st unix.Stat_t
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 			return nil, fmt.Errorf("%q: stat: %w", show, err)
 		}
-		d.m.Properties = unusual(st.Mode, 0o755, 0o755)
+		d.m.Properties = c.nodeProperties(&st, 0o755, 0o755)
 	}
 	d.m.Files = make([]action.FileNode, 0, len(names)) // workers keep pointers into it
 	for _, n := range names {
@@ -280,8 +280,8 @@ func (c *collector) entry(d *collectedDir, dir int, name, show string, depth int
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		kid, err := c.directory(dir, name, show, depth+1)
-		if err == nil && c.Modes { // as it was before we opened it
-			kid.m.Properties = unusual(st.Mode, 0o755, 0o755)
+		if err == nil { // as it was before we opened it
+			kid.m.Properties = c.nodeProperties(&st, 0o755, 0o755)
 		}
 		d.kids = append(d.kids, kid)
 		d.m.Directories = append(d.m.Directories, action.DirectoryNode{Name: name})
@@ -291,13 +291,11 @@ func (c *collector) entry(d *collectedDir, dir int, name, show string, depth int
 		if err != nil {
 			return fmt.Errorf("%q: %w", show, err)
 		}
-		d.m.Symlinks = append(d.m.Symlinks, action.SymlinkNode{Name: name, Target: target})
+		d.m.Symlinks = append(d.m.Symlinks, action.SymlinkNode{Name: name, Target: target, Properties: c.properties(&st)})
 		return nil
 	case unix.S_IFREG:
 		file := action.FileNode{Name: name, Executable: st.Mode&0o111 != 0}
-		if c.Modes {
-			file.Properties = unusual(st.Mode, 0o644, 0o755)
-		}
+		file.Properties = c.nodeProperties(&st, 0o644, 0o755)
 		d.m.Files = append(d.m.Files, file)
 		return c.store(dir, name, show, &d.m.Files[len(d.m.Files)-1].Digest)
 	}

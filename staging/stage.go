@@ -70,6 +70,11 @@ type Input struct {
 	// outputs will be. They are relative to WorkDir, and no part of them is a
 	// link or a file of the tree: see [Parents].
 	Directories []string
+
+	// Properties says that the tree may have node properties, which are to be
+	// honoured: mtime and unix_mode, without its setuid bits. Else they are
+	// left out of account.
+	Properties bool
 }
 
 // Parents returns the directories that must be there before c starts, relative
@@ -153,6 +158,11 @@ func (s *Stager) Stage(ctx context.Context, in Input, rootfs Rootfs) (backends.R
 		work.fill = append(work.fill, emptyDir().at(path.Join(s.workDir(), d)))
 	}
 	root.Fill = func(dir *os.File) error { return fillAll(dir, s.owner(), base.fill, work.fill) }
+	if in.Properties {
+		if root.Fill, err = s.withProperties(ctx, in.Tree, root.Fill); err != nil {
+			return backends.Root{}, fmt.Errorf("input root %v: %w", in.Tree, err)
+		}
+	}
 	return root, nil
 }
 

@@ -27,10 +27,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // The tests in this file are called after the rules of the Remote Execution API
@@ -1039,5 +1042,58 @@ func TestRule19Platform(t *testing.T) {
 			},
 		}))
 		wantCode(t, fmt.Sprintf("platform in the command, in the action too: %v", !inCommand), r.err, want)
+	}
+}
+
+// TestNodeProperties gives files, links and directories times and modes of
+// their own, in a small tree, which is copied, and in a large one, which is not,
+// and wants those of outputs.
+func TestNodeProperties(t *testing.T) {
+	s := start(t, nil)
+	own := func(seconds int64, mode uint32) *repb.NodeProperties {
+		return &repb.NodeProperties{Mtime: &timestamppb.Timestamp{Seconds: seconds}, UnixMode: wrapperspb.UInt32(mode)}
+	}
+	data := s.put(action.SHA256, []byte("content"))
+	for _, others := range []int{0, 1000} {
+		sub := &repb.Directory{
+			Files:          []*repb.FileNode{{Name: "f", Digest: data, NodeProperties: own(1_500_000_001, 0o640)}},
+			Symlinks:       []*repb.SymlinkNode{{Name: "l", Target: "f", NodeProperties: own(1_500_000_002, 0o777)}},
+			NodeProperties: own(1_500_000_003, 0o750),
+		}
+		many := &repb.Directory{}
+		for i := range others {
+			many.Files = append(many.Files, &repb.FileNode{Name: fmt.Sprintf("%04d", i), Digest: data})
+		}
+		root := &repb.Directory{
+			Directories: []*repb.DirectoryNode{{Name: "many", Digest: s.putMessage(action.SHA256, many)}, {Name: "sub", Digest: s.putMessage(action.SHA256, sub)}},
+			Files: []*repb.FileNode{
+				{Name: "plain", Digest: data},
+				{Name: "suid", Digest: data, IsExecutable: true, NodeProperties: own(1_500_000_004, 0o4755)},
+			},
+		}
+		res := s.succeed(s.action(call{script: "stat -c '%n %Y %a' sub/f sub/l sub plain suid; cat sub/f; ls many | wc -l", root: root})).Result
+		want := fmt.Sprintf("sub/f 1500000001 640\nsub/l 1500000002 777\nsub 1500000003 750\nplain %d 644\nsuid 1500000004 755\ncontent%d\n", staging.MTime, others)
+		if string(res.StdoutRaw) != want {
+			t.Errorf("with %d other files: %s, want %s; %s", others, res.StdoutRaw, want, res.StderrRaw)
+		}
+	}
+	res := s.succeed(s.action(call{
+		script: "echo x > f; chmod 640 f; touch -d @1400000001 f; mkdir d; echo y > d/f; chmod 751 d/f; touch -d @1400000002 d/f; ln -s f l",
+		command: func(c *repb.Command) {
+			c.OutputPaths, c.OutputNodeProperties = []string{"d", "f", "l"}, []string{"mtime", "unix_mode"}
+		},
+	})).Result
+	f := output(res, "f").NodeProperties
+	tree := new(repb.Tree)
+	if err := proto.Unmarshal([]byte(s.read(action.SHA256, res.OutputDirectories[0].TreeDigest)), tree); err != nil {
+		t.Fatal(err)
+	}
+	below := tree.Root.Files[0].NodeProperties
+	if f.GetMtime().GetSeconds() != 1_400_000_001 || f.GetUnixMode().GetValue() != 0o640 || below.GetMtime().GetSeconds() != 1_400_000_002 ||
+		below.GetUnixMode().GetValue() != 0o751 || tree.Root.NodeProperties.GetMtime() == nil || res.OutputSymlinks[0].NodeProperties.GetMtime() == nil {
+		t.Errorf("%v, %v", res, tree)
+	}
+	if res := s.succeed(s.action(call{script: "echo x > f", command: outputs("f")})).Result; output(res, "f").NodeProperties != nil {
+		t.Errorf("properties that nobody wants: %v", res)
 	}
 }

@@ -21,6 +21,7 @@ type directories struct {
 
 	mu      sync.Mutex
 	memo    map[action.Digest]*action.Directory
+	own     map[action.Digest]bool // whether a tree has node properties
 	entries int
 }
 
@@ -28,7 +29,7 @@ type directories struct {
 const memoMax = 200_000
 
 func newDirectories(store *cache.Store) *directories {
-	return &directories{store: store, memo: map[action.Digest]*action.Directory{}}
+	return &directories{store: store, memo: map[action.Digest]*action.Directory{}, own: map[action.Digest]bool{}}
 }
 
 // A malformed error is about bytes that a client has sent.
@@ -68,11 +69,38 @@ func (s *directories) get(ctx context.Context, d action.Digest) (*action.Directo
 	defer s.mu.Unlock()
 	if s.entries+n > memoMax {
 		clear(s.memo)
+		clear(s.own)
 		s.entries = 0
 	}
 	s.memo[d] = m
 	s.entries += n
 	return m, nil
+}
+
+// properties says whether anything in the tree root has node properties.
+func (s *directories) properties(ctx context.Context, root action.Digest) (bool, error) {
+	s.mu.Lock()
+	has, known := s.own[root]
+	s.mu.Unlock()
+	if known {
+		return has, nil
+	}
+	m, err := s.get(ctx, root)
+	if err != nil {
+		return false, err
+	}
+	has = m.Properties != nil ||
+		slices.ContainsFunc(m.Files, func(n action.FileNode) bool { return n.Properties != nil }) ||
+		slices.ContainsFunc(m.Symlinks, func(n action.SymlinkNode) bool { return n.Properties != nil })
+	for i := 0; i < len(m.Directories) && !has; i++ {
+		if has, err = s.properties(ctx, m.Directories[i].Digest); err != nil {
+			return false, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.own[root] = has
+	return has, nil
 }
 
 // finder returns a function that finds what the tree root has at a path.

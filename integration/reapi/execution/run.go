@@ -234,8 +234,12 @@ func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command)
 	if err != nil {
 		return backends.Root{}, err
 	}
+	own, err := s.e.dirs.properties(ctx, a.InputRoot)
+	if err != nil {
+		return backends.Root{}, err
+	}
 	st := &staging.Stager{Blobs: s.e.opts.Store, Layers: s.e.opts.Store, Notes: s.e.opts.Store, Capabilities: s.e.opts.Can, Log: s.e.opts.Log}
-	root, err := st.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: s.hint(), Directories: staging.Parents(c, find)}, s.j.rootfs)
+	root, err := st.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: s.hint(), Directories: staging.Parents(c, find), Properties: own}, s.j.rootfs)
 	if err != nil && !errors.Is(err, action.ErrMiss) && ctx.Err() == nil && isMalformed(err) {
 		err = fmt.Errorf("%w: %w", errInput, err)
 	}
@@ -252,6 +256,7 @@ func (s *stager) hint() action.Digest {
 func (s *stager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
 	res, _, err := staging.Collect(ctx, s.e.opts.Store, root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.j.digest.Function(), Format: c.OutputDirectoryFormat,
+		Properties: c.OutputNodeProperties,
 	})
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, cache.ErrUnwritable) {
