@@ -81,7 +81,7 @@ func (s *Session) usesClock(name string) (bool, error) {
 		return false, nil // nor could the compiler
 	}
 	for _, u := range clockUsers {
-		if bytes.Contains(data, u) {
+		if names(data, u) {
 			if string(u) != "__TIMESTAMP__" && s.dated() {
 				continue
 			}
@@ -89,6 +89,22 @@ func (s *Session) usesClock(name string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// names says whether macro, which begins with two underscores, is in data. Headers
+// are full of those, so what is looked for is what comes behind them: that takes a
+// fifth of the time.
+func names(data, macro []byte) bool {
+	for rest := data; ; {
+		i := bytes.Index(rest, macro[2:])
+		if i < 0 {
+			return false
+		}
+		if at := len(data) - len(rest) + i; at >= 2 && data[at-1] == '_' && data[at-2] == '_' {
+			return true
+		}
+		rest = rest[i+1:]
+	}
 }
 
 func (s *Session) dated() bool {

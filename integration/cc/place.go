@@ -75,7 +75,7 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 
 // holds says whether text is in the file f.
 func holds(f *os.File, text string) (bool, error) {
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 64<<10) // most files are smaller, and memory that is new costs more than a read
 	kept := 0
 	for at := int64(0); ; {
 		n, err := f.ReadAt(buf[kept:], at)
