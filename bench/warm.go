@@ -26,7 +26,7 @@ const trueSource = `void _start(void) {
 // staticTrue compiles it.
 func (b *bench) staticTrue() (string, error) {
 	dir := filepath.Join(b.dir, "true")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
 	source, program := filepath.Join(dir, "true.c"), filepath.Join(dir, "true")

@@ -50,6 +50,12 @@ fi
 step "fuzzing, a few seconds each"
 scripts/fuzz.sh 5s
 
+if [ "$(id -u)" = 0 ]; then
+	step "docs/backends.md is what the backends do here"
+	make -s build
+	scripts/backends-doc.sh check
+fi
+
 step "real projects"
 scripts/real.sh
 scripts/suggest.sh

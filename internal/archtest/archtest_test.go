@@ -128,7 +128,7 @@ var table = []row{
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
-	{"bench", "action backends backends/native cache staging golang.org/x/sys", ""},
+	{"bench", "action backends backends/native cache cmd/wiring staging golang.org/x/sys", ""},
 }
 
 // reapi is the generated code of the Remote Execution API and what it speaks
