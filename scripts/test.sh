@@ -10,7 +10,7 @@ step() { printf '\n== %s\n' "$*"; }
 step "what the tests need"
 scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dpkg-source:dpkg-dev \
 	bwrap:bubblewrap ccache:ccache setpriv:util-linux fsck.erofs:erofs-utils git:git busybox:busybox-static bzip2:bzip2 perl:perl xz:xz-utils zstd:zstd \
-	umoci:umoci skopeo:skopeo clang:clang python3:python3 \
+	umoci:umoci skopeo:skopeo mmdebstrap:mmdebstrap sqfstar:squashfs-tools mke2fs:e2fsprogs cpio:cpio patch:patch clang:clang python3:python3 \
 	runc:runc crun:crun lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman protoc:protobuf-compiler pgrep:procps
 scripts/need.sh python3:python3 # for what script/suggest observes
 command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
@@ -65,3 +65,6 @@ scripts/clients.sh
 
 step "real projects, through the compiler wrapper"
 scripts/cc-projects.sh lua zlib jq
+
+step "a system of components, as root and not, with two backends"
+scripts/system.sh

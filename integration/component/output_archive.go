@@ -33,7 +33,7 @@ func (w *Writer) oci(ctx context.Context, im *Image, tmp, made string) error {
 		return err
 	}
 	created := v1.Time{Time: mtime.UTC()}
-	base, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: im.Arch, Created: created})
+	base, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: im.Arch, Created: created, RootFS: v1.RootFS{Type: "layers"}})
 	if err != nil {
 		return err
 	}

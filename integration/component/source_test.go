@@ -1,0 +1,241 @@
+package component
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+func fetcher(t *testing.T) (*Fetcher, *memory) {
+	t.Helper()
+	m := newMemory(t)
+	h := staging.NewFileHasher("", action.SHA256)
+	t.Cleanup(func() { h.Close() })
+	return &Fetcher{Blobs: m, Notes: m, Function: action.BLAKE3, Dir: t.TempDir(), Files: h, Say: t.Logf}, m
+}
+
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_DATE=@1500000000 +0000", "GIT_COMMITTER_DATE=@1500000000 +0000",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// repository makes a git repository with these files and returns its commit.
+func repository(t *testing.T, dir string, files map[string]string) string {
+	t.Helper()
+	for name, text := range files {
+		write(t, filepath.Join(dir, name), text)
+	}
+	run(t, dir, "git", "init", "-q", "-b", "main")
+	run(t, dir, "git", "add", "-A")
+	run(t, dir, "git", "commit", "-q", "-m", "x")
+	return run(t, dir, "git", "rev-parse", "HEAD")
+}
+
+func fetched(t *testing.T, f *Fetcher, m *memory, s *Source) (*Fetched, []string) {
+	t.Helper()
+	if err := f.Missing(s); err != nil {
+		t.Fatal(err)
+	}
+	x, err := f.Fetch(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Save(t.Context(), x); err != nil {
+		t.Fatal(err)
+	}
+	return x, listing(t, m, newTree(m, action.BLAKE3, x.Tree))
+}
+
+func TestGit(t *testing.T) {
+	f, m := fetcher(t)
+	sub, repo := t.TempDir(), t.TempDir()
+	subCommit := repository(t, sub, map[string]string{"inner": "sub"})
+	write(t, filepath.Join(repo, ".gitattributes"), "secret export-ignore\n")
+	repository(t, repo, map[string]string{"a": "one", "secret": "kept", "d/x": "y"})
+	run(t, repo, "git", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", sub, "vendor/sub")
+	run(t, repo, "git", "commit", "-q", "-m", "with a submodule")
+	commit := run(t, repo, "git", "rev-parse", "HEAD")
+	write(t, filepath.Join(sub, "inner"), "later")
+	run(t, sub, "git", "commit", "-qam", "later")
+
+	s := &Source{Kind: GitSource, At: repo, Ref: commit, Submodules: map[string]*Source{"vendor/sub": {Kind: GitSource, At: sub}}}
+	x, got := fetched(t, f, m, s)
+	want := []string{
+		".gitattributes secret export-ignore\n", "a one", "d/x y", "secret kept", "vendor/sub/inner sub",
+	}
+	got = slices.DeleteFunc(got, func(l string) bool { return strings.HasPrefix(l, ".gitmodules") })
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if !x.Pinned || x.Epoch != 1500000000 || !strings.Contains(x.ID, commit) || !strings.Contains(x.ID, subCommit) {
+		t.Errorf("%+v", x)
+	}
+	x, _ = fetched(t, f, m, &Source{Kind: GitSource, At: repo, Ref: "main"})
+	if x.Pinned {
+		t.Error("a branch is pinned")
+	}
+	for _, ref := range []string{"nothing", "--help", "HEAD^{tree}"} {
+		if _, err := f.Fetch(t.Context(), &Source{Kind: GitSource, At: repo, Ref: ref}); err == nil {
+			t.Errorf("there is a commit %s", ref)
+		}
+	}
+}
+
+// TestGone fetches sources again whose files the store has lost.
+func TestGone(t *testing.T) {
+	f, m := fetcher(t)
+	dir := t.TempDir()
+	write(t, dir+"/src/file", "content")
+	run(t, dir, "tar", "-cf", "x.tar", "src")
+	write(t, dir+"/git/file", "content")
+	commit := repository(t, dir+"/git", nil)
+	for _, s := range []*Source{
+		{Kind: DirSource, At: dir + "/src"}, {Kind: TarSource, At: dir + "/x.tar", Sum: sum(t, dir+"/x.tar")}, {Kind: GitSource, At: dir + "/git", Ref: commit},
+	} {
+		fetched(t, f, m, s)
+		clear(m.blobs)
+		x, err := f.Fetch(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Save(t.Context(), x); err != nil {
+			t.Fatal(err)
+		}
+		if got := listing(t, m, newTree(m, action.BLAKE3, x.Tree)); !slices.Equal(got, []string{"file content"}) {
+			t.Errorf("%v: %q", s, got)
+		}
+	}
+}
+
+func sum(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
+}
+
+func TestDsc(t *testing.T) {
+	f, m := fetcher(t)
+	dir := t.TempDir()
+	write(t, dir+"/p-1.0/main.c", "main")
+	write(t, dir+"/more/extra", "extra")
+	write(t, dir+"/debian/debian/rules", "rules")
+	text := "-----BEGIN PGP SIGNED MESSAGE-----\n\nFormat: 3.0 (quilt)\nChecksums-Sha1:\n 00 1 p_1.0.orig.tar.gz\nChecksums-Sha256:\n"
+	for _, a := range [][3]string{
+		{"p_1.0.orig-doc.tar.xz", "-cJf", "more"}, {"p_1.0.orig.tar.gz", "-czf", "p-1.0"}, {"p_1.0-1.debian.tar.xz", "-cJf", "debian"},
+	} {
+		run(t, dir, "tar", a[1], a[0], a[2])
+		text += fmt.Sprintf(" %s 1 %s\n", sum(t, dir+"/"+a[0]), a[0])
+	}
+	write(t, dir+"/p.dsc", text+"Files:\n 00 1 p_1.0.orig.tar.gz\n")
+	s := &Source{Kind: DscSource, At: dir + "/p.dsc"}
+	x, got := fetched(t, f, m, s)
+	if want := []string{"doc/extra extra", "main.c main"}; !slices.Equal(got, want) || !x.Pinned {
+		t.Errorf("%q, want %q", got, want)
+	}
+	write(t, dir+"/p_1.0.orig.tar.gz", "something else")
+	if _, err := f.Fetch(t.Context(), s); err == nil || !strings.Contains(err.Error(), "is not what was asked for") {
+		t.Errorf("a changed archive: %v", err)
+	}
+	if err := os.Remove(dir + "/p_1.0.orig-doc.tar.xz"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Missing(s); err == nil {
+		t.Error("a missing archive is not missing")
+	}
+	write(t, dir+"/bad.dsc", "Checksums-Sha256:\n "+strings.Repeat("0a", 32)+" 1 ../../p.orig.tar.gz\n")
+	if err := f.Missing(&Source{Kind: DscSource, At: dir + "/bad.dsc"}); err == nil || !strings.Contains(err.Error(), "malformed") {
+		t.Errorf("a name with a slash: %v", err)
+	}
+}
+
+func TestFetchURL(t *testing.T) {
+	f, m := fetcher(t)
+	dir := t.TempDir()
+	write(t, dir+"/src/file", "content")
+	run(t, dir, "tar", "-czf", "x.tar.gz", "src")
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		http.FileServer(http.Dir(dir)).ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	s := &Source{Kind: TarSource, At: server.URL + "/x.tar.gz", Sum: sum(t, dir+"/x.tar.gz")}
+	f.Offline = true
+	if err := f.Missing(s); err == nil {
+		t.Error("it is there, without having been fetched")
+	}
+	f.Offline = false
+	if _, got := fetched(t, f, m, s); !slices.Equal(got, []string{"file content"}) {
+		t.Errorf("%q", got)
+	}
+	f.Offline = true
+	fetched(t, f, m, s)
+	if requests != 1 {
+		t.Errorf("%d requests, want 1", requests)
+	}
+	f.Offline = false
+	wrong := &Source{Kind: TarSource, At: s.At, Sum: strings.Repeat("0", 64)}
+	if _, err := f.Fetch(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), "its SHA-256 is "+s.Sum) {
+		t.Errorf("the wrong digest: %v", err)
+	}
+	left, err := os.ReadDir(filepath.Join(f.Dir, "files"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("what is left: %v, %v", left, err)
+	}
+}
+
+func TestRemoteGit(t *testing.T) {
+	f, m := fetcher(t)
+	repo := t.TempDir()
+	commit := repository(t, repo, map[string]string{"a": "one"})
+	run(t, repo, "git", "update-server-info")
+	server := httptest.NewServer(http.FileServer(http.Dir(repo)))
+	defer server.Close()
+	s := &Source{Kind: GitSource, At: server.URL + "/.git", Ref: commit}
+	if _, got := fetched(t, f, m, s); !slices.Equal(got, []string{"a one"}) {
+		t.Errorf("%q", got)
+	}
+	server.Close() // a commit that is here is not asked for again
+	if _, got := fetched(t, f, m, s); !slices.Equal(got, []string{"a one"}) {
+		t.Errorf("%q", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Fetch(ctx, &Source{Kind: GitSource, At: "http://127.0.0.1:1/x", Ref: commit}); err == nil {
+		t.Error("fetched from nowhere")
+	}
+}
