@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,7 +26,9 @@ import (
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 	"github.com/sbx-action/sbx-action/integration/reapi/worker"
+	"github.com/sbx-action/sbx-action/integration/reapi/worker/bots"
 	"github.com/sbx-action/sbx-action/integration/reapi/worker/buildbarn"
+	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/botspb"
 	pb "github.com/sbx-action/sbx-action/integration/reapi/worker/proto/remoteworkerpb"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -228,7 +231,7 @@ func (f *workerFlags) open(ctx context.Context, storage *remote.Client) (*worker
 	return worker.New(worker.Options{
 		Storage: storage, Store: store, Backend: backend, Capabilities: wiring.Basics(backend), Rootfs: rootfs,
 		DefaultTimeout: time.Duration(f.timeout), MaxTimeout: time.Duration(f.most), Limits: limits,
-		CacheSize: size, UseCache: f.lookup, Browser: f.browser, Log: f.log,
+		CacheSize: size, UseCache: f.lookup, NoCache: f.engine == "bots", Browser: f.browser, Log: f.log,
 		Keep: func(ctx context.Context) error { return names.Keep(ctx, store) },
 	}), done, nil
 }
@@ -302,6 +305,9 @@ func (s *service) serve(ctx context.Context) error {
 func (s *service) slot(n int) (func(ctx, drain context.Context) error, error) {
 	id := maps.Clone(s.id)
 	id["thread"] = strconv.Itoa(n)
+	if s.flags.engine == "bots" {
+		return s.bot(id)
+	}
 	slot, err := buildbarn.New(buildbarn.Options{
 		Queue: pb.NewOperationQueueClient(s.scheduler.Conn()), Executor: s.worker, ID: id, Prefix: s.flags.instance,
 		Platform: s.platform, SizeClass: uint32(s.flags.sizeClass), Heartbeat: time.Duration(s.flags.heartbeat), Log: s.flags.log,
@@ -310,4 +316,20 @@ func (s *service) slot(n int) (func(ctx, drain context.Context) error, error) {
 		return nil, err
 	}
 	return slot.Run, nil
+}
+
+// bot returns the loop of a slot that is a bot.
+func (s *service) bot(id map[string]string) (func(ctx, drain context.Context) error, error) {
+	name, err := json.Marshal(id)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bots.New(bots.Options{
+		Server: botspb.NewBotsClient(s.scheduler.Conn()), Executor: s.worker, ID: string(name), Instance: s.flags.instance,
+		Platform: s.platform, Version: commandline.Version(), Heartbeat: time.Duration(s.flags.heartbeat), Log: s.flags.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.Run, nil
 }

@@ -103,7 +103,9 @@ var table = []row{
 	{"integration/reapi/share/agent", "action cache integration/reapi/remote integration/reapi/share staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "integration/reapi/remote/remotetest"},
 	{"integration/reapi/worker", "action backends cache integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/buildbarn", "integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
-	{"integration/reapi/worker/workertest", "action integration/reapi/remote integration/reapi/remote/remotetest integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/worker/bots", "action integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/botspb github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
+	{"integration/reapi/worker/runner", "backends integration/reapi/worker/proto/runnerpb staging golang.org/x/sys google.golang.org/grpc google.golang.org/protobuf", "backends/native"},
+	{"integration/reapi/worker/workertest", "action integration/reapi/remote integration/reapi/remote/remotetest integration/reapi/worker/proto/botspb integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"integration/reapi/worker/proto/botspb", "google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"integration/reapi/worker/proto/remoteworkerpb", "github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"integration/reapi/worker/proto/runnerpb", "google.golang.org/grpc google.golang.org/protobuf", ""},
@@ -118,7 +120,7 @@ var table = []row{
 		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/component integration/images " +
 			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +
-			"integration/reapi/worker integration/reapi/worker/buildbarn integration/reapi/worker/proto/remoteworkerpb " +
+			"integration/reapi/worker integration/reapi/worker/bots integration/reapi/worker/buildbarn integration/reapi/worker/proto/botspb integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb integration/reapi/worker/runner " +
 			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",
 	},
 

@@ -24,7 +24,7 @@ import (
 // the answer says where.
 func (r *run) publish(ctx context.Context, resp *rexec.ExecuteResponse) error {
 	switch {
-	case resp.CachedResult:
+	case resp.CachedResult, r.w.NoCache:
 		return nil
 	case resp.Status.GetCode() == 0 && resp.Result.ExitCode == 0 && r.action != nil && !r.action.DoNotCache:
 		return r.client.PutResult(ctx, r.task.Digest, resp.Result)

@@ -73,6 +73,10 @@ type Options struct {
 	// Schedulers whose clients do that themselves do not need it.
 	UseCache bool
 
+	// NoCache leaves the action cache to the scheduler, and what is not cached
+	// to itself.
+	NoCache bool
+
 	// Browser is the address of a bb-browser, for links in messages; or "".
 	Browser string
 
