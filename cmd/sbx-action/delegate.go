@@ -19,6 +19,7 @@ var delegated = [][2]string{
 	{"rootfs", "import, list, export and remove root file systems"},
 	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
 	{"worker", "execute the actions of a Buildbarn or BuildGrid cluster"},
+	{"runner", "run the commands of a stock bb_worker in sandboxes"},
 	{"build", "build components: of a tree of Baserock definitions, or of one sbx.yaml"},
 }
 
