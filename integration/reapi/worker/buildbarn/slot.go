@@ -129,6 +129,8 @@ func (s *Slot) Run(ctx, drain context.Context) error {
 			return context.Cause(ctx)
 		case err != nil && !last && drain.Err() != nil && status.Code(err) == codes.Canceled:
 			continue // by ourselves, so that the scheduler hears of it
+		case err != nil && last && status.Code(err) == codes.ResourceExhausted:
+			// It has not noticed yet that we gave up the call that waited.
 		case err != nil:
 			s.failed(ctx, err)
 		default:
