@@ -153,7 +153,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	if p := w.moved(list, start); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
-	seal := action.Sum(key.Function(), canonical(list))
+	seal := action.Sum(w.Hash.fn, canonical(list)) // all digests of a note are of one function
 	variants, _ := w.variants(ctx, key, maxVariants)
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
 	variants = append(variants, variant{seal, list})

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -33,6 +34,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
+	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/runnerpb"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -536,6 +538,10 @@ func TestRule08Execute(t *testing.T) {
 		if m.Worker == "" || m.VirtualExecutionDuration == nil {
 			t.Errorf("metadata: %v", m)
 		}
+		used := new(runnerpb.POSIXResourceUsage)
+		if len(m.AuxiliaryMetadata) != 1 || m.AuxiliaryMetadata[0].UnmarshalTo(used) != nil || used.MaximumResidentSetSize == 0 {
+			t.Errorf("auxiliary_metadata: %v", m.AuxiliaryMetadata)
+		}
 	})
 	t.Run("Missing", func(t *testing.T) {
 		s := s.with(t)
@@ -1001,6 +1007,49 @@ func TestRule16FindMissing(t *testing.T) {
 	wantCode(t, "two digest functions in one request", err, codes.InvalidArgument)
 }
 
+// TestRule18SHA256Tree stores a blob under one of the published digests of the
+// function; package sha256tree has them all.
+func TestRule18SHA256Tree(t *testing.T) {
+	s := start(t, nil)
+	data := make([]byte, 2048)
+	for i := range data {
+		data[i] = byte(i % 251)
+	}
+	const hash = "b584996386f01793751c5cf0c39561f51b7e9924b818943b3cb2f6928cea0fa9"
+	if d := s.put(action.SHA256Tree, data); d.Hash != hash {
+		t.Errorf("hash %s, want %s", d.Hash, hash)
+	}
+	got, err := s.readAll(&bytestream.ReadRequest{ResourceName: "blobs/sha256tree/" + hash + "/2048"})
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// TestEveryFunctionRuns runs an action with each digest function that
+// GetCapabilities says actions can have.
+func TestEveryFunctionRuns(t *testing.T) {
+	s := start(t, nil)
+	everyFunction(t, func(t *testing.T, f action.Function) {
+		s := s.with(t)
+		d := s.action(call{f: f, script: "cat in; mkdir d; cp in d/out", files: map[string]string{"in": "through " + f.String()}, command: outputs("d")})
+		with := func(r *repb.ExecuteRequest) { r.DigestFunction = reapi.ToFunction(f) }
+		if !execution.CanRun(f) {
+			wantCode(t, "Execute", s.execute(d, with).err, codes.InvalidArgument)
+			return
+		}
+		for _, cached := range []bool{false, true} {
+			res := s.succeed(d, with)
+			tree := new(repb.Tree)
+			if err := proto.Unmarshal([]byte(s.read(f, res.Result.OutputDirectories[0].TreeDigest)), tree); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.read(f, tree.Root.Files[0].Digest); res.CachedResult != cached || got != "through "+f.String() || string(res.Result.StdoutRaw) != got {
+				t.Errorf("cached %v: %v, output %q", cached, res, got)
+			}
+		}
+	})
+}
+
 func TestRule19Platform(t *testing.T) {
 	s := start(t, func(o *execution.Options) { o.IgnoreProperties = []string{"Pool"} })
 	run := func(props ...string) error {
@@ -1095,5 +1144,50 @@ func TestNodeProperties(t *testing.T) {
 	}
 	if res := s.succeed(s.action(call{script: "echo x > f", command: outputs("f")})).Result; output(res, "f").NodeProperties != nil {
 		t.Errorf("properties that nobody wants: %v", res)
+	}
+}
+
+// TestHostIsInTheKey changes a file of the host that an action has read: its
+// result is not found any more, though its digest is the same. Only root can
+// put a file where actions see it.
+func TestHostIsInTheKey(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("an ordinary user cannot change what actions see of the host")
+		return
+	}
+	file, err := os.CreateTemp("/opt", "sbx-reapi-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(file.Name())
+	change := func(text string, age time.Duration) {
+		t.Helper()
+		at := time.Now().Add(-age) // what is younger than the run may have changed during it
+		if err := errors.Join(file.Truncate(0), file.Chmod(0o644), os.WriteFile(file.Name(), []byte(text), 0o644), os.Chtimes(file.Name(), at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("first", time.Hour)
+	time.Sleep(50 * time.Millisecond) // its change must not seem to be of the time of the run
+	s := start(t, nil)
+	d := s.action(call{script: "cat " + file.Name()})
+	if res := s.succeed(d); string(res.Result.StdoutRaw) != "first" || res.Message != "" {
+		t.Fatalf("%v", res)
+	}
+	get := func() (*repb.ActionResult, error) {
+		return s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d})
+	}
+	if res, err := get(); err != nil || string(res.StdoutRaw) != "first" {
+		t.Fatalf("control: %v, %v", res, err)
+	}
+	change("other", 2*time.Hour)
+	_, err = get()
+	wantCode(t, "after the file has changed", err, codes.NotFound)
+	if res := s.succeed(d); res.CachedResult || string(res.Result.StdoutRaw) != "other" {
+		t.Errorf("%v", res)
+	}
+	change("first", time.Hour)
+	if res, err := get(); err != nil || string(res.StdoutRaw) != "first" {
+		t.Errorf("after the file is as it was: %v, %v", res, err)
 	}
 }

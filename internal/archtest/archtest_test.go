@@ -81,12 +81,12 @@ var table = []row{
 	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
-	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage github.com/klauspost/compress"},
+	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
 	{"integration/reapi/access", "integration/reapi golang.org/x/crypto google.golang.org/grpc", ""},
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
-	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage staging " + reapi, ""},
+	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "integration/component internal/strictyaml", ""},
 	{

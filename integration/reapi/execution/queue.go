@@ -8,6 +8,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 const (
@@ -42,6 +43,8 @@ type task struct {
 	ops      []*Operation  // that have not ended
 	changed  chan struct{} // closed at the next change
 	response *repb.ExecuteResponse
+
+	used *backends.Usage // by the command; of the goroutine that runs it
 }
 
 // broadcast tells everybody who waits that something has changed. Needs

@@ -10,12 +10,15 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/runnerpb"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -76,7 +79,7 @@ func (e *Engine) execute(t *task) (*action.Outcome, error) {
 	limits := e.opts.Limits
 	limits.Wall = j.timeout
 	r := &action.Runner{
-		Cache: &recorder{e, t}, Blobs: e.opts.Store, Stager: &stager{e, j}, Backend: e.opts.Backend,
+		Cache: &recorder{e, t}, Blobs: e.opts.Store, Stager: &stager{e, j}, Backend: &measured{e.opts.Backend, t},
 		Witness: e.opts.Witness, Log: e.opts.Log,
 	}
 	out, err := r.Run(t.ctx, &action.Request{
@@ -99,7 +102,7 @@ func (e *Engine) answer(t *task, out *action.Outcome, err error) *repb.ExecuteRe
 		return &repb.ExecuteResponse{Status: e.failure(t, err).Proto()}
 	}
 	if out.Result.Metadata == nil || out.Result.Metadata.WorkerCompleted == nil {
-		t.stamp(out.Result, out.Status)
+		t.stamp(out.Result)
 	}
 	m, err := e.opts.Results.Message(t.ctx, out.Result, storage.Inline{}, e.opts.MaxInline)
 	if err != nil {
@@ -174,13 +177,39 @@ func (r *recorder) Result(ctx context.Context, key action.Digest) (*action.Resul
 }
 
 func (r *recorder) PutResult(ctx context.Context, key action.Digest, res *action.Result) error {
-	r.t.stamp(res, nil)
+	r.t.stamp(res)
 	return r.e.opts.Store.PutResult(ctx, key, res)
 }
 
-// stamp fills in the times that the runner does not know. They never go back,
-// whatever the clock does.
-func (t *task) stamp(res *action.Result, status *backends.Status) {
+// measured is the backend of one task: it notes what the command used.
+type measured struct {
+	backends.Backend
+	t *task
+}
+
+// Run implements [backends.Backend].
+func (m *measured) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	st, err := m.Backend.Run(ctx, spec)
+	if err == nil {
+		m.t.used = &st.Usage
+	}
+	return st, err
+}
+
+// usage is what the command used, in the form that Buildbarn gave it and that
+// its tools show. Nil: it is not known.
+func (t *task) usage() (*anypb.Any, error) {
+	if t.used == nil {
+		return nil, nil
+	}
+	return anypb.New(&runnerpb.POSIXResourceUsage{
+		UserTime: durationpb.New(t.used.User), SystemTime: durationpb.New(t.used.System), MaximumResidentSetSize: t.used.MaxRSS,
+	})
+}
+
+// stamp fills in what the runner does not know: the times, which never go back
+// whatever the clock does, and what the command used.
+func (t *task) stamp(res *action.Result) {
 	if res.Metadata == nil {
 		res.Metadata = &action.Metadata{}
 	}
@@ -208,7 +237,9 @@ func (t *task) stamp(res *action.Result, status *backends.Status) {
 	virtual := time.Duration(m.ExecutionCompleted.Seconds-m.ExecutionStart.Seconds)*time.Second +
 		time.Duration(m.ExecutionCompleted.Nanos-m.ExecutionStart.Nanos)
 	m.VirtualExecutionDuration = &virtual
-	_ = status
+	if used, err := t.usage(); err == nil && used != nil {
+		m.Auxiliary = append(m.Auxiliary, action.Any{TypeURL: used.TypeUrl, Value: used.Value})
+	}
 }
 
 func before(a, b *action.Timestamp) bool {
