@@ -126,6 +126,14 @@ type Request struct {
 	CacheFailures bool // remember, and accept, a result with an exit code that is not 0
 	Observe       bool // fill Outcome.Status.Lookups
 
+	// Terminal, where not nil, gives the command a terminal: see backends.Spec.
+	// What it writes is not kept then, so SkipStore must be set.
+	Terminal func(far *os.File)
+
+	// Inspect, where not nil, looks at the root as the command left it, in
+	// status, and at what it was made of.
+	Inspect func(ctx context.Context, made backends.Root, status *backends.Status) error
+
 	// Vet, where not nil, looks at what is about to be stored, and says what is
 	// then known of its reproducibility. If it fails, nothing is stored.
 	Vet func(context.Context, *Outcome) (*Verification, error)
@@ -206,6 +214,11 @@ func (r *Runner) here(ctx context.Context, req *Request, out *Outcome) error {
 	}
 	defer closeRoot(status)
 	out.Status, out.Result, out.Times.Run = status, res, lap()
+	if req.Inspect != nil {
+		if err := req.Inspect(ctx, root, status); err != nil {
+			return fmt.Errorf("look at what the command left: %w", err)
+		}
+	}
 	if out.Missing, err = r.collect(ctx, req, status, res); err != nil {
 		return fmt.Errorf("collect the outputs: %w", err)
 	}
@@ -294,7 +307,10 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 	spec := &backends.Spec{
 		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: cmp.Or(req.Dir, WorkDir(req.Command)),
 		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
-		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary,
+		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary, Terminal: req.Terminal,
+	}
+	if req.Terminal != nil {
+		spec.Stdin, spec.Stdout, spec.Stderr = nil, nil, nil
 	}
 	if v := req.Vary; v != nil && v.WorkDir != "" {
 		spec.Dir = v.WorkDir + strings.TrimPrefix(spec.Dir, WorkRoot)

@@ -63,6 +63,11 @@ type Spec struct {
 	// KeepRoot asks for Status.Root.
 	KeepRoot bool
 
+	// Terminal, where not nil, gives the command a terminal of the sandbox's own
+	// as standard streams, in the place of Stdin, Stdout and Stderr. It is called
+	// once, before the command starts, takes over the far end, and must not wait.
+	Terminal func(far *os.File)
+
 	// Vary, where not nil, changes what the command sees of the world, and not
 	// what it is told to do. It excludes Observe.
 	Vary *Vary
@@ -181,6 +186,7 @@ type Capabilities struct {
 	OverBinds   bool // Bind.Over
 	Observe     bool // Spec.Observe
 	Vary        bool // Spec.Vary
+	Terminal    bool // Spec.Terminal
 	NetworkNone bool
 	NetworkHost bool
 

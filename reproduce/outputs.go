@@ -164,3 +164,34 @@ func where(ctx context.Context, blobs action.Blobs, a, b item) (string, error) {
 	}
 	return "differs " + p.String(), nil
 }
+
+// Differences says how the result now differs from before, a line for each
+// output: "a.o differs at byte 12 of 40, …". Dir is the working directory of the
+// command, to which the outputs are relative.
+func Differences(ctx context.Context, blobs action.Blobs, before, now *action.Result, dir string) ([]string, error) {
+	a, err := items(ctx, blobs, before)
+	if err != nil {
+		return nil, err
+	}
+	b, err := items(ctx, blobs, now)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, name := range differing(a, b) {
+		w, err := where(ctx, blobs, a[name], b[name])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, title(dir, name)+" "+w)
+	}
+	return list, nil
+}
+
+// title is what people call an item.
+func title(dir, name string) string {
+	if special, ok := strings.CutPrefix(name, "//"); ok {
+		return special
+	}
+	return path.Join(dir, name)
+}

@@ -3,7 +3,6 @@ package reproduce
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -328,23 +327,15 @@ func (s *search) running(outputs []string) error {
 	return nil
 }
 
-// title is what people call an item.
-func (s *search) title(name string) string {
-	if special, ok := strings.CutPrefix(name, "//"); ok {
-		return special
-	}
-	return path.Join(s.Command.WorkingDirectory, name)
-}
-
 // write writes the differences into the report.
 func (s *search) write(was, now map[string]item, list []string) error {
 	for _, name := range list {
 		w, err := where(s.ctx, s.Blobs, was[name], now[name])
 		if err != nil {
-			return fmt.Errorf("compare %s: %w", s.title(name), err)
+			return fmt.Errorf("compare %s: %w", title(s.Command.WorkingDirectory, name), err)
 		}
 		s.report.Differences = append(s.report.Differences, Difference{
-			Output: s.title(name), Where: w, Causes: s.causes[name], Chance: s.chance[name],
+			Output: title(s.Command.WorkingDirectory, name), Where: w, Causes: s.causes[name], Chance: s.chance[name],
 		})
 	}
 	return nil

@@ -146,6 +146,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"another user", spec.Root.As != nil && *spec.Root.As != backends.ID, func(c backends.Capabilities) bool { return c.Users }},
 		{"binds below fresh layers", over, func(c backends.Capabilities) bool { return c.OverBinds }},
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
+		{"a terminal", spec.Terminal != nil, func(c backends.Capabilities) bool { return c.Terminal }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},
 		{"a limit of processes", spec.Limits.Pids > 0, func(c backends.Capabilities) bool { return c.PidsLimit != backends.Absent }},

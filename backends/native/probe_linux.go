@@ -30,7 +30,7 @@ func (b *Backend) probe() backends.Capabilities {
 	}
 	c.Works = true
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
-	c.Vary = b.varies()
+	c.Vary, c.Terminal = b.varies(), true
 	c.OverBinds = c.Overlay
 	c.Mounts, c.Users = true, !b.unprivileged
 	c.NetworkNone, c.NetworkHost = true, true

@@ -146,6 +146,8 @@ func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, 
 				s.broken = true
 				return nil, err
 			}
+		case r.Kind == helper.HasTerminal && r.Root != nil:
+			spec.Terminal(r.Root)
 		case r.Kind == helper.Done:
 			return r, nil
 		default:

@@ -51,11 +51,11 @@ var defaultEnv = map[string]string{
 // check refuses what can be seen to be wrong without looking at any file.
 func (f *runFlags) check(args []string) error {
 	switch {
-	case len(args) == 0:
+	case len(args) == 0 && !f.inside.shell:
 		return fmt.Errorf("no command: put it after --, as in 'sbx-action run -i a.c -o a.o -- gcc -c a.c'")
 	case f.memory > 0 && f.memory < 1<<20:
 		return fmt.Errorf("--memory %d: no program starts with less than 1M", f.memory)
-	case args[0] == "":
+	case len(args) > 0 && args[0] == "":
 		return fmt.Errorf("the command's name is empty")
 	case f.noCache && f.readOnly, f.noCache && f.refresh, f.readOnly && f.refresh:
 		return fmt.Errorf("--no-cache, --read-only and --refresh exclude each other: give one")
@@ -104,6 +104,9 @@ func (f *runFlags) describeWith(ctx context.Context, p *parts, args []string) (*
 // begin makes what does not need the store.
 func (f *runFlags) begin(args []string) (_ *job, err error) {
 	j := &job{}
+	if len(args) == 0 { // of --shell
+		args = []string{"sh"}
+	}
 	if j.workspace, err = f.workspaceDir(); err != nil {
 		return nil, err
 	}
@@ -317,6 +320,14 @@ func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
 // save stores the inputs: it is the first thing that happens on a miss.
 func (j *job) save(ctx context.Context) error {
 	interruptible(ctx)
+	if j.stdin != nil { // for whoever runs it again
+		if _, err := j.parts.blobs.PutFile(ctx, j.snapshot.Root.Function(), j.stdin); err != nil {
+			return err
+		}
+		if _, err := j.stdin.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
 	if err := j.parts.keepRootfs(ctx); err != nil {
 		return err
 	}

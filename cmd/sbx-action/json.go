@@ -31,6 +31,8 @@ type jsonReport struct {
 	Verified     *jsonVerified      `json:"verified,omitempty"`
 	Unused       []string           `json:"unused_inputs,omitempty"` // of --unused
 	Pruned       bool               `json:"pruned,omitempty"`        // a hit of --prune
+	Changes      []jsonLeft         `json:"changes,omitempty"`       // with --changes
+	Kept         string             `json:"kept,omitempty"`          // the directory of --keep
 	Usage        *jsonUsage         `json:"usage,omitempty"`
 	Times        map[string]float64 `json:"times"`
 }
@@ -58,12 +60,13 @@ type jsonUsage struct {
 	MaxRSS int64   `json:"max_rss"`
 }
 
-func printJSON(w io.Writer, job *job, out *action.Outcome, hints, unused []string, report *reproduce.Report, started time.Time) error {
+func printJSON(w io.Writer, job *job, out *action.Outcome, hints, unused []string, report *reproduce.Report, left *leftBehind, started time.Time) error {
 	r := jsonReport{
 		ActionDigest: out.Key.String(), Cached: out.Cached, ExitCode: out.Result.ExitCode,
 		Backend: worker(out.Result), InputRoot: job.action.InputRoot.String(), Command: job.action.Command.String(),
 		Rootfs: job.parts.rootfs.ID(), Outputs: job.outputs(out.Result), Hints: hints, Verified: verified(report),
 		Unused: unused, Pruned: out.Pruned,
+		Changes: left.json(), Kept: left.kept,
 		Times: map[string]float64{
 			"lookup": out.Times.Lookup.Seconds(), "save": out.Times.Save.Seconds(), "stage": out.Times.Stage.Seconds(),
 			"run": out.Times.Run.Seconds(), "collect": out.Times.Collect.Seconds(), "store": out.Times.Store.Seconds(),

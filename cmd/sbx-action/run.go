@@ -38,6 +38,7 @@ type runFlags struct {
 	json                 bool
 	verify               rounds
 	insight
+	inside insideFlags
 
 	spared bool // the store could not be written, and we have said so
 }
@@ -63,6 +64,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.cacheFailures, "cache-failures", false, "remember a command that failed, and take failures from the cache")
 	flags.BoolVar(&f.keepFailed, "keep-failed", false, "write the outputs that exist even if the command failed")
 	flags.Var(&f.verify, "verify", "run it again under other conditions, once or =`N` times, and compare")
+	f.inside.declare(flags)
 	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")
 	f.insight.declare(flags)
 }
@@ -113,6 +115,10 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	req := f.request(job, stdout, stderr)
 	req.Elsewhere = f.verify == 0 && !f.unused // these look at how it ran
 	check := f.checker(job, req, started)
+	if f.inside.shell {
+		return f.inside.enter(ctx, job, req)
+	}
+	left := f.inside.watch(job, req)
 	out, err := f.runAndDeliver(ctx, job, req)
 	f.remember(ctx, job, req, out, err, started)
 	if err != nil {
@@ -128,9 +134,10 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if err := check.result(ctx, out); err != nil {
 		return err
 	}
+	left.report(f.json)
 	unused := f.neverRead(job, out)
 	if f.json {
-		if err := printJSON(os.Stdout, job, out, hints, unused, check.report, started); err != nil {
+		if err := printJSON(os.Stdout, job, out, hints, unused, check.report, left, started); err != nil {
 			return err
 		}
 	}

@@ -174,6 +174,7 @@ type jobStager struct {
 	find   func(string) (staging.Entry, bool)
 
 	inspect func(root *os.File) // of what a command left; nil: nobody looks
+	outputs *action.Command     // whose outputs' directories are made; nil: the action's own
 }
 
 func (m *missPath) forJob(store *cache.Store, hint action.Digest, find func(string) (staging.Entry, bool)) *jobStager {
@@ -185,6 +186,9 @@ func (s *jobStager) Stage(ctx context.Context, a *action.Action, c *action.Comma
 	b, err := s.open()
 	if err != nil {
 		return backends.Root{}, err
+	}
+	if s.outputs != nil {
+		c = s.outputs
 	}
 	return s.stager(b).Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: s.hint, Directories: staging.Parents(c, s.find)}, s.rootfs)
 }

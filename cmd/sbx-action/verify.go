@@ -131,7 +131,7 @@ func (c *checker) check(ctx context.Context, res *action.Result) error {
 func (c *checker) again(ctx context.Context, v *backends.Vary, cmd *action.Command, limit time.Duration) (*reproduce.Trial, error) {
 	req := *c.req
 	req.Command, req.Vary, req.Vet = cmd, v, nil
-	req.SkipLookup, req.SkipStore, req.Observe = true, true, false
+	req.SkipLookup, req.SkipStore, req.Observe, req.Elsewhere, req.Prune = true, true, false, false, nil
 	req.Stdout, req.Stderr = io.Discard, io.Discard
 	req.Limits.Wall = max(limit, req.Limits.Wall)
 	if req.Stdin != nil {

@@ -57,7 +57,7 @@ func TestNumbers(t *testing.T) {
 		"WIRE_VERSION": Version, "FD_SOCKET": SocketFD, "FD_LIFE": LifeFD, "SANDBOXES": Sandboxes, "FDS_MAX": maxGroups,
 		"REQUEST_KEEP_ROOT": int(KeepRoot), "REQUEST_OBSERVE": int(Observe), "REQUEST_FILL": int(FillRoot),
 		"REQUEST_PREWARM": int(Prewarm), "REQUEST_BIG": int(bigRequest), "REQUEST_STDIN": int(hasStdin),
-		"REQUEST_STDERR": int(hasStdin) << 2, "REQUEST_VARY": int(Vary),
+		"REQUEST_STDERR": int(hasStdin) << 2, "REQUEST_VARY": int(Vary), "REQUEST_TERMINAL": int(Terminal), "REPLY_TERMINAL": int(HasTerminal),
 		"VARY_SHIFT": int(VaryShift), "VARY_FREEZE": int(VaryFreeze), "VARY_ORDER": int(VaryOrder), "VARY_UMASK": int(VaryUmask),
 		"VARY_LAYOUT": int(VaryLayout), "VARY_ONE_CPU": int(VaryOneCPU),
 		"REPLY_DONE": int(Done), "REPLY_FILL": int(Fill), "REPLY_READY": int(Ready), "REPLY_ERROR": int(Failed), "REPLY_KILLED": int(Killed),

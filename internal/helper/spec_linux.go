@@ -59,6 +59,9 @@ func NewRequest(spec *backends.Spec) *Request {
 	if spec.Observe {
 		r.Flags |= Observe
 	}
+	if spec.Terminal != nil {
+		r.Flags |= Terminal
+	}
 	if v := spec.Vary; v != nil {
 		r.Flags |= Vary
 		r.Vary = variation(v)

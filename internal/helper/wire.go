@@ -43,9 +43,9 @@ const (
 	hasStdin // and stdout, stderr
 	_
 	_
-	Vary  // Request.Vary is in force
-	Shell // around: the root is also at JobDir/shell/sbx
-	_
+	Vary     // Request.Vary is in force
+	Shell    // around: the root is also at JobDir/shell/sbx
+	Terminal // the command gets a terminal: see the reply HasTerminal
 	ReadOnly // backends.Root.ReadOnly
 )
 
@@ -237,11 +237,12 @@ func memoryFile(data []byte) (int, error) {
 type Kind uint32
 
 const (
-	Done   Kind = 1 + iota // the command has ended
-	Fill                   // Root is to be filled; see [Continue]
-	Ready                  // around: Root and Job are there, the program follows on [Continue]
-	Failed                 // the helper could not do what was asked: Err
-	Killed                 // the sandbox was killed from outside: cancelled, or an accident
+	Done        Kind = 1 + iota // the command has ended
+	Fill                        // Root is to be filled; see [Continue]
+	Ready                       // around: Root and Job are there, the program follows on [Continue]
+	Failed                      // the helper could not do what was asked: Err
+	Killed                      // the sandbox was killed from outside: cancelled, or an accident
+	HasTerminal                 // Root is the far end of the command's terminal; the command starts now
 )
 
 // A Reply is an answer of the helper.
@@ -268,7 +269,7 @@ type Reply struct {
 	MaxRSS             int64 // bytes
 
 	Err  error    // Failed
-	Root *os.File // Fill, Ready, and Done with KeepRoot
+	Root *os.File // Fill, Ready, HasTerminal, and Done with KeepRoot
 	Job  *os.File // Ready
 
 	log     *os.File

@@ -166,6 +166,8 @@ static void become(struct sandbox *s)
 		need(s, "enter the control group", SYS(write, s->groups[i], "0", 1));
 	for (int fd = 0; fd < 3; fd++)
 		need(s, "pass a descriptor", SYS(dup3, s->stdio[fd], fd, 0));
+	if (s->req->flags & REQUEST_TERMINAL)
+		need(s, "make it the controlling terminal", SYS(ioctl, 0, TIOCSCTTY, 0));
 	set_limits(s);
 	drop(s);
 	long err = s->prepared ? SYS(fchdir, s->dir_fd) : SYS(chdir, s->dir);
@@ -255,8 +257,37 @@ void close_stdio(struct sandbox *s)
 	s->stdio_open = 0;
 }
 
+// open_terminal makes a terminal of the sandbox's own, gives its far end to the
+// caller, and lets it be the command's standard streams.
+static void open_terminal(struct sandbox *s)
+{
+	char name[32];
+	u32 zero = 0, number = 0;
+	long far = SYS(openat, AT_FDCWD, "/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	long err = far;
+	if (err >= 0)
+		err = SYS(ioctl, far, TIOCSPTLCK, &zero);
+	if (err >= 0)
+		err = SYS(ioctl, far, TIOCGPTN, &number);
+	struct text t = text_in(name, sizeof name);
+	put(&t, "/dev/pts/");
+	put_number(&t, number);
+	for (int i = 0; i < 3 && err >= 0; i++) // three, as each is closed
+		s->stdio[i] = (s32)(err = SYS(openat, AT_FDCWD, name, O_RDWR | O_NOCTTY | O_CLOEXEC));
+	if (err >= 0 && !s->slot->unprivileged)
+		err = SYS(fchown, s->stdio[0], s->req->id, s->req->id);
+	if (err < 0)
+		fail(s, "make a terminal", 0, err);
+	s->reply_fds[0] = (s32)far;
+	s->reply_nfds = 1;
+	send_reply(s, REPLY_TERMINAL);
+	SYS(close, far);
+}
+
 static s32 start_command(struct sandbox *s)
 {
+	if (s->req->flags & REQUEST_TERMINAL)
+		open_terminal(s);
 	s->stdio_open = 1;
 	if (!s->slot->unprivileged)
 		own_pipes(s);

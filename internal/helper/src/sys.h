@@ -281,7 +281,10 @@ enum {
 	SIOCGIFFLAGS = 0x8913,
 	SIOCSIFFLAGS = 0x8914,
 	IFF_UP = 1,
+	TIOCSCTTY = 0x540E,
 };
+#define TIOCGPTN 0x80045430u
+#define TIOCSPTLCK 0x40045431u
 
 // seccomp.
 enum {
