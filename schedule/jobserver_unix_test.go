@@ -79,7 +79,7 @@ func most(t *testing.T, log string) (most, total int) {
 		t.Fatal(err)
 	}
 	now := 0
-	for _, line := range strings.Fields(string(data)) {
+	for line := range strings.FieldsSeq(string(data)) {
 		if line == "+" {
 			now, total = now+1, total+1
 			most = max(most, now)

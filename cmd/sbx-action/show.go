@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -399,9 +400,7 @@ func (t *storedTree) addOutputs(ctx context.Context, list []item) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", compare.Legible(o.path), err)
 			}
-			for d, m := range sub.known {
-				t.known[d] = m
-			}
+			maps.Copy(t.known, sub.known)
 			top.Directories = append(top.Directories, action.DirectoryNode{Name: o.path, Digest: sub.root})
 		case 'l':
 			top.Symlinks = append(top.Symlinks, action.SymlinkNode{Name: o.path, Target: o.target})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -347,9 +348,7 @@ func compareThings(ctx context.Context, book *history.Book, c *compare.Compariso
 		return fmt.Errorf("%s is no tree: %w", b.Name, err)
 	}
 	c.Known = x.known
-	for d, m := range y.known {
-		c.Known[d] = m
-	}
+	maps.Copy(c.Known, y.known)
 	c.Trees(ctx, compare.Tree, x.root, y.root)
 	return nil
 }

@@ -55,23 +55,24 @@ func (r Rootfs) Put(e RootfsEntry) error {
 	if err := r.Check(e.Name); err != nil {
 		return err
 	}
-	text := e.Tree.String() + "\n"
+	var text strings.Builder
+	text.WriteString(e.Tree.String() + "\n")
 	for _, w := range []struct {
 		word string
 		d    action.Digest
 	}{{"owners", e.Owners}, {"config", e.Config}} {
 		if !w.d.IsZero() {
-			text += w.word + " " + w.d.String() + "\n"
+			text.WriteString(w.word + " " + w.d.String() + "\n")
 		}
 	}
 	if e.Source != "" {
-		text += "source " + strings.Join(strings.Fields(e.Source), " ") + "\n"
+		text.WriteString("source " + strings.Join(strings.Fields(e.Source), " ") + "\n")
 	}
 	file := r.file(e.Name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	return new(durable.Disk).WriteSynced(file, file+"~new", []byte(text), 0o644)
+	return new(durable.Disk).WriteSynced(file, file+"~new", []byte(text.String()), 0o644)
 }
 
 // Lookup returns what has a name. The error wraps fs.ErrNotExist if nothing

@@ -82,6 +82,7 @@ package actionfile
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -464,12 +465,8 @@ func (r *rule) over(base *rule) *rule {
 
 func join[V any](base, over map[string]V) map[string]V {
 	out := make(map[string]V, len(base)+len(over))
-	for k, v := range base {
-		out[k] = v
-	}
-	for k, v := range over {
-		out[k] = v
-	}
+	maps.Copy(out, base)
+	maps.Copy(out, over)
 	return out
 }
 

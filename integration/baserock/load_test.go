@@ -179,11 +179,12 @@ func TestCycle(t *testing.T) {
 // memory, and one of ten megabytes before it is read.
 func TestBomb(t *testing.T) {
 	files := base()
-	bomb := "name: one\nkind: chunk\na: &a [x,x,x,x,x,x,x,x,x]\n"
+	var bomb strings.Builder
+	bomb.WriteString("name: one\nkind: chunk\na: &a [x,x,x,x,x,x,x,x,x]\n")
 	for c := 'b'; c < 'z'; c++ {
-		bomb += string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+string(c-1)+",", 9) + "x]\n"
+		bomb.WriteString(string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+string(c-1)+",", 9) + "x]\n")
 	}
-	files["strata/a/one.morph"] = bomb
+	files["strata/a/one.morph"] = bomb.String()
 	_, err := Load(write(t, files))
 	if err == nil || !strings.Contains(err.Error(), "strata/a/one.morph:") || !strings.Contains(err.Error(), "aliases") {
 		t.Errorf("a bomb of aliases: %v", err)

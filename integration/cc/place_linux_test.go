@@ -1,6 +1,7 @@
 package cc_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,7 @@ func (w *world) at(name string) *world {
 	other := *w
 	other.dir = filepath.Join(w.top, name)
 	other.env = map[string]string{}
-	for k, v := range w.env {
-		other.env[k] = v
-	}
+	maps.Copy(other.env, w.env)
 	other.mkdir(".")
 	return &other
 }

@@ -278,16 +278,16 @@ type archive struct{ path, sum, into string }
 // archives returns the tree of archives; the first is the source itself. What
 // became of it is noted.
 func (f *Fetcher) archives(ctx context.Context, list []archive) (*Fetched, error) {
-	id := ""
+	var id strings.Builder
 	for _, a := range list {
-		id += "sha256:" + a.sum
+		id.WriteString("sha256:" + a.sum)
 		if a.into != "" {
-			id += " at " + a.into
+			id.WriteString(" at " + a.into)
 		}
-		id += "\n"
+		id.WriteString("\n")
 	}
-	out := &Fetched{Epoch: staging.MTime, ID: strings.TrimSuffix(id, "\n"), Pinned: true}
-	key := action.Sum(f.Function, []byte("component source 1\n"+id))
+	out := &Fetched{Epoch: staging.MTime, ID: strings.TrimSuffix(id.String(), "\n"), Pinned: true}
+	key := action.Sum(f.Function, []byte("component source 1\n"+id.String()))
 	out.again = func(ctx context.Context) (action.Digest, error) {
 		d, err := f.unpack(ctx, list)
 		if err == nil {

@@ -1,5 +1,7 @@
 package strictyaml
 
+import "strings"
+
 import "testing"
 
 func TestParseMerging(t *testing.T) {
@@ -8,12 +10,12 @@ func TestParseMerging(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := ""
+	var got strings.Builder
 	for _, f := range n.Fields[2].Value.Fields {
-		got += f.Key + "=" + f.Value.Text + " "
+		got.WriteString(f.Key + "=" + f.Value.Text + " ")
 	}
-	if got != "k=5 l=2 m=4 " {
-		t.Errorf("c is %s", got)
+	if got.String() != "k=5 l=2 m=4 " {
+		t.Errorf("c is %s", got.String())
 	}
 	if _, err := Parse("f", []byte(text)); err == nil {
 		t.Error("control: Parse takes merge keys")

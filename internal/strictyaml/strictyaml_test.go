@@ -120,11 +120,12 @@ func TestDeep(t *testing.T) {
 // TestAliasBomb is the billion laughs.
 func TestAliasBomb(t *testing.T) {
 	bomb := func(levels int) string {
-		b := "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n"
+		var b strings.Builder
+		b.WriteString("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n")
 		for i := 1; i < levels; i++ {
-			b += fmt.Sprintf("a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9), ", "))
+			b.WriteString(fmt.Sprintf("a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9), ", ")))
 		}
-		return b
+		return b.String()
 	}
 	if _, err := Parse("f.yaml", []byte(bomb(3))); err != nil {
 		t.Errorf("control: %v", err)
@@ -140,14 +141,15 @@ func TestPositions(t *testing.T) {
 	const inJSON = "{\n\t\"top\": {\n\t\t\"ä\": [ \"b\",{\"c\" : \"d\"}],\n \"list\": []}}"
 	var where func(n *Node) string
 	where = func(n *Node) string {
-		s := fmt.Sprintf("%d:%d", n.Pos.Line, n.Pos.Column)
+		var s strings.Builder
+		s.WriteString(fmt.Sprintf("%d:%d", n.Pos.Line, n.Pos.Column))
 		for _, i := range n.Items {
-			s += " " + where(i)
+			s.WriteString(" " + where(i))
 		}
 		for _, f := range n.Fields {
-			s += fmt.Sprintf(" %s@%d:%d=%s", f.Key, f.Pos.Line, f.Pos.Column, where(f.Value))
+			s.WriteString(fmt.Sprintf(" %s@%d:%d=%s", f.Key, f.Pos.Line, f.Pos.Column, where(f.Value)))
 		}
-		return s
+		return s.String()
 	}
 	for _, c := range []struct{ name, in, want string }{
 		{"f.yaml", in, "1:1 top@1:1=3:3 ä@3:3=3:6 3:7 3:10 c@3:11=3:14 list@4:3=5:5 5:7 6:7 y@6:7=6:10 w@7:7=7:10"},

@@ -327,8 +327,8 @@ func (c *converter) syntax(err error) error {
 		return pos.Errorf("a tab: indent with spaces")
 	}
 	message := e.GetMessage()
-	if strings.HasPrefix(message, "mapping key ") { // "mapping key "a" already defined at [1:1]"
-		if key, line, ok := strings.Cut(strings.TrimPrefix(message, "mapping key "), " already defined at ["); ok {
+	if after, ok0 := strings.CutPrefix(message, "mapping key "); ok0 { // "mapping key "a" already defined at [1:1]"
+		if key, line, ok := strings.Cut(after, " already defined at ["); ok {
 			line, _, _ = strings.Cut(line, ":")
 			return pos.Errorf("%s is there twice; first in line %s", key, line)
 		}
