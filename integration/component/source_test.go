@@ -153,14 +153,15 @@ func TestDsc(t *testing.T) {
 	write(t, dir+"/p-1.0/main.c", "main")
 	write(t, dir+"/more/extra", "extra")
 	write(t, dir+"/debian/debian/rules", "rules")
-	text := "-----BEGIN PGP SIGNED MESSAGE-----\n\nFormat: 3.0 (quilt)\nChecksums-Sha1:\n 00 1 p_1.0.orig.tar.gz\nChecksums-Sha256:\n"
+	var text strings.Builder
+	text.WriteString("-----BEGIN PGP SIGNED MESSAGE-----\n\nFormat: 3.0 (quilt)\nChecksums-Sha1:\n 00 1 p_1.0.orig.tar.gz\nChecksums-Sha256:\n")
 	for _, a := range [][3]string{
 		{"p_1.0.orig-doc.tar.xz", "-cJf", "more"}, {"p_1.0.orig.tar.gz", "-czf", "p-1.0"}, {"p_1.0-1.debian.tar.xz", "-cJf", "debian"},
 	} {
 		run(t, dir, "tar", a[1], a[0], a[2])
-		text += fmt.Sprintf(" %s 1 %s\n", sum(t, dir+"/"+a[0]), a[0])
+		text.WriteString(fmt.Sprintf(" %s 1 %s\n", sum(t, dir+"/"+a[0]), a[0]))
 	}
-	write(t, dir+"/p.dsc", text+"Files:\n 00 1 p_1.0.orig.tar.gz\n")
+	write(t, dir+"/p.dsc", text.String()+"Files:\n 00 1 p_1.0.orig.tar.gz\n")
 	s := &Source{Kind: DscSource, At: dir + "/p.dsc"}
 	x, got := fetched(t, f, m, s)
 	if want := []string{"doc/extra extra", "main.c main"}; !slices.Equal(got, want) || !x.Pinned {
