@@ -129,7 +129,7 @@ func outputs(workspace string, c *action.Command) []string {
 // Makes says whether r was to make the absolute path: as an output, in an
 // output that is a directory, or as a match of a pattern.
 func (b *Book) Makes(ctx context.Context, r *Run, file string) bool {
-	if !within(file, r.Workspace) {
+	if !within(file, r.Workspace) || r.Tool == ToolBuild { // what a component installs is not in the workspace
 		return false
 	}
 	for _, out := range b.Outputs(ctx, r) {

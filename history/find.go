@@ -38,7 +38,7 @@ func (e *NotFoundError) Error() string { return fmt.Sprintf("%q: %s", e.Name, e.
 const hashMin = 6
 
 // Find returns what name means to a user whose current directory is dir: a
-// path, a digest, or the beginning of a hash; all three may end in "~N". A name
+// path, a label, a digest, or the beginning of a hash; all may end in "~N". A name
 // that is an output is never taken for a hash. The error may be a
 // [NotFoundError].
 func (b *Book) Find(ctx context.Context, name, dir string) (*Thing, error) {
@@ -46,6 +46,9 @@ func (b *Book) Find(ctx context.Context, name, dir string) (*Thing, error) {
 		return nil, fmt.Errorf("an empty name: want an output, a digest, or the first digits of a hash")
 	}
 	if t := b.output(ctx, name, dir); t != nil {
+		return t, nil
+	}
+	if t := b.labelled(name); t != nil {
 		return t, nil
 	}
 	base, back := name, 0
@@ -57,6 +60,9 @@ func (b *Book) Find(ctx context.Context, name, dir string) (*Thing, error) {
 		}
 	}
 	t := b.output(ctx, base, dir)
+	if t == nil {
+		t = b.labelled(base)
+	}
 	if t == nil {
 		var err error
 		if t, err = b.digest(base); err != nil {
@@ -115,6 +121,16 @@ func (b *Book) output(ctx context.Context, name, dir string) *Thing {
 		}
 	}
 	return nil
+}
+
+// labelled returns the runs that the user calls name, such as those of a
+// component; nil if there are none.
+func (b *Book) labelled(name string) *Thing {
+	runs := b.filter(func(r *Run) bool { return r.Label == name })
+	if len(runs) == 0 {
+		return nil
+	}
+	return &Thing{Name: name, Runs: runs, Run: lastRan(runs)}
 }
 
 // absolute is what name may be: with the links of its directory followed, as

@@ -52,6 +52,10 @@ const (
 	Pruned     Lookup = 7 // a result of other inputs, of which nothing that was read differs
 )
 
+// ToolBuild is the Tool of the runs of components, which have a Label, and make
+// nothing in their workspace.
+const ToolBuild = "build"
+
 // A Run is one run of an action.
 type Run struct {
 	Time time.Time     // when it began

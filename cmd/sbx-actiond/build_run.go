@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/integration/baserock"
 	"github.com/sbx-action/sbx-action/integration/component"
 	"github.com/sbx-action/sbx-action/progress"
@@ -184,6 +185,13 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 	b := &component.Builder{
 		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
 		Bases: parts.base, ISA: component.HostISA(), Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
+	}
+	b.Remember = func(name string, req *action.Request, out *action.Outcome, err error, started time.Time) {
+		r := history.Of(req, out, err)
+		r.Time, r.Took, r.Workspace, r.Label, r.Tool = started, time.Since(started), filepath.Dir(job.dir), name, history.ToolBuild
+		if err := history.Add(context.Background(), parts.store, r); err != nil {
+			parts.log.Debug("this run is not remembered", "err", err)
+		}
 	}
 	run := &component.Run{
 		Builder: b, Project: job.project, State: stateOf(parts.store.Dir(), job.dir), View: view,

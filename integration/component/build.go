@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -30,6 +31,9 @@ type Builder struct {
 	// Overlaps is what happens when two components that are staged together, or
 	// are in one system, have different files of the same path.
 	Overlaps Overlaps
+
+	// Remember, if it is not nil, is told of each run and each hit.
+	Remember func(name string, req *action.Request, out *action.Outcome, err error, started time.Time)
 
 	// Say gets what a user should know, one line at a time.
 	Say func(format string, args ...any)
@@ -379,11 +383,16 @@ func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outco
 		return p.save(ctx)
 	}
 	for {
-		out, err := r.Run(ctx, &action.Request{
+		started := time.Now()
+		request := &action.Request{
 			Action: p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
 			Limits:     backends.Limits{Wall: l.Timeout, Memory: l.Memory, Scratch: l.Scratch, Pids: l.Pids},
 			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools,
-		})
+		}
+		out, err := r.Run(ctx, request)
+		if b.Remember != nil && out != nil {
+			b.Remember(req.Name, request, out, err, started)
+		}
 		if err != nil && out != nil && out.Cached && !again && errors.Is(err, action.ErrMiss) {
 			again = true // a blob vanished since the look-up
 			continue

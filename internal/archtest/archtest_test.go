@@ -120,7 +120,7 @@ var table = []row{
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{
-		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring integration/baserock integration/component integration/images " +
+		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring history integration/baserock integration/component integration/images " +
 			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +
 			"integration/reapi/worker integration/reapi/worker/bots integration/reapi/worker/buildbarn integration/reapi/worker/proto/botspb integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb integration/reapi/worker/runner " +
