@@ -31,6 +31,8 @@ type buildFlags struct {
 	verbose        bool
 	offline        bool
 
+	remote, remoteMode string
+
 	aliases, sources, replace commandline.List
 	sourceMap                 string
 	hostBootstrap             bool
@@ -74,6 +76,8 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.outputs, "output", "`KIND:PATH` for the system, or what a component has installed: dir, tar, oci,\next4, squashfs or cpio; may be repeated")
 	flags.StringVar(&f.manifest, "manifest", "", "`FILE` for a list of every file of the system: whose it is, its digest, its owner")
 	flags.StringVar(&f.sbom, "sbom", "", "`FILE` for a list of components, sources and their digests: SPDX, JSON")
+	flags.StringVar(&f.remote, "remote", "", "`ADDRESS` of a cache that is shared, grpc://HOST:PORT/INSTANCE or grpcs://…:\ncomponents are looked for there, and sent there (default: $SBX_REMOTE)")
+	flags.StringVar(&f.remoteMode, "remote-mode", "", "`MODE`: read, write, or both (default: $SBX_REMOTE_MODE, else both)")
 	flags.BoolVar(&f.plain, "plain", false, "one line for each thing that happens, also on a terminal")
 }
 
@@ -156,6 +160,14 @@ func (f *buildFlags) run(ctx context.Context, args []string) (err error) {
 	run, view := f.wire(parts, job)
 	for _, w := range job.warnings {
 		view.Say("warning: %s", w)
+	}
+	remote, err := f.openRemote(parts, view.Say)
+	if err != nil {
+		return err
+	}
+	if remote != nil {
+		run.Runner.Cache = remote
+		defer remote.Close(ctx)
 	}
 	f.checkShells(ctx, parts, job, view)
 	built, err := run.Build(ctx, job.needed())

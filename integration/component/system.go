@@ -237,6 +237,10 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 		}
 		return seal.save(ctx, b.Blobs, b.Function)
 	}
+	// settle reads it, also where the result came from elsewhere.
+	if err := seal.save(ctx, b.Blobs, b.Function); err != nil {
+		return err
+	}
 	c := &Component{Name: req.Name}
 	res, err := b.run(ctx, p, &Request{Component: c, Log: req.Log, Rebuild: req.Rebuild})
 	if err != nil {
