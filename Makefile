@@ -4,12 +4,13 @@
 # make bench  measures against the peers and prints ratios
 # make cc-projects  builds six projects through the compiler wrapper
 # make cc-bench     measures the compiler wrapper against ccache
+# make corpus       builds fifteen components, beside the same by hand
 # make helper rebuilds the sandbox's helper program from C
 SHELL := /bin/bash
 GO ?= go
 BIN := $(CURDIR)/bin
 
-.PHONY: build demo test check bench cc-projects cc-bench lint fuzz cross helper clean tools user-test race
+.PHONY: build demo test check bench cc-projects cc-bench corpus lint fuzz cross helper clean tools user-test race
 
 build: $(BIN)/sbx-action $(BIN)/sbx-actiond
 
@@ -40,6 +41,10 @@ bench: build
 
 cc-projects:
 	@scripts/cc-projects.sh lua zlib jq zstd sqlite re2
+
+corpus:
+	@scripts/need.sh mmdebstrap:mmdebstrap bwrap:bubblewrap dpkg-source:dpkg-dev
+	@scripts/corpus.sh $(CURDIR)/corpus
 
 cc-bench: build
 	@scripts/cc-bench.sh

@@ -30,6 +30,7 @@ type buildFlags struct {
 	digest         commandline.Function
 	verbose        bool
 	offline        bool
+	scratchDir     string
 
 	remote, remoteMode string
 
@@ -69,6 +70,7 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.jobs, "jobs", "`N`: most components that are built at a time (default: half the processors)")
 	flags.Var(&f.memory, "memory", "`SIZE` that components may need together, of those that say what they need")
 	flags.Var(&f.componentMemory, "component-memory", "`SIZE`: most memory that one component may use")
+	flags.Var((*commandline.Given)(&f.scratchDir), "scratch-dir", "`DIR` for what builds write, for those that memory cannot hold")
 	flags.Var(&f.timeout, "timeout", "`DURATION` after which a component is killed")
 	flags.BoolVar(&f.keepGoing, "keep-going", false, "when a component fails, build what does not need it")
 	flags.Var(&f.only, "only", "`COMPONENT` that may be built: all others must be in the cache; may be repeated")
@@ -196,7 +198,7 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 	parts.fetcher.Say = view.Say
 	b := &component.Builder{
 		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
-		Bases: parts.base, ISA: component.HostISA(), Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
+		Bases: parts.base, ISA: component.HostISA(), ScratchDir: f.scratchDir, Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
 	}
 	b.Remember = func(name string, req *action.Request, out *action.Outcome, err error, started time.Time) {
 		r := history.Of(req, out, err)
@@ -237,6 +239,16 @@ func (f *buildFlags) check() error {
 	case component.IgnoreOverlaps, component.WarnOverlaps, component.RefuseOverlaps:
 	default:
 		return fmt.Errorf("unknown --overlaps %q: there are ignore, warn and exit", f.overlaps)
+	}
+	if f.scratchDir != "" {
+		dir, err := filepath.Abs(f.scratchDir)
+		if err != nil {
+			return err
+		}
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return fmt.Errorf("--scratch-dir %s is not a directory", f.scratchDir)
+		}
+		f.scratchDir = dir
 	}
 	for _, o := range f.outputs {
 		if _, err := component.ParseOutput(o); err != nil {

@@ -28,6 +28,10 @@ type Builder struct {
 	Bases    func(ctx context.Context, b Base) (*BaseTree, error)
 	ISA      string // of the platform, as REAPI spells it
 
+	// ScratchDir is a directory of the host for what builds write, where memory
+	// cannot hold it. Empty: memory.
+	ScratchDir string
+
 	// Overlaps is what happens when two components that are staged together, or
 	// are in one system, have different files of the same path.
 	Overlaps Overlaps
@@ -217,7 +221,7 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 		return nil, err
 	}
 	var seal sealer
-	p.stager = &buildStager{open: b.Staging, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}}
+	p.stager = &buildStager{open: b.Staging, scratch: b.ScratchDir, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}}
 	p.inputs.Script = script
 	input := newTree(b.Blobs, b.Function, action.Digest{})
 	rootfs := staging.HostRootfs(staging.HostOptions{})

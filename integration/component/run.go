@@ -148,6 +148,7 @@ func (r *Run) Build(ctx context.Context, targets []*Component) (map[*Component]*
 	if err != nil {
 		return nil, err
 	}
+	r.State.Tidy()
 	w := &worker{Run: r, sources: sources, built: map[*Component]*Built{}}
 	index := make(map[*Component]int, len(list))
 	jobs := make([]schedule.Job, len(list))

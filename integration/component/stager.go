@@ -24,6 +24,8 @@ type buildStager struct {
 	blobs  action.Blobs
 	f      action.Function
 
+	scratch string // see Builder.ScratchDir
+
 	whole bool     // collect the whole root, and not an output
 	own   []string // names in the root directory that the action may change
 
@@ -37,6 +39,7 @@ func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Com
 		return backends.Root{}, err
 	}
 	root, err := base.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: a.InputRoot}, s.rootfs)
+	root.ScratchDir = s.scratch
 	s.staged = coarseNow()
 	return root, err
 }

@@ -60,6 +60,22 @@ func (s *State) Names() ([]string, error) {
 	return names, err
 }
 
+// Tidy removes what builds that were killed have left behind.
+func (s *State) Tidy() {
+	files, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return
+	}
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), ".log-") && !strings.HasPrefix(f.Name(), ".json-") {
+			continue
+		}
+		if info, err := f.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour { // nobody writes to it any more
+			os.Remove(filepath.Join(s.Dir, f.Name()))
+		}
+	}
+}
+
 // OpenLog begins a log, which takes the place of the last one when it is closed.
 func (s *State) OpenLog(name string) (*Log, error) {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {

@@ -212,7 +212,7 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 	input := newTree(b.Blobs, b.Function, action.Digest{})
 	input.root.names[scriptName] = &node{file: &action.FileNode{Digest: action.Sum(b.Function, []byte(script))}}
 	rootfs := staging.TreeRootfs(d)
-	p := &plan{stager: &buildStager{open: b.Staging, blobs: b.Blobs, f: b.Function, rootfs: rootfs, root: root, whole: true}}
+	p := &plan{stager: &buildStager{open: b.Staging, scratch: b.ScratchDir, blobs: b.Blobs, f: b.Function, rootfs: rootfs, root: root, whole: true}}
 	p.command = &action.Command{
 		Arguments: []string{"/bin/sh", scriptName}, OutputPaths: []string{""}, OutputDirectoryFormat: 1,
 		Environment: []action.EnvironmentVariable{{Name: "LC_ALL", Value: "C"}, {Name: "PATH", Value: integrationPath}},
