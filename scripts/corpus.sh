@@ -58,7 +58,7 @@ for name; do
 	cat >"$work/plain.sh" <<-EOF
 		set -e
 		rm -rf '$work/plain.build' '$work/plain.inst'
-		cp -r '$work/sources/$package' '$work/plain.build'
+		cp -a '$work/sources/$package' '$work/plain.build'
 		rm -rf '$work/plain.build/debian'
 		mkdir '$work/plain.inst'
 		mkdir -p '$work/root/$name.build' '$work/root/$name.inst'
@@ -69,7 +69,7 @@ for name; do
 			sh -c -e "\$PLAIN"
 		cp -a '$work/plain.inst/.' '$work/root/'
 	EOF
-	export PLAIN="{ $command; }; times"
+	export PLAIN="{ $command; } || exit 1; times"
 	seconds bash "$work/plain.sh"
 	# Nobody waits for what runs in bubblewrap: it says itself what it took.
 	inside=$(tail -n 1 "$work/corpus.log" | sed 's/m/ /g; s/s//g' | awk '{ print $1 * 60 + $2 + $3 * 60 + $4 }')
