@@ -192,7 +192,7 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
-	if r.Elsewhere != nil && req.Elsewhere {
+	if r.Elsewhere != nil && req.Elsewhere && req.Prune == nil { // which wants to know what it looks at
 		return out, r.elsewhere(ctx, req, out)
 	}
 	return out, r.here(ctx, req, out)

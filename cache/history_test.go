@@ -215,11 +215,12 @@ func TestHistoryTellsOfTrim(t *testing.T) {
 	if x := removals[0]; x.Kind != KindResult || x.Hash != key.Bytes() || x.Cause != Trimmed || time.Since(x.Time) > time.Hour {
 		t.Errorf("told is %+v", x)
 	}
-	old := addRun(t, s, 2, time.Now().Add(-72*time.Hour), "old")
+	// A trim that removes what is a day old tells of it for long.
+	month, year := addRun(t, s, 2, time.Now().Add(-30*24*time.Hour), ""), addRun(t, s, 3, time.Now().Add(-365*24*time.Hour), "")
 	trim(t, s, Policy{MaxAge: 24 * time.Hour})
 	runs, _ = story(t, s)
-	if len(runs) != 1 || runs[0].Key == old.Bytes() {
-		t.Errorf("after a trim by age %d runs are told", len(runs))
+	if len(runs) != 2 || runs[1].Key != month.Bytes() {
+		t.Errorf("after a trim %d runs are told, of %v, %v and %v", len(runs), key, month, year)
 	}
 }
 

@@ -30,14 +30,20 @@ type Policy struct {
 	LowWater float64
 }
 
-// historyPart is how much of MaxSize the history may take.
-const historyPart = 64
+// historyPart is how much of MaxSize the history may take. It tells of things for
+// historyTimes as long as MaxAge keeps them, so that it can say that they were
+// trimmed, and for historyAge at least.
+const (
+	historyPart  = 64
+	historyTimes = 4
+	historyAge   = 90 * 24 * time.Hour
+)
 
 // historyLimits are how many bytes the history may have, and since when it may
 // tell.
 func (p *Policy) historyLimits(now time.Time) (limit int64, cutoff time.Time) {
 	if p.MaxAge > 0 {
-		cutoff = now.Add(-p.MaxAge)
+		cutoff = now.Add(-max(historyTimes*p.MaxAge, historyAge))
 	}
 	if p.MaxSize > 0 {
 		limit = max(p.MaxSize/historyPart, 64<<10)

@@ -72,6 +72,7 @@ func TestOutcomes(t *testing.T) {
 		{"pruned", action.Outcome{Cached: true, Pruned: true, Result: result(0)}, nil, Run{Verdict: Hit, Lookup: Pruned, Cost: 5 * time.Second}},
 		{"kept", action.Outcome{Miss: gone, Result: result(0)}, nil, Run{Verdict: Kept, Lookup: Absent, Miss: gone.Error(), Cost: 5 * time.Second}},
 		{"failed", action.Outcome{Miss: gone, Result: result(3), Unkept: errors.New("no")}, nil, Run{Verdict: NotKept, Lookup: Absent, Miss: gone.Error(), ExitCode: 3, Unkept: "no", Cost: 5 * time.Second, Result: result(3)}},
+		{"elsewhere", action.Outcome{Miss: gone, Result: result(0), Away: &action.Away{}}, nil, Run{Verdict: NotKept, Lookup: Absent, Miss: gone.Error(), Unkept: "it ran on another machine, which sees another root file system", Cost: 5 * time.Second, Result: result(0)}},
 		{"failure not wanted", action.Outcome{Miss: action.FailedError(3), Result: result(0)}, nil, Run{Verdict: Kept, Lookup: Failed, Miss: action.FailedError(3).Error(), Cost: 5 * time.Second}},
 		{"refreshed", action.Outcome{Result: result(0)}, nil, Run{Verdict: Kept, Lookup: NotAsked, Cost: 5 * time.Second}},
 		{"unreadable", action.Outcome{Miss: errors.New("EIO"), Result: result(0)}, nil, Run{Verdict: Kept, Lookup: Unreadable, Miss: "EIO", Cost: 5 * time.Second}},

@@ -28,6 +28,8 @@ func Of(req *action.Request, out *action.Outcome, err error) *Run {
 		r.Verdict, r.Unkept = Kept, err.Error() // it could not be delivered
 	case err != nil:
 		r.Verdict, r.Unkept = Broken, err.Error()
+	case out.Unkept == nil && out.Away != nil && !out.Away.Same:
+		r.Verdict, r.Unkept, r.Result = NotKept, "it ran on another machine, which sees another root file system", out.Result
 	case out.Unkept != nil:
 		r.Verdict, r.Unkept, r.Result = NotKept, out.Unkept.Error(), out.Result
 	default:

@@ -167,7 +167,9 @@ func TestNearestHost(t *testing.T) {
 // TestTrimmedNote: without the note of what was seen, the reason is the trim.
 func TestTrimmedNote(t *testing.T) {
 	h := newHost(t)
+	h.now -= 3 * 24 * 3600
 	h.run()
+	h.now += 3 * 24 * 3600
 	for _, kind := range []string{"note", "result"} {
 		h.do(filepath.Walk(filepath.Join(h.store.Dir(), kind), func(p string, info os.FileInfo, err error) error {
 			if err == nil && info.Mode().IsRegular() {
