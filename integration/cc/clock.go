@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,9 +77,18 @@ func (s *Session) usesClock(name string) (bool, error) {
 	if info.Size() > clockMax {
 		return true, nil
 	}
-	data, err := os.ReadFile(name)
+	f, err := os.Open(name)
 	if err != nil {
 		return false, nil // nor could the compiler
+	}
+	defer f.Close()
+	// One buffer for all: to touch new memory costs more than to read.
+	if n := int(info.Size()); len(s.text) < n {
+		s.text = make([]byte, max(2*n, 64<<10))
+	}
+	data := s.text[:info.Size()]
+	if _, err := io.ReadFull(f, data); err != nil {
+		return true, nil // it has just become shorter: who knows what it was
 	}
 	for _, u := range clockUsers {
 		if names(data, u) {
