@@ -48,33 +48,66 @@ type seen struct {
 	stable bool
 }
 
-// line is the entry's line in the canonical list that is hashed into the key.
-func (s seen) line() string {
-	switch s.kind {
+// word is the kind in the canonical list.
+func (k seenKind) word() string {
+	switch k {
 	case seenFile:
-		return fmt.Sprintf("file %q %04o %v\n", s.path, s.perm, s.digest)
+		return "file"
 	case seenMeta:
-		return fmt.Sprintf("meta %q %s\n", s.path, s.text)
+		return "meta"
 	case seenDir:
-		return fmt.Sprintf("dir %q %04o\n", s.path, s.perm)
+		return "dir"
 	case seenList:
-		return fmt.Sprintf("list %q %04o %v\n", s.path, s.perm, s.digest)
+		return "list"
 	case seenMade:
-		return fmt.Sprintf("made %q %v\n", s.path, s.digest)
+		return "made"
 	case seenLink:
-		return fmt.Sprintf("link %q %q\n", s.path, s.text)
+		return "link"
 	}
-	return fmt.Sprintf("absent %q\n", s.path)
+	return "absent"
+}
+
+// line is the entry's line in the canonical list that is hashed into the key.
+func (s seen) line() string { return string(s.appendLine(nil)) }
+
+func (s *seen) appendLine(b []byte) []byte {
+	b = strconv.AppendQuote(append(append(b, s.kind.word()...), ' '), s.path)
+	switch s.kind {
+	case seenFile, seenDir, seenList:
+		b = append(b, ' ')
+		digits := strconv.AppendUint(nil, uint64(s.perm), 8)
+		b = append(append(b, "0000"[min(len(digits), 4):]...), digits...)
+	}
+	switch s.kind {
+	case seenFile, seenList, seenMade:
+		b = append(append(b, ' '), s.digest.String()...)
+	case seenMeta:
+		b = append(append(b, ' '), s.text...)
+	case seenLink:
+		b = strconv.AppendQuote(append(b, ' '), s.text)
+	}
+	return append(b, '\n')
 }
 
 // canonical is the list as it is hashed: one line each, sorted.
 func canonical(list []seen) []byte {
-	lines := make([]string, len(list))
-	for i, s := range list {
-		lines[i] = s.line()
+	text := make([]byte, 0, 96*len(list))
+	ends := make([]int, 0, len(list))
+	for i := range list {
+		text = list[i].appendLine(text)
+		ends = append(ends, len(text))
+	}
+	lines, all, from := make([]string, 0, len(list)), string(text), 0
+	for _, end := range ends {
+		lines = append(lines, all[from:end])
+		from = end
 	}
 	sort.Strings(lines)
-	return []byte(strings.Join(lines, ""))
+	text = text[:0]
+	for _, line := range lines {
+		text = append(text, line...)
+	}
+	return text
 }
 
 // A scout examines the host through a root file system that shows parts of it.

@@ -1,11 +1,13 @@
 package staging
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 )
 
@@ -55,5 +57,28 @@ func TestManyLookups(t *testing.T) {
 	}
 	if len(together.found) != len(all) || len(backwards.found) != len(all) {
 		t.Errorf("%d, %d and %d facts", len(all), len(together.found), len(backwards.found))
+	}
+}
+
+// TestLines pins the lines of the canonical list: to change one changes all keys.
+func TestLines(t *testing.T) {
+	d := action.Sum(action.BLAKE3, []byte("x"))
+	for _, c := range []struct {
+		seen
+		want string
+	}{
+		{seen{path: "/usr/a b\n", kind: seenFile, perm: 0o644, digest: d}, fmt.Sprintf("file %q 0644 %v\n", "/usr/a b\n", d)},
+		{seen{path: "/usr/s", kind: seenFile, perm: 0o4755, digest: d}, fmt.Sprintf("file %q 4755 %v\n", "/usr/s", d)},
+		{seen{path: "/usr/m", kind: seenMeta, text: "100644 12"}, "meta \"/usr/m\" 100644 12\n"},
+		{seen{path: "/usr/é\xff", kind: seenDir, perm: 0o5}, fmt.Sprintf("dir %q 0005\n", "/usr/é\xff")},
+		{seen{path: "/usr/d", kind: seenDir}, "dir \"/usr/d\" 0000\n"},
+		{seen{path: "/usr/l", kind: seenList, perm: 0o755, digest: d}, fmt.Sprintf("list %q 0755 %v\n", "/usr/l", d)},
+		{seen{path: "/etc", kind: seenMade, digest: d}, fmt.Sprintf("made %q %v\n", "/etc", d)},
+		{seen{path: "/bin", kind: seenLink, text: "usr\"bin"}, fmt.Sprintf("link %q %q\n", "/bin", "usr\"bin")},
+		{seen{path: "/usr/no", kind: seenAbsent}, "absent \"/usr/no\"\n"},
+	} {
+		if have := c.line(); have != c.want {
+			t.Errorf("%q, want %q", have, c.want)
+		}
 	}
 }

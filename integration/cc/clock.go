@@ -18,6 +18,8 @@ import (
 // source file.
 var clockUsers = [][]byte{[]byte("__DATE__"), []byte("__TIME__"), []byte("__TIMESTAMP__")}
 
+const longestClockUser = len("__TIMESTAMP__")
+
 var errClock = errors.New("uses the date or time of the compilation")
 
 // suspect says why what was read may make results differ that have the same
@@ -82,23 +84,26 @@ func (s *Session) usesClock(name string) (bool, error) {
 		return false, nil // nor could the compiler
 	}
 	defer f.Close()
-	// One buffer for all: to touch new memory costs more than to read.
-	if n := int(info.Size()); len(s.text) < n {
-		s.text = make([]byte, max(2*n, 64<<10))
+	if s.text == nil { // one for all: to touch new memory costs more than to read
+		s.text = make([]byte, 64<<10)
 	}
-	data := s.text[:info.Size()]
-	if _, err := io.ReadFull(f, data); err != nil {
-		return true, nil // it has just become shorter: who knows what it was
-	}
-	for _, u := range clockUsers {
-		if names(data, u) {
-			if string(u) != "__TIMESTAMP__" && s.dated() {
-				continue
+	for kept := 0; ; {
+		n, err := f.Read(s.text[kept:])
+		data := s.text[:kept+n]
+		for _, u := range clockUsers {
+			if names(data, u) && (string(u) == "__TIMESTAMP__" || !s.dated()) {
+				return true, nil
 			}
-			return true, nil
 		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return true, nil // who knows
+		}
+		// A name may be cut in two.
+		kept = copy(s.text, data[len(data)-min(len(data), longestClockUser):])
 	}
-	return false, nil
 }
 
 // names says whether macro, which begins with two underscores, is in data. Headers

@@ -2,8 +2,42 @@ package cc
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"github.com/sbx-action/sbx-action/action"
 )
+
+// TestUsesClock puts a macro over the edges of the pieces in which a file is read.
+func TestUsesClock(t *testing.T) {
+	s := &Session{command: &action.Command{}}
+	name := filepath.Join(t.TempDir(), "x.h")
+	for _, size := range []int{0, 10, 64 << 10, 200 << 10} {
+		data := bytes.Repeat([]byte("_"), size)
+		check := func(want bool) {
+			t.Helper()
+			if err := os.WriteFile(name, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if have, err := s.usesClock(name); have != want || err != nil {
+				t.Errorf("%d bytes: %v, %v; want %v", size, have, err, want)
+			}
+		}
+		check(false)
+		for at := range 40 {
+			for _, edge := range []int{0, 64 << 10, 128<<10 - 13, 128 << 10} {
+				from := edge + at - 20
+				if from < 0 || from+13 > size {
+					continue
+				}
+				copy(data[from:], "__TIMESTAMP__")
+				check(true)
+				copy(data[from:], "_____________")
+			}
+		}
+	}
+}
 
 func TestNames(t *testing.T) {
 	macro := []byte("__TIME__")
