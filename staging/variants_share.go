@@ -20,7 +20,7 @@ func MergeNotes(first, second []byte) (merged []byte, more bool, err error) {
 		if len(note) == 0 {
 			continue
 		}
-		variants, err := decodeVariants(note, maxVariants)
+		variants, err := decodeVariants(note, maxShared)
 		if err != nil {
 			return nil, false, err
 		}

@@ -114,7 +114,7 @@ func (w *HostWitness) Recall(ctx context.Context, a *action.Action) (*action.Act
 	if refreshed, err := w.holds(&variants[0]); err == nil && !refreshed {
 		return sealed(a, variants[0].seal), nil
 	}
-	if variants, err = w.variants(ctx, key, maxVariants); err != nil {
+	if variants, err = w.variants(ctx, key, maxShared); err != nil {
 		return nil, err
 	}
 	var first error
@@ -154,7 +154,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
 	seal := action.Sum(w.Hash.fn, canonical(list)) // all digests of a note are of one function
-	variants, _ := w.variants(ctx, key, maxVariants)
+	variants, _ := w.variants(ctx, key, maxShared)
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
 	variants = append(variants, variant{seal, list})
 	w.keep(ctx, key, variants, len(variants)-1)
@@ -167,7 +167,7 @@ func (w *HostWitness) Seen(ctx context.Context, a, sealedAs *action.Action) ([]b
 	if !isHost(a) || isHost(sealedAs) {
 		return nil, nil
 	}
-	variants, err := w.variants(ctx, a.Digest(a.InputRoot.Function()), maxVariants)
+	variants, err := w.variants(ctx, a.Digest(a.InputRoot.Function()), maxShared)
 	if err != nil {
 		return nil, err
 	}

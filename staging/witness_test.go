@@ -254,7 +254,7 @@ func TestAnEqualStatProvesTheFact(t *testing.T) {
 	key := h.seal()
 	time.Sleep(20 * time.Millisecond) // more than the step of the clock that stamps files
 	note := h.action.Digest(action.BLAKE3)
-	variants, err := h.witness.variants(t.Context(), note, maxVariants)
+	variants, err := h.witness.variants(t.Context(), note, maxShared)
 	h.check(err)
 	for i := range variants[0].seen {
 		s := &variants[0].seen[i]
@@ -330,11 +330,11 @@ func FuzzVariants(f *testing.F) {
 		{path: "/usr/d", kind: seenLink, text: "x"},
 	}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		variants, err := decodeVariants(data, maxVariants)
+		variants, err := decodeVariants(data, maxShared)
 		if err != nil {
 			return
 		}
-		again, err := decodeVariants(encodeVariants(variants), maxVariants)
+		again, err := decodeVariants(encodeVariants(variants), maxShared)
 		if err != nil || len(again) != len(variants) {
 			t.Fatalf("%v: %d variants, then %d", err, len(variants), len(again))
 		}
