@@ -26,7 +26,7 @@ needs() {
 	jq) scripts/need.sh autoreconf:autoconf automake:automake libtoolize:libtool /usr/include/oniguruma.h:libonig-dev ;;
 	zstd) scripts/need.sh gcc:gcc make:make ;;
 	sqlite) scripts/need.sh autoreconf:autoconf libtoolize:libtool tclsh:tcl ;;
-	re2) scripts/need.sh g++:g++ cmake:cmake ninja:ninja-build ;;
+	re2) scripts/need.sh g++:g++ cmake:cmake ninja:ninja-build perl:perl /usr/share/unicode/UnicodeData.txt:unicode-data /usr/lib/python3/dist-packages/six.py:python3-six ;;
 	esac >&2
 }
 
@@ -45,7 +45,10 @@ configure() {
 	zlib) CC="$1 gcc" AR="$1 ar" RANLIB="$1 ranlib" ./configure --static ;;
 	jq) { [ -f configure ] || autoreconf -fi; } && CC="$1 gcc" AR="$1 ar" ./configure --disable-maintainer-mode --disable-docs --enable-static --disable-shared ;;
 	sqlite) { [ -f configure ] || autoreconf -fi; } && CC="$1 gcc" ./configure --disable-tcl --disable-shared ;;
-	re2) make re2/perl_groups.cc re2/unicode_casefold.cc re2/unicode_groups.cc; mkdir -p b && cd b && cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DRE2_BUILD_TESTING=ON ${1:+-DCMAKE_CXX_COMPILER_LAUNCHER="${1/ /;}" -DCMAKE_CXX_LINKER_LAUNCHER="${1/ /;}"} .. ;;
+	re2) # Its tables are made of Debian's Unicode data, as Debian does.
+		sed -i 's|^_UNICODE_DIR = .*|_UNICODE_DIR = "/usr/share/unicode"|' re2/unicode.py
+		PATH=/usr/bin:$PATH make REBUILD_TABLES=1 re2/perl_groups.cc re2/unicode_casefold.cc re2/unicode_groups.cc
+		mkdir -p b && cd b && cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DRE2_BUILD_TESTING=ON ${1:+-DCMAKE_CXX_COMPILER_LAUNCHER="${1/ /;}" -DCMAKE_CXX_LINKER_LAUNCHER="${1/ /;}"} .. ;;
 	esac
 }
 build() {

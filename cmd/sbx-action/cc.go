@@ -158,6 +158,7 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
 		return j.execute()
 	}
+	event := done.Event()
 	if done.Cached && j.verify > 0 && cc.Sampled(int64(j.verify)) {
 		if done, err = j.compare(ctx, s, done); err != nil {
 			return j.broken(err)
@@ -169,7 +170,7 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if !j.readOnly {
 		s.LeaveTrail(ctx, done)
 	}
-	j.record(done.Event())
+	j.record(event)
 	j.explain(done)
 	j.parts.Close()
 	_, err1 := os.Stdout.Write(done.Stdout)
@@ -282,48 +283,59 @@ func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
 	if j.path == "fixed" {
 		j.want.Place = cc.Fixed
 	}
-	s, ok := cc.NewSession(parts, j.call, j.want)
+	options := cc.Options{Recache: j.recache, ReadOnly: j.readOnly}
+	if j.call.Colours(cc.IsTerminal(2), os.Getenv) {
+		if s, done := j.find(ctx, parts, j.want); done != nil && len(done.Stderr) == 0 && !j.recache {
+			return s, done, nil
+		}
+		j.want = j.want.Coloured(os.LookupEnv)
+	}
+	here, ok := cc.NewSession(parts, j.call, j.want)
 	if !ok {
 		return nil, nil, nil
 	}
-	if j.call.Colours(cc.IsTerminal(2), os.Getenv) {
-		if done, ok := s.Find(ctx); ok && len(done.Stderr) == 0 && !j.recache {
+	if !j.movable() {
+		done, err := here.Run(ctx, options)
+		return here, done, err
+	}
+	if !j.recache {
+		if s, done := j.find(ctx, parts, j.want); done != nil {
 			return s, done, nil
 		}
-		if s, ok = cc.NewSession(parts, j.call, j.want.Coloured(os.LookupEnv)); !ok {
-			return nil, nil, nil
-		}
 	}
-	options := cc.Options{Recache: j.recache, ReadOnly: j.readOnly}
-	if j.want.Place == cc.Here && len(j.want.Limits) == 0 && j.call.Movable(j.want.Root, j.want.Env) {
-		return j.anywhere(ctx, parts, s, options)
-	}
-	done, err := s.Run(ctx, options)
-	return s, done, err
-}
-
-// anywhere runs a call whose result may not depend on where the project is. If it
-// turns out that it does, the result is kept for this place, which is here.
-func (j *ccJob) anywhere(ctx context.Context, parts *cc.Parts, here *cc.Session, o cc.Options) (*cc.Session, *cc.Done, error) {
+	// It may not depend on where the project is. If it turns out that it does, the
+	// result is kept for this place.
 	want := j.want
 	want.Place = cc.Anywhere
-	s, ok := cc.NewSession(parts, j.call, want)
-	if !ok {
-		return nil, nil, nil
-	}
-	if !o.Recache {
-		if done, ok := s.Find(ctx); ok {
-			return s, done, nil
-		}
-		if done, ok := here.Find(ctx); ok {
-			return here, done, nil
-		}
-	}
-	done, err := s.Run(ctx, o)
-	if err == nil && !o.ReadOnly {
+	s, _ := cc.NewSession(parts, j.call, want)
+	done, err := s.Run(ctx, options)
+	if err == nil && !j.readOnly {
 		s.KeepHere(ctx, here, done)
 	}
 	return s, done, err
+}
+
+func (j *ccJob) movable() bool {
+	return j.want.Place == cc.Here && len(j.want.Limits) == 0 && j.call.Movable(j.want.Root, j.want.Env)
+}
+
+// find looks for a result of the call, wherever the project is, or here.
+func (j *ccJob) find(ctx context.Context, parts *cc.Parts, want cc.Want) (*cc.Session, *cc.Done) {
+	places := []cc.Place{want.Place}
+	if j.movable() {
+		places = []cc.Place{cc.Anywhere, cc.Here}
+	}
+	for _, p := range places {
+		want.Place = p
+		s, ok := cc.NewSession(parts, j.call, want)
+		if !ok {
+			return nil, nil
+		}
+		if done, ok := s.Find(ctx); ok {
+			return s, done
+		}
+	}
+	return nil, nil
 }
 
 // compare runs the compiler for a hit, and says if it makes something else.
@@ -332,7 +344,7 @@ func (j *ccJob) compare(ctx context.Context, s *cc.Session, hit *cc.Done) (*cc.D
 	if err != nil {
 		return nil, err
 	}
-	what := hit.Differs(fresh)
+	what := s.Differs(hit, fresh)
 	if what == "" {
 		j.record(cc.Event{Outcome: cc.Verified})
 		return hit, nil

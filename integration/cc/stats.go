@@ -277,7 +277,7 @@ func BrokenReason(err error) Reason {
 func Sampled(n int64) bool { return n <= 1 || rand.Int64N(n) == 0 }
 
 // Differs says what of the results of two runs is different, or "".
-func (d *Done) Differs(other *Done) string {
+func (s *Session) Differs(d, other *Done) string {
 	switch a, b := d.Result, other.Result; {
 	case a.ExitCode != b.ExitCode:
 		return "the exit code"
@@ -292,7 +292,7 @@ func (d *Done) Differs(other *Done) string {
 	default:
 		for i := range a.Files {
 			if a.Files[i].Path != b.Files[i].Path || a.Files[i].Digest != b.Files[i].Digest {
-				return "/" + b.Files[i].Path
+				return s.place(b.Files[i].Path)
 			}
 		}
 	}
