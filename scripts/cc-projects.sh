@@ -34,6 +34,7 @@ source_of() {
 	case $1 in
 	lua) echo lua5.4 ;;
 	sqlite) echo sqlite3 ;;
+	zstd) echo libzstd ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -68,6 +69,7 @@ artifacts() {
 	jq) echo jq .libs/libjq.a ;;
 	zstd) echo programs/zstd ;;
 	sqlite) echo sqlite3 ;;
+	zstd) echo libzstd ;;
 	re2) (find b -name '*.o' && echo b/libre2.a) | sort ;;
 	esac
 }
