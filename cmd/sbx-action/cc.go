@@ -111,6 +111,16 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 		}
 		return report(ctx)
 	}
+	for i, d := range f.inputs {
+		real, err := filepath.Abs(d)
+		if err == nil {
+			real, err = filepath.EvalSymlinks(real)
+		}
+		if err != nil {
+			return fmt.Errorf("--inputs %s: %w", d, err)
+		}
+		f.inputs[i] = real
+	}
 	if len(args) == 0 {
 		return fmt.Errorf("no compiler: put it after cc, as in CC=\"sbx-action cc gcc\"")
 	}
@@ -230,12 +240,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 	}
 	j.want.Env = j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0]))
 	for _, d := range j.inputs {
-		if !filepath.IsAbs(d) {
-			d = filepath.Join(dir, d)
-		}
-		if d, err := filepath.EvalSymlinks(d); err == nil {
-			j.want.Limits = append(j.want.Limits, d)
-		}
+		j.want.Limits = append(j.want.Limits, d)
 	}
 	if why := j.readStdin(); why != "" {
 		return why

@@ -109,6 +109,9 @@ func (s *Session) LeaveTrail(ctx context.Context, d *Done) {
 		now.Why = "it had not been made before"
 		if d.Miss != nil {
 			now.Why = d.Miss.Error()
+			if s.view.base != "" {
+				now.Why = strings.ReplaceAll(now.Why, s.view.stand+"/", s.view.base+"/")
+			}
 		}
 		if last, err := ReadTrail(ctx, s.parts.Notes, s.parts.Function, path); err == nil {
 			if change := now.since(last); change != "" {

@@ -83,6 +83,7 @@ func TestWrongFlags(t *testing.T) {
 		{args: "--path nowhere gcc -c a.c", says: "nowhere"},
 		{args: "--verify 0 gcc -c a.c", says: "above 0"},
 		{args: "--json", says: "--stats"},
+		{args: "--inputs absent gcc -c a.c", says: "absent"},
 		{args: "--stats gcc", says: "run no compiler"},
 		{args: "gcc -c a.c", says: "SBX_CC_DISABLE", variable: "SBX_CC_DISABLE=perhaps"},
 		{args: "gcc -c a.c", says: ".sbx-cc", file: "color = red\n"},
@@ -245,7 +246,7 @@ func TestColours(t *testing.T) {
 func TestMake(t *testing.T) {
 	w := newWorld(t)
 	var objects []string
-	for _, n := range strings.Split("abcdefgh", "") {
+	for n := range strings.SplitSeq("abcdefgh", "") {
 		w.write(n+".c", "int "+n+"(void) { return 1; }\n")
 		objects = append(objects, n+".o")
 	}
