@@ -137,6 +137,40 @@ func TestTrimmed(t *testing.T) {
 	}
 }
 
+// TestShared: a tree in which each directory holds the next one twice has more
+// paths than could ever be looked at.
+func TestShared(t *testing.T) {
+	m := newMemory(t)
+	bomb := func(leaf action.Digest) action.Digest {
+		for range 60 {
+			dir := &action.Directory{Directories: []action.DirectoryNode{{Name: "a", Digest: leaf}, {Name: "b", Digest: leaf}}}
+			leaf = m.put(string(dir.Marshal()))
+		}
+		return leaf
+	}
+	a, b := bomb(m.tree(map[string]string{"f": "1"})), bomb(m.tree(map[string]string{"f": "2"}))
+	for _, pair := range [][2]action.Digest{{a, b}, {{}, a}, {a, {}}} {
+		c := &Comparison{Blobs: m, Limit: 10}
+		c.Trees(t.Context(), Tree, pair[0], pair[1])
+		if len(c.Changes) != 10 || c.More == 0 {
+			t.Errorf("%d changes and %d more", len(c.Changes), c.More)
+		}
+	}
+}
+
+// TestProperties: trees that differ in nothing that is compared differ.
+func TestProperties(t *testing.T) {
+	m := newMemory(t)
+	mode := uint32(0o700)
+	a := m.put(string((&action.Directory{}).Marshal()))
+	b := m.put(string((&action.Directory{Properties: &action.NodeProperties{UnixMode: &mode}}).Marshal()))
+	c := &Comparison{Blobs: m, Limit: 10}
+	c.Trees(t.Context(), Tree, a, b)
+	if len(c.Changes) != 1 || c.Changes[0].Kind != Unknown {
+		t.Errorf("%v", c.Changes)
+	}
+}
+
 // slowEdits is the length of the shortest edit script, by the textbook.
 func slowEdits(a, b []int32) int {
 	t := make([][]int, len(a)+1)

@@ -120,6 +120,9 @@ func (c *Comparison) trees(ctx context.Context, part Part, name string, a, b act
 	}
 	t := &treeDiff{c: c, part: part, gone: map[action.Digest][]int{}}
 	t.directories(ctx, name, a, b, 0)
+	if len(t.changes)+t.more == 0 {
+		t.add(Change{Kind: Unknown, Name: name, Detail: "in what a tree says of its entries besides names, contents and executable bits"})
+	}
 	for _, x := range t.changes {
 		if x.Kind != 0 {
 			c.add(x)
@@ -135,6 +138,7 @@ type treeDiff struct {
 	part    Part
 	changes []Change
 	more    int
+	steps   int
 	gone    map[action.Digest][]int // files: where in changes they were removed
 	come    []cameFile
 }
@@ -144,8 +148,19 @@ type cameFile struct {
 	at     int
 }
 
-// kept is how many changes are kept before moves are found.
-const kept = 100_000
+// kept is how many changes are kept before moves are found, and stepsMax how
+// many names are looked at: a tree in which directories are shared can have more
+// paths than there is time.
+const (
+	kept     = 100_000
+	stepsMax = 20_000_000
+)
+
+// full says that nothing more is wanted.
+func (t *treeDiff) full(ctx context.Context) bool {
+	t.steps++
+	return len(t.changes) >= kept || t.steps > stepsMax || ctx.Err() != nil
+}
 
 func (t *treeDiff) add(x Change) int {
 	if len(t.changes) >= kept {
@@ -158,7 +173,11 @@ func (t *treeDiff) add(x Change) int {
 }
 
 func (t *treeDiff) directories(ctx context.Context, dir string, a, b action.Digest, depth int) {
-	if a == b || ctx.Err() != nil {
+	if a == b {
+		return
+	}
+	if t.full(ctx) {
+		t.more++
 		return
 	}
 	old, err1 := t.c.directory(ctx, a)
@@ -201,6 +220,10 @@ func (t *treeDiff) node(ctx context.Context, name string, a, b node, depth int) 
 // whole adds what came or went: of a directory, each file in it, and the
 // directory itself if it is empty.
 func (t *treeDiff) whole(ctx context.Context, k Kind, name string, n node, depth int) {
+	if t.full(ctx) {
+		t.more++
+		return
+	}
 	switch n.kind {
 	case 'l':
 		x := Change{Kind: k, Name: name, Detail: "a link to " + Legible(n.target)}

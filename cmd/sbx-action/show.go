@@ -85,18 +85,38 @@ func showBlob(ctx context.Context, w io.Writer, store *cache.Store, d action.Dig
 
 // treeSize says how much is in a tree.
 func treeSize(ctx context.Context, t *storedTree) string {
-	var files int
-	var bytes int64
-	err := t.walk(ctx, item{path: ".", kind: 'd', digest: t.root}, true, func(i item) error {
-		if i.kind != 'd' {
-			files++
-			bytes += i.digest.Size()
+	type sum struct{ files, bytes int64 }
+	known := map[action.Digest]sum{} // directories can be in a tree more than once, and much more
+	var lack error
+	var of func(d action.Digest) sum
+	of = func(d action.Digest) (s sum) {
+		if s, ok := known[d]; ok || ctx.Err() != nil {
+			return s
 		}
-		return nil
-	})
-	text := plural(files, "file") + ", " + commandline.HumanSize(bytes)
-	if err != nil {
-		text += "; not all of it is in the store: " + err.Error()
+		m, err := t.directory(ctx, d)
+		if err != nil {
+			lack = err
+			return s
+		}
+		for _, i := range items("", m) {
+			if i.kind != 'd' {
+				s.files++
+				s.bytes += i.digest.Size()
+				continue
+			}
+			sub := of(i.digest)
+			s.files, s.bytes = s.files+sub.files, s.bytes+sub.bytes
+			if s.files < 0 || s.bytes < 0 || s.files > 1<<60 || s.bytes > 1<<60 {
+				s = sum{1 << 60, 1 << 60}
+			}
+		}
+		known[d] = s
+		return s
+	}
+	s := of(t.root)
+	text := plural(int(s.files), "file") + ", " + commandline.HumanSize(s.bytes)
+	if lack != nil {
+		text += "; not all of it is in the store: " + lack.Error()
 	}
 	return text
 }
