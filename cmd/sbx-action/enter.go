@@ -75,6 +75,9 @@ func (f *recordedFlags) find(ctx context.Context, name string) (*recorded, error
 	if r, err := keptRecord(name); err != nil || r != nil {
 		return r, err
 	}
+	if r, err := f.fileRecord(ctx, name); err != nil || r != nil {
+		return r, err
+	}
 	book, err := f.bookFlags.open()
 	if err != nil {
 		return nil, err
@@ -131,11 +134,11 @@ func (f *recordedFlags) other(ctx context.Context, j *job, req *action.Request, 
 
 func rerunCommand() command {
 	return command{
-		Name: "rerun", Args: "[FLAGS] OUTPUT|DIGEST",
+		Name: "rerun", Args: "[FLAGS] OUTPUT|DIGEST|FILE.tar",
 		Short: "run an action that ran before again, and compare what it gives",
 		Long: `
 Runs the recorded command again, with the recorded inputs, as its sandbox was: an
-action of this store, or one that 'sbx-action import' brought. Says whether it
+action of this store, or one that 'sbx-action export' wrote into FILE. Says whether it
 gives what it gave, and where not. Neither the workspace nor the store changes;
 --to writes what it makes into a directory.
 

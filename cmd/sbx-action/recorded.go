@@ -52,6 +52,9 @@ func keptRecord(dir string) (*recorded, error) {
 	if err != nil {
 		return nil, nil //nolint:nilerr // it is something else
 	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
 	work := filepath.Join(dir, keptRoot, action.WorkRoot)
 	if info, err := os.Lstat(work); err != nil || !info.IsDir() {
 		return nil, nil //nolint:nilerr // it is something else

@@ -57,6 +57,9 @@ var table = []row{
 	// Says what a command did to its root.
 	{"leftover", "", ""},
 
+	// An action in a file.
+	{"carry", "action", ""},
+
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"history", "action cache", ""},
 	{"compare", "action", ""},
@@ -129,7 +132,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cmd/commandline cmd/wiring compare history integration/cc integration/reapi/share leftover reproduce staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/cc integration/reapi/share leftover reproduce staging why golang.org/x/sys",
 		"github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
