@@ -71,14 +71,15 @@ func (w *writer) file(name string, size int64, r io.Reader) error {
 // Write writes c, with its blobs.
 func Write(ctx context.Context, out io.Writer, c *Case, blobs action.Blobs) error {
 	w := &writer{ctx, blobs, tar.NewWriter(out), map[action.Digest]bool{}}
-	head := headerLine
+	var head strings.Builder
+	head.WriteString(headerLine)
 	for _, key := range slices.Sorted(maps.Keys(c.About)) {
-		head += key + " " + strings.ReplaceAll(c.About[key], "\n", " ") + "\n"
+		head.WriteString(key + " " + strings.ReplaceAll(c.About[key], "\n", " ") + "\n")
 	}
 	parts := []struct {
 		name string
 		data []byte
-	}{{headerName, []byte(head)}, {"action", c.Action.Marshal()}, {"command", c.Command.Marshal()}}
+	}{{headerName, []byte(head.String())}, {"action", c.Action.Marshal()}, {"command", c.Command.Marshal()}}
 	if c.Result != nil {
 		parts = append(parts, struct {
 			name string
