@@ -32,7 +32,7 @@ const (
 // serve serves p until ctx is done.
 func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(p.guard.Unary), grpc.ChainStreamInterceptor(p.guard.Stream),
+		grpc.ChainUnaryInterceptor(p.rpcs.Unary, p.guard.Unary), grpc.ChainStreamInterceptor(p.rpcs.Stream, p.guard.Stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64 << 20), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(20 * time.Second),
 		// A client that is gone without a word is noticed within a minute.

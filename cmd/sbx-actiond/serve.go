@@ -23,6 +23,7 @@ import (
 	"github.com/sbx-action/sbx-action/integration/reapi/asset"
 	"github.com/sbx-action/sbx-action/integration/reapi/capabilities"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
+	"github.com/sbx-action/sbx-action/integration/reapi/metrics"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
 	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/staging"
@@ -146,6 +147,10 @@ type serverParts struct {
 	in      *instances
 	guard   *access.Guard
 	tls     *tls.Config
+
+	began       time.Time
+	rpcs        metrics.RPCs
+	waited, ran metrics.Histogram // of actions
 }
 
 // open opens the store, which no other server may have, and wires the rest.
@@ -154,7 +159,7 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	if err != nil {
 		return nil, err
 	}
-	p := &serverParts{log: log}
+	p := &serverParts{log: log, began: time.Now()}
 	if err := f.openAccess(p); err != nil {
 		return nil, err
 	}
@@ -244,6 +249,10 @@ func (f *serveFlags) openEngine(p *serverParts, witness action.Witness) (err err
 		if execution.CanRun(fn) {
 			p.caps.RunFunctions = append(p.caps.RunFunctions, fn)
 		}
+	}
+	p.engine.Observe = func(r *execution.Report) {
+		p.waited.Observe(r.Started.Sub(r.Queued))
+		p.ran.Observe(r.Ended.Sub(r.Started))
 	}
 	p.engine.Start()
 	return nil

@@ -597,6 +597,27 @@ func TestRule08Execute(t *testing.T) {
 			t.Errorf("a program that is not there: %v", res)
 		}
 	})
+	t.Run("MalformedInputs", func(t *testing.T) {
+		s := s.with(t)
+		file := s.put(action.SHA256, []byte("x"))
+		for name, root := range map[string]*repb.Directory{
+			"a slash":   {Files: []*repb.FileNode{{Name: "a/b", Digest: file}}},
+			"dot dot":   {Files: []*repb.FileNode{{Name: "..", Digest: file}}},
+			"unsorted":  {Files: []*repb.FileNode{{Name: "b", Digest: file}, {Name: "a", Digest: file}}},
+			"twice":     {Files: []*repb.FileNode{{Name: "a", Digest: file}}, Symlinks: []*repb.SymlinkNode{{Name: "a", Target: "b"}}},
+			"no digest": {Files: []*repb.FileNode{{Name: "a"}}},
+		} {
+			r := s.execute(s.action(call{script: "true", root: root}))
+			if codes.Code(r.response.GetStatus().GetCode()) != codes.InvalidArgument {
+				t.Errorf("%s: %v, %v", name, r.response, r.err)
+			}
+		}
+		// A directory that is in itself cannot be made, but a file can lie about it.
+		r := s.execute(s.action(call{script: "true", root: &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "d", Digest: file}}}}))
+		if codes.Code(r.response.GetStatus().GetCode()) != codes.InvalidArgument {
+			t.Errorf("a file as a directory: %v, %v", r.response, r.err)
+		}
+	})
 	t.Run("Queue", func(t *testing.T) {
 		s := start(t, func(o *execution.Options) { o.Jobs, o.MaxQueue = 1, 1 })
 		gate := s.hold(t)

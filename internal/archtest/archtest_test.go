@@ -87,7 +87,7 @@ var table = []row{
 	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
-	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
+	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/webpage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
 	{"integration/reapi/access", "integration/reapi golang.org/x/crypto google.golang.org/grpc", ""},
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
@@ -100,6 +100,8 @@ var table = []row{
 		"",
 	},
 	{"integration/reapi/fastcdc", "", ""},
+	{"integration/reapi/metrics", "google.golang.org/grpc", ""},
+	{"integration/reapi/webpage", "action cache integration/reapi integration/reapi/execution " + reapi, ""},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// Clients of the Remote Execution API, and workers of other people's clusters.
@@ -124,7 +126,8 @@ var table = []row{
 	// The heavy command: what it is linked with is nobody's burden.
 	{
 		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring history integration/baserock integration/component integration/images " +
-			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution integration/reapi/storage " +
+			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution " +
+			"integration/reapi/metrics integration/reapi/storage integration/reapi/webpage " +
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +
 			"integration/reapi/worker integration/reapi/worker/bots integration/reapi/worker/buildbarn integration/reapi/worker/proto/botspb integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb integration/reapi/worker/runner " +
 			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "",

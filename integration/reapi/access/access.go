@@ -96,6 +96,14 @@ func (s *Somebody) May(instance string) (r Rights) {
 	return r
 }
 
+// Anywhere is what s may do in some instance.
+func (s *Somebody) Anywhere() (r Rights) {
+	for _, g := range s.grants {
+		r |= g.rights
+	}
+	return r
+}
+
 // A List is who may do what.
 type List struct {
 	users   map[string]*entry   // with a password

@@ -182,8 +182,11 @@ func (g *guarded) RecvMsg(m any) error {
 	return nil
 }
 
+// Anywhere, in the place of an instance, is any of them.
+const Anywhere = "*/*"
+
 // HTTP lets through to next who has one of the rights that needs says a request
-// needs, in an instance.
+// needs, in an instance or [Anywhere].
 func (g *Guard) HTTP(next http.Handler, needs func(*http.Request) (instance string, r Rights)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var chain []*x509.Certificate
@@ -192,13 +195,19 @@ func (g *Guard) HTTP(next http.Handler, needs func(*http.Request) (instance stri
 		}
 		name, right := needs(r)
 		who, err := g.List.Who(r.Header.Get("Authorization"), chain)
+		may := Rights(0)
+		if err == nil && name == Anywhere {
+			may = who.Anywhere()
+		} else if err == nil {
+			may = who.May(name)
+		}
 		switch {
-		case err != nil, who.Name == "" && who.May(name)&right == 0:
+		case err != nil, who.Name == "" && may&right == 0:
 			w.Header().Set("WWW-Authenticate", `Basic realm="sbx-action"`)
 			http.Error(w, "this needs credentials", http.StatusUnauthorized)
-		case g.Known != nil && !g.Known(name):
+		case name != Anywhere && g.Known != nil && !g.Known(name):
 			http.Error(w, "there is no such instance", http.StatusNotFound)
-		case who.May(name)&right == 0:
+		case may&right == 0:
 			http.Error(w, who.Name+" may not do this", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), whoKey{}, who)))

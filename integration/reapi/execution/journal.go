@@ -22,14 +22,14 @@ import (
 // appended to, a record in one write, and never synced: a killed server loses
 // nothing, a power cut the last second.
 //
-// # Format, version 1
+// # Format, version 2
 //
-// The line "sbx-action operations 1", then records:
+// The line "sbx-action operations 2", then records:
 //
 //	1 byte   'b' an operation began, 'e' it ended, 'd' it is forgotten
 //	4 bytes  length of the name, little endian
 //	4 bytes  length of the message
-//	8 bytes  when, in seconds since 1970
+//	8 bytes  when, in nanoseconds since 1970
 //	         the name; the message: an ExecuteRequest, an ExecuteResponse, nothing
 //	4 bytes  CRC-32 (IEEE) of all before it
 //
@@ -44,7 +44,7 @@ type journal struct {
 }
 
 const (
-	journalHead   = "sbx-action operations 1\n"
+	journalHead   = "sbx-action operations 2\n"
 	journalRecord = 1 + 4 + 4 + 8 + 4
 	journalMax    = 64 << 20 // of one message
 )
@@ -129,7 +129,7 @@ func readRecord(r io.Reader) (kind byte, at time.Time, name string, data []byte,
 	if sum != binary.LittleEndian.Uint32(body[n+m:]) {
 		return 0, at, "", nil, errors.New("damaged")
 	}
-	return head[0], time.Unix(int64(binary.LittleEndian.Uint64(head[9:])), 0), string(body[:n]), body[n : n+m], nil
+	return head[0], time.Unix(0, int64(binary.LittleEndian.Uint64(head[9:]))), string(body[:n]), body[n : n+m], nil
 }
 
 func appendRecord(b []byte, kind byte, at time.Time, name string, m proto.Message) ([]byte, error) {
@@ -144,7 +144,7 @@ func appendRecord(b []byte, kind byte, at time.Time, name string, m proto.Messag
 	b = append(b, kind)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(name)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(data)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(at.Unix()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(at.UnixNano()))
 	b = append(append(b, name...), data...)
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b[begin:])), nil
 }
@@ -265,7 +265,7 @@ func (e *Engine) again(old *Operation) {
 	j, err := e.prepare(e.ctx, old.Instance, old.digest)
 	var op *Operation
 	if err == nil {
-		op, err = e.begin(old.Name, old.Request, j)
+		op, err = e.begin(old.Name, old.Request, j, "")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -31,8 +31,9 @@ type Operation struct {
 	task     *task                 // nil when it has ended
 	response *repb.ExecuteResponse // nil until it has ended
 	ended    time.Time
-	size     int64 // of the response
-	noted    bool  // in the journal
+	size     int64  // of the response
+	noted    bool   // in the journal
+	miss     string // why there was no result
 
 	waiters int
 	timer   *time.Timer // runs when nobody waits
@@ -78,15 +79,15 @@ func (e *Engine) hit(req *repb.ExecuteRequest, d action.Digest, res *repb.Execut
 }
 
 // begin makes an operation, and a task for it, or lets it join one. name is ""
-// for a new one.
-func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job) (*Operation, error) {
+// for a new one; miss says why there was no result.
+func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job, miss string) (*Operation, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ended {
 		return nil, reapi.Busy(codes.Unavailable, time.Second, "%v", errStopped).Err()
 	}
 	op := &Operation{
-		Name: name, Instance: req.InstanceName, Request: req, digest: j.digest, begun: time.Now(),
+		Name: name, Instance: req.InstanceName, Request: req, digest: j.digest, begun: time.Now(), miss: miss,
 	}
 	if name == "" {
 		op.Name = newName(req.InstanceName)

@@ -61,16 +61,18 @@ func (e *Engine) submit(ctx context.Context, req *repb.ExecuteRequest) (*Operati
 	if err != nil {
 		return nil, err
 	}
+	miss := ""
 	if !req.SkipCacheLookup && !j.action.DoNotCache {
 		res, err := e.cached(ctx, req, d)
 		if err == nil {
 			return e.hit(req, d, res), nil
 		}
+		miss = err.Error()
 		if !errors.Is(err, action.ErrMiss) { // a broken cache costs time, not builds
 			e.opts.Log.WarnContext(ctx, "result unreadable", "action", d, "err", err)
 		}
 	}
-	return e.begin("", req, j)
+	return e.begin("", req, j, miss)
 }
 
 // cached is the response for a result that is in the store.

@@ -145,7 +145,9 @@ func (e *Engine) failure(t *task, err error) *status.Status {
 		return reapi.Busy(codes.Unavailable, time.Second, "%v", err) // it came back meanwhile
 	case errors.Is(err, backends.ErrUnsupported):
 		return status.Newf(codes.FailedPrecondition, "%v", err)
-	case errors.Is(err, errOutput), errors.Is(err, errInput):
+	case errors.Is(err, errInput):
+		return status.Newf(codes.InvalidArgument, "%v", err)
+	case errors.Is(err, errOutput):
 		return status.Newf(codes.FailedPrecondition, "%v", err)
 	}
 	e.opts.Log.Warn("an action could not be run", "action", t.job.digest, "err", err)
@@ -261,6 +263,14 @@ var (
 
 // Stage implements [action.Stager].
 func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
+	root, err := s.stage(ctx, a, c)
+	if err != nil && !errors.Is(err, action.ErrMiss) && ctx.Err() == nil && isMalformed(err) {
+		err = fmt.Errorf("%w: %w", errInput, err)
+	}
+	return root, err
+}
+
+func (s *stager) stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
 	find, err := s.e.dirs.finder(ctx, a.InputRoot)
 	if err != nil {
 		return backends.Root{}, err
@@ -270,11 +280,7 @@ func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command)
 		return backends.Root{}, err
 	}
 	st := &staging.Stager{Blobs: s.e.opts.Store, Layers: s.e.opts.Store, Notes: s.e.opts.Store, Capabilities: s.e.opts.Can, Log: s.e.opts.Log}
-	root, err := st.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: s.hint(), Directories: staging.Parents(c, find), Properties: own}, s.j.rootfs)
-	if err != nil && !errors.Is(err, action.ErrMiss) && ctx.Err() == nil && isMalformed(err) {
-		err = fmt.Errorf("%w: %w", errInput, err)
-	}
-	return root, err
+	return st.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: s.hint(), Directories: staging.Parents(c, find), Properties: own}, s.j.rootfs)
 }
 
 // hint says which trees are likely to be alike: those of one instance.

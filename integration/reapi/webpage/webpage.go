@@ -1,0 +1,471 @@
+// Package webpage shows to people what a server does and has: what runs and
+// what ran, with command, inputs, outputs and times, and every blob and tree.
+// It only reads.
+package webpage
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/execution"
+)
+
+//go:embed page.html
+var pageText string
+
+var page = template.Must(template.New("page").Funcs(template.FuncMap{
+	"size": size, "since": since, "link": link,
+}).Parse(pageText))
+
+// A Handler serves the pages. Set its fields before use.
+type Handler struct {
+	Store  *cache.Store
+	Engine *execution.Engine // nil: nothing is run here
+
+	// May says whether the client of a request may read in an instance.
+	May func(r *http.Request, instance string) bool
+}
+
+// A view is what a page shows: one of the fields.
+type view struct {
+	Title      string
+	Home       *home
+	Operation  *operation
+	Directory  *directory
+	Blob       *blob
+	Problem    string
+	Background bool
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Nothing of what others have stored may run in the browser.
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.Error(w, "use GET", http.StatusMethodNotAllowed)
+		return
+	}
+	v, err := h.view(w, r)
+	if errors.Is(err, errSent) {
+		return
+	}
+	code := http.StatusOK
+	if err != nil {
+		v, code = &view{Title: "Not here", Problem: err.Error()}, http.StatusNotFound
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_ = page.Execute(w, v) // the client is gone
+}
+
+// errSent says that the answer was sent already.
+var errSent = errors.New("sent")
+
+func (h *Handler) view(w http.ResponseWriter, r *http.Request) (*view, error) {
+	switch kind, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); kind {
+	case "":
+		return h.home(r), nil
+	case "operation":
+		return h.operation(r, rest)
+	case "directory", "tree", "blob", "raw":
+		if !h.May(r, "") {
+			return nil, errors.New("you may not read blobs here")
+		}
+		d, err := parseDigest(rest)
+		if err != nil {
+			return nil, err
+		}
+		switch kind {
+		case "directory":
+			return h.directory(r.Context(), d)
+		case "tree":
+			return h.tree(r.Context(), d)
+		case "raw":
+			return nil, h.raw(w, r, d)
+		}
+		return h.blob(r.Context(), d)
+	}
+	return nil, fmt.Errorf("there is no page %q", r.URL.Path)
+}
+
+// parseDigest parses FUNCTION/HASH/SIZE.
+func parseDigest(path string) (action.Digest, error) {
+	parts := strings.Split(path, "/")
+	if len(parts) != 3 {
+		return action.Digest{}, fmt.Errorf("want FUNCTION/HASH/SIZE, not %q", path)
+	}
+	return action.ParseDigest(parts[0] + ":" + parts[1] + "/" + parts[2])
+}
+
+// link is the path of a page about d.
+func link(kind string, d action.Digest) string {
+	return fmt.Sprintf("/%s/%v/%s/%d", kind, d.Function(), d.Hash(), d.Size())
+}
+
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v := float64(n)
+	i := 0
+	for ; v >= 1024 && i < len(units)-1; i++ {
+		v /= 1024
+	}
+	if i == 0 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	d := time.Since(t)
+	if d > time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+// home is what runs, waits and ran.
+type home struct {
+	Counts execution.Counts
+	Jobs   int
+	Cache  bool // nothing is run
+	List   []operation
+	Store  string
+}
+
+const homeMost = 200
+
+func (h *Handler) home(r *http.Request) *view {
+	p := &home{Cache: h.Engine == nil, Store: h.Store.Dir()}
+	if h.Engine != nil {
+		p.Counts, p.Jobs = h.Engine.Counts(), h.Engine.Jobs()
+		for _, v := range h.Engine.Views(homeMost, func(instance string) bool { return h.May(r, instance) }) {
+			p.List = append(p.List, *h.describe(r.Context(), v))
+		}
+	}
+	return &view{Title: "sbx-action", Home: p}
+}
+
+// An operation is one with its command.
+type operation struct {
+	execution.View
+	State    string // a word
+	Took     string
+	Command  *repb.Command
+	Action   *repb.Action
+	Root     action.Digest
+	CommandD action.Digest
+	Line     string // the command on one line
+	Result   *repb.ActionResult
+	Files    []output
+	Output   []stream
+	Times    []span
+}
+
+type output struct {
+	Path, Note string
+	Link       string
+	Size       int64
+}
+
+type stream struct {
+	Name, Text, Link string
+}
+
+type span struct {
+	Name, Took string
+}
+
+// describe reads what op was to do. What is gone from the store is left out.
+func (h *Handler) describe(ctx context.Context, v execution.View) *operation {
+	op := &operation{View: v, State: stateOf(v), Took: took(v)}
+	a, c := new(repb.Action), new(repb.Command)
+	if h.message(ctx, v.Digest, a) != nil {
+		return op
+	}
+	op.Action = a
+	f := v.Digest.Function()
+	op.Root, _ = reapi.Digest(f, a.InputRootDigest)
+	var err error
+	if op.CommandD, err = reapi.Digest(f, a.CommandDigest); err == nil && h.message(ctx, op.CommandD, c) == nil {
+		op.Command, op.Line = c, strings.Join(c.Arguments, " ")
+		if len(op.Line) > 160 {
+			op.Line = op.Line[:160] + "…"
+		}
+		op.Line = strings.ToValidUTF8(op.Line, "�")
+	}
+	return op
+}
+
+func stateOf(v execution.View) string {
+	switch {
+	case v.Response == nil:
+		return strings.ToLower(v.Stage.String())
+	case v.Response.CachedResult:
+		return "hit"
+	case v.Response.GetStatus().GetCode() != 0:
+		return strings.ToLower(codes.Code(v.Response.Status.Code).String())
+	case v.Response.GetResult().GetExitCode() != 0:
+		return fmt.Sprintf("exit code %d", v.Response.Result.ExitCode)
+	}
+	return "done"
+}
+
+func took(v execution.View) string {
+	if v.Ended.IsZero() {
+		return since(v.Begun)
+	}
+	return v.Ended.Sub(v.Begun).Round(100 * time.Microsecond).String()
+}
+
+func (h *Handler) operation(r *http.Request, name string) (*view, error) {
+	if h.Engine == nil {
+		return nil, errors.New("nothing is run here")
+	}
+	v, ok := h.Engine.View(name)
+	if !ok || !h.May(r, v.Instance) {
+		return nil, fmt.Errorf("there is no operation %q, or it ended long ago", name)
+	}
+	op := h.describe(r.Context(), v)
+	if res := v.Response.GetResult(); res != nil {
+		op.Result = res
+		h.results(r.Context(), op)
+	}
+	return &view{Title: op.State + ": " + op.Line, Operation: op}, nil
+}
+
+// results lists outputs, and what the command wrote.
+func (h *Handler) results(ctx context.Context, op *operation) {
+	f, res := op.Digest.Function(), op.Result
+	for _, o := range res.OutputFiles {
+		if d, err := reapi.Digest(f, o.Digest); err == nil {
+			note := ""
+			if o.IsExecutable {
+				note = "executable"
+			}
+			op.Files = append(op.Files, output{o.Path, note, link("blob", d), d.Size()})
+		}
+	}
+	for _, o := range res.OutputDirectories {
+		kind, m := "tree", o.TreeDigest
+		if m == nil {
+			kind, m = "directory", o.RootDirectoryDigest
+		}
+		if d, err := reapi.Digest(f, m); err == nil {
+			op.Files = append(op.Files, output{o.Path + "/", "directory", link(kind, d), d.Size()})
+		}
+	}
+	for _, o := range res.OutputSymlinks {
+		op.Files = append(op.Files, output{Path: o.Path, Note: "→ " + o.Target})
+	}
+	for _, s := range []struct {
+		name string
+		raw  []byte
+		m    *repb.Digest
+	}{{"standard output", res.StdoutRaw, res.StdoutDigest}, {"standard error", res.StderrRaw, res.StderrDigest}} {
+		st := stream{Name: s.name}
+		if d, err := reapi.Digest(f, s.m); err == nil && d.Size() > 0 {
+			st.Link = link("blob", d)
+			if len(s.raw) == 0 {
+				s.raw, _ = h.begin(ctx, d)
+			}
+		}
+		if st.Text = readable(s.raw); st.Text != "" || st.Link != "" {
+			op.Output = append(op.Output, st)
+		}
+	}
+	if m := res.ExecutionMetadata; m != nil {
+		at := func(name string, from, to interface{ AsTime() time.Time }) {
+			op.Times = append(op.Times, span{name, to.AsTime().Sub(from.AsTime()).Round(10 * time.Microsecond).String()})
+		}
+		if m.WorkerCompletedTimestamp != nil && m.QueuedTimestamp != nil && m.ExecutionCompletedTimestamp != nil {
+			at("in the queue", m.QueuedTimestamp, m.WorkerStartTimestamp)
+			at("staging inputs", m.InputFetchStartTimestamp, m.InputFetchCompletedTimestamp)
+			at("running", m.ExecutionStartTimestamp, m.ExecutionCompletedTimestamp)
+			at("collecting outputs", m.OutputUploadStartTimestamp, m.OutputUploadCompletedTimestamp)
+		}
+	}
+}
+
+// shown is how much of a blob a page shows.
+const shown = 64 << 10
+
+// begin is the first bytes of a blob.
+func (h *Handler) begin(ctx context.Context, d action.Digest) ([]byte, error) {
+	file, err := h.Store.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, shown))
+}
+
+// readable is b as text, or "" if it is none.
+func readable(b []byte) string {
+	cut := len(b)
+	for cut > 0 && len(b)-cut < utf8.UTFMax && !utf8.RuneStart(b[cut-1]) {
+		cut--
+	}
+	if !utf8.Valid(b) && (cut == 0 || !utf8.Valid(b[:cut-1])) || strings.IndexByte(string(b), 0) >= 0 {
+		return ""
+	}
+	return strings.ToValidUTF8(string(b), "�")
+}
+
+const maxMessage = 16 << 20
+
+func (h *Handler) message(ctx context.Context, d action.Digest, m proto.Message) error {
+	if d.IsZero() || d.Size() > maxMessage {
+		return action.ErrMiss
+	}
+	file, err := h.Store.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxMessage))
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(data, m)
+}
+
+// A directory is one of a tree.
+type directory struct {
+	Digest  action.Digest
+	Entries []entry
+	More    int // that are not shown
+}
+
+type entry struct {
+	Name, Kind, Link, Target string
+	Size                     int64
+	Bytes                    bool // Size is worth showing
+}
+
+const entriesMost = 5000
+
+func (h *Handler) directory(ctx context.Context, d action.Digest) (*view, error) {
+	m := new(repb.Directory)
+	if err := h.message(ctx, d, m); err != nil {
+		return nil, err
+	}
+	return &view{Title: "directory", Directory: list(d, m, func(n action.Digest) string { return link("directory", n) })}, nil
+}
+
+// tree shows the root of a Tree. What is below it is shown as directories,
+// where these are in the store by themselves.
+func (h *Handler) tree(ctx context.Context, d action.Digest) (*view, error) {
+	m := new(repb.Tree)
+	if err := h.message(ctx, d, m); err != nil {
+		return nil, err
+	}
+	if m.Root == nil {
+		return nil, errors.New("the blob is no tree")
+	}
+	children := map[action.Digest]*repb.Directory{}
+	for _, c := range m.Children {
+		if data, err := proto.Marshal(c); err == nil {
+			children[action.Sum(d.Function(), data)] = c
+		}
+	}
+	p := &directory{Digest: d}
+	left := entriesMost
+	flatten(p, d.Function(), m.Root, "", children, &left)
+	return &view{Title: "tree", Directory: p}, nil
+}
+
+// flatten lists everything below m, with its path.
+func flatten(p *directory, f action.Function, m *repb.Directory, at string, children map[action.Digest]*repb.Directory, left *int) {
+	for _, e := range list(action.Digest{}, m, func(action.Digest) string { return "" }, f).Entries {
+		if *left == 0 {
+			p.More++
+			return
+		}
+		*left--
+		e.Name = at + e.Name
+		p.Entries = append(p.Entries, e)
+	}
+	for _, n := range m.Directories {
+		if d, err := reapi.Digest(f, n.Digest); err == nil && children[d] != nil && *left > 0 {
+			flatten(p, f, children[d], at+n.Name+"/", children, left)
+		}
+	}
+}
+
+func list(d action.Digest, m *repb.Directory, below func(action.Digest) string, fs ...action.Function) *directory {
+	f := d.Function()
+	if len(fs) > 0 {
+		f = fs[0]
+	}
+	p := &directory{Digest: d}
+	for _, n := range m.Directories {
+		if s, err := reapi.Digest(f, n.Digest); err == nil {
+			p.Entries = append(p.Entries, entry{Name: n.Name + "/", Kind: "directory", Link: below(s)})
+		}
+	}
+	for _, n := range m.Files {
+		if s, err := reapi.Digest(f, n.Digest); err == nil {
+			kind := "file"
+			if n.IsExecutable {
+				kind = "executable"
+			}
+			p.Entries = append(p.Entries, entry{Name: n.Name, Kind: kind, Link: link("blob", s), Size: s.Size(), Bytes: true})
+		}
+	}
+	for _, n := range m.Symlinks {
+		p.Entries = append(p.Entries, entry{Name: n.Name, Kind: "link", Target: n.Target})
+	}
+	if len(p.Entries) > entriesMost {
+		p.More = len(p.Entries) - entriesMost
+		p.Entries = p.Entries[:entriesMost]
+	}
+	return p
+}
+
+// A blob is its beginning.
+type blob struct {
+	Digest action.Digest
+	Text   string
+	Cut    bool
+}
+
+func (h *Handler) blob(ctx context.Context, d action.Digest) (*view, error) {
+	data, err := h.begin(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return &view{Title: "blob", Blob: &blob{d, readable(data), d.Size() > shown}}, nil
+}
+
+// raw sends a blob as a file to keep: the browser must not interpret it.
+func (h *Handler) raw(w http.ResponseWriter, r *http.Request, d action.Digest) error {
+	file, err := h.Store.Open(r.Context(), d)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+d.Hash()[:16]+`"`)
+	http.ServeContent(w, r, "", time.Time{}, file)
+	return errSent
+}
