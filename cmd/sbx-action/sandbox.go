@@ -22,6 +22,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/leftover"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -33,7 +34,8 @@ func sandboxCommand() command {
 Runs COMMAND in the root file system ROOTFS: a directory, a name that 'rootfs
 import' gave, a tar, the digest of a tree, or host. Nothing is cached. What the
 command writes goes to a fresh layer above ROOTFS and is gone afterwards, but for
-what --mount shares with the host.
+what --mount shares with the host, or with --commit. On a terminal the command
+gets one of its own.
 
 The command has no network, sees no other process, and runs as the owner of a
 directory ROOTFS, or as user 65000, without any privilege. Without a COMMAND the
@@ -64,6 +66,8 @@ was not found, 126 when it cannot be executed, and 125 when sbx-action failed.
 			flags.Var(&f.memory, "memory", "`SIZE`: most memory that the command may use, such as 512M")
 			flags.Var(&f.pids, "pids", "`N`: most processes and threads at a time")
 			flags.Var(&f.timeout, "timeout", "`DURATION` after which the command and all its children are killed")
+			flags.BoolVar(&f.changes, "changes", false, "list what the command added, changed and deleted")
+			flags.BoolVar(&f.commit, "commit", false, "make the directory ROOTFS as the command left it, if it succeeded")
 			flags.BoolVar(&f.degrade, "degrade", false, "drop what the backend cannot do, and say so, instead of refusing")
 			flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
 			return f.run
@@ -82,6 +86,9 @@ type sandboxFlags struct {
 	pids                         count
 	timeout                      span
 	proc, degrade                bool
+	changes, commit              bool
+
+	dir string // ROOTFS, if it is a directory
 }
 
 // run makes a Spec of the flags, and runs it.
@@ -112,6 +119,9 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	if err := f.complete(spec, defaults); err != nil {
 		return err
 	}
+	if f.commit && f.dir == "" {
+		return fmt.Errorf("--commit: %s is not a directory that could be changed", source)
+	}
 	closeFiles, err := f.redirect(spec)
 	if err != nil {
 		return err
@@ -123,7 +133,7 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 			say("%s cannot do all that was asked for: %s", b.Name(), d)
 		}
 	}
-	st, err := b.Run(ctx, spec)
+	st, err := f.inTerminal(b, spec, func() (*backends.Status, error) { return f.runAndCompare(ctx, b, spec) })
 	if err := errors.Join(err, closeFiles()); err != nil {
 		if errors.Is(err, backends.ErrUnsupported) && !f.degrade {
 			return fmt.Errorf("%w; --degrade does without, 'sbx-action backends' says what the others can do", err)
@@ -131,6 +141,67 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	return f.verdict(st)
+}
+
+// inTerminal runs the command in a terminal of its own, connected to ours, if
+// that is where it would talk to.
+func (f *sandboxFlags) inTerminal(b backends.Backend, spec *backends.Spec, run func() (*backends.Status, error)) (*backends.Status, error) {
+	if !isTTY(os.Stdin) || !isTTY(os.Stdout) || f.stdout != "" || f.stderr != "" || !b.Capabilities().Terminal {
+		return run()
+	}
+	t, err := newTerminal(os.Stdin, os.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	spec.Stdin, spec.Stdout, spec.Stderr, spec.Terminal = nil, nil, nil, t.connect
+	if !slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, "TERM=") }) {
+		spec.Env = append(spec.Env, "TERM="+term())
+	}
+	return run()
+}
+
+// runAndCompare runs the command, and says or keeps what it left in the root.
+func (f *sandboxFlags) runAndCompare(ctx context.Context, b backends.Backend, spec *backends.Spec) (*backends.Status, error) {
+	if !f.changes && !f.commit {
+		return b.Run(ctx, spec)
+	}
+	spec.KeepRoot = true
+	began := time.Now()
+	st, err := b.Run(ctx, spec)
+	if err != nil || st.Root == nil {
+		return st, err
+	}
+	defer st.Root.Close()
+	// Another root made of the same, in which nothing ran.
+	fresh := backends.Spec{Root: spec.Root, Network: spec.Network, Args: []string{"/nothing/to/run"}, Dir: "/", KeepRoot: true}
+	fresh.Root.ReadOnly = false
+	none, err := b.Run(ctx, &fresh)
+	if err != nil || none.Root == nil {
+		return nil, fmt.Errorf("a root to compare with: %w", err)
+	}
+	defer none.Root.Close()
+	after := fmt.Sprintf("/proc/self/fd/%d", st.Root.Fd())
+	list, err := leftover.Changes(fmt.Sprintf("/proc/self/fd/%d", none.Root.Fd()), after, began)
+	if err != nil {
+		return nil, err
+	}
+	if f.changes {
+		for _, c := range list {
+			fmt.Fprintln(os.Stderr, changeLine(c))
+		}
+	}
+	if !f.commit || st.Code != 0 {
+		return st, nil
+	}
+	left, err := leftover.Apply(after, f.dir, list)
+	for _, p := range left {
+		say("--commit: left out %s, which is no file", p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--commit: %w", err)
+	}
+	return st, nil
 }
 
 // words takes ROOTFS out, behind which flags may stand, too.
@@ -184,7 +255,7 @@ func (f *sandboxFlags) root(ctx context.Context, source string, spec *backends.S
 		if err == nil {
 			dir, err = filepath.EvalSymlinks(dir)
 		}
-		spec.Root.Lowers = []backends.Layer{{Dir: dir}}
+		spec.Root.Lowers, f.dir = []backends.Layer{{Dir: dir}}, dir
 		if owner := fileOwner(info); owner >= 0 && c.Owner == backends.ID {
 			spec.Root.As = &owner
 		}
