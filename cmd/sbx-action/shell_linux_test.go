@@ -173,15 +173,16 @@ func TestShell(t *testing.T) {
 	u.until("resized to 50 132", "\r") // readline runs a trap at the next key
 
 	// Job control: stop, go on in the background, come back, interrupt.
-	u.types("sleep 1000\r")
-	u.running("sleep 1000")
+	sleep := fmt.Sprintf("sleep 1000.%d", os.Getpid()) // nobody else's
+	u.types(sleep + "\r")
+	u.running(sleep)
 	u.types("\x1a")
 	u.sees("Stopped")
 	u.types("bg; jobs\r")
 	u.sees("Running")
 	u.sees("$ ")
 	u.types("trap - WINCH; fg\r")
-	u.sees("sleep 1000")
+	u.sees(sleep)
 	u.types("\x03")       // which takes what was typed away
 	u.until("$ ", "\x03") // it may not have been in the foreground yet
 	u.types("echo interr''upted\r")
