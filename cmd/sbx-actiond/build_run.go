@@ -47,6 +47,10 @@ type buildFlags struct {
 	outputs        commandline.List
 	manifest, sbom string
 	plain          bool
+	meta           bool
+
+	why, shell string // in the place of the words why and shell
+	convert    bool
 }
 
 func (f *buildFlags) declare(flags *flag.FlagSet) {
@@ -80,6 +84,10 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.sbom, "sbom", "", "`FILE` for a list of components, sources and their digests: SPDX, JSON")
 	flags.StringVar(&f.remote, "remote", "", "`ADDRESS` of a cache that is shared, grpc://HOST:PORT/INSTANCE or grpcs://…:\ncomponents are looked for there, and sent there (default: $SBX_REMOTE)")
 	flags.StringVar(&f.remoteMode, "remote-mode", "", "`MODE`: read, write, or both (default: $SBX_REMOTE_MODE, else both)")
+	flags.BoolVar(&f.meta, "meta", false, "put /baserock/NAME.meta of each chunk into systems, as YBD does")
+	flags.StringVar(&f.why, "why", "", "`COMPONENT`: as 'build why COMPONENT'")
+	flags.StringVar(&f.shell, "shell", "", "`COMPONENT`: as 'build shell COMPONENT'")
+	flags.BoolVar(&f.convert, "convert", false, "as 'build convert TARGET'")
 	flags.BoolVar(&f.plain, "plain", false, "one line for each thing that happens, also on a terminal")
 }
 
@@ -150,9 +158,20 @@ func (f *buildFlags) run(ctx context.Context, args []string) (err error) {
 	if err := f.check(); err != nil {
 		return err
 	}
+	switch {
+	case f.why != "":
+		return explainBuild(ctx, f, append(args, f.why))
+	case f.shell != "":
+		return openShell(ctx, f, append(args, f.shell))
+	case f.convert:
+		return convert(ctx, f, args)
+	}
 	job, err := f.job(args)
 	if err != nil {
 		return err
+	}
+	for _, s := range job.systems {
+		s.Meta = f.meta
 	}
 	parts, err := openBuildParts(*f)
 	if err != nil {

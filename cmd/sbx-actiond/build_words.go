@@ -62,17 +62,19 @@ func whyCommand() commandline.Command {
 Says whether COMPONENT would be built, and if so, why: what of its source, its
 commands, its environment, its base and of what it needs is not as it was.
 Nothing is built.`,
-		func(ctx context.Context, f *buildFlags, args []string) error {
-			parts, run, c, err := f.one(args)
-			if err != nil {
-				return err
-			}
-			lines, err := run.Why(ctx, c)
-			for _, l := range lines {
-				fmt.Println(l)
-			}
-			return errors.Join(err, parts.Close())
-		})
+		explainBuild)
+}
+
+func explainBuild(ctx context.Context, f *buildFlags, args []string) error {
+	parts, run, c, err := f.one(args)
+	if err != nil {
+		return err
+	}
+	lines, err := run.Why(ctx, c)
+	for _, l := range lines {
+		fmt.Println(l)
+	}
+	return errors.Join(err, parts.Close())
 }
 
 func shellCommand() commandline.Command {
@@ -80,22 +82,24 @@ func shellCommand() commandline.Command {
 Builds what COMPONENT needs, and runs a shell in the root in which it would be
 built itself: with its source, its environment, and nothing else. What the shell
 does is lost when it ends.`,
-		func(ctx context.Context, f *buildFlags, args []string) error {
-			parts, run, c, err := f.one(args)
-			if err != nil {
-				return err
-			}
-			defer parts.Close()
-			built, err := run.Build(ctx, c.Needs)
-			if err != nil {
-				return f.failed(err)
-			}
-			code, err := run.Shell(ctx, c, built)
-			if err == nil && code != 0 {
-				err = commandline.ExitCode(code)
-			}
-			return err
-		})
+		openShell)
+}
+
+func openShell(ctx context.Context, f *buildFlags, args []string) error {
+	parts, run, c, err := f.one(args)
+	if err != nil {
+		return err
+	}
+	defer parts.Close()
+	built, err := run.Build(ctx, c.Needs)
+	if err != nil {
+		return f.failed(err)
+	}
+	code, err := run.Shell(ctx, c, built)
+	if err == nil && code != 0 {
+		err = commandline.ExitCode(code)
+	}
+	return err
 }
 
 func logCommand() commandline.Command {
@@ -205,14 +209,16 @@ func convertCommand() commandline.Command {
 	c := buildWord("convert", "print definitions as an sbx.yaml", `
 Prints TARGET of a tree of definitions, and what it needs, as an sbx.yaml. Sources
 that are nowhere keep the name of their repository: edit that.`,
-		func(_ context.Context, f *buildFlags, args []string) error {
-			f.anySource = true
-			job, err := f.job(args)
-			if err != nil {
-				return err
-			}
-			return component.WriteYAML(os.Stdout, job.project)
-		})
+		convert)
 	c.Args = "[FLAGS] TARGET"
 	return c
+}
+
+func convert(_ context.Context, f *buildFlags, args []string) error {
+	f.anySource = true
+	job, err := f.job(args)
+	if err != nil {
+		return err
+	}
+	return component.WriteYAML(os.Stdout, job.project)
 }

@@ -124,6 +124,7 @@ type System struct {
 	Name  string
 	Where string
 	Base  Base // below the components; empty: nothing
+	Meta  bool // it gets /baserock/NAME.meta of each component, as YBD writes them
 	Raw   bool // nothing runs in it: not ldconfig either
 
 	Contents []Content

@@ -140,6 +140,11 @@ func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSys
 		if err := b.addOwners(ctx, out.Owners, built.Owners); err != nil {
 			return nil, nil, err
 		}
+		if req.Meta {
+			if err := b.addMeta(ctx, root, c, built, over); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
+			}
+		}
 		if err := root.addDevices(ctx, c.Component); err != nil {
 			return nil, nil, err
 		}
@@ -169,6 +174,41 @@ func (t *tree) addDevices(ctx context.Context, c *Component) error {
 		}
 	}
 	return nil
+}
+
+// addMeta writes what a component has in the system: for each artifact the
+// paths, sorted, in YAML.
+func (b *Builder) addMeta(ctx context.Context, root *tree, c Content, built *Built, over *tree) error {
+	paths := map[string][]string{}
+	err := over.visit(ctx, func(p string, _ *node) error {
+		artifact := c.Short
+		if c.Split != nil {
+			artifact = c.Split(p)
+		}
+		paths[artifact] = append(paths[artifact], p)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "cache: %s\nproducts:\n", built.Tree.Hash())
+	for _, artifact := range slices.Sorted(maps.Keys(paths)) {
+		slices.Sort(paths[artifact])
+		fmt.Fprintf(&text, "- artifact: %s\n  components:\n", yamlText(artifact))
+		for _, p := range paths[artifact] {
+			fmt.Fprintf(&text, "  - %s\n", yamlText(p))
+		}
+	}
+	if c.Source != nil {
+		fmt.Fprintf(&text, "ref: %s\nrepo: %s\n", yamlText(c.Source.Ref), yamlText(c.Source.At))
+	}
+	d, err := b.Blobs.PutBytes(ctx, b.Function, []byte(text.String()))
+	if err != nil {
+		return err
+	}
+	root.origin["baserock/"+c.Short+".meta"] = c.Name
+	return root.put(ctx, "baserock/"+c.Short+".meta", &node{file: &action.FileNode{Digest: d}})
 }
 
 // selected is what a component has installed of the artifacts that are meant.

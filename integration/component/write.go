@@ -59,8 +59,8 @@ func (w *yamlWriter) line(indent int, format string, args ...any) {
 	fmt.Fprintf(w.w, strings.Repeat("  ", indent)+format+"\n", args...)
 }
 
-// text is s in quotes: what JSON quotes, YAML reads.
-func text(s string) string {
+// yamlText is s in quotes: what JSON quotes, YAML reads.
+func yamlText(s string) string {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return `""` // no string is like that
@@ -70,7 +70,7 @@ func text(s string) string {
 }
 
 func (w *yamlWriter) component(c *Component) {
-	w.line(1, "%s:", text(w.names[c]))
+	w.line(1, "%s:", yamlText(w.names[c]))
 	base := c.Base
 	var needs []string
 	for _, n := range c.Needs {
@@ -78,10 +78,10 @@ func (w *yamlWriter) component(c *Component) {
 			base = n.Tree
 			continue
 		}
-		needs = append(needs, text(w.names[n]))
+		needs = append(needs, yamlText(w.names[n]))
 	}
 	if base != "" {
-		w.line(2, "base: %s", text(string(base)))
+		w.line(2, "base: %s", yamlText(string(base)))
 	}
 	if c.Source != nil {
 		w.source(c.Source)
@@ -93,12 +93,12 @@ func (w *yamlWriter) component(c *Component) {
 			value = "/" + w.names[c] + ".inst"
 		}
 		if v.Name != "PREFIX" {
-			w.line(3, "%s: %s", v.Name, text(value))
+			w.line(3, "%s: %s", v.Name, yamlText(value))
 		}
 	}
 	for _, v := range c.Env {
 		if v.Name == "PREFIX" && v.Value != "/usr" {
-			w.line(2, "prefix: %s", text(v.Value))
+			w.line(2, "prefix: %s", yamlText(v.Value))
 		}
 	}
 	for _, s := range c.Steps {
@@ -119,18 +119,18 @@ func (w *yamlWriter) component(c *Component) {
 		w.line(2, "devices:")
 	}
 	for _, d := range c.Devices {
-		w.line(2, "- {path: %s, type: %c, mode: \"%04o\", major: %d, minor: %d, uid: %d, gid: %d}", text(d.Path), d.Type, d.Mode, d.Major, d.Minor, d.UID, d.GID)
+		w.line(2, "- {path: %s, type: %c, mode: \"%04o\", major: %d, minor: %d, uid: %d, gid: %d}", yamlText(d.Path), d.Type, d.Mode, d.Major, d.Minor, d.UID, d.GID)
 	}
 }
 
 func (w *yamlWriter) source(s *Source) {
 	w.line(2, "source:")
-	w.line(3, "%s: %s", s.Kind, text(s.At))
+	w.line(3, "%s: %s", s.Kind, yamlText(s.At))
 	if s.Sum != "" {
-		w.line(3, "sha256: %s", text(s.Sum))
+		w.line(3, "sha256: %s", yamlText(s.Sum))
 	}
 	if s.Ref != "" {
-		w.line(3, "ref: %s", text(s.Ref))
+		w.line(3, "ref: %s", yamlText(s.Ref))
 	}
 	if len(s.Submodules) > 0 {
 		w.line(3, "submodules:")
@@ -141,7 +141,7 @@ func (w *yamlWriter) source(s *Source) {
 		if sub.Kind == GitSource && ref == "" {
 			ref = "HEAD" // which commit it is, the repository says; here somebody must
 		}
-		w.line(4, "%s: {%s: %s, ref: %s}", text(p), sub.Kind, text(sub.At), text(ref))
+		w.line(4, "%s: {%s: %s, ref: %s}", yamlText(p), sub.Kind, yamlText(sub.At), yamlText(ref))
 	}
 }
 
@@ -156,7 +156,7 @@ func (w *yamlWriter) command(c string) {
 		}
 	}
 	if !plain {
-		w.line(2, "- %s", text(c))
+		w.line(2, "- %s", yamlText(c))
 		return
 	}
 	w.line(2, "- |")
@@ -177,30 +177,30 @@ func (w *yamlWriter) rules(c *Component) {
 	byName := map[string][]string{}
 	for _, r := range c.Rules {
 		for _, e := range r.Expressions {
-			byName[r.Artifact] = append(byName[r.Artifact], text("re:"+e))
+			byName[r.Artifact] = append(byName[r.Artifact], yamlText("re:"+e))
 		}
 	}
 	var done []string
 	for _, r := range c.Rules {
 		if !slices.Contains(done, r.Artifact) {
 			done = append(done, r.Artifact)
-			w.line(3, "%s: [%s]", text(r.Artifact), strings.Join(byName[r.Artifact], ", "))
+			w.line(3, "%s: [%s]", yamlText(r.Artifact), strings.Join(byName[r.Artifact], ", "))
 		}
 	}
 }
 
 func (w *yamlWriter) system(s *System) {
-	w.line(1, "%s:", text(strings.ReplaceAll(s.Name, "/", "-")))
+	w.line(1, "%s:", yamlText(strings.ReplaceAll(s.Name, "/", "-")))
 	var items []string
 	for _, c := range s.Contents {
 		switch {
 		case c.Tree != "":
-			w.line(2, "base: %s", text(string(c.Tree)))
+			w.line(2, "base: %s", yamlText(string(c.Tree)))
 		case c.All:
-			items = append(items, text(w.names[c.Component]))
+			items = append(items, yamlText(w.names[c.Component]))
 		default:
 			for _, a := range c.Artifacts {
-				items = append(items, text(w.names[c.Component]+":"+a))
+				items = append(items, yamlText(w.names[c.Component]+":"+a))
 			}
 		}
 	}
