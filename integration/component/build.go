@@ -87,6 +87,7 @@ type FailedError struct {
 	Code      int
 	Reason    string // what ended it, if it was not the command itself
 	Tail      string // the last lines of the log
+	Hint      string // what may be behind it; or empty
 }
 
 func (e *FailedError) Error() string {

@@ -255,6 +255,7 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 	if err != nil {
 		if failed, ok := errors.AsType[*FailedError](err); ok {
 			failed.Tail = log.Tail(20)
+			failed.Hint = hint(failed.Tail)
 		}
 		if errors.Is(err, schedule.ErrStopped) || ctx.Err() != nil {
 			log.Drop()
@@ -275,6 +276,21 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 	w.View.Done(c, b, time.Since(start))
 	w.remember(b)
 	return b, nil
+}
+
+// hint says what may be behind what a log says in the end, or nothing.
+func hint(tail string) string {
+	for line := range strings.Lines(tail) {
+		if !strings.Contains(line, "Operation not permitted") {
+			continue
+		}
+		for _, word := range []string{"chown", "chgrp", "ownership", "mknod"} {
+			if strings.Contains(line, word) {
+				return "commands run as a user without privileges, who cannot give files away or make devices: leave that out; in a system everything belongs to root, and devices are declared"
+			}
+		}
+	}
+	return ""
 }
 
 // remember writes a record, if it says something new.

@@ -105,6 +105,9 @@ func (v *Shown) Failed(c *Component, err error, log string) {
 	for line := range strings.SplitSeq(f.Tail, "\n") {
 		b.WriteString("\n  | " + line)
 	}
+	if f.Hint != "" {
+		b.WriteString("\n  " + f.Hint)
+	}
 	v.Say("%s\n  the whole log is %s", b.String(), log)
 }
 
