@@ -51,16 +51,19 @@ chmod -R a+rX "$work"
 as() {
 	local user=$1
 	shift
-	if [ "$user" = root ]; then
-		env SBX_CACHE="$work/store-root-$backend" "$@"
+	if [ "$user" = root ] || [ "$(id -u)" != 0 ]; then # who is not root is one user only
+		env SBX_CACHE="$(store)" "$@"
 	else
 		setpriv --reuid=65534 --regid=65534 --clear-groups \
-			env HOME="$work/home" TMPDIR="$work/home" SBX_CACHE="$work/home/store-$backend" "$@"
+			env HOME="$work/home" TMPDIR="$work/home" SBX_CACHE="$(store)" "$@"
 	fi
+}
+store() {
+	if [ "$user" = root ]; then echo "$work/store-root-$backend"; else echo "$work/home/store-$backend"; fi
 }
 rm -rf "$work/home"
 mkdir -p "$work/home"
-chown 65534:65534 "$work/home"
+[ "$(id -u)" != 0 ] || chown 65534:65534 "$work/home"
 
 sbx() { as "$user" "$bin/sbx-action" "$@"; }
 definitions=(--definitions "$work/system/definitions" --replace strata/toolchain=bookworm
@@ -92,7 +95,7 @@ for pair in "root native" "nobody bubblewrap" "root bubblewrap" "nobody native";
 	if [ $((number / 2)) = 0 ]; then what=("${definitions[@]}"); else what=("${file[@]}"); fi
 	number=$((number + 1))
 	say "as $user, with $backend: ${what[1]}"
-	if [ "$user" = root ]; then rm -rf "$work/store-root-$backend"; else rm -rf "$work/home/store-$backend"; fi
+	rm -rf "$(store)"
 	sbx rootfs import bookworm "$base" >/dev/null 2>&1
 	out=$work/home
 	[ "$user" = nobody ] || out=$work

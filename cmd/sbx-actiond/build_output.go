@@ -69,11 +69,11 @@ func (f *buildFlags) system(ctx context.Context, run *component.Run, s *componen
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", s.Where, s.Name, err)
 	}
-	how := "put together"
-	if b.Cached {
-		how = "as before"
+	how := ""
+	if b.Cached && len(s.Integration) > 0 {
+		how = ", as before"
 	}
-	run.Say("system   %s: %v, %s", s.Name, b.Tree, how)
+	run.Say("system   %s: %v%s", s.Name, b.Tree, how)
 	return b, nil
 }
 
