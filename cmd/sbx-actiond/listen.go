@@ -29,8 +29,8 @@ const (
 	drain = 3 * time.Second
 )
 
-// serve serves p until ctx is done.
-func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
+// rpcServer returns a server with all services of p.
+func rpcServer(p *serverParts) (*grpc.Server, *health.Server) {
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(p.rpcs.Unary, p.guard.Unary), grpc.ChainStreamInterceptor(p.rpcs.Stream, p.guard.Stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64 << 20), grpc.MaxConcurrentStreams(maxStreams),
@@ -54,7 +54,12 @@ func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 	status := health.NewServer()
 	grpc_health_v1.RegisterHealthServer(srv, status)
 	reflection.Register(srv)
+	return srv, status
+}
 
+// serve serves p until ctx is done.
+func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
+	srv, status := rpcServer(p)
 	failed := make(chan error, len(f.listen)+1)
 	for _, address := range f.listen {
 		l, err := listen(address)
@@ -75,11 +80,17 @@ func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 	}
 	sync := time.NewTicker(time.Second)
 	defer sync.Stop()
+	var synced int64
 	var err error
 loop:
 	for {
 		select {
 		case <-sync.C:
+			now := p.rpcs.Started() + p.web.Load()
+			if now == synced && (p.engine == nil || p.engine.Counts().Running == 0) {
+				continue // nothing can have been written
+			}
+			synced = now
 			if serr := p.store.Sync(ctx); serr != nil && ctx.Err() == nil {
 				p.log.Warn("sync the store", "err", serr)
 			}

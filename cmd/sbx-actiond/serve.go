@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -150,6 +151,7 @@ type serverParts struct {
 
 	began       time.Time
 	rpcs        metrics.RPCs
+	web         atomic.Int64      // requests over HTTP
 	waited, ran metrics.Histogram // of actions
 }
 

@@ -28,6 +28,7 @@ func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Serve
 		return access.From(r.Context()).May(instance)&access.Read != 0
 	}}
 	route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.web.Add(1)
 		switch _, _, _, isBlob := httpcache.Split(r.URL.Path); {
 		case isBlob:
 			blobs.ServeHTTP(w, r)

@@ -57,6 +57,13 @@ func need(method string) (Rights, bool) {
 	return r, ok
 }
 
+// Knows says whether somebody can have the right to call a method, or everybody
+// may.
+func Knows(method string) bool {
+	_, ok := need(method)
+	return ok || free[method]
+}
+
 // A Guard asks a list for every request.
 type Guard struct {
 	List *List

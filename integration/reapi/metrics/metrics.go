@@ -53,6 +53,8 @@ func (h *Histogram) write(w io.Writer, name, labels string) {
 
 // RPCs counts requests, by method and code.
 type RPCs struct {
+	started atomic.Int64
+
 	mu      sync.Mutex
 	methods map[string]*method // guarded by mu
 }
@@ -64,6 +66,7 @@ type method struct {
 }
 
 func (r *RPCs) of(name string) *method {
+	r.started.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.methods[name]
@@ -76,6 +79,9 @@ func (r *RPCs) of(name string) *method {
 	}
 	return m
 }
+
+// Started is how many RPCs have begun.
+func (r *RPCs) Started() int64 { return r.started.Load() }
 
 func (m *method) begin() func(error) {
 	m.started.Add(1)
