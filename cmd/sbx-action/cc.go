@@ -285,6 +285,9 @@ func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
 		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
 		Function: f, Backend: j.parts.miss, Log: j.parts.miss.log, Empty: filepath.Join(j.parts.store.Dir(), "stat", "empty"),
 	}
+	if j.parts.remote != nil {
+		parts.Cache, parts.More = &sharedCache{j.parts.store, j.parts.remote}, j.parts.remote.more
+	}
 	if j.path == "fixed" {
 		j.want.Place = cc.Fixed
 	}
@@ -435,6 +438,11 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 	p.miss = &missPath{
 		choice: w.backend, once: true, blobs: p.blobs, function: f,
 		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	}
+	if !readOnly { // SBX_REMOTE is all that is said of a remote here
+		if err := p.shareWith(&w.remote, p.miss.log); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 	}
 	return p, nil
 }

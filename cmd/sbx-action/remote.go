@@ -92,7 +92,8 @@ type remote struct {
 	told  bool                   // guarded by mu: the user was
 }
 
-// shareWith puts the remote between the runner and the store.
+// shareWith opens the remote that the flags or the environment name, if they do,
+// and puts it between the runner and the store.
 func (p *parts) shareWith(f *remoteFlags, log *slog.Logger) error {
 	if err := f.settle(); err != nil || f.address == "" {
 		return err
@@ -119,6 +120,9 @@ func (p *parts) shareWith(f *remoteFlags, log *slog.Logger) error {
 		log.Debug("remote", "doing", s)
 	}}
 	p.remote = r
+	if p.runner == nil { // cc has runners of its own
+		return nil
+	}
 	p.runner.Witness = &sharedWitness{p.witness, r}
 	p.runner.Cache = &sharedCache{p.store, r}
 	if f.exec == "first" || f.exec == "race" {
@@ -178,15 +182,24 @@ type sharedWitness struct {
 // Recall implements [action.Witness].
 func (w *sharedWitness) Recall(ctx context.Context, a *action.Action) (*action.Action, error) {
 	sealed, err := w.HostWitness.Recall(ctx, a)
-	key := a.Digest(a.InputRoot.Function())
-	if err == nil || !errors.Is(err, action.ErrMiss) || !w.remote.reads() || !w.remote.first(key) {
+	if err == nil || !errors.Is(err, action.ErrMiss) || !w.remote.more(ctx, a) {
 		return sealed, err
 	}
-	if rerr := w.remote.link.Note(ctx, key); rerr != nil {
-		w.remote.failed(ctx, "look for what others saw", rerr)
-		return nil, err
-	}
 	return w.HostWitness.Recall(ctx, a)
+}
+
+// more adds what the remote knows of an unsealed action to the store's note of
+// it, and says whether that was something.
+func (r *remote) more(ctx context.Context, a *action.Action) bool {
+	key := a.Digest(a.InputRoot.Function())
+	if !r.reads() || !r.first(key) {
+		return false
+	}
+	err := r.link.Note(ctx, key)
+	if err != nil {
+		r.failed(ctx, "look for what others saw", err)
+	}
+	return err == nil
 }
 
 // A sharedCache also has the results of other machines.

@@ -31,6 +31,10 @@ type Parts struct {
 	Empty    string           // where an empty directory can be made, for strict calls
 	Backend  backends.Backend // may open what it needs on its first use
 	Log      *slog.Logger
+
+	// More, where not nil, adds to Notes what others know of an action that no
+	// note of ours fits, and says whether that was something.
+	More func(ctx context.Context, a *action.Action) bool
 }
 
 // A Session is one call on its way through the cache. It is used once, by one
@@ -235,7 +239,11 @@ func (s *Session) Key() action.Digest { return s.action.Digest(s.parts.Function)
 
 // Recall implements [action.Witness].
 func (s *Session) Recall(ctx context.Context, a *action.Action) (*action.Action, error) {
-	return s.witness.Recall(ctx, a)
+	sealed, err := s.witness.Recall(ctx, a)
+	if err != nil && errors.Is(err, action.ErrMiss) && s.parts.More != nil && s.parts.More(ctx, a) {
+		return s.witness.Recall(ctx, a)
+	}
+	return sealed, err
 }
 
 // Clock implements [action.Witness].
