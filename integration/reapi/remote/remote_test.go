@@ -329,28 +329,28 @@ func TestTreeThereAndBack(t *testing.T) {
 	if err := c.UploadTree(t.Context(), from, root); err != nil {
 		t.Fatal(err)
 	}
-	report, err := c.DownloadTree(t.Context(), to, root, nil)
+	report, err := c.DownloadTree(t.Context(), to, root, remote.TreeOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if report.Files != 6 || report.FilesRead != 5 || report.DirectoriesRead != 5 {
 		t.Errorf("%+v, want 5 directories and 6 files, but one that is a directory, too, read", *report)
 	}
-	if report, err = c.DownloadTree(t.Context(), to, root, nil); err != nil || report.FilesRead+report.DirectoriesRead != 0 {
+	if report, err = c.DownloadTree(t.Context(), to, root, remote.TreeOptions{}); err != nil || report.FilesRead+report.DirectoriesRead != 0 {
 		t.Errorf("the second time: %+v, %v, want nothing read", *report, err)
 	}
 	refused := errors.New("no room")
-	if _, err := c.DownloadTree(t.Context(), open(t), root, func(int64) error { return refused }); !errors.Is(err, refused) {
+	if _, err := c.DownloadTree(t.Context(), open(t), root, remote.TreeOptions{Reserve: func(int64) error { return refused }}); !errors.Is(err, refused) {
 		t.Errorf("without room: %v", err)
 	}
 	server.Remove(root)
 	server.Remove(action.Sum(action.SHA256, noise(3, 1002)))
-	_, err = c.DownloadTree(t.Context(), open(t), root, nil)
+	_, err = c.DownloadTree(t.Context(), open(t), root, remote.TreeOptions{})
 	if m, ok := errors.AsType[*remote.MissingError](err); !ok || m.Digests[0] != root {
 		t.Errorf("without its root: %v", err)
 	}
 	server.Put(action.SHA256, content(t, from, root))
-	_, err = c.DownloadTree(t.Context(), open(t), root, nil)
+	_, err = c.DownloadTree(t.Context(), open(t), root, remote.TreeOptions{})
 	if m, ok := errors.AsType[*remote.MissingError](err); !ok || len(m.Digests) != 1 {
 		t.Errorf("without a file: %v", err)
 	}

@@ -93,7 +93,7 @@ func (c *Client) DownloadResult(ctx context.Context, dst Store, res *action.Resu
 		return err
 	}
 	for _, d := range dirs {
-		if _, err := c.DownloadTree(ctx, dst, d, nil); err != nil {
+		if _, err := c.DownloadTree(ctx, dst, d, TreeOptions{}); err != nil {
 			return err
 		}
 	}

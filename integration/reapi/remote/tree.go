@@ -13,21 +13,39 @@ type TreeReport struct {
 	Directories, DirectoriesRead int // of the tree, each once; and of them those that were fetched
 	Files, FilesRead             int
 	BytesRead                    int64
+
+	// Whole are the directories that are in the store now, with everything
+	// below them; those that were known to be are not among them.
+	Whole []action.Digest
+}
+
+// TreeOptions are for a store that lives.
+type TreeOptions struct {
+	// Reserve, where not nil, is told how many bytes the files will take on a
+	// disk, and may refuse.
+	Reserve func(int64) error
+
+	// Known, where not nil, says that a directory is in the store with
+	// everything below it, so that nobody need look.
+	Known func(action.Digest) bool
 }
 
 // DownloadTree sees to it that dst has the Directory root and everything that
 // it names, level by level: each level's directories in as few messages as
 // possible, and all files at once. A missing blob gives a [MissingError] that
-// names every one that could be found to be missing. reserve, where not nil, is
-// told how many bytes the files will take on a disk, and may refuse.
-func (c *Client) DownloadTree(ctx context.Context, dst Store, root action.Digest, reserve func(int64) error) (*TreeReport, error) {
+// names every one that could be found to be missing.
+func (c *Client) DownloadTree(ctx context.Context, dst Store, root action.Digest, o TreeOptions) (*TreeReport, error) {
 	report := &TreeReport{}
 	var missing []action.Digest
 	isDir, isFile := map[action.Digest]bool{root: true}, map[action.Digest]bool{}
 	var files []action.Digest
 	var total int64
 	for level := []action.Digest{root}; len(level) > 0; {
+		if o.Known != nil {
+			level = slices.DeleteFunc(level, o.Known)
+		}
 		report.Directories += len(level)
+		report.Whole = append(report.Whole, level...)
 		fetch := lacking(ctx, dst, level)
 		report.DirectoriesRead += len(fetch)
 		lost, err := c.downloadSome(ctx, dst, fetch)
@@ -60,8 +78,8 @@ func (c *Client) DownloadTree(ctx context.Context, dst Store, root action.Digest
 		report.BytesRead += d.Size()
 		total += (d.Size() + blockSize - 1) / blockSize * blockSize
 	}
-	if reserve != nil {
-		if err := reserve(total); err != nil {
+	if o.Reserve != nil {
+		if err := o.Reserve(total); err != nil {
 			return report, err
 		}
 	}

@@ -145,7 +145,7 @@ func (r *run) run(ctx context.Context, limits backends.Limits) (*action.Outcome,
 		if err == nil || remotely || !errors.Is(err, action.ErrMiss) {
 			return out, err
 		}
-		r.w.forget(r.action.InputRoot)
+		r.w.forget()
 		if !again || out.Started {
 			return out, fmt.Errorf("%w: %w", errLocal, err)
 		}

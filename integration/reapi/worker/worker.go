@@ -90,7 +90,7 @@ type Worker struct {
 	tasks atomic.Uint64
 
 	mu    sync.Mutex
-	trees map[action.Digest]time.Time // guarded by mu: whole in the store, when last seen to be
+	trees map[action.Digest]time.Time // guarded by mu: directories that were whole in the store, and when
 }
 
 // New returns a worker.
@@ -115,35 +115,44 @@ func (w *Worker) Ready(ctx context.Context) error {
 const treeTrust = spare / 2
 
 // treesMax bounds what a worker remembers of trees.
-const treesMax = 1 << 14
+const treesMax = 1 << 17
 
 // fetch sees to it that the store has the input root.
 func (w *Worker) fetch(ctx context.Context, c *remote.Client, root action.Digest) (*remote.TreeReport, error) {
-	w.mu.Lock()
-	seen := w.trees[root]
-	w.mu.Unlock()
-	if time.Since(seen) < treeTrust && !w.room.trimmedSince(seen) {
-		return &remote.TreeReport{}, nil
-	}
 	began := time.Now()
-	report, err := c.DownloadTree(ctx, w.Store, root, func(n int64) error { return w.room.reserve(ctx, n) })
+	report, err := c.DownloadTree(ctx, w.Store, root, remote.TreeOptions{
+		Reserve: func(n int64) error { return w.room.reserve(ctx, n) },
+		Known:   w.whole,
+	})
 	if err != nil {
 		return report, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.trees) >= treesMax {
+	if len(w.trees)+len(report.Whole) > treesMax {
 		w.trees = map[action.Digest]time.Time{}
 	}
-	w.trees[root] = began
+	for _, d := range report.Whole {
+		w.trees[d] = began
+	}
 	return report, nil
 }
 
-// forget is for a tree that turned out not to be whole.
-func (w *Worker) forget(root action.Digest) {
+// whole says whether the directory d is known to be in the store, with everything
+// below it.
+func (w *Worker) whole(d action.Digest) bool {
+	w.mu.Lock()
+	seen := w.trees[d]
+	w.mu.Unlock()
+	return time.Since(seen) < treeTrust && !w.room.trimmedSince(seen)
+}
+
+// forget is for when a tree turned out not to be whole: then the store has lost
+// something, and nothing is known.
+func (w *Worker) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.trees, root)
+	w.trees = map[action.Digest]time.Time{}
 }
 
 // stager stages and collects for one task.
