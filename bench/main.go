@@ -69,7 +69,7 @@ func run(wanted []string, sizes string) error {
 	}
 	fmt.Println("| what | ours | ms | peer | ms | ratio | target | peak MiB |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
-	for _, group := range []func() ([]row, error){b.commandRows, b.warmRows, b.backendRows, func() ([]row, error) { return b.stagingRows(sizes) }} {
+	for _, group := range []func() ([]row, error){b.commandRows, b.warmRows, b.observeRows, b.backendRows, func() ([]row, error) { return b.stagingRows(sizes) }} {
 		rows, err := group()
 		if err != nil {
 			return err
