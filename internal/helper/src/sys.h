@@ -103,6 +103,8 @@ enum {
 	SYS_prlimit64 = NR(302, 261),
 	SYS_process_vm_readv = NR(310, 270),
 	SYS_process_vm_writev = NR(311, 271),
+	SYS_getpriority = NR(140, 141),
+	SYS_sched_setattr = NR(314, 274),
 	SYS_seccomp = NR(317, 277),
 	SYS_setns = NR(308, 268),
 	SYS_getrandom = NR(318, 278),
@@ -226,6 +228,7 @@ enum {
 	FUTEX_WAKE = 1,
 	CLOCK_REALTIME = 0,
 	CLOCK_MONOTONIC = 1,
+	SCHED_FLAG_RESET_ON_FORK = 1,
 };
 
 // Mounts.
@@ -332,6 +335,14 @@ struct seccomp_notif_resp {
 
 struct timespec {
 	s64 sec, nsec;
+};
+struct sched_attr {
+	u32 size, policy;
+	u64 flags;
+	s32 nice;
+	u32 priority;
+	u64 runtime, deadline, period;
+	u32 util_min, util_max;
 };
 struct timeval {
 	s64 sec, usec;
