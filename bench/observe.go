@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/native"
 )
@@ -58,12 +59,16 @@ func (b *bench) observeRows() ([]row, error) {
 	inSandbox := func(name string, observe, noScribe bool) side {
 		return side{name: name, run: func() (time.Duration, error) {
 			start := processorTime()
-			backend, err := native.Open(native.Options{Once: true, NoScribe: noScribe})
+			var backend backends.Backend // elsewhere Open has another type
+			var err error
+			backend, err = native.Open(native.Options{Once: true, NoScribe: noScribe})
 			if err != nil {
 				return 0, err
 			}
 			s := spec(observe)
-			backend.Warm(s)
+			if w, ok := backend.(action.Warmer); ok {
+				w.Warm(s)
+			}
 			status, err := backend.Run(context.Background(), s)
 			if err == nil && status.Code != 0 {
 				err = fmt.Errorf("exit %d: %w", status.Code, status.Start)
