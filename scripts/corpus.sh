@@ -68,6 +68,9 @@ for name; do
 			--setenv DESTDIR '/$name.inst' --setenv HOME /tmp --setenv LC_ALL C --setenv PATH /usr/bin:/bin:/usr/sbin:/sbin \\
 			--setenv PREFIX /usr --setenv SHELL /bin/sh --setenv TERM dumb --setenv TZ UTC --setenv MAKEFLAGS -j1 --setenv SOURCE_DATE_EPOCH 1321009871 \\
 			sh -c -e "\$PLAIN"
+		(cd '$work/plain.inst' && find . -type l) | while read -r link; do # where there is a directory, cp would stop
+			[ -L '$work/root'/"\$link" ] || rm -rf '$work/root'/"\$link"
+		done
 		cp -a '$work/plain.inst/.' '$work/root/'
 	EOF
 	export PLAIN="{ $command; } || exit 1; times"
