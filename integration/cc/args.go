@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Kind is what a program does with its arguments.
@@ -69,6 +70,10 @@ func Parse(kind Kind, dir string, args []string) *Call {
 	base := filepath.Base(args[0])
 	if kind == Unknown {
 		c.Kind, c.Clang = kindOf(base)
+	}
+	if !utf8.ValidString(strings.Join(args, "") + dir) {
+		c.Plain = ReasonText
+		return c
 	}
 	if slices.ContainsFunc(args, namesDescriptor) {
 		c.Plain = ReasonArguments

@@ -47,24 +47,15 @@ func (s *Session) suspect(ctx context.Context, lookups []backends.Lookup) error 
 			}
 			continue
 		}
-		if text(host) {
-			found, err := s.usesClock(host)
-			if err != nil {
-				return err
-			}
-			if found {
-				return fmt.Errorf("%s %w", l.Path, errClock)
-			}
+		found, err := s.usesClock(host)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("%s %w", l.Path, errClock)
 		}
 	}
 	return nil
-}
-
-// text says whether a file of that name may be one that a compiler reads macros
-// in.
-func text(name string) bool {
-	base := filepath.Base(name)
-	return !strings.HasSuffix(base, ".o") && !strings.HasSuffix(base, ".a") && !strings.Contains(base, ".so")
 }
 
 const clockMax = 64 << 20

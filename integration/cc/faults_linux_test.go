@@ -370,6 +370,25 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestClockAnywhere finds it in files of whatever name.
+func TestClockAnywhere(t *testing.T) {
+	for _, name := range []string{"my.source.h", "h.o", "libx.so", "no-end"} {
+		w := newWorld(t)
+		w.write("a.c", "#include \""+name+"\"\nconst char *d = D;\n")
+		w.write(name, "#define D __TIME__\n")
+		if _, outcome, reason := w.wrapped(words("gcc -c a.c")); outcome != cc.Unkept || reason != "uses the date or time" {
+			t.Errorf("in %s: ended with %s (%s)", name, outcome, reason)
+		}
+	}
+	w := newWorld(t)
+	w.write("\xff.c", "int a;\n")
+	call := []string{"gcc", "-c", "\xff.c", "-o", "a.o"}
+	want := w.bare(call)
+	if got, outcome, reason := w.wrapped(call); outcome != cc.Plain || reason != cc.ReasonText || got.differs(want) != "" {
+		t.Errorf("a name that is not UTF-8: %s (%s), %s", outcome, reason, got.differs(want))
+	}
+}
+
 // TestNative puts the processor into the key of what depends on it.
 func TestNative(t *testing.T) {
 	if os.Geteuid() != 0 {
