@@ -67,14 +67,19 @@ func (s *Session) usesClock(name string) (bool, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return false, nil
 	}
-	if info.Size() > clockMax {
-		return true, nil
-	}
 	f, err := os.Open(name)
 	if err != nil {
 		return false, nil // nor could the compiler
 	}
 	defer f.Close()
+	var head [8]byte
+	n, _ := f.ReadAt(head[:], 0)
+	if bytes.HasPrefix(head[:n], []byte("\x7fELF")) || bytes.HasPrefix(head[:n], []byte("!<arch>")) {
+		return false, nil // programs and libraries, which no preprocessor reads
+	}
+	if info.Size() > clockMax {
+		return true, nil
+	}
 	if s.text == nil { // one for all: to touch new memory costs more than to read
 		s.text = make([]byte, 64<<10)
 	}
