@@ -26,6 +26,7 @@ import (
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
 	"github.com/sbx-action/sbx-action/integration/reapi/metrics"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+	"github.com/sbx-action/sbx-action/integration/reapi/tracing"
 	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -75,6 +76,7 @@ type serveFlags struct {
 	maxBlob             commandline.Size
 	ignore, instance    commandline.List
 	fetchFrom           commandline.List
+	trace               string
 	noExecution         bool
 	verbose             bool
 	abandon             commandline.Span
@@ -105,6 +107,7 @@ func (f *serveFlags) declare(flags *flag.FlagSet) {
 	flags.Var((*commandline.Given)(&f.tlsClientCA), "tls-client-ca", "`FILE` with the authority whose certificates clients must have")
 	flags.BoolVar(&f.allowAnyone, "allow-anyone", false, "let anybody who can reach the server use it")
 	flags.Var(&f.fetchFrom, "fetch-from", "`HOST` from which assets are downloaded that nobody has pushed; * for any; may be given\nmore than once (default: nothing is downloaded)")
+	flags.Var((*commandline.Given)(&f.trace), "trace", "`URL` of an OpenTelemetry collector, such as http://127.0.0.1:4318, that is told of actions")
 	flags.BoolVar(&f.noExecution, "no-execution", false, "serve the cache only")
 	flags.BoolVar(&f.verbose, "verbose", false, "log every request")
 }
@@ -150,6 +153,7 @@ type serverParts struct {
 	tls     *tls.Config
 
 	began       time.Time
+	traces      *tracing.Exporter // nil: nobody is told
 	rpcs        metrics.RPCs
 	web         atomic.Int64      // requests over HTTP
 	waited, ran metrics.Histogram // of actions
@@ -170,6 +174,11 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 			err = errors.Join(err, p.Close())
 		}
 	}()
+	if f.trace != "" {
+		if p.traces, err = tracing.New(f.trace, log); err != nil {
+			return nil, fmt.Errorf("--trace: %w", err)
+		}
+	}
 	if p.store, err = cache.Open(dir, cache.Options{Warn: func(err error) { log.Warn("cache", "err", err) }}); err != nil {
 		return nil, err
 	}
@@ -255,6 +264,9 @@ func (f *serveFlags) openEngine(p *serverParts, witness action.Witness) (err err
 	p.engine.Observe = func(r *execution.Report) {
 		p.waited.Observe(r.Started.Sub(r.Queued))
 		p.ran.Observe(r.Ended.Sub(r.Started))
+		if p.traces != nil {
+			p.traces.Send(r.Parent, spanOf(r))
+		}
 	}
 	p.engine.Start()
 	return nil
@@ -289,6 +301,9 @@ func (p *serverParts) Close() error {
 	var errs []error
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close())
+	}
+	if p.traces != nil {
+		errs = append(errs, p.traces.Close())
 	}
 	if p.backend != nil {
 		errs = append(errs, p.backend.Close())

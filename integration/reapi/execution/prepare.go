@@ -28,6 +28,7 @@ type job struct {
 	command  *action.Command
 	rootfs   staging.Rootfs
 	timeout  time.Duration
+	parent   string // of its trace
 
 	// legacy are the output lists of a client before REAPI 2.1.
 	legacy struct{ files, directories []string }

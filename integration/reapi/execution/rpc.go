@@ -10,6 +10,7 @@ import (
 	logpb "github.com/bazelbuild/remote-apis/build/bazel/remote/logstream/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -72,7 +73,18 @@ func (e *Engine) submit(ctx context.Context, req *repb.ExecuteRequest) (*Operati
 			e.opts.Log.WarnContext(ctx, "result unreadable", "action", d, "err", err)
 		}
 	}
+	j.parent = traceParent(ctx)
 	return e.begin("", req, j, miss)
+}
+
+// traceParent is the header by which clients say to which trace a request
+// belongs.
+func traceParent(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get("traceparent"); len(v) == 1 {
+		return v[0]
+	}
+	return ""
 }
 
 // cached is the response for a result that is in the store.

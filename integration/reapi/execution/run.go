@@ -32,6 +32,7 @@ type Report struct {
 	Queued   time.Time
 	Started  time.Time
 	Ended    time.Time
+	Parent   string // the traceparent header of the request that began it
 }
 
 // run runs t and answers all who wait for it.
@@ -67,7 +68,7 @@ func (e *Engine) run(t *task) {
 	if observe != nil {
 		observe(&Report{
 			Instance: t.job.instance, Digest: t.job.digest, Outcome: out, Err: err, Code: codes.Code(res.GetStatus().GetCode()),
-			Queued: t.queued, Started: t.started, Ended: time.Now(),
+			Queued: t.queued, Started: t.started, Ended: time.Now(), Parent: t.job.parent,
 		})
 	}
 }
