@@ -23,7 +23,7 @@ func commands() []command {
 	return append([]command{
 		runCommand(), ccCommand(), sandboxCommand(), explainCommand(), cacheCommand(), backendsCommand(), remoteCommand(),
 		whyCommand(), diffCommand(), historyCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
-		enterCommand(), rerunCommand(), exportCommand(), importCommand(),
+		enterCommand(), rerunCommand(), exportCommand(), importCommand(), doctorCommand(),
 	}, append(delegates(), commandline.VersionCommand("sbx-action"))...)
 }
 
