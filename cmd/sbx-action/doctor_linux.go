@@ -57,6 +57,7 @@ func exists(name string) bool {
 // userNamespaces tries it.
 func userNamespaces() finding {
 	cmd := exec.Command("/proc/self/exe", "version")
+	cmd.Args[0] = os.Args[0] // by which some find out what they are
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
 	err := cmd.Run()
 	// Who was started there, but could not go on, was started there.
