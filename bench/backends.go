@@ -32,9 +32,13 @@ func (b *bench) backendRows() ([]row, error) {
 		if !backend.Capabilities().Works {
 			continue
 		}
+		spec := *spec
+		if !backend.Capabilities().NetworkNone {
+			spec.Network = backends.NetworkHost
+		}
 		s := side{name: name, run: func() (time.Duration, error) {
 			start := time.Now()
-			status, err := backend.Run(context.Background(), spec)
+			status, err := backend.Run(context.Background(), &spec)
 			if err == nil && status.Code != 0 {
 				err = fmt.Errorf("exit %d: %w", status.Code, status.Start)
 			}

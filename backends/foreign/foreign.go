@@ -38,6 +38,10 @@ type Tool struct {
 	// [ShellCapabilities], too, and no /proc and /dev of the tool's.
 	Shell []string
 
+	// OwnPID says that the tool makes no pid namespace: then it is started as the
+	// first process of one. It goes with Shell, and with RootOnly.
+	OwnPID bool
+
 	// Hide is a directory of the host that the tool must not see, or empty.
 	Hide string
 

@@ -240,6 +240,9 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	if b.tool.Shell != nil {
 		req.Flags |= helper.Shell
 	}
+	if b.tool.OwnPID {
+		req.Flags |= helper.OwnPID
+	}
 	if err := req.Send(s.socket); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/bubblewrap"
+	"github.com/sbx-action/sbx-action/backends/chroot"
 	"github.com/sbx-action/sbx-action/backends/firejail"
 	"github.com/sbx-action/sbx-action/backends/lxc"
 	"github.com/sbx-action/sbx-action/backends/native"
@@ -40,7 +41,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman"}
+	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -58,6 +59,8 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return nspawn.Open(nspawn.Options{})
 	case "firejail":
 		return firejail.Open(firejail.Options{})
+	case "chroot":
+		return chroot.Open(chroot.Options{})
 	case "podman":
 		return podman.Open(podman.Options{})
 	}

@@ -37,6 +37,7 @@ var table = []row{
 	{"backends/native", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
 	{"backends/foreign", "backends internal/helper golang.org/x/sys", ""},
 	{"backends/bubblewrap", "backends backends/foreign", "backends/backendtest"},
+	{"backends/chroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/firejail", "backends backends/foreign", "backends/backendtest"},
 	{"backends/lxc", "backends backends/foreign", "backends/backendtest"},
 	{"backends/nspawn", "backends backends/foreign", "backends/backendtest"},
@@ -122,7 +123,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bubblewrap backends/firejail backends/lxc backends/native backends/nspawn backends/oci backends/podman internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bubblewrap backends/chroot backends/firejail backends/lxc backends/native backends/nspawn backends/oci backends/podman internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

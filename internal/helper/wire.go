@@ -47,6 +47,7 @@ const (
 	Shell    // around: the root is also at JobDir/shell/sbx
 	Terminal // the command gets a terminal: see the reply HasTerminal
 	ReadOnly // backends.Root.ReadOnly
+	OwnPID   // around: with Shell, the program is the first of a pid namespace
 )
 
 const (

@@ -41,7 +41,12 @@ const (
 // spec is a plain command: a probe in a root with nothing but the probe and an
 // empty directory to work in.
 func (t *trial) spec(args ...string) *backends.Spec {
+	network := backends.NetworkNone
+	if !t.caps.NetworkNone {
+		network = backends.NetworkHost
+	}
 	return &backends.Spec{
+		Network: network,
 		Root: backends.Root{
 			Fill:  t.fill(),
 			Binds: []backends.Bind{{Source: t.Probe, Target: probePath}},

@@ -724,6 +724,28 @@ void keep_root(struct sandbox *s)
 	s->reply_fds[s->reply_nfds++] = (s32)fd;
 }
 
+// own_pid goes on in a child that is the first of a pid namespace, for tools that
+// make none; we wait for its end. The tool's root, which is the shell, gets what
+// our init needs to be started there.
+static void own_pid(struct sandbox *s, const char *job)
+{
+	char path[PATH_MAX];
+	long pid = SYS(clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
+	must(s, "make a pid namespace", 0, pid);
+	if (pid == 0) {
+		SYS(prctl, PR_SET_PDEATHSIG, SIGKILL);
+		must(s, "mount", "/proc", mount("proc", place_name(s, path, "/job/shell/proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
+		must(s, "mount", "/dev", mount("tmpfs", place_name(s, path, "/job/shell/dev"), MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
+		must(s, "make", "/dev/null", SYS(mknodat, AT_FDCWD, place_name(s, path, "/job/shell/dev/null"), S_IFCHR | 0666, 0x103));
+		return;
+	}
+	SYS(close, FD_SOCKET); // its end is the end of the child
+	s32 status = 0;
+	while (SYS(wait4, pid, &status, 0, 0) == -EINTR)
+		;
+	quit(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
+}
+
 // around_root makes a place of three directories in a mount namespace that is
 // otherwise the host's, and executes the program there: "root" is the whole root but for
 // /proc and /dev, "job" is for files that the program reads and writes, and
@@ -775,6 +797,8 @@ void around_root(struct sandbox *s)
 		must(s, "clone", root, tree);
 		attach(s, (s32)tree, place_name(s, root, "/job/shell/sbx"));
 	}
+	if (s->req->flags & REQUEST_OWN_PID)
+		own_pid(s, job);
 	must(s, "enter", job, SYS(chdir, job));
 	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
 }
@@ -784,8 +808,10 @@ void around_root(struct sandbox *s)
 void enter_root(struct sandbox *s, const char *at)
 {
 	char name[48];
-	// What is shared cannot be moved.
-	must(s, "detach from the tool's mounts", 0, SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0));
+	// What is shared cannot be moved. After a chroot "/" may be no mount, and nothing is shared.
+	long err = SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
+	if (err != -EINVAL)
+		must(s, "detach from the tool's mounts", 0, err);
 	SYS(umask, 0);
 	must(s, "mount", "/dev", SYS_COOKIE(mount, "tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
 	make_dev(s);

@@ -21,6 +21,7 @@ enum {
 	REQUEST_SHELL = 512,
 	REQUEST_TERMINAL = 1024,
 	REQUEST_READ_ONLY = 2048,
+	REQUEST_OWN_PID = 4096,
 };
 
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.
