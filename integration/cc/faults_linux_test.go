@@ -358,6 +358,50 @@ func TestParallel(t *testing.T) {
 	}
 }
 
+// TestSignals ends a call while the compiler runs: the signal is the call's end,
+// nothing of the compiler is left, and the next call is as if there had been none.
+func TestSignals(t *testing.T) {
+	for i, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+		w := newWorld(t)
+		w.write("a.c", "int a;\n")
+		mark := fmt.Sprintf("%d.%d", 3000+i, os.Getpid()) // seconds, and a word that only our process has
+		w.script("s-gcc", "test -e fast || sleep "+mark+"\nexec gcc \"$@\"")
+		call := []string{"./s-gcc", "-c", "a.c"}
+		cmd := exec.Command(command, append([]string{"cc"}, call...)...)
+		cmd.Dir, cmd.Env = w.dir, append(os.Environ(), "SBX_CACHE="+w.cache)
+		w.must(cmd.Start())
+		sleeps := func() bool {
+			lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+			return slices.ContainsFunc(lines, func(f string) bool {
+				data, _ := os.ReadFile(f)
+				return string(data) == "sleep\x00"+mark+"\x00"
+			})
+		}
+		for n := 0; !sleeps(); n++ {
+			if n == 500 {
+				t.Fatal("control: the compiler does not run")
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		w.must(cmd.Process.Signal(sig))
+		_ = cmd.Wait()
+		if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != sig {
+			t.Errorf("%v: ended with %v", sig, cmd.ProcessState)
+		}
+		for n := 0; sleeps(); n++ {
+			if n == 500 {
+				t.Fatalf("%v: the compiler still runs", sig)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if _, ok := w.tree()["a.o"]; ok {
+			t.Errorf("%v: there is an output", sig)
+		}
+		w.write("fast", "")
+		w.expect(sig.String(), call, w.bare(call), cc.Miss)
+	}
+}
+
 // TestClock wants what depends on the time not to be kept, unless the time is in the key.
 func TestClock(t *testing.T) {
 	for _, use := range []string{"__DATE__", "__TIME__", "__TIMESTAMP__"} {
