@@ -42,6 +42,9 @@ type Options struct {
 	// Verbose also shows a line for each hit and each skipped job.
 	Verbose bool
 
+	// Quiet leaves out all but failures: there is no summary either.
+	Quiet bool
+
 	// Unit is what jobs are called in the summary: "actions".
 	Unit string
 
@@ -104,7 +107,7 @@ func New(o Options) *View {
 		o.Unit = "jobs"
 	}
 	v := &View{o: o, start: o.Now(), stop: make(chan struct{}), jobs: make([]state, len(o.Jobs))}
-	if o.Size != nil {
+	if o.Size != nil && !o.Quiet {
 		v.drawn.Go(v.redraw)
 	}
 	return v
@@ -162,7 +165,7 @@ func (v *View) Finish(job int, end End, took time.Duration, reason string) {
 func (v *View) line(job int, reason string) string {
 	s := v.jobs[job]
 	switch {
-	case s.end == Stopped:
+	case s.end == Stopped, v.o.Quiet && s.end != Failed:
 		return ""
 	case s.end == Hit && !v.o.Verbose:
 		return ""
@@ -218,6 +221,9 @@ func (v *View) Close() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.erase()
+	if v.o.Quiet {
+		return
+	}
 	for _, line := range v.summary() {
 		fmt.Fprintln(v.o.To, line)
 	}
@@ -229,7 +235,11 @@ func (v *View) summary() []string {
 	if len(v.jobs) == 0 {
 		return []string{fmt.Sprintf("nothing to do (%s)", took)}
 	}
-	first := fmt.Sprintf("%d %s: ", len(v.jobs), v.o.Unit)
+	unit := v.o.Unit
+	if len(v.jobs) == 1 {
+		unit = strings.TrimSuffix(unit, "s")
+	}
+	first := fmt.Sprintf("%d %s: ", len(v.jobs), unit)
 	var parts []string
 	for _, c := range []struct {
 		end  End

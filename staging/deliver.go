@@ -14,6 +14,12 @@ import (
 type Workspace struct {
 	Root string // outputs stay below this directory, which must exist
 	Dir  string // their paths are relative to this one; itself relative to Root
+
+	// Known, if it is there, says what files hold without reading them again. An
+	// output that is as it will be, a directory too, is then left as it is, with
+	// its time. StatCache is as in ScanConfig.
+	Known     *FileHasher
+	StatCache string
 }
 
 // place returns where in the workspace an output goes, relative to Root.

@@ -35,7 +35,7 @@ func Deliver(ctx context.Context, blobs action.Blobs, res *action.Result, w Work
 	if err != nil {
 		return err
 	}
-	d := &deliverer{ctx: ctx, blobs: blobs, parent: -1, unnamed: len(list) <= maxUnnamed}
+	d := &deliverer{ctx: ctx, blobs: blobs, to: w, parent: -1, unnamed: len(list) <= maxUnnamed}
 	if d.root, err = unix.Open(w.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open the workspace %s: %w", w.Root, err)
 	}
@@ -70,6 +70,7 @@ const maxUnnamed = 64
 type deliverer struct {
 	ctx     context.Context
 	blobs   action.Blobs
+	to      Workspace
 	root    int
 	unnamed bool
 	buf     []byte
@@ -120,7 +121,10 @@ func (d *deliverer) prepare(o *delivery) (step, error) {
 	case kind == unix.S_IFDIR && o.dir == nil:
 		return s, errors.New("a directory is in its place: remove it, or name the output differently")
 	case kind == unix.S_IFREG && o.file != nil && d.same(dir, o, &st):
-		s.touch = true
+		s.touch, s.skip = true, d.to.Known != nil
+		return s, nil
+	case kind == unix.S_IFDIR && o.dir != nil && d.to.Known != nil && d.sameTree(o):
+		s.skip = true
 		return s, nil
 	}
 	switch {
@@ -210,12 +214,42 @@ func (d *deliverer) same(dir int, o *delivery, st *unix.Stat_t) bool {
 	_ = unix.SetNonblock(fd, false)
 	f := os.NewFile(uintptr(fd), o.path)
 	defer f.Close()
+	if known := d.to.Known; known != nil && known.fn == o.file.Digest.Function() {
+		got, err := known.DigestFile(f)
+		return err == nil && got.Digest == o.file.Digest
+	}
 	h := o.file.Digest.Function().New()
 	if _, err := io.Copy(h, f); err != nil {
 		return false
 	}
 	sum := o.file.Digest.Bytes()
 	return string(h.Sum(nil)) == string(sum[:])
+}
+
+// sameTree says whether the directory in the place of o is as it will be.
+func (d *deliverer) sameTree(o *delivery) bool {
+	want := o.dir.Root
+	if want.IsZero() {
+		f, err := d.blobs.Open(d.ctx, o.dir.Tree)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		data, err := io.ReadAll(f)
+		if err != nil {
+			return false
+		}
+		tree, err := action.ParseTree(data, o.dir.Tree.Function())
+		if err != nil {
+			return false
+		}
+		want = action.Sum(o.dir.Tree.Function(), tree.Root.Marshal())
+	}
+	have, err := Scan(d.ctx, ScanConfig{
+		Workspace: path.Join(d.to.Root, o.path), Inputs: []string{"."}, Function: want.Function(),
+		StatCache: d.to.StatCache, Files: d.to.Known,
+	})
+	return err == nil && have.Root == want
 }
 
 // directory opens a directory of the workspace, and makes it where it is

@@ -34,6 +34,9 @@ type Command struct {
 	Setup func(*flag.FlagSet) func(ctx context.Context, args []string) error
 	Quick bool // calls Interruptible itself, before what takes long
 
+	// Settings says that flags that are not given are taken from the settings.
+	Settings bool
+
 	// Raw, in the place of Setup, is given all arguments as they are, --help
 	// too.
 	Raw func(ctx context.Context, args []string) error
@@ -87,6 +90,9 @@ func (p *Program) Dispatch(ctx context.Context, args []string) error {
 
 func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	if c.Raw != nil {
+		if err := shareStore(); err != nil {
+			return err
+		}
 		return c.named(c.Raw(ctx, args))
 	}
 	flags := flag.NewFlagSet(c.Name, flag.ContinueOnError)
@@ -99,6 +105,14 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w; '%s %s --help' lists the flags", c.Name, err, p.Name, c.Name)
+	}
+	if c.Settings {
+		err = applySettings(flags)
+	} else if c.Name != "config" { // which says itself what is wrong
+		err = shareStore()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
 	}
 	if !c.Quick {
 		Interruptible(ctx)
@@ -149,8 +163,8 @@ func (p *Program) help(w io.Writer, c Command, flags *flag.FlagSet) {
 		} else {
 			fmt.Fprintf(w, "  %-16s  %s", head, indent(usage))
 		}
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
-			fmt.Fprintf(w, " (default %s)", f.DefValue)
+		if shown := shownDefault(f); shown != "" {
+			fmt.Fprintf(w, " (default %s)", shown)
 		}
 		fmt.Fprintln(w)
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 )
@@ -24,7 +25,7 @@ func commands() []command {
 		runCommand(), ccCommand(), sandboxCommand(), explainCommand(), cacheCommand(), backendsCommand(), remoteCommand(),
 		whyCommand(), diffCommand(), historyCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
 		enterCommand(), rerunCommand(), exportCommand(), importCommand(), doctorCommand(),
-	}, append(delegates(), commandline.VersionCommand("sbx-action"))...)
+	}, slices.Concat(fileCommands(), delegates(), []command{commandline.VersionCommand("sbx-action")})...)
 }
 
 func program() *commandline.Program {

@@ -11,7 +11,7 @@ import (
 
 func explainCommand() command {
 	return command{
-		Name: "explain", Args: "[FLAGS] -- COMMAND [ARGUMENT…]",
+		Name: "explain", Settings: true, Args: "[FLAGS] -- COMMAND [ARGUMENT…]",
 		Short: "print what is in the key of an action, and what is not",
 		Long: `
 Takes the flags of run, and runs nothing: it prints the action's digest, all

@@ -23,7 +23,8 @@ import (
 // run it.
 type job struct {
 	parts     *parts
-	shared    bool // the parts are other jobs', too
+	shared    bool   // the parts are other jobs', too
+	name      string // of the action in its file
 	runner    action.Runner
 	stager    *jobStager
 	workspace string // absolute
@@ -134,7 +135,7 @@ func (f *runFlags) fill(ctx context.Context, j *job) (err error) {
 	j.scanned = time.Since(lap)
 	for _, w := range j.snapshot.Warnings {
 		if !f.quiet {
-			say("%v", w)
+			f.say("%v", w)
 		}
 	}
 	platform, err := f.platform(j)
@@ -145,6 +146,9 @@ func (f *runFlags) fill(ctx context.Context, j *job) (err error) {
 		Command: j.command.Digest(f.digest.Function), InputRoot: j.snapshot.Root, Platform: platform,
 	}
 	hint := action.Sum(f.digest.Function, []byte(j.workspace))
+	if f.name != "" {
+		j.name, hint = f.name, action.Sum(f.digest.Function, []byte(j.workspace+"\x00"+f.name))
+	}
 	j.stager = j.parts.miss.forJob(j.parts.store, hint, j.snapshot.Find)
 	j.runner = *j.parts.runner
 	j.runner.Stager = j.stager
@@ -344,7 +348,17 @@ func (j *job) deliver(ctx context.Context, res *action.Result) error {
 	if err := j.guardStore(outputPaths(res)); err != nil { // what patterns matched
 		return err
 	}
-	return staging.Deliver(ctx, j.parts.blobs, res, staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory})
+	return staging.Deliver(ctx, j.parts.blobs, res, j.destination())
+}
+
+// destination is where outputs go. Of an action file those that are there already
+// keep their times: nobody compares them, and to know them again is cheaper.
+func (j *job) destination() staging.Workspace {
+	w := staging.Workspace{Root: j.workspace, Dir: j.command.WorkingDirectory}
+	if j.name != "" {
+		w.Known, w.StatCache = j.parts.hasher, statDir(j.parts.store)
+	}
+	return w
 }
 
 // hints are the undeclared files that the command looked for, at most ten,

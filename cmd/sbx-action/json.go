@@ -12,6 +12,7 @@ import (
 // A report is what --json prints: one object on one line. Durations are in
 // seconds, sizes in bytes.
 type jsonReport struct {
+	Name         string             `json:"name,omitempty"` // of an action in a file
 	ActionDigest string             `json:"action_digest"`
 	Cached       bool               `json:"cached"`
 	Remote       string             `json:"remote,omitempty"` // executed, or cached: a cluster gave the result
@@ -62,6 +63,7 @@ type jsonUsage struct {
 
 func printJSON(w io.Writer, job *job, out *action.Outcome, hints, unused []string, report *reproduce.Report, left *leftBehind, started time.Time) error {
 	r := jsonReport{
+		Name:         job.name,
 		ActionDigest: out.Key.String(), Cached: out.Cached, ExitCode: out.Result.ExitCode,
 		Backend: worker(out.Result), InputRoot: job.action.InputRoot.String(), Command: job.action.Command.String(),
 		Rootfs: job.parts.rootfs.ID(), Outputs: job.outputs(out.Result), Hints: hints, Verified: verified(report),

@@ -40,6 +40,12 @@ type runFlags struct {
 	insight
 	inside insideFlags
 
+	many // of run alone
+	set  *flag.FlagSet
+	cli  map[string]bool   // the flags that the command line has
+	name string            // of the action in its file
+	tell func(line string) // where say says it; nil: on standard error
+
 	spared bool // the store could not be written, and we have said so
 }
 
@@ -71,7 +77,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 
 func runCommand() command {
 	return command{
-		Name: "run", Quick: true, Args: "[FLAGS] -- COMMAND [ARGUMENT…]",
+		Name: "run", Quick: true, Settings: true, Args: "[FLAGS] -- COMMAND [ARGUMENT…]\n       sbx-action run -f FILE [FLAGS] [TARGET…]",
 		Short: "run a command in a sandbox, or take its outputs from the cache",
 		Long: `
 Runs COMMAND in a fresh root file system that holds the inputs and nothing else
@@ -86,10 +92,19 @@ and 125 when sbx-action itself failed.
 
   sbx-action run -i src -i include -o app -- make -C src app
   sbx-action run -i 'src/*.c' -i '!src/old*' -o 'out/*.o' -- ./compile-all
+
+With -f it runs the actions of a file, many at a time, each after those whose
+outputs it needs: all of them, or the TARGETs, which are names of actions or
+outputs. Inputs, outputs and the like are in the file; flags that are given
+here count for all of them. The exit code is 1 if a command failed, and
+125 if sbx-action did. docs/actionfile.md describes the file; 'sbx-action graph'
+shows what is in one.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f runFlags
 			f.declare(flags)
+			f.many.declare(flags)
+			f.set = flags
 			return f.run
 		},
 	}
@@ -97,7 +112,12 @@ and 125 when sbx-action itself failed.
 
 func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	started := time.Now()
-	if err := f.check(args); err != nil {
+	f.cli = map[string]bool{}
+	f.set.Visit(func(fl *flag.Flag) { f.cli[fl.Name] = true })
+	if f.file != "" {
+		return f.runFile(ctx, args)
+	}
+	if err := errors.Join(f.checkSingle(), f.check(args)); err != nil {
 		return err
 	}
 	if f.suggest {
@@ -108,43 +128,55 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer job.Close()
-	stdout, stderr := &sink{to: os.Stdout, name: "output"}, &sink{to: os.Stderr, name: "errors"}
+	_, err = f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
+	return err
+}
+
+// streams are where the output of a command goes, and the line of --json.
+type streams struct{ stdout, stderr, json io.Writer }
+
+// runJob runs one action, and does with what came out all that the flags ask
+// for. What admit is for, Request.Admit says. The outcome may be nil if there is
+// an error.
+func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to streams, admit func(context.Context) (func(), error)) (*action.Outcome, error) {
+	stdout, stderr := &sink{to: to.stdout, name: "output"}, &sink{to: to.stderr, name: "errors"}
 	if f.json {
-		stdout.to = os.Stderr
+		stdout.to = to.stderr
 	}
 	req := f.request(job, stdout, stderr)
+	req.Admit = admit
 	req.Elsewhere = f.verify == 0 && !f.unused // these look at how it ran
 	check := f.checker(job, req, started)
 	if f.inside.shell {
-		return f.inside.enter(ctx, job, req)
+		return nil, f.inside.enter(ctx, job, req)
 	}
 	left := f.inside.watch(job, req)
 	out, err := f.runAndDeliver(ctx, job, req)
 	f.remember(ctx, job, req, out, err, started)
 	if err != nil {
-		return err
+		return out, err
 	}
 	var hints []string
 	if out.Status != nil && out.Status.Code != 0 {
 		hints = job.hints(out.Status)
 	}
 	if err := f.logLine(job, out, started); err != nil {
-		return err
+		return out, err
 	}
 	if err := check.result(ctx, out); err != nil {
-		return err
+		return out, err
 	}
 	left.report(f.json)
 	unused := f.neverRead(job, out)
 	if f.json {
-		if err := printJSON(os.Stdout, job, out, hints, unused, check.report, left, started); err != nil {
-			return err
+		if err := printJSON(to.json, job, out, hints, unused, check.report, left, started); err != nil {
+			return out, err
 		}
 	}
 	if err := f.verdict(out, hints); err != nil {
-		return err
+		return out, err
 	}
-	return errors.Join(stdout.err, stderr.err, check.verdict())
+	return out, errors.Join(stdout.err, stderr.err, check.verdict())
 }
 
 // request is what the runner is asked for.
@@ -190,7 +222,7 @@ func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Requ
 			again = err != nil && out.Cached
 		}
 		if errors.Is(err, cache.ErrUnwritable) && !out.Started && !f.spared {
-			say("this result will not be kept: %v", err)
+			f.say("this result will not be kept: %v", err)
 			req.SkipStore, f.spared = true, true
 			job.withoutLayers()
 			continue
@@ -209,28 +241,32 @@ func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
 	code := int(out.Result.ExitCode)
 	if code == 0 && len(out.Missing) == 0 {
 		if out.Unkept != nil && !f.noCache && !f.readOnly && !f.spared {
-			say("the result was not cached: %v", out.Unkept)
+			f.say("the result was not cached: %v", out.Unkept)
 		}
 		return nil
 	}
 	if code == 0 {
 		for _, m := range out.Missing {
-			say("the command succeeded but did not make the output %q%s", path.Join(f.cwd, m.Path), near(m.Near))
+			f.say("the command succeeded but did not make the output %q%s", path.Join(f.cwd, m.Path), near(m.Near))
 		}
 		return exitCode(exitOurs)
 	}
 	if s := out.Status; s != nil {
 		switch {
 		case s.Start != nil:
-			say("the command could not be started: %v", s.Start)
+			f.say("the command could not be started: %v", s.Start)
 		case s.TimedOut:
-			say("the command was killed after --timeout %v", time.Duration(f.timeout))
+			f.say("the command was killed after --timeout %v", time.Duration(f.timeout))
 		case s.OutOfMemory:
-			say("the command was killed because it needed more than --memory %d bytes", f.memory)
+			f.say("the command was killed because it needed more than --memory %d bytes", f.memory)
 		}
 	}
 	for _, hint := range hints {
-		say("it looked for %s, which is in the workspace but was not declared: add -i %s", hint, shellQuote(hint))
+		add := "-i " + shellQuote(hint)
+		if f.name != "" {
+			add = "it to inputs"
+		}
+		f.say("it looked for %s, which is in the workspace but was not declared: add %s", hint, add)
 	}
 	return exitCode(code)
 }
@@ -260,9 +296,27 @@ func (f *runFlags) logLine(job *job, out *action.Outcome, started time.Time) err
 	return err
 }
 
+// sayThrough is where say says it while something is drawn on the terminal; else
+// nil.
+var sayThrough func(line string)
+
 // say prints one line about what the user must know.
 func say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "sbx-action: "+format+"\n", args...)
+	line := "sbx-action: " + fmt.Sprintf(format, args...)
+	if sayThrough != nil {
+		sayThrough(line)
+		return
+	}
+	fmt.Fprintln(os.Stderr, line)
+}
+
+// say is say, for one of many actions perhaps.
+func (f *runFlags) say(format string, args ...any) {
+	if f.tell == nil {
+		say(format, args...)
+		return
+	}
+	f.tell(fmt.Sprintf(format, args...))
 }
 
 // near is the end of a sentence that names what might have been meant.

@@ -21,7 +21,7 @@ import (
 type wiringFlags struct {
 	cache, workspace, rootfs, backend, log string
 	verbose                                bool
-	many                                   bool // many actions will be run, not one
+	several                                bool // many actions will be run, not one
 	remote                                 remoteFlags
 }
 
@@ -82,7 +82,7 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 		return nil, errors.Join(err, store.Close())
 	}
 	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Made: p.rootfs.Made, Hash: p.hasher, Log: log}
-	p.miss = &missPath{choice: w.backend, once: !w.many, blobs: p.blobs, rootfs: p.rootfs, function: f, log: log}
+	p.miss = &missPath{choice: w.backend, once: !w.several, blobs: p.blobs, rootfs: p.rootfs, function: f, log: log}
 	p.runner = &action.Runner{ // Stager is each job's own
 		Cache: store, Blobs: p.blobs, Locks: store, Backend: p.miss, Witness: p.witness, Log: log,
 	}

@@ -42,13 +42,13 @@ func (f *runFlags) neverRead(job *job, out *action.Outcome) []string {
 		return nil
 	}
 	if !out.Status.Complete {
-		say("--unused: what the command looked at could not be observed")
+		f.say("--unused: what the command looked at could not be observed")
 		return nil
 	}
 	list := unusedInputs(job.snapshot, job.snapshot.Uses(out.Status.Lookups))
 	if !f.json {
 		for _, u := range list {
-			say("never read: %s", compare.Legible(u))
+			f.say("never read: %s", compare.Legible(u))
 		}
 	}
 	return list

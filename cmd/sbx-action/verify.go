@@ -197,21 +197,21 @@ func (c *checker) verdict() error {
 		return nil
 	}
 	if r.Unvaried {
-		say("--verify: some of it could not be varied for each process; what depends on that may have passed")
+		c.flags.say("--verify: some of it could not be varied for each process; what depends on that may have passed")
 	}
 	if len(r.Differences) == 0 {
-		say("reproducible: %s gave the same, with another %s", times(r.Rounds), strings.Join(r.Varied.Names(), ", "))
+		c.flags.say("reproducible: %s gave the same, with another %s", times(r.Rounds), strings.Join(r.Varied.Names(), ", "))
 		return nil
 	}
 	for i := range r.Differences {
-		say("not reproducible: %s", &r.Differences[i])
+		c.flags.say("not reproducible: %s", &r.Differences[i])
 	}
 	switch {
 	case c.flags.noCache || c.flags.readOnly:
 	case c.kept != nil:
-		say("the result in the cache could not be marked as not reproducible: %v", c.kept)
+		c.flags.say("the result in the cache could not be marked as not reproducible: %v", c.kept)
 	default:
-		say("the result is marked as not reproducible: it is used here, and not shared with a remote cache")
+		c.flags.say("the result is marked as not reproducible: it is used here, and not shared with a remote cache")
 	}
 	return exitCode(exitOurs)
 }

@@ -138,8 +138,8 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/cc integration/reapi/share leftover reproduce staging why golang.org/x/sys",
-		"github.com/rogpeppe/go-internal",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/cc integration/reapi/share leftover progress reproduce schedule staging why golang.org/x/sys",
+		"progress/screen github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"bench", "action backends backends/native cache cmd/wiring staging golang.org/x/sys", ""},

@@ -1,0 +1,151 @@
+package commandline
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Flags returns the flags of a command as help has them; none of a raw one.
+func (c Command) Flags() *flag.FlagSet {
+	flags := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	if c.Setup != nil {
+		c.Setup(flags)
+	}
+	return flags
+}
+
+// Lookup returns the command of that name.
+func (p *Program) Lookup(name string) (Command, bool) {
+	for _, c := range p.Commands {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Command{}, false
+}
+
+// ManPage writes the manual page of a command, or of the program if c is nil, in
+// the language of man(7), from the table that --help is made of. text, if it is
+// not empty, is the help of a command that another program has.
+func (p *Program) ManPage(w io.Writer, c *Command, text string) error {
+	title := p.Name
+	if c != nil {
+		title += "-" + c.Name
+	}
+	fmt.Fprintf(w, ".TH %s 1 \"\" \"%s %s\" \"User Commands\"\n", strings.ToUpper(roff(title)), roff(p.Name), roff(Version()))
+	if c == nil {
+		return p.manProgram(w)
+	}
+	fmt.Fprintf(w, ".SH NAME\n%s \\- %s\n", roff(title), roff(c.Short))
+	if c.Setup == nil {
+		fmt.Fprintf(w, ".SH DESCRIPTION\n")
+		paragraphs(w, text)
+		return p.manEnd(w)
+	}
+	fmt.Fprint(w, ".SH SYNOPSIS\n.nf\n")
+	for i, line := range strings.Split(c.Args, "\n") {
+		if i == 0 {
+			line = p.Name + " " + c.Name + " " + line
+		}
+		fmt.Fprintln(w, roff(strings.TrimSpace(line)))
+	}
+	fmt.Fprint(w, ".fi\n.SH DESCRIPTION\n")
+	paragraphs(w, c.Long)
+	first := true
+	c.Flags().VisitAll(func(f *flag.Flag) {
+		if first {
+			fmt.Fprint(w, ".SH OPTIONS\n")
+			first = false
+		}
+		value, usage := flag.UnquoteUsage(f)
+		fmt.Fprintf(w, ".TP\n\\fB%s\\fR", roff(dashes(f.Name)))
+		if value != "" {
+			fmt.Fprintf(w, " \\fI%s\\fR", roff(value))
+		}
+		fmt.Fprintf(w, "\n%s", roffLine(strings.ReplaceAll(usage, "\n", " ")))
+		if shown := shownDefault(f); shown != "" {
+			fmt.Fprintf(w, " (default %s)", roff(shown))
+		}
+		fmt.Fprintln(w)
+	})
+	return p.manEnd(w)
+}
+
+func dashes(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// shownDefault is the default of a flag, if it is worth showing.
+func shownDefault(f *flag.Flag) string {
+	if f.DefValue == "false" || f.DefValue == "0" {
+		return ""
+	}
+	return f.DefValue
+}
+
+func (p *Program) manProgram(w io.Writer) error {
+	fmt.Fprintf(w, ".SH NAME\n%s \\- make any command a hermetic, cached build action\n", roff(p.Name))
+	fmt.Fprintf(w, ".SH SYNOPSIS\n\\fB%s\\fR \\fICOMMAND\\fR [FLAGS] [ARGUMENTS]\n.SH DESCRIPTION\n", roff(p.Name))
+	paragraphs(w, p.Intro)
+	fmt.Fprint(w, ".SH COMMANDS\n")
+	for _, c := range p.Commands {
+		fmt.Fprintf(w, ".TP\n\\fB%s\\fR(1)\n%s\n", roff(p.Name+"-"+c.Name), roffLine(c.Short))
+	}
+	fmt.Fprint(w, ".SH SETTINGS\n")
+	paragraphs(w, "A flag that is not given has the value of the environment's variable SBX_NAME, of the project's file .sbx-action, or of the user's file sbx-action/settings below $XDG_CONFIG_HOME or ~/.config. 'sbx-action config show' prints each value and where it came from.")
+	paragraphs(w, p.Outro)
+	return p.manEnd(w)
+}
+
+func (p *Program) manEnd(w io.Writer) error {
+	_, err := fmt.Fprintf(w, ".SH SEE ALSO\n\\fB%s\\fR(1)\n", roff(p.Name))
+	return err
+}
+
+// paragraphs writes text: what is indented is shown as it is.
+func paragraphs(w io.Writer, text string) {
+	verbatim := false
+	set := func(on bool) {
+		switch {
+		case on && !verbatim:
+			fmt.Fprint(w, ".PP\n.nf\n")
+		case !on && verbatim:
+			fmt.Fprint(w, ".fi\n.PP\n")
+		}
+		verbatim = on
+	}
+	for line := range strings.Lines(strings.Trim(text, "\n")) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "" && !verbatim:
+			fmt.Fprint(w, ".PP\n")
+			continue
+		case line == "":
+			fmt.Fprintln(w)
+			continue
+		}
+		set(strings.HasPrefix(line, " "))
+		fmt.Fprintln(w, roffLine(line))
+	}
+	set(false)
+}
+
+// roff escapes text for man.
+func roff(s string) string {
+	return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
+}
+
+// roffLine is roff for text that begins a line.
+func roffLine(s string) string {
+	s = roff(s)
+	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
+		s = `\&` + s
+	}
+	return s
+}
