@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -411,6 +413,60 @@ func TestReflection(t *testing.T) {
 	text, err := io.ReadAll(res.Body)
 	if err != nil || !strings.Contains(string(text), `grpc_server_started_total{grpc_service="grpc.reflection.v1.ServerReflection",grpc_method="ServerReflectionInfo"} 1`) {
 		t.Errorf("metrics: %v: %s", err, text)
+	}
+	s.end(t)
+}
+
+// TestServeInConstantMemory sends a blob that is larger than the memory that the
+// server may have used, there and back.
+func TestServeInConstantMemory(t *testing.T) {
+	const size, most = 512 << 20, 192 << 20 // the race detector takes several times what is needed
+	s := serving(t, filepath.Join(t.TempDir(), "cache"))
+	bs := bytestream.NewByteStreamClient(dialTo(t, s.grpc, insecure.NewCredentials()))
+	block := make([]byte, 1<<20)
+	h := sha256.New()
+	for range size / len(block) {
+		h.Write(block)
+	}
+	name := fmt.Sprintf("blobs/%x/%d", h.Sum(nil), size)
+	stream, err := bs.Write(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < size; at += len(block) {
+		if err := stream.Send(&bytestream.WriteRequest{ResourceName: "uploads/u/" + name, WriteOffset: int64(at), Data: block, FinishWrite: at+len(block) == size}); err != nil {
+			break
+		}
+	}
+	if res, err := stream.CloseAndRecv(); err != nil || res.CommittedSize != size {
+		t.Fatalf("%v, %v", res, err)
+	}
+	read, err := bs.Read(t.Context(), &bytestream.ReadRequest{ResourceName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for {
+		res, err := read.Recv()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(res.Data)
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "VmHWM:")
+	var kib int
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatal(err)
+	}
+	if n != size || kib<<10 > most {
+		t.Errorf("%d of %d bytes came back; the server had %d KiB of memory, want at most %d", n, size, kib, most>>10)
 	}
 	s.end(t)
 }

@@ -133,7 +133,7 @@ var table = []row{
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +
 			"integration/reapi/worker integration/reapi/worker/bots integration/reapi/worker/buildbarn integration/reapi/worker/proto/botspb integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb integration/reapi/worker/runner " +
 			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis github.com/in-toto/attestation github.com/secure-systems-lab/go-securesystemslib golang.org/x/crypto golang.org/x/sys google.golang.org/grpc google.golang.org/protobuf",
-		"integration/reapi/remote/remotetest integration/reapi/worker/workertest",
+		"integration/reapi/remote/remotetest integration/reapi/worker/workertest google.golang.org/genproto",
 	},
 
 	// The light command. It starts in a millisecond: see heavy.
