@@ -60,6 +60,9 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 	if err := f.checkMany(); err != nil {
 		return err
 	}
+	if f.suggest {
+		return f.suggestIntoFile(ctx, targets)
+	}
 	interruptible(ctx)
 	graph, selected, err := loadGraph(f.file, f.workspace, targets)
 	if err != nil {

@@ -60,7 +60,7 @@ func (f *runFlags) checkSingle() error {
 func (f *runFlags) checkMany() error {
 	return errors.Join(
 		f.given(fileOnly, "%s belongs to an action: write it into the file"),
-		f.given([]string{"suggest-inputs", "unused", "shell", "keep", "changes"}, "%s is for one action: use it without -f"),
+		f.given([]string{"unused", "shell", "keep", "changes"}, "%s is for one action: use it without -f"),
 	)
 }
 
