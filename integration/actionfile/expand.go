@@ -264,9 +264,7 @@ func (p *reader) finish(a *Action, r *rule) {
 	for _, t := range s.texts(r.inputs) {
 		a.addInput(p, t)
 	}
-	for _, t := range s.texts(r.after) {
-		a.after = append(a.after, t)
-	}
+	a.after = append(a.after, s.texts(r.after)...)
 	s.used = nil // from here on what is used must be an input
 	for _, t := range s.texts(r.command) {
 		a.Args = append(a.Args, t.s)
