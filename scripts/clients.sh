@@ -36,12 +36,12 @@ CGO_ENABLED=0 go build -o "$work/sbx-actiond" ./cmd/sbx-actiond
 # serve starts a server of an empty store and finds out where it listens.
 serve() {
 	[ -z "$server" ] || { kill "$server"; wait "$server" || fail "the server ended with $?"; }
-	rm -rf "$work/cache"
+	rm -rf "$work/cache" "$work/server.log" # or the old address would be found
 	"$work/sbx-actiond" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --cache "$work/cache" 2>"$work/server.log" &
 	server=$!
 	for _ in $(seq 100); do
-		grpc=$(sed -n 's/.*msg=serving address=\([^ ]*\).*/\1/p' "$work/server.log")
-		http=$(sed -n 's/.*msg="serving HTTP" address=\([^ ]*\).*/\1/p' "$work/server.log")
+		grpc=$(sed -n 's/.*msg=serving address=\([^ ]*\).*/\1/p' "$work/server.log" 2>/dev/null || true)
+		http=$(sed -n 's/.*msg="serving HTTP" address=\([^ ]*\).*/\1/p' "$work/server.log" 2>/dev/null || true)
 		[ -n "$http" ] && return
 		sleep 0.1
 	done
