@@ -50,6 +50,21 @@ func OpenJobserver(makeflags string) (*Jobserver, error) {
 	return j, nil
 }
 
+// OneAtATime says whether $MAKEFLAGS has -j1: a make that was told so makes no
+// pool. One that was told nothing leaves no trace there.
+func OneAtATime(makeflags string) bool {
+	one := false
+	for word := range strings.FieldsSeq(makeflags) {
+		if word == "--" {
+			break // what follows are variables
+		}
+		if n, ok := strings.CutPrefix(word, "-j"); ok {
+			one = n == "1" // the last one counts
+		}
+	}
+	return one
+}
+
 func open(auth string) (*Jobserver, error) {
 	from, to := "", ""
 	if path, ok := strings.CutPrefix(auth, "fifo:"); ok {

@@ -240,3 +240,14 @@ func TestOpenJobserver(t *testing.T) {
 		}
 	}
 }
+
+func TestOneAtATime(t *testing.T) {
+	for flags, want := range map[string]bool{ // as make 4.3 sets them
+		"": false, " -j1": true, "k -j1": true, " -j": false, " -j2 --jobserver-auth=3,4": false,
+		" -j1 -- X=-j2": true, " -- X=-j1": false, "j1": false, "kj1": false, " -j1 -j4": false,
+	} {
+		if got := OneAtATime(flags); got != want {
+			t.Errorf("MAKEFLAGS=%q: %v, want %v", flags, got, want)
+		}
+	}
+}

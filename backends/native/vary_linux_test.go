@@ -161,3 +161,23 @@ func TestVaryRest(t *testing.T) {
 		t.Errorf("one processor: mask %s", got)
 	}
 }
+
+// TestVaryAfterObserved runs commands that are varied in slots that expect one
+// to observe: the process that was made for that ends, which is not the end of
+// the command.
+func TestVaryAfterObserved(t *testing.T) {
+	b := open(t)
+	for range 20 {
+		spec := shell("echo observed")
+		spec.Observe = true
+		b.(*Backend).Warm(spec)
+		if out, st := output(t, b, spec); st.Code != 0 || out != "observed\n" {
+			t.Fatalf("observed: code %d\n%s", st.Code, out)
+		}
+		spec = shell("echo varied; echo errors >&2")
+		spec.Vary = &backends.Vary{Shift: time.Hour}
+		if out, st := output(t, b, spec); st.Code != 0 || !strings.Contains(out, "varied\n") {
+			t.Fatalf("varied: code %d\n%s", st.Code, out)
+		}
+	}
+}

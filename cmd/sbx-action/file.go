@@ -121,6 +121,8 @@ func (r *fileRun) options() (o schedule.Options, closeTokens func(), err error) 
 			o.Jobs = 256 // make knows
 		}
 		return o, func() { pool.Close() }, nil
+	case o.Jobs == 0 && schedule.OneAtATime(os.Getenv("MAKEFLAGS")):
+		o.Jobs = 1
 	}
 	return o, func() {}, nil
 }

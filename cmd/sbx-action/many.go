@@ -34,7 +34,7 @@ func (m *many) declare(flags *flag.FlagSet) {
 	m.progress = choice{"auto", []string{"auto", "plain", "none"}}
 	m.color = choice{"auto", []string{"auto", "always", "never"}}
 	flags.Var((*given)(&m.file), "f", "`FILE` with actions, of which the TARGETs are run, or all")
-	flags.Var(&m.jobs, "jobs", "`N`: most actions that run at a time (default: the processors; under make,\nas many as its -j allows)")
+	flags.Var(&m.jobs, "jobs", "`N`: most actions that run at a time (default: the processors; under\nmake -jN, as many as that allows)")
 	flags.Var(&m.jobs, "j", "`N`: the same as --jobs")
 	flags.BoolVar(&m.keepGoing, "keep-going", false, "after a failure go on with what does not need it")
 	flags.BoolVar(&m.keepGoing, "k", false, "the same as --keep-going")

@@ -82,6 +82,13 @@ func (c *checker) result(ctx context.Context, out *action.Outcome) error {
 		return out.Unkept
 	}
 	interruptible(ctx)
+	if c.req.Admit != nil {
+		release, err := c.req.Admit(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	if err := c.check(ctx, out.Result); err != nil {
 		return err
 	}
@@ -116,7 +123,7 @@ func (c *checker) check(ctx context.Context, res *action.Result) error {
 		Run: func(ctx context.Context, v *backends.Vary, cmd *action.Command) (*reproduce.Trial, error) {
 			return c.again(ctx, v, cmd, 30*time.Second+20*took)
 		},
-		Say: say,
+		Say: c.flags.say,
 	}
 	report, err := r.Check(ctx, res)
 	if err != nil {
@@ -131,6 +138,7 @@ func (c *checker) check(ctx context.Context, res *action.Result) error {
 func (c *checker) again(ctx context.Context, v *backends.Vary, cmd *action.Command, limit time.Duration) (*reproduce.Trial, error) {
 	req := *c.req
 	req.Command, req.Vary, req.Vet = cmd, v, nil
+	req.Admit = nil // result and the runner have done that
 	req.SkipLookup, req.SkipStore, req.Observe, req.Elsewhere, req.Prune = true, true, false, false, nil
 	req.Stdout, req.Stderr = io.Discard, io.Discard
 	req.Limits.Wall = max(limit, req.Limits.Wall)

@@ -295,6 +295,11 @@ static s32 start_command(struct sandbox *s)
 	if (s->prepared && (varied || !(s->req->flags & REQUEST_OBSERVE))) { // nobody meant it
 		SYS(kill, s->prepared, SIGKILL);
 		SYS(wait4, s->prepared, 0, 0, 0);
+		// Its end is not the command's: who is told of that closes what the
+		// command may not have yet.
+		u64 chld = 1ull << (SIGCHLD - 1);
+		struct timespec now = {0, 0};
+		SYS(rt_sigtimedwait, &chld, 0, &now, 8);
 		s->prepared = 0;
 		s->listener_ready = s->go = 0;
 	}
