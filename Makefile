@@ -30,7 +30,7 @@ test:
 	@scripts/test.sh
 
 check:
-	@scripts/need.sh zsh:zsh fish:fish
+	@scripts/need.sh zsh:zsh fish:fish man:man-db dot:graphviz
 	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static perl:perl fsck.erofs:erofs-utils ssh-keygen:openssh-client openssl:openssl pgrep:procps \
 		bzip2:bzip2 zstd:zstd xz:xz-utils umoci:umoci skopeo:skopeo clang:clang python3:python3
 	$(GO) vet ./...

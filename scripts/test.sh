@@ -14,7 +14,8 @@ scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dp
 	umoci:umoci skopeo:skopeo mmdebstrap:mmdebstrap sqfstar:squashfs-tools mke2fs:e2fsprogs cpio:cpio patch:patch clang:clang python3:python3 \
 	runc:runc crun:crun lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman protoc:protobuf-compiler pgrep:procps
 scripts/need.sh python3:python3 # for what script/suggest observes
-scripts/need.sh zsh:zsh fish:fish # whose completion is tried
+scripts/need.sh zsh:zsh fish:fish man:man-db # whose completion is tried, and what reads the pages
+scripts/need.sh dot:graphviz # which reads what graph prints
 command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT

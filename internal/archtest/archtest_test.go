@@ -69,7 +69,7 @@ var table = []row{
 	{"staging", "action backends internal/durable internal/erofs internal/openat golang.org/x/sys", "cache"},
 
 	// How other build systems meet us.
-	{"integration/actionfile", "action internal/strictyaml staging", ""},
+	{"integration/actionfile", "action internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
 	{"integration/cc", "action backends staging golang.org/x/sys", ""},
 
 	// Many jobs at a time, and the view of them. They know nothing of actions.
