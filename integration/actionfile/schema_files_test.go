@@ -153,15 +153,15 @@ func TestSchemaRefuses(t *testing.T) {
 
 // complains says whether one of the causes is a rule that is broken at a place.
 func complains(e *jsonschema.ValidationError, at, rule string) bool {
-	here := ""
+	var here strings.Builder
 	for _, word := range e.InstanceLocation {
-		here += "/" + word
+		here.WriteString("/" + word)
 	}
 	path := e.ErrorKind.KeywordPath()
 	if _, ok := e.ErrorKind.(*kind.Not); ok { // which names no keyword
 		path = []string{"not"}
 	}
-	if here == at && len(path) > 0 && path[0] == rule {
+	if here.String() == at && len(path) > 0 && path[0] == rule {
 		return true
 	}
 	for _, cause := range e.Causes {
