@@ -281,7 +281,9 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 // hint says what may be behind what a log says in the end, or nothing.
 func hint(tail string) string {
 	for line := range strings.Lines(tail) {
-		if !strings.Contains(line, "Operation not permitted") {
+		// The latter for owners that are not in the user namespace of a caller who
+		// is not root.
+		if !strings.Contains(line, "Operation not permitted") && !strings.Contains(line, "Invalid argument") {
 			continue
 		}
 		for _, word := range []string{"chown", "chgrp", "ownership", "mknod"} {
