@@ -37,6 +37,18 @@ type Command struct {
 	// Settings says that flags that are not given are taken from the settings.
 	Settings bool
 
+	// SettingFlags has settings whose flag has another name here, or, with "",
+	// none: one of that name means something else.
+	SettingFlags map[string]string
+
+	// Alone says that it belongs to no project, such as a server: a project's
+	// settings do not count.
+	Alone bool
+
+	// Words are what the first argument can be, for those who look at the table.
+	// One without Setup has the flags of the command itself.
+	Words []Command
+
 	// Raw, in the place of Setup, is given all arguments as they are, --help
 	// too.
 	Raw func(ctx context.Context, args []string) error
@@ -107,7 +119,7 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 		return fmt.Errorf("%s: %w; '%s %s --help' lists the flags", c.Name, err, p.Name, c.Name)
 	}
 	if c.Settings {
-		err = applySettings(flags)
+		err = c.applySettings(flags)
 	} else if c.Name != "config" { // which says itself what is wrong
 		err = shareStore()
 	}

@@ -28,9 +28,8 @@ func (p *Program) Lookup(name string) (Command, bool) {
 }
 
 // ManPage writes the manual page of a command, or of the program if c is nil, in
-// the language of man(7), from the table that --help is made of. text, if it is
-// not empty, is the help of a command that another program has.
-func (p *Program) ManPage(w io.Writer, c *Command, text string) error {
+// the language of man(7), from the table that --help is made of.
+func (p *Program) ManPage(w io.Writer, c *Command) error {
 	title := p.Name
 	if c != nil {
 		title += "-" + c.Name
@@ -42,24 +41,49 @@ func (p *Program) ManPage(w io.Writer, c *Command, text string) error {
 	fmt.Fprintf(w, ".SH NAME\n%s \\- %s\n", roff(title), roff(c.Short))
 	if c.Setup == nil {
 		fmt.Fprintf(w, ".SH DESCRIPTION\n")
-		paragraphs(w, text)
+		paragraphs(w, "'"+p.Name+" "+c.Name+" --help' says what it does.")
 		return p.manEnd(w)
 	}
-	fmt.Fprint(w, ".SH SYNOPSIS\n.nf\n")
-	for i, line := range strings.Split(c.Args, "\n") {
+	fmt.Fprint(w, ".SH SYNOPSIS\n")
+	synopsis(w, p.Name+" "+c.Name, c.Args)
+	fmt.Fprint(w, ".SH DESCRIPTION\n")
+	paragraphs(w, c.Long)
+	options(w, ".SH OPTIONS\n", c.Flags())
+	for i, word := range c.Words {
 		if i == 0 {
-			line = p.Name + " " + c.Name + " " + line
+			fmt.Fprint(w, ".SH COMMANDS\n")
+		}
+		name := c.Name + " " + word.Name
+		fmt.Fprintf(w, ".SS %s\n%s\n", roff(name), roffLine(word.Short))
+		if word.Args != "" {
+			fmt.Fprint(w, ".PP\n")
+			synopsis(w, p.Name+" "+name, word.Args)
+		}
+		if word.Long != "" {
+			fmt.Fprint(w, ".PP\n")
+			paragraphs(w, word.Long)
+		}
+		options(w, ".PP\nOptions:\n", word.Flags())
+	}
+	return p.manEnd(w)
+}
+
+func synopsis(w io.Writer, name, args string) {
+	fmt.Fprint(w, ".nf\n")
+	for i, line := range strings.Split(args, "\n") {
+		if i == 0 {
+			line = name + " " + line
 		}
 		fmt.Fprintln(w, roff(strings.TrimSpace(line)))
 	}
-	fmt.Fprint(w, ".fi\n.SH DESCRIPTION\n")
-	paragraphs(w, c.Long)
-	first := true
-	c.Flags().VisitAll(func(f *flag.Flag) {
-		if first {
-			fmt.Fprint(w, ".SH OPTIONS\n")
-			first = false
-		}
+	fmt.Fprint(w, ".fi\n")
+}
+
+// options writes what the flags say of themselves below a heading.
+func options(w io.Writer, heading string, flags *flag.FlagSet) {
+	flags.VisitAll(func(f *flag.Flag) {
+		fmt.Fprint(w, heading)
+		heading = ""
 		value, usage := flag.UnquoteUsage(f)
 		fmt.Fprintf(w, ".TP\n\\fB%s\\fR", roff(dashes(f.Name)))
 		if value != "" {
@@ -71,7 +95,6 @@ func (p *Program) ManPage(w io.Writer, c *Command, text string) error {
 		}
 		fmt.Fprintln(w)
 	})
-	return p.manEnd(w)
 }
 
 func dashes(name string) string {
@@ -138,7 +161,7 @@ func paragraphs(w io.Writer, text string) {
 
 // roff escapes text for man.
 func roff(s string) string {
-	return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
+	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", "...").Replace(s)
 }
 
 // roffLine is roff for text that begins a line.

@@ -79,10 +79,15 @@ const projectSettings = ".sbx-action"
 // maxSettings is the largest size of a file of settings.
 const maxSettings = 64 << 10
 
-// GivenSettings returns the settings that are given, for a workspace.
+// GivenSettings returns the settings that are given, for a workspace; without one
+// no project's.
 func GivenSettings(workspace string) ([]Value, error) {
 	user, err1 := userSettings()
-	project, err2 := readProject(workspace)
+	var project []Value
+	var err2 error
+	if workspace != "" {
+		project, err2 = readProject(workspace)
+	}
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
@@ -261,14 +266,12 @@ func parseSettings(name, text string) (list []Value, err error) {
 
 // applySettings sets those flags of a command that are settings and were not
 // given.
-func applySettings(flags *flag.FlagSet) error {
+func (c Command) applySettings(flags *flag.FlagSet) error {
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	workspace := "."
-	if f := flags.Lookup("workspace"); f != nil && f.Value.String() != "" {
-		workspace = f.Value.String()
-	} else if f := flags.Lookup("f"); f != nil && f.Value.String() != "" {
-		workspace = filepath.Dir(f.Value.String())
+	workspace := ""
+	if !c.Alone {
+		workspace = workspaceOf(flags)
 	}
 	if given["j"] {
 		given["jobs"] = true
@@ -281,15 +284,38 @@ func applySettings(flags *flag.FlagSet) error {
 		return err
 	}
 	for _, v := range values {
-		if f := flags.Lookup(v.Name); f == nil || given[v.Name] {
+		name := v.Name
+		if other, ok := c.SettingFlags[name]; ok {
+			name = other
+		}
+		f := flags.Lookup(name)
+		if f == nil || given[name] {
 			continue
 		}
 		// Not by flags.Set: what is set here was not given.
-		if err := flags.Lookup(v.Name).Value.Set(v.Value); err != nil {
+		if err := f.Value.Set(v.Value); err != nil {
 			return fmt.Errorf("%s: %s = %q: %w", v.Origin, v.Name, v.Value, err)
 		}
 	}
+	if f := flags.Lookup("cache"); f == nil { // it uses the store all the same
+		return shareStore()
+	}
 	return nil
+}
+
+// workspaceOf is the directory whose project a command is about.
+func workspaceOf(flags *flag.FlagSet) string {
+	for _, name := range []string{"workspace", "definitions"} {
+		if f := flags.Lookup(name); f != nil && f.Value.String() != "" {
+			return f.Value.String()
+		}
+	}
+	for _, name := range []string{"f", "file"} {
+		if f := flags.Lookup(name); f != nil && f.Value.String() != "" {
+			return filepath.Dir(f.Value.String())
+		}
+	}
+	return "."
 }
 
 // shareStore lets a command that has no settings, and the other program, find

@@ -27,7 +27,7 @@ import (
 
 func exportCommand() command {
 	return command{
-		Name: "export", Args: "[FLAGS] OUTPUT|DIGEST FILE.tar",
+		Name: "export", Settings: true, Args: "[FLAGS] OUTPUT|DIGEST FILE.tar",
 		Short: "write an action with its inputs and its result into a tar, to run it elsewhere",
 		Long: `
 Writes an action that ran, with its command, inputs, root file system and result,

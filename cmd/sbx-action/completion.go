@@ -25,9 +25,9 @@ targets of action files. The script asks this program, so it is never out of dat
   fish   sbx-action completion fish > ~/.config/fish/completions/sbx-action.fish
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
-			return func(_ context.Context, args []string) error {
+			return func(ctx context.Context, args []string) error {
 				if len(args) > 0 && args[0] == "words" { // what the scripts ask
-					for _, w := range complete(args[1:]) {
+					for _, w := range complete(ctx, args[1:]) {
 						fmt.Println(w)
 					}
 					return nil
@@ -50,7 +50,7 @@ const (
 
 // complete returns what the last of the words, which follow the program's name,
 // can become; the last one is what has been typed of it.
-func complete(words []string) []string {
+func complete(ctx context.Context, words []string) []string {
 	if len(words) == 0 {
 		return nil
 	}
@@ -62,17 +62,26 @@ func complete(words []string) []string {
 		}
 		return beginning(list, typed)
 	}
+	if before[0] == "help" && len(before) == 1 {
+		return complete(ctx, []string{typed})
+	}
 	c, ok := program().Lookup(before[0])
+	if ok && c.Setup == nil {
+		c, ok = whole(ctx).Lookup(before[0])
+	}
 	if !ok || c.Setup == nil {
-		if before[0] == "help" && len(before) == 1 {
-			return complete([]string{typed})
-		}
 		return []string{completeFiles}
 	}
 	if slices.Contains(before, "--") {
 		return []string{completeCommand}
 	}
 	flags := c.Flags()
+	word := wordOf(flags, before[1:])
+	if i := slices.IndexFunc(c.Words, func(w command) bool { return w.Name == word }); i >= 0 {
+		if of := c.Words[i].Flags(); hasFlags(of) {
+			flags = of
+		}
+	}
 	if len(before) > 1 {
 		if f := flagOf(flags, before[len(before)-1]); f != nil && !isBool(f) {
 			return flagValues(f, typed)
@@ -86,11 +95,71 @@ func complete(words []string) []string {
 		}
 		return beginning(list, typed)
 	}
-	return argumentsOf(c, flags, before[1:], typed)
+	if list := wordsOf(c, word, typed); list != nil {
+		return list
+	}
+	return argumentsOf(ctx, c, flags, before[1:], typed)
+}
+
+// wordOf is the first word that is neither a flag nor a flag's value.
+func wordOf(flags *flag.FlagSet, words []string) string {
+	for i, w := range words {
+		if strings.HasPrefix(w, "-") {
+			continue
+		}
+		if i > 0 {
+			if f := flagOf(flags, words[i-1]); f != nil && !isBool(f) {
+				continue
+			}
+		}
+		return w
+	}
+	return ""
+}
+
+// wordsOf completes the first word of a command that has words of its own, and
+// what follows it, if that is no file.
+func wordsOf(c command, word, typed string) []string {
+	switch {
+	case len(c.Words) == 0:
+		return nil
+	case word != "":
+		if c.Name == "rootfs" && slices.Contains([]string{"show", "export", "rm"}, word) {
+			return append(beginning(rootfsNames(), typed), completeFiles)
+		}
+		return nil
+	}
+	var list []string
+	for _, w := range c.Words {
+		list = append(list, w.Name)
+	}
+	list = beginning(list, typed)
+	if c.Name == "build" { // or a target
+		list = append(list, completeFiles)
+	}
+	return list
+}
+
+func hasFlags(flags *flag.FlagSet) (has bool) {
+	flags.VisitAll(func(*flag.Flag) { has = true })
+	return has
+}
+
+// rootfsNames are what --rootfs can name.
+func rootfsNames() (names []string) {
+	dir, err := wiring.CacheDir("")
+	if err != nil {
+		return nil
+	}
+	named, _ := (wiring.Rootfs{Store: dir}).List()
+	for _, e := range named {
+		names = append(names, e.Name)
+	}
+	return names
 }
 
 // argumentsOf completes what is no flag.
-func argumentsOf(c command, flags *flag.FlagSet, before []string, typed string) []string {
+func argumentsOf(ctx context.Context, c command, flags *flag.FlagSet, before []string, typed string) []string {
 	switch c.Name {
 	case "run", "graph":
 		file := ""
@@ -110,7 +179,7 @@ func argumentsOf(c command, flags *flag.FlagSet, before []string, typed string) 
 	case "config":
 		return beginning([]string{"show", "list"}, typed)
 	case "man":
-		return complete([]string{typed})
+		return complete(ctx, []string{typed})
 	}
 	return []string{completeFiles}
 }
@@ -138,17 +207,16 @@ func flagValues(f *flag.Flag, typed string) []string {
 	case "digest":
 		return beginning([]string{"blake3", "sha256"}, typed)
 	case "rootfs":
-		list := []string{"host"}
-		if dir, err := wiring.CacheDir(""); err == nil {
-			if named, err := (wiring.Rootfs{Store: dir}).List(); err == nil {
-				for _, e := range named {
-					list = append(list, e.Name)
-				}
-			}
-		}
+		list := append([]string{"host"}, rootfsNames()...)
 		return append(beginning(list, typed), completeFiles)
-	case "timeout", "memory", "scratch", "pids", "jobs", "j", "memory-budget", "env":
+	case "timeout", "memory", "scratch", "pids", "jobs", "j", "memory-budget", "env", "listen", "concurrency", "max-timeout", "max-size", "max-files", "cache-size", "component-memory", "max-jobs", "arch", "scheduler", "storage":
 		return nil
+	case "overlaps":
+		return beginning([]string{"ignore", "warn", "exit"}, typed)
+	case "engine":
+		return beginning([]string{"buildbarn", "bots"}, typed)
+	case "format": // of build; graph has a choice
+		return beginning([]string{"text", "dot", "json"}, typed)
 	}
 	return []string{completeFiles}
 }

@@ -17,8 +17,8 @@ func configCommand() command {
 		Name: "config", Args: "[FLAGS] show|list",
 		Short: "show the settings, and where each came from",
 		Long: `
-A flag of run that is not given has the value of a setting, the first that is
-there of:
+A flag that is not given has the value of the setting that has its name, the first
+that is there of:
 
   the variable SBX_NAME of the environment, for a flag --name ("-" is "_")
   the file .sbx-action of the project: in the workspace or above it
@@ -31,7 +31,7 @@ A file has a line NAME = VALUE for each, and comments that begin with "#":
   timeout = 10m
 
 A project's file may not set everything, because it comes from whoever wrote the
-project: 'list' says what it may. 'show' prints each setting with its value and
+project: 'list' says what it may. Servers and workers belong to no project. 'show' prints each setting with its value and
 where that came from; 'list' says what they are for.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {

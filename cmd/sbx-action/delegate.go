@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 )
 
 // heavyProgram has the commands that need gRPC, image formats and the like. It is a program
@@ -45,6 +48,31 @@ func delegate(name string, args []string) error {
 	}
 	err = syscall.Exec(program, append([]string{"sbx-action", name}, args...), os.Environ())
 	return fmt.Errorf("start %s: %w; build it again with 'make build', or install it anew", program, err)
+}
+
+// whole is the program with what sbx-actiond says of its commands: for those who
+// look at the table. If that is not to be had, there are their names only.
+func whole(ctx context.Context) *commandline.Program {
+	p := program()
+	heavy, err := findHeavy()
+	if err != nil {
+		return p
+	}
+	ask := exec.CommandContext(ctx, heavy, commandline.TableFlag)
+	ask.Args[0] = "sbx-action"
+	out, err := ask.Output()
+	var table []commandline.Described
+	if err != nil || json.Unmarshal(out, &table) != nil {
+		return p
+	}
+	for i, c := range p.Commands {
+		for _, d := range table {
+			if c.Setup == nil && d.Name == c.Name {
+				p.Commands[i] = d.Command()
+			}
+		}
+	}
+	return p
 }
 
 // findHeavy looks for sbx-actiond beside this program, then on PATH.

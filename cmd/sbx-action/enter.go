@@ -33,7 +33,8 @@ func (f *recordedFlags) declare(flags *flag.FlagSet) {
 
 func enterCommand() command {
 	return command{
-		Name: "enter", Args: "[FLAGS] OUTPUT|DIGEST|DIR [-- COMMAND [ARGUMENT…]]",
+		SettingFlags: map[string]string{"timeout": ""}, // who works in it is not cut off by the time for a build
+		Name:         "enter", Settings: true, Args: "[FLAGS] OUTPUT|DIGEST|DIR [-- COMMAND [ARGUMENT…]]",
 		Short: "open a shell in the sandbox of an action that ran before",
 		Long: `
 Makes the sandbox of an action again, as its command found it, and opens a shell
@@ -134,7 +135,7 @@ func (f *recordedFlags) other(ctx context.Context, j *job, req *action.Request, 
 
 func rerunCommand() command {
 	return command{
-		Name: "rerun", Args: "[FLAGS] OUTPUT|DIGEST|FILE.tar",
+		Name: "rerun", Settings: true, Args: "[FLAGS] OUTPUT|DIGEST|FILE.tar",
 		Short: "run an action that ran before again, and compare what it gives",
 		Long: `
 Runs the recorded command again, with the recorded inputs, as its sandbox was: an

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 )
 
@@ -17,7 +16,7 @@ func manCommand() command {
 		Short: "print a manual page, or write all of them",
 		Long: `
 Prints the manual page of COMMAND, or of sbx-action, in the language of man(7).
-It is made of the same table as --help.
+It is made of the same table as --help; sbx-actiond is asked for its part of it.
 
   sbx-action man run | man -l -
   sbx-action man --dir /usr/local/share/man/man1
@@ -32,50 +31,35 @@ It is made of the same table as --help.
 				case dir != "":
 					return writeManPages(ctx, dir)
 				case len(args) == 0:
-					return program().ManPage(os.Stdout, nil, "")
+					return program().ManPage(os.Stdout, nil)
 				}
-				c, ok := program().Lookup(args[0])
+				c, ok := whole(ctx).Lookup(args[0])
 				if !ok {
 					return fmt.Errorf("unknown command %q: 'sbx-action help' lists them", args[0])
 				}
-				return program().ManPage(os.Stdout, &c, heavyHelp(ctx, c))
+				return program().ManPage(os.Stdout, &c)
 			}
 		},
 	}
-}
-
-// heavyHelp is what the other program says of a command that is its.
-func heavyHelp(ctx context.Context, c command) string {
-	if c.Setup != nil {
-		return ""
-	}
-	if heavy, err := findHeavy(); err == nil {
-		cmd := exec.CommandContext(ctx, heavy, c.Name, "--help")
-		cmd.Args[0] = "sbx-action"
-		if out, err := cmd.Output(); err == nil {
-			return string(out)
-		}
-	}
-	return "'sbx-action " + c.Name + " --help' says what it does."
 }
 
 func writeManPages(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	p := program()
-	write := func(name string, c *command, text string) error {
+	p := whole(ctx)
+	write := func(name string, c *command) error {
 		var page bytes.Buffer
-		if err := p.ManPage(&page, c, text); err != nil {
+		if err := p.ManPage(&page, c); err != nil {
 			return err
 		}
 		return os.WriteFile(filepath.Join(dir, name+".1"), page.Bytes(), 0o644)
 	}
-	if err := write("sbx-action", nil, ""); err != nil {
+	if err := write("sbx-action", nil); err != nil {
 		return err
 	}
 	for _, c := range p.Commands {
-		if err := write("sbx-action-"+c.Name, &c, heavyHelp(ctx, c)); err != nil {
+		if err := write("sbx-action-"+c.Name, &c); err != nil {
 			return err
 		}
 	}

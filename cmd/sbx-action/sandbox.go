@@ -28,7 +28,8 @@ import (
 
 func sandboxCommand() command {
 	return command{
-		Name: "sandbox", Args: "ROOTFS [FLAGS] -- [COMMAND [ARGUMENT…]]",
+		SettingFlags: map[string]string{"timeout": ""}, // who works in it is not cut off by the time for a build
+		Name:         "sandbox", Settings: true, Args: "ROOTFS [FLAGS] -- [COMMAND [ARGUMENT…]]",
 		Short: "run a command in a sandbox, without caching",
 		Long: `
 Runs COMMAND in the root file system ROOTFS: a directory, a name that 'rootfs

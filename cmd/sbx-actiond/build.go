@@ -18,25 +18,24 @@ import (
 
 // buildCommand has words of its own: what looks at definitions without building.
 func buildCommand() commandline.Command {
-	return commandline.Command{
-		Name:  "build",
-		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
-		Raw: func(ctx context.Context, args []string) error {
-			words := []commandline.Command{
-				graphCommand(), keysCommand(), showCommand(), whyCommand(), logCommand(), shellCommand(), initCommand(), convertCommand(), schemaCommand(),
-			}
-			p := &commandline.Program{Name: "sbx-action", Commands: []commandline.Command{buildRunCommand()}}
-			if len(args) > 0 && slices.ContainsFunc(words, func(c commandline.Command) bool { return c.Name == args[0] }) {
-				p = &commandline.Program{Name: "sbx-action build", Commands: words}
-				return p.Dispatch(ctx, args)
-			}
-			err := p.Dispatch(ctx, append([]string{"build"}, args...))
-			if inner := errors.Unwrap(err); inner != nil {
-				err = inner // which command it is, the caller says
-			}
-			return err
-		},
+	words := []commandline.Command{
+		graphCommand(), keysCommand(), showCommand(), whyCommand(), logCommand(), shellCommand(), initCommand(), convertCommand(), schemaCommand(),
 	}
+	c := buildRunCommand()
+	c.Words = words
+	c.Raw = func(ctx context.Context, args []string) error {
+		p := &commandline.Program{Name: "sbx-action", Commands: []commandline.Command{buildRunCommand()}}
+		if len(args) > 0 && slices.ContainsFunc(words, func(c commandline.Command) bool { return c.Name == args[0] }) {
+			p = &commandline.Program{Name: "sbx-action build", Commands: words}
+			return p.Dispatch(ctx, args)
+		}
+		err := p.Dispatch(ctx, append([]string{"build"}, args...))
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // which command it is, the caller says
+		}
+		return err
+	}
+	return c
 }
 
 // definitionsFlags are what all that read definitions have.

@@ -91,9 +91,13 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.plain, "plain", false, "one line for each thing that happens, also on a terminal")
 }
 
+// buildSettings: what all components may need together, and each of them, have
+// other names here.
+var buildSettings = map[string]string{"memory-budget": "memory", "memory": "component-memory"}
+
 func buildRunCommand() commandline.Command {
 	return commandline.Command{
-		Name: "build", Args: "[FLAGS] TARGET…\n       sbx-action build graph|keys|show|why|log|shell|init|convert …",
+		Name: "build", Settings: true, SettingFlags: buildSettings, Args: "[FLAGS] TARGET…\n       sbx-action build graph|keys|show|why|log|shell|init|convert …",
 		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
 		Long: `
 Builds each TARGET, and what it needs: every component from its source, in a root

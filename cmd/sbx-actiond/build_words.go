@@ -19,7 +19,7 @@ import (
 // with the one component that it is given.
 func buildWord(name, short, long string, do func(ctx context.Context, f *buildFlags, args []string) error) commandline.Command {
 	return commandline.Command{
-		Name: name, Args: "[FLAGS] COMPONENT", Short: short, Long: long,
+		Name: name, Settings: true, SettingFlags: buildSettings, Args: "[FLAGS] COMPONENT", Short: short, Long: long,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f buildFlags
 			f.declare(flags)
@@ -104,7 +104,7 @@ func openShell(ctx context.Context, f *buildFlags, args []string) error {
 
 func logCommand() commandline.Command {
 	return commandline.Command{
-		Name: "log", Args: "[FLAGS] [COMPONENT]",
+		Name: "log", Settings: true, SettingFlags: buildSettings, Args: "[FLAGS] [COMPONENT]",
 		Short: "print what the last build of a component printed, or list who has a log",
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f buildFlags

@@ -6,13 +6,22 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 )
 
-func main() { program().Main() }
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == commandline.TableFlag { // sbx-action asks
+		if err := json.NewEncoder(os.Stdout).Encode(commandline.Describe(program().Commands)); err != nil {
+			os.Exit(commandline.ExitOurs)
+		}
+		return
+	}
+	program().Main()
+}
 
 func program() *commandline.Program {
 	name := "sbx-actiond"

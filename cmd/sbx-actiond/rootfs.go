@@ -20,7 +20,7 @@ import (
 
 func rootfsCommand() commandline.Command {
 	return commandline.Command{
-		Name: "rootfs", Args: "[FLAGS] import NAME SOURCE | list | show NAME | export NAME FILE | rm NAME",
+		Name: "rootfs", Settings: true, Words: rootfsWords, Args: "[FLAGS] import NAME SOURCE | list | show NAME | export NAME FILE | rm NAME",
 		Short: "import, list, export and remove root file systems",
 		Long: `
 import  stores a root file system and gives it a name for --rootfs; the same
@@ -57,6 +57,14 @@ again; a command sees its files as those of one user, and the sandbox's own /dev
 			return r.run
 		},
 	}
+}
+
+var rootfsWords = []commandline.Command{
+	{Name: "import", Args: "NAME SOURCE", Short: "store a root file system and give it a name"},
+	{Name: "list", Short: "print the names, with the digests of the trees"},
+	{Name: "show", Args: "NAME", Short: "print the digest of one, and what is known of it"},
+	{Name: "export", Args: "NAME FILE", Short: "write one as a tar archive"},
+	{Name: "rm", Args: "NAME", Short: "forget a name"},
 }
 
 type rootfsFlags struct {

@@ -32,7 +32,7 @@ type runnerFlags struct {
 
 func runnerCommand() commandline.Command {
 	return commandline.Command{
-		Name: "runner", Args: "[FLAGS]",
+		Name: "runner", Args: "[FLAGS]", Settings: true, Alone: true, SettingFlags: workerSettings,
 		Short: "run the commands of a stock bb_worker in sandboxes",
 		Long: `
 Is to a Buildbarn worker what bb_runner is: it listens on a unix socket, and runs

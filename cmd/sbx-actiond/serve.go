@@ -33,7 +33,7 @@ import (
 
 func serveCommand() commandline.Command {
 	return commandline.Command{
-		Name: "serve", Args: "[FLAGS]",
+		Name: "serve", Settings: true, Alone: true, Args: "[FLAGS]",
 		Short: "serve a cache and remote execution",
 		Long: `
 Serves the store and the sandboxes of this machine to any client of the Remote

@@ -49,9 +49,12 @@ type workerFlags struct {
 	log *slog.Logger
 }
 
+// workerSettings: the store of a worker is its own, and so are the names in it.
+var workerSettings = map[string]string{"cache": "", "rootfs": "", "jobs": "concurrency"}
+
 func workerCommand() commandline.Command {
 	return commandline.Command{
-		Name: "worker", Args: "[FLAGS]",
+		Name: "worker", Args: "[FLAGS]", Settings: true, Alone: true, SettingFlags: workerSettings,
 		Short: "execute the actions of a Buildbarn or BuildGrid cluster",
 		Long: `
 Takes actions from a cluster's scheduler, fetches what they need from its storage,
