@@ -19,6 +19,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/carry"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/leftover"
 	"github.com/sbx-action/sbx-action/reproduce"
@@ -80,21 +81,8 @@ func (f *recordedFlags) export(ctx context.Context, args []string) error {
 
 // writeExport writes the file, whole or not at all.
 func writeExport(ctx context.Context, name string, c *carry.Case, blobs action.Blobs) error {
-	if name == "-" {
-		w := bufio.NewWriter(os.Stdout)
-		return errors.Join(carry.Write(ctx, w, c, blobs), w.Flush())
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".sbx-export-")
-	if err != nil {
+	if err := commandline.WriteWhole(name, func(w io.Writer) error { return carry.Write(ctx, w, c, blobs) }); err != nil || name == "-" {
 		return err
-	}
-	w := bufio.NewWriterSize(tmp, 1<<20)
-	err = errors.Join(carry.Write(ctx, w, c, blobs), w.Flush(), tmp.Chmod(0o644), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	info, err := os.Stat(name)
 	if err == nil {

@@ -103,7 +103,7 @@ func (d *doctor) run(ctx context.Context, args []string) error {
 		return err
 	}
 	if d.bundle != "" {
-		if err := d.writeBundle(ctx, out.Bytes()); err != nil {
+		if err := commandline.WriteWhole(d.bundle, func(w io.Writer) error { return d.writeBundle(ctx, out.Bytes(), w) }); err != nil {
 			return fmt.Errorf("--bundle: %w", err)
 		}
 		say("wrote %s", d.bundle)
@@ -224,17 +224,8 @@ func place(name, dir string) finding {
 }
 
 // writeBundle writes what somebody who looks at a bug report asks for first.
-func (d *doctor) writeBundle(ctx context.Context, findings []byte) (err error) {
-	f, err := os.OpenFile(d.bundle, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			os.Remove(d.bundle)
-		}
-	}()
-	w := tar.NewWriter(f)
+func (d *doctor) writeBundle(ctx context.Context, findings []byte, to io.Writer) (err error) {
+	w := tar.NewWriter(to)
 	add := func(name string, data []byte) error {
 		if err := w.WriteHeader(&tar.Header{Name: "sbx-doctor/" + name, Mode: 0o644, Size: int64(len(data)), ModTime: time.Now()}); err != nil {
 			return err

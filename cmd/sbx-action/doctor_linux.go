@@ -93,6 +93,9 @@ func bpf() finding {
 
 func fuse() finding {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if errors.Is(err, os.ErrPermission) {
+		return finding{"FUSE", stateNo, err.Error(), "as root: chmod 666 /dev/fuse"}
+	}
 	if err != nil {
 		return finding{"FUSE", stateNo, err.Error(), "as root: modprobe fuse; apt-get install fuse3"}
 	}

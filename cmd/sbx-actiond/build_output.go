@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 
@@ -91,36 +89,16 @@ func (f *buildFlags) write(ctx context.Context, run *component.Run, parts *build
 		}
 	}
 	if f.manifest != "" {
-		if err := writeWhole(f.manifest, func(to io.Writer) error { return run.Manifest(ctx, b, to) }); err != nil {
+		if err := commandline.WriteWhole(f.manifest, func(to io.Writer) error { return run.Manifest(ctx, b, to) }); err != nil {
 			return fmt.Errorf("--manifest: %w", err)
 		}
 	}
 	if f.sbom != "" {
-		if err := writeWhole(f.sbom, func(to io.Writer) error { return run.SBOM(b, built, to) }); err != nil {
+		if err := commandline.WriteWhole(f.sbom, func(to io.Writer) error { return run.SBOM(b, built, to) }); err != nil {
 			return fmt.Errorf("--sbom: %w", err)
 		}
 	}
 	return nil
-}
-
-// writeWhole writes a file, which is not there if that fails.
-func writeWhole(name string, write func(io.Writer) error) error {
-	if name == "-" {
-		out := bufio.NewWriter(os.Stdout)
-		return errors.Join(write(out), out.Flush())
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".sbx-")
-	if err != nil {
-		return err
-	}
-	err = errors.Join(write(f), f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }
 
 // checkShells warns of root file systems in the place of a toolchain whose

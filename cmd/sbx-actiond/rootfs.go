@@ -1,14 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
@@ -210,20 +209,9 @@ func (r *rootfsFlags) export(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if args[1] == "-" {
-		return staging.ExportTar(ctx, r.store, e.Tree, owners, os.Stdout)
-	}
-	// Whole or not at all: beside the file first.
-	f, err := os.CreateTemp(filepath.Dir(args[1]), filepath.Base(args[1])+"~")
+	err = commandline.WriteWhole(args[1], func(w io.Writer) error { return staging.ExportTar(ctx, r.store, e.Tree, owners, w) })
 	if err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	err = staging.ExportTar(ctx, r.store, e.Tree, owners, f)
-	if err = cmp.Or(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), args[1])
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("export %s: %w", args[1], err), os.Remove(f.Name()))
+		return fmt.Errorf("export %s: %w", args[1], err)
 	}
 	return nil
 }
