@@ -125,8 +125,8 @@ func replace(made, path string, dir bool) error {
 		if err := os.WriteFile(marker, []byte("the directory beside this file was written by sbx-action build --output, which may replace it\n"), 0o644); err != nil {
 			return err
 		}
-	} else if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a directory", path)
+	} else if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there, and is no regular file: give another", path)
 	}
 	return os.Rename(made, path)
 }
