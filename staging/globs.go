@@ -62,15 +62,27 @@ func parseSeg(s string) (globSeg, error) {
 	if s[0] == '*' && !strings.ContainsAny(s[1:], `*?[\`) {
 		return globSeg{globSuffix, s[1:]}, nil
 	}
+	if !hasWildcard(s) && !strings.HasSuffix(strings.ReplaceAll(s, `\\`, ""), `\`) {
+		return globSeg{globLiteral, unescapeGlob(s)}, nil
+	}
 	s = strings.ReplaceAll(s, "[!", "[^")
 	if _, err := path.Match(s, "x"); err != nil {
 		return globSeg{}, errBadGlob
 	}
-	if strings.ContainsAny(s, "*?[") {
-		// An escaped one is not a wildcard, but path.Match knows that too.
-		return globSeg{globPattern, s}, nil
+	return globSeg{globPattern, s}, nil
+}
+
+// hasWildcard says whether s has a wildcard that is not escaped.
+func hasWildcard(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '*', '?', '[':
+			return true
+		}
 	}
-	return globSeg{globLiteral, unescapeGlob(s)}, nil
+	return false
 }
 
 func unescapeGlob(s string) string {

@@ -307,7 +307,7 @@ func (r *fileRun) runOne(ctx context.Context, f *runFlags, a *actionfile.Action,
 func (r *fileRun) flagsOf(a *actionfile.Action) *runFlags {
 	f := *r.flags
 	f.name = a.Name
-	f.inputs, f.outputs, f.env, f.cwd = r.graph.ScanInputs(a), slices.Clone(a.Outputs), slices.Clone(a.Env), a.Cwd
+	f.inputs, f.outputs, f.env, f.cwd = r.graph.ScanInputs(a), r.graph.RunOutputs(a), slices.Clone(a.Env), a.Cwd
 	if a.Stdin != "" {
 		f.stdin = filepath.Join(r.graph.Workspace, a.Stdin)
 	}

@@ -102,7 +102,7 @@ type Action struct {
 
 	Description string
 	Inputs      []string // as declared; own outputs are taken out by the user of the Graph
-	Outputs     []string
+	Outputs     []string // paths and patterns
 	Args        []string
 	Env         []string // NAME=VALUE, or NAME for one of the caller's
 	Cwd, Stdin  string

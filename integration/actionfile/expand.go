@@ -23,6 +23,10 @@ type scope struct {
 	self *Action           // nil: its outputs are not known yet
 	used []text            // the groups whose outputs were used: name and place
 	deep int               // how many variables we are inside of
+
+	// patterns says that what is made are patterns: names of files in them stand
+	// for these files, whatever characters they have.
+	patterns bool
 }
 
 // expand makes actions of rules. Outputs come first, for all of them: they are
@@ -58,7 +62,7 @@ func (p *reader) outline(r *rule) []*Action {
 	var group []*Action
 	add := func(name, pick string, builtins map[string]string) {
 		a := &Action{Name: name, Group: r.name, Pos: r.pos, Pick: pick, builtins: builtins, Optional: r.optional != nil && *r.optional}
-		s := &scope{p: p, rule: r, pick: builtins}
+		s := &scope{p: p, rule: r, pick: builtins, patterns: true}
 		for _, t := range s.texts(r.outputs) {
 			a.addOutput(p, t)
 		}
@@ -171,7 +175,7 @@ func builtins(file string, found *staging.Pattern) map[string]string {
 
 // picks are the files of a foreach, sorted.
 func (p *reader) picks(r *rule) (set *patternSet, files []string) {
-	s := &scope{p: p, rule: r}
+	s := &scope{p: p, rule: r, patterns: true}
 	set = &patternSet{}
 	var look []*staging.Pattern
 	above := p.madeAbove(r)
@@ -260,10 +264,11 @@ func (p *reader) prune() {
 
 // finish fills in all but the outputs.
 func (p *reader) finish(a *Action, r *rule) {
-	s := &scope{p: p, rule: r, self: a, pick: a.builtins}
+	s := &scope{p: p, rule: r, self: a, pick: a.builtins, patterns: true}
 	for _, t := range s.texts(r.inputs) {
 		a.addInput(p, t)
 	}
+	s.patterns = false
 	a.after = append(a.after, s.texts(r.after)...)
 	s.used = nil // from here on what is used must be an input
 	for _, t := range s.texts(r.command) {
@@ -423,6 +428,9 @@ const maxDeep = 20
 func (s *scope) value(name string, pos strictyaml.Pos) variable {
 	none := variable{texts: []text{{"", pos}}}
 	if v, ok := s.pick[name]; ok {
+		if s.patterns {
+			v = escape(v)
+		}
 		return variable{texts: []text{{v, pos}}}
 	}
 	if group, ok := strings.CutPrefix(name, "out:"); ok {
@@ -433,7 +441,7 @@ func (s *scope) value(name string, pos strictyaml.Pos) variable {
 			s.p.errs.Addf(pos, "%%{out} cannot be used here: it is not known yet")
 			return none
 		}
-		return outputs(s.self)
+		return s.outputs(s.self)
 	}
 	v, ok := s.rule.vars[name]
 	if !ok {
@@ -467,9 +475,12 @@ func (s *scope) names() []string {
 	return names
 }
 
-func outputs(a *Action) variable {
+func (s *scope) outputs(a *Action) variable {
 	v := variable{list: true}
-	for _, o := range a.Outputs {
+	for i, o := range a.Outputs {
+		if s.patterns && a.outputs[i].Literal {
+			o = escape(o)
+		}
 		v.texts = append(v.texts, text{s: o})
 	}
 	if len(v.texts) == 1 {
@@ -492,7 +503,7 @@ func (s *scope) outputsOf(name string, pos strictyaml.Pos) variable {
 	}
 	all := variable{list: true}
 	for _, a := range group {
-		all.texts = append(all.texts, outputs(a).texts...)
+		all.texts = append(all.texts, s.outputs(a).texts...)
 	}
 	if len(all.texts) == 0 {
 		s.p.errs.Addf(pos, "the action %q has no outputs", name)

@@ -70,8 +70,8 @@ func literal(name string) *staging.Pattern {
 // escape makes a pattern that matches name alone.
 func escape(name string) string {
 	var b strings.Builder
-	for _, r := range name {
-		if strings.ContainsRune(`*?[]{}\`, r) {
+	for i, r := range name {
+		if strings.ContainsRune(`*?[]{}\`, r) || i == 0 && (r == '!' || r == '@') { // an exception, a list
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)
@@ -400,6 +400,18 @@ func (g *Graph) like(name string) (names []string) {
 		names = append(names, path.Join(path.Dir(name), e.Name()))
 	}
 	return names
+}
+
+// RunOutputs are the outputs of an action as run takes them: a text with wildcards
+// is a pattern there, and any other is a path as it is.
+func (g *Graph) RunOutputs(a *Action) []string {
+	list := slices.Clone(a.Outputs)
+	for i, q := range a.outputs {
+		if q.Literal && strings.ContainsAny(q.Base, "*?[{") {
+			list[i] = escape(q.Base)
+		}
+	}
+	return list
 }
 
 // ScanInputs are the inputs of an action as run takes them: without its own
