@@ -96,6 +96,8 @@ const far = 401*24*time.Hour + 7*time.Hour + 13*time.Minute + 17*time.Second + 1
 type mode struct {
 	frozen bool // the clock stands still
 	inTurn bool // processes begin one after the other, if the parallelism varies
+	// order is added to the number of the order of directory entries, if that varies.
+	order int
 }
 
 // conditions are those of one run. In each round the factors of varied differ
@@ -106,7 +108,7 @@ func (b *Base) conditions(varied Set, round int, m mode) *backends.Vary {
 		v.HostName = fmt.Sprintf("another-host-%d.example.org", round)
 	}
 	if varied.has(Order) {
-		v.Order = uint32(round) + 1
+		v.Order = uint32(round+m.order) + 1
 	}
 	if varied.has(Path) {
 		v.WorkDir = fmt.Sprintf("/another/place%d/for/the/work", round)

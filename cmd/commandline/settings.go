@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -213,6 +214,9 @@ func trusted(name, workspace string) error {
 
 // readSettings reads one file.
 func readSettings(name string) ([]Value, error) {
+	if info, err := os.Stat(name); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		return nil, fmt.Errorf("%s is a pipe, not a file: remove it", name)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -225,8 +229,11 @@ func readSettings(name string) ([]Value, error) {
 		}
 		n, err := f.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if err != nil || n == 0 {
+		if errors.Is(err, io.EOF) || err == nil && n == 0 {
 			break
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	if len(buf) > maxSettings {

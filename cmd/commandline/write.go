@@ -42,5 +42,8 @@ func WriteWhole(name string, write func(io.Writer) error) error {
 
 func buffered(to io.Writer, write func(io.Writer) error) error {
 	w := bufio.NewWriterSize(to, 64<<10)
-	return errors.Join(write(w), w.Flush())
+	if err := write(w); err != nil { // of which Flush would tell again
+		return err
+	}
+	return w.Flush()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/carry"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/compare"
 	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/leftover"
 	"github.com/sbx-action/sbx-action/reproduce"
@@ -81,6 +82,7 @@ func (f *recordedFlags) export(ctx context.Context, args []string) error {
 
 // writeExport writes the file, whole or not at all.
 func writeExport(ctx context.Context, name string, c *carry.Case, blobs action.Blobs) error {
+	interruptible(ctx)
 	if err := commandline.WriteWhole(name, func(w io.Writer) error { return carry.Write(ctx, w, c, blobs) }); err != nil || name == "-" {
 		return err
 	}
@@ -163,7 +165,7 @@ func (f *recordedFlags) tryExport(ctx context.Context, r *recorded, j *job, want
 		return err
 	}
 	for _, line := range list {
-		say("on the exported files alone: %s", line)
+		say("on the exported files alone: %s", compare.Sentence(line))
 	}
 	return nil
 }

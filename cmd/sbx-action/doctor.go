@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -224,25 +223,31 @@ func place(name, dir string) finding {
 }
 
 // writeBundle writes what somebody who looks at a bug report asks for first.
-func (d *doctor) writeBundle(ctx context.Context, findings []byte, to io.Writer) (err error) {
+func (d *doctor) writeBundle(ctx context.Context, findings []byte, to io.Writer) error {
 	w := tar.NewWriter(to)
-	add := func(name string, data []byte) error {
-		if err := w.WriteHeader(&tar.Header{Name: "sbx-doctor/" + name, Mode: 0o644, Size: int64(len(data)), ModTime: time.Now()}); err != nil {
-			return err
+	var err error
+	add := func(name string, data []byte) {
+		if err == nil {
+			err = w.WriteHeader(&tar.Header{Name: "sbx-doctor/" + name, Mode: 0o644, Size: int64(len(data)), ModTime: time.Now()})
 		}
-		_, err := w.Write(data)
+		if err == nil {
+			_, err = w.Write(data)
+		}
+	}
+	add("findings", findings)
+	add("version", fmt.Appendf(nil, "sbx-action %s\n%s %s/%s, %d processors, uid %d\n", commandline.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), os.Getuid()))
+	add("history", d.lastRuns(ctx))
+	for _, name := range bundled {
+		data, err := readSome(name)
+		if err != nil {
+			data = []byte(err.Error() + "\n")
+		}
+		add("files"+name, data)
+	}
+	if err != nil {
 		return err
 	}
-	version := fmt.Sprintf("sbx-action %s\n%s %s/%s, %d processors, uid %d\n", commandline.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), os.Getuid())
-	err = errors.Join(add("findings", findings), add("version", []byte(version)), add("history", d.lastRuns(ctx)))
-	for _, name := range bundled {
-		data, rerr := readSome(name)
-		if rerr != nil {
-			data = []byte(rerr.Error() + "\n")
-		}
-		err = errors.Join(err, add("files"+name, data))
-	}
-	return errors.Join(err, w.Close())
+	return w.Close()
 }
 
 // bundled are the files of the system that are in a bundle.

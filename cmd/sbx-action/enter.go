@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/compare"
 	"github.com/sbx-action/sbx-action/reproduce"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -207,7 +208,7 @@ func (f *recordedFlags) compare(ctx context.Context, j *job, before *action.Resu
 		return true
 	}
 	for _, line := range list {
-		say("%s", line)
+		say("%s", compare.Sentence(line))
 	}
 	if len(list) == 0 {
 		say("it gave the same as before")

@@ -63,11 +63,11 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 	if f.suggest {
 		return f.suggestIntoFile(ctx, targets)
 	}
-	interruptible(ctx)
 	graph, selected, err := loadGraph(f.file, f.workspace, targets)
 	if err != nil {
 		return err
 	}
+	interruptible(ctx)
 	if err := graph.CheckInputs(selected); err != nil {
 		return err
 	}

@@ -132,9 +132,12 @@ func (l *leftBehind) keep(after string) error {
 		return err
 	}
 	left, err := leftover.Keep(after, action.WorkRoot, filepath.Join(dir, keptRoot), l.changes)
-	err = errors.Join(err,
-		os.WriteFile(filepath.Join(dir, keptAction), l.job.action.Marshal(), 0o644),
-		os.WriteFile(filepath.Join(dir, keptCommand), l.job.command.Marshal(), 0o644))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, keptAction), l.job.action.Marshal(), 0o644)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, keptCommand), l.job.command.Marshal(), 0o644)
+	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 )
 
 func manCommand() command {
@@ -53,7 +56,10 @@ func writeManPages(ctx context.Context, dir string) error {
 		if err := p.ManPage(&page, c); err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, name+".1"), page.Bytes(), 0o644)
+		return commandline.WriteWhole(filepath.Join(dir, name+".1"), func(w io.Writer) error {
+			_, err := w.Write(page.Bytes())
+			return err
+		})
 	}
 	if err := write("sbx-action", nil); err != nil {
 		return err

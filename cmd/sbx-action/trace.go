@@ -85,7 +85,9 @@ func (t *tracer) write() error {
 		t.events = append(t.events, traceEvent{Name: "thread_name", Phase: "M", TID: lane, Args: map[string]any{"name": fmt.Sprintf("lane %d", lane)}})
 	}
 	err := json.NewEncoder(w).Encode(map[string]any{"displayTimeUnit": "ms", "traceEvents": t.events})
-	err = errors.Join(err, w.Flush())
+	if err == nil {
+		err = w.Flush()
+	}
 	if t.direct {
 		if err = errors.Join(err, t.file.Close()); err != nil {
 			return fmt.Errorf("--trace: %w", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/compare"
 	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/reproduce"
 )
@@ -212,7 +213,7 @@ func (c *checker) verdict() error {
 		return nil
 	}
 	for i := range r.Differences {
-		c.flags.say("not reproducible: %s", &r.Differences[i])
+		c.flags.say("not reproducible: %s", compare.Sentence(r.Differences[i].String()))
 	}
 	switch {
 	case c.flags.noCache || c.flags.readOnly:

@@ -115,10 +115,12 @@ func (f *attestFlags) sign(ctx context.Context, args []string) error {
 	}
 	data = append(data, '\n')
 	if f.out == "" {
-		_, err = os.Stdout.Write(data)
-		return err
+		f.out = "-"
 	}
-	return os.WriteFile(f.out, data, 0o644)
+	return commandline.WriteWhole(f.out, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
 // describe makes the statement about the last run that name means.
