@@ -12,6 +12,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/compare"
 	"github.com/sbx-action/sbx-action/leftover"
 )
 
@@ -173,9 +174,9 @@ func changeLine(c leftover.Change) string {
 	if c.Dir {
 		p += "/"
 	}
-	line := fmt.Sprintf("%-7s  %s", c.Kind, shellQuote(p))
+	line := fmt.Sprintf("%-7s  %s", c.Kind, shellLine([]string{p}))
 	if c.What != "" {
-		line += "  (" + c.What + ")"
+		line += "  (" + compare.Sentence(c.What) + ")"
 	}
 	return line
 }

@@ -258,7 +258,8 @@ func (s *suggester) narrow(ctx context.Context) ([]string, string, error) {
 			return nil, "", err
 		}
 		if same {
-			return g.inputs, g.how, nil
+			inputs, err := s.withoutLists(ctx, g)
+			return inputs, g.how, err
 		}
 		if i == 0 { // is it the inputs, or is it never the same?
 			if err := s.forgetUnstable(ctx); err != nil {
@@ -270,6 +271,37 @@ func (s *suggester) narrow(ctx context.Context) ([]string, string, error) {
 		}
 	}
 	return nil, "", errors.New("--suggest-inputs: with every input that the command looked at it does not do the same as with the whole workspace: it may depend on what changes from run to run: declare the workspace, with -i")
+}
+
+// listsTried is from how many directories what was only listed is left out to
+// see whether it matters: each is another run.
+const listsTried = 16
+
+// withoutLists returns the inputs of a guess that will do, without what is in
+// directories whose list does not matter: Python lists the directory of a
+// program, whatever that does.
+func (s *suggester) withoutLists(ctx context.Context, g guess) ([]string, error) {
+	dirs := map[string]bool{}
+	for _, name := range g.listed {
+		dirs[path.Dir(name)] = true
+	}
+	inputs := g.inputs
+	if len(dirs) < 2 { // of one, the narrower guess has shown that it matters
+		return inputs, nil
+	}
+	for _, dir := range slices.Sorted(maps.Keys(dirs))[:min(len(dirs), listsTried)] {
+		fewer := slices.DeleteFunc(slices.Clone(inputs), func(name string) bool {
+			return path.Dir(name) == dir && slices.Contains(g.listed, name)
+		})
+		same, err := s.try(ctx, fewer)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			inputs = fewer
+		}
+	}
+	return inputs, nil
 }
 
 // try runs the command with the inputs, and says whether it did the same.
@@ -317,6 +349,7 @@ func (s *suggester) forgetUnstable(ctx context.Context) error {
 type guess struct {
 	inputs []string // paths
 	how    string
+	listed []string // those of inputs that are there for a list only
 }
 
 func (s *suggester) guesses() []guess {
@@ -338,19 +371,20 @@ func (s *suggester) guesses() []guess {
 		}
 	}
 	all := slices.Concat(first, written)
-	list := []guess{{clean(first), "the command looked at each"}}
+	list := []guess{{inputs: clean(first), how: "the command looked at each"}}
 	if len(written) > 0 {
-		list = append(list, guess{clean(all), "the command looked at each, and changed some"})
+		list = append(list, guess{inputs: clean(all), how: "the command looked at each, and changed some"})
 	}
 	if s.uses["."] != 0 {
 		dirs = append(dirs, ".")
 	}
 	listed := s.inDirs(dirs, func(name string) bool { return s.uses[path.Dir(name)]&staging.Read != 0 })
 	if more := clean(slices.Concat(all, listed)); len(more) > len(all) {
-		list = append(list, guess{more, "the command looked at some, and listed the directories of the others, which matters to it"})
+		list = append(list, guess{more, "the command looked at some, and listed the directories of the others, which matters to it", clean(without(listed, all))})
 	}
-	if more := clean(slices.Concat(all, s.inDirs(dirs, func(string) bool { return true }))); len(more) > len(all) {
-		list = append(list, guess{more, "the command looked at some, and at the directories of the others, which matters to it"})
+	lookedAt := s.inDirs(dirs, func(string) bool { return true })
+	if more := clean(slices.Concat(all, lookedAt)); len(more) > len(all) {
+		list = append(list, guess{more, "the command looked at some, and at the directories of the others, which matters to it", clean(without(lookedAt, all))})
 	}
 	return list
 }
@@ -368,6 +402,15 @@ func (s *suggester) inDirs(dirs []string, want func(name string) bool) (list []s
 		return nil
 	})
 	return list
+}
+
+// without are the names that are not among the others.
+func without(names, others []string) []string {
+	in := map[string]bool{}
+	for _, o := range others {
+		in[o] = true
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return in[name] })
 }
 
 func clean(names []string) []string {
