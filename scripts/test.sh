@@ -63,6 +63,7 @@ fi
 step "real projects"
 scripts/real.sh
 scripts/suggest.sh
+scripts/insight.sh
 
 step "real clients of the server"
 scripts/clients.sh
