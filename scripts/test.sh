@@ -5,6 +5,9 @@
 # two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Who starts us in the background may have us ignore Ctrl-C, and with us all that
+# the tests start.
+[ -n "${SBX_TEST_SIGNALS:-}" ] || SBX_TEST_SIGNALS=1 exec env --default-signal=INT,QUIT scripts/test.sh
 
 step() { printf '\n== %s\n' "$*"; }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -53,6 +54,10 @@ func onTerminal(t *testing.T, file string, env []string, seen func(text string, 
 		t.Fatal(err)
 	}
 	ours, theirs := pseudoTerminal(t)
+	// A signal that we were started to ignore would be ignored by the program.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	cmd := exec.Command(self, "run", "-f", "build.yaml", "-j", "2")
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, theirs, theirs, theirs
 	cmd.Env = append(os.Environ(), "SBX_CACHE="+filepath.Join(t.TempDir(), "cache"), "TERM=xterm", "NO_COLOR=", "MAKEFLAGS=")
