@@ -43,7 +43,7 @@ import (
 )
 
 // asProgram says to the test's own binary that it is to be the program.
-const asProgram = "SBX_TEST_ACTIOND"
+const asProgram = "SBX_TEST_AS_ACTIOND"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
