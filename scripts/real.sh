@@ -42,7 +42,7 @@ one() {
 			grep -q 'zlib test OK' "$dir/out" || { echo "zlib's tests failed" >&2; exit 1; }
 			[ "$(as "$dir/lua/src/lua" -e 'print(6*7)')" = 42 ] || { echo "lua does not work" >&2; exit 1; }
 			echo "user $user, $backend, $round: $(grep -c '^run' "$log" || true) run, $(grep -c '^hit' "$log" || true) hits"
-			(cd "$dir" && sha256sum lua/src/lua lua/src/liblua.a zlib/libz.a zlib/libz.so.1 zlib/example) >"$dir/sums-$backend-$round"
+			(cd "$dir" && sha256sum lua/src/*.o lua/src/lua lua/src/liblua.a zlib/libz.a zlib/libz.so.1 zlib/example) >"$dir/sums-$backend-$round"
 		done
 		if grep -q '^run' "$dir/log-$backend-second"; then
 			echo "the second build ran something:" >&2
@@ -52,8 +52,8 @@ one() {
 	done
 }
 
-# The same project by an action file, in a fresh copy: the same bytes, and the
-# second time nothing runs.
+# The same project by an action file, in a fresh copy: the same objects (its
+# archive has them in another order), and the second time nothing runs.
 by_file() {
 	local dir=$work/file
 	mkdir -p "$dir"
@@ -62,7 +62,7 @@ by_file() {
 		SBX_CACHE=$dir/cache "$work/sbx-action" run -f "$work/examples/lua/build.yaml" --workspace "$dir/lua/src" --json --progress none >"$dir/$round"
 	done
 	if grep -v '"cached":true' "$dir/second"; then echo "the second run of build.yaml ran something" >&2; exit 1; fi
-	(cd "$dir" && sha256sum lua/src/lua lua/src/liblua.a) >"$dir/sums-file"
+	(cd "$dir" && sha256sum lua/src/*.o) >"$dir/sums-file"
 	echo "build.yaml: $(wc -l <"$dir/first") actions"
 }
 
