@@ -41,7 +41,7 @@ cp -r examples/system "$work/system"
 ln -s "$sources" "$work/system/sources"
 base=$work/base.tar
 [ -f "$base" ] || {
-	mmdebstrap --quiet --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" ||
+	mmdebstrap --quiet --format=tar --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" ||
 		{ tail "$work/mmdebstrap.log" >&2; fail "mmdebstrap"; }
 	mv "$base.new" "$base"
 }
@@ -116,7 +116,10 @@ done
 grep -c . "$work/outputs-root-native" | sed 's/$/ lines of the manifest are the same for all four/'
 for want in 'file	4755	0:0	.*	usr/bin/versions$' 'dir	1777	0:0	.*	var/spool/versions$' 'char	0666	0:0	0	1:3	.*	dev/null$' \
 	'	(integration)	etc/bzip2-version$' 'file	0640	0:42	.*	etc/shadow$'; do
-	grep -q "$want" "$work/manifest-root-native" || fail "the manifest has no line like $want"
+	grep -q "$want" "$work/manifest-root-native" || {
+		grep "${want##*	}" "$work/manifest-root-native" >&2 || true
+		fail "the manifest has no line like $want"
+	}
 done
 ! grep -q '	usr/include/zlib.h$' "$work/manifest-root-native" || fail "the system has what is not of its artifacts"
 
