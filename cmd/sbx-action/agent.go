@@ -136,7 +136,9 @@ func askAgent(ctx context.Context, what string) error {
 	case "flush":
 		err = link.Flush(ctx)
 	case "stop":
-		err = link.Quit(ctx)
+		if err = link.Quit(ctx); err == nil {
+			awaitEnd(ctx, socket)
+		}
 	default:
 		return fmt.Errorf("unknown word %q: want status, flush or stop", what)
 	}
@@ -148,6 +150,18 @@ func askAgent(ctx context.Context, what string) error {
 		return nil
 	}
 	return err
+}
+
+// awaitEnd waits until nobody answers at the socket: an agent first sends what
+// waits for a remote that answers.
+func awaitEnd(ctx context.Context, socket string) {
+	for end := time.Now().Add(10 * time.Second); share.Listening(socket); {
+		if ctx.Err() != nil || time.Now().After(end) {
+			say("the agent ends when it has sent what waits")
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 var errNoAgent = errors.New("none is running")
