@@ -160,6 +160,9 @@ func (s *Store) PutLayer(ctx context.Context, name string, refs []action.Digest,
 	}
 	data := filepath.Join(draft, "data")
 	if err := build(data); err != nil {
+		if durable.IsFull(err) { // it writes into the store, too
+			err = s.explain(err)
+		}
 		return "", fmt.Errorf("build layer %s: %w", name, err)
 	}
 	if err := s.finishLayer(draft, name, refs); err != nil {
