@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -41,8 +42,7 @@ func (d *Disk) RemoveAll(path string) error {
 }
 
 type remover struct {
-	dev   uint64 // of the tree: nothing on another one is ours to remove
-	moved int
+	dev uint64 // of the tree: nothing on another one is ours to remove
 }
 
 // emptyDir removes what is in dir, a directory below top. Paths are short here:
@@ -116,9 +116,11 @@ func (r *remover) moveUp(top, path string) error {
 	if err := os.Chmod(path, 0o700); err != nil {
 		return ignoreMissing(err)
 	}
+	// A name that no other remover of the same tree takes: rename would put the
+	// one directory in the place of the other's emptied one, below which that
+	// other still works.
 	for {
-		r.moved++
-		to := filepath.Join(top, ".moved-"+strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(r.moved))
+		to := filepath.Join(top, ".moved-"+strconv.FormatUint(rand.Uint64(), 36))
 		err := unix.Rename(path, to)
 		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
 			return ignoreMissing(wrap("rename", path, err))
