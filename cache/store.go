@@ -249,9 +249,10 @@ func (s *Store) inDir(dir string, change func() error) error {
 
 // explain says what to do about an error of the file system.
 func (s *Store) explain(err error) error {
+	var told unwritable
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || errors.As(err, &told):
+		return err
 	case durable.IsFull(err):
 		return unwritable{fmt.Errorf("no space for the cache in %s: free some, or run 'sbx-action cache trim': %w", s.dir, err)}
 	case durable.IsReadOnly(err):

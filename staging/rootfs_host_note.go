@@ -49,7 +49,8 @@ func (s *Stager) know(ctx context.Context, h *hostView) error {
 			}
 		}
 		if err := s.Notes.PutNote(ctx, key, h.encode(state)); err != nil {
-			s.warn(ctx, "what the host has is not noted", err)
+			// A store that cannot be written is told of by who keeps the result.
+			s.debug(ctx, "what the host has is not noted", err)
 		}
 	})
 	return h.err

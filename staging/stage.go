@@ -255,3 +255,10 @@ func (s *Stager) warn(ctx context.Context, msg string, err error) {
 		s.Log.WarnContext(ctx, msg, "err", err)
 	}
 }
+
+// debug is for what costs only time, and whose cause somebody else tells.
+func (s *Stager) debug(ctx context.Context, msg string, err error) {
+	if s.Log != nil {
+		s.Log.DebugContext(ctx, msg, "err", err)
+	}
+}

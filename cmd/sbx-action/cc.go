@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
 	"github.com/sbx-action/sbx-action/staging"
@@ -430,14 +431,10 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	level := slog.LevelError
-	if w.verbose {
-		level = slog.LevelDebug
-	}
 	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
 	p.miss = &missPath{
 		choice: w.backend, once: true, blobs: p.blobs, function: f,
-		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		log: commandline.Log(os.Stderr, "sbx-action", slog.LevelError, w.verbose),
 	}
 	if !readOnly { // SBX_REMOTE is all that is said of a remote here
 		if err := p.shareWith(&w.remote, p.miss.log); err != nil {

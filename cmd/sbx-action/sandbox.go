@@ -21,6 +21,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/leftover"
 	"github.com/sbx-action/sbx-action/staging"
@@ -101,11 +102,7 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	if err := f.check(); err != nil {
 		return err
 	}
-	level := slog.LevelWarn
-	if f.verbose {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := commandline.Log(os.Stderr, "sbx-action", slog.LevelWarn, f.verbose)
 	b, err := wiring.Choice{Name: f.backend, Options: native.Options{Once: true}, Log: log}.Open()
 	if err != nil {
 		return err

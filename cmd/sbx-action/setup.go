@@ -13,6 +13,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -68,11 +69,7 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 	if err := wiring.CheckBackend(w.backend); err != nil {
 		return nil, err
 	}
-	level := slog.LevelWarn
-	if w.verbose {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := commandline.Log(os.Stderr, "sbx-action", slog.LevelWarn, w.verbose)
 	store, err := w.openStore(cache.Options{ReadOnly: readOnly, Warn: func(err error) { log.Warn("cache", "err", err) }})
 	if err != nil {
 		return nil, err

@@ -112,7 +112,11 @@ func (t *storedTree) find(ctx context.Context, name string) (item, error) {
 			}
 		}
 		if !found {
-			return at, fmt.Errorf("%s has no %s", compare.Legible(at.path), compare.Legible(part))
+			where := "the top of the tree"
+			if at.path != "." {
+				where = compare.Legible(at.path)
+			}
+			return at, fmt.Errorf("there is no %s in %s: list it with 'sbx-action ls'", compare.Legible(part), where)
 		}
 	}
 	return at, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/component"
 	"github.com/sbx-action/sbx-action/integration/images"
@@ -55,11 +56,7 @@ func openBuildParts(o buildFlags) (*buildParts, error) {
 	if err != nil {
 		return nil, err
 	}
-	level := slog.LevelWarn
-	if o.verbose {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := commandline.Log(os.Stderr, "sbx-action", slog.LevelWarn, o.verbose)
 	store, err := cache.Open(dir, cache.Options{Warn: func(err error) { log.Warn("cache", "err", err) }})
 	if err != nil {
 		return nil, err
