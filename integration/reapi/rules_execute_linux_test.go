@@ -1,0 +1,260 @@
+package reapi_test
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/execution"
+	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/runnerpb"
+)
+
+func TestRule08Execute(t *testing.T) {
+	s := start(t, func(o *execution.Options) { o.MaxTimeout = func(string) time.Duration { return time.Hour } })
+	t.Run("Stages", func(t *testing.T) {
+		s := s.with(t)
+		r := s.execute(s.action(call{script: "echo made > out; echo said; echo wrong >&2", command: outputs("out")}))
+		if r.err != nil || r.response == nil {
+			t.Fatal(r.err)
+		}
+		for i, op := range r.ops {
+			if op.GetError() != nil {
+				t.Errorf("Operation.error is set: %v", op.GetError())
+			}
+			last := i == len(r.ops)-1
+			if op.Done != last || (r.stages(t)[i] == repb.ExecutionStage_COMPLETED) != last {
+				t.Errorf("operation %d of %d: done %v, stage %v", i, len(r.ops), op.Done, r.stages(t)[i])
+			}
+		}
+		res := r.response.Result
+		if string(res.StdoutRaw) != "said\n" || string(res.StderrRaw) != "wrong\n" || res.ExitCode != 0 {
+			t.Errorf("result: %v", res)
+		}
+		if f := output(res, "out"); f == nil || s.read(action.SHA256, f.Digest) != "made\n" {
+			t.Errorf("output: %v", f)
+		}
+		if again := s.succeed(s.action(call{script: "echo made > out; echo said; echo wrong >&2", command: outputs("out")})); !again.CachedResult {
+			t.Error("the second time is no hit")
+		}
+	})
+	t.Run("Times", func(t *testing.T) {
+		s := s.with(t)
+		m := s.succeed(s.action(call{script: ": times"})).Result.ExecutionMetadata
+		times := []interface{ AsTime() time.Time }{
+			m.QueuedTimestamp, m.WorkerStartTimestamp, m.InputFetchStartTimestamp, m.InputFetchCompletedTimestamp, m.ExecutionStartTimestamp,
+			m.ExecutionCompletedTimestamp, m.OutputUploadStartTimestamp, m.OutputUploadCompletedTimestamp, m.WorkerCompletedTimestamp,
+		}
+		for i, at := range times {
+			if at.AsTime().Year() < 2020 || i > 0 && at.AsTime().Before(times[i-1].AsTime()) {
+				t.Errorf("time %d of %v", i, m)
+			}
+		}
+		if m.Worker == "" || m.VirtualExecutionDuration == nil {
+			t.Errorf("metadata: %v", m)
+		}
+		used := new(runnerpb.POSIXResourceUsage)
+		if len(m.AuxiliaryMetadata) != 1 || m.AuxiliaryMetadata[0].UnmarshalTo(used) != nil || used.MaximumResidentSetSize == 0 {
+			t.Errorf("auxiliary_metadata: %v", m.AuxiliaryMetadata)
+		}
+	})
+	t.Run("Missing", func(t *testing.T) {
+		s := s.with(t)
+		node := func(name string) *repb.FileNode {
+			return &repb.FileNode{Name: name, Digest: reapi.ToDigest(action.Sum(action.SHA256, []byte("missing "+name)))}
+		}
+		r := s.execute(s.action(call{script: "true", root: &repb.Directory{
+			Directories: []*repb.DirectoryNode{{Name: "d", Digest: reapi.ToDigest(action.Sum(action.SHA256, []byte("missing d")))}},
+			Files:       []*repb.FileNode{node("f"), node("g")},
+		}}))
+		if r.err != nil || r.response == nil {
+			t.Fatal(r.err)
+		}
+		wantMissing(t, status.FromProto(r.response.Status), "missing d", "missing f", "missing g")
+		r = s.execute(reapi.ToDigest(action.Sum(action.SHA256, []byte("missing action"))))
+		wantMissing(t, status.Convert(r.err), "missing action")
+		a := s.putMessage(action.SHA256, &repb.Action{
+			CommandDigest: reapi.ToDigest(action.Sum(action.SHA256, []byte("missing command"))), InputRootDigest: s.put(action.SHA256, nil),
+		})
+		r = s.execute(a)
+		wantMissing(t, status.Convert(r.err), "missing command")
+	})
+	t.Run("Timeout", func(t *testing.T) {
+		s := s.with(t)
+		d := s.action(call{script: "echo begun; echo part > out; sleep 1000 & sleep 1000", command: outputs("out"), action: timeout(300 * time.Millisecond)})
+		r := s.execute(d)
+		if r.err != nil || r.response == nil || codes.Code(r.response.Status.GetCode()) != codes.DeadlineExceeded {
+			t.Fatalf("%v, %v", r.response, r.err)
+		}
+		if string(r.response.Result.StdoutRaw) != "begun\n" || output(r.response.Result, "out") == nil {
+			t.Errorf("what was there is not attached: %v", r.response.Result)
+		}
+		_, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d})
+		wantCode(t, "the result of a time-out", err, codes.NotFound)
+		r = s.execute(s.action(call{script: "true", action: timeout(2 * time.Hour)}))
+		wantCode(t, "more time than the server allows", r.err, codes.InvalidArgument)
+		r = s.execute(s.action(call{script: "true", action: timeout(-time.Second)}))
+		wantCode(t, "a negative time", r.err, codes.InvalidArgument)
+	})
+	t.Run("Failed", func(t *testing.T) {
+		s := s.with(t)
+		d := s.action(call{script: "echo part > out; exit 7", command: outputs("out")})
+		for range 2 {
+			res := s.succeed(d)
+			if res.Result.ExitCode != 7 || res.CachedResult || output(res.Result, "out") == nil {
+				t.Errorf("%v", res)
+			}
+		}
+		if res := s.succeed(s.action(call{script: "kill -9 $$"})); res.Result.ExitCode != 128+9 {
+			t.Errorf("killed by signal 9: exit code %d", res.Result.ExitCode)
+		}
+		if res := s.succeed(s.action(call{args: []string{"no-such-program"}})); res.Result.ExitCode != 127 || !strings.Contains(res.Message, "could not be started") {
+			t.Errorf("a program that is not there: %v", res)
+		}
+	})
+	t.Run("MalformedInputs", func(t *testing.T) {
+		s := s.with(t)
+		file := s.put(action.SHA256, []byte("x"))
+		for name, root := range map[string]*repb.Directory{
+			"a slash":   {Files: []*repb.FileNode{{Name: "a/b", Digest: file}}},
+			"dot dot":   {Files: []*repb.FileNode{{Name: "..", Digest: file}}},
+			"unsorted":  {Files: []*repb.FileNode{{Name: "b", Digest: file}, {Name: "a", Digest: file}}},
+			"twice":     {Files: []*repb.FileNode{{Name: "a", Digest: file}}, Symlinks: []*repb.SymlinkNode{{Name: "a", Target: "b"}}},
+			"no digest": {Files: []*repb.FileNode{{Name: "a"}}},
+		} {
+			r := s.execute(s.action(call{script: "true", root: root}))
+			if codes.Code(r.response.GetStatus().GetCode()) != codes.InvalidArgument {
+				t.Errorf("%s: %v, %v", name, r.response, r.err)
+			}
+		}
+		// A directory that is in itself cannot be made, but a file can lie about it.
+		r := s.execute(s.action(call{script: "true", root: &repb.Directory{Directories: []*repb.DirectoryNode{{Name: "d", Digest: file}}}}))
+		if codes.Code(r.response.GetStatus().GetCode()) != codes.InvalidArgument {
+			t.Errorf("a file as a directory: %v, %v", r.response, r.err)
+		}
+	})
+	t.Run("Queue", func(t *testing.T) {
+		s := start(t, func(o *execution.Options) { o.Jobs, o.MaxQueue = 1, 1 })
+		gate := s.hold(t)
+		waiting, err := s.exec.Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: s.action(call{script: ": waits"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := waiting.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		r := s.execute(s.action(call{script: ": too many"}))
+		wantCode(t, "an action too many", r.err, codes.ResourceExhausted)
+		if !slices.ContainsFunc(status.Convert(r.err).Details(), func(d any) bool { _, ok := d.(*errdetails.RetryInfo); return ok }) {
+			t.Error("it does not say when to try again")
+		}
+		gate()
+		if r := follow(waiting, nil); r.response == nil {
+			t.Errorf("the one that waited: %v", r.err)
+		}
+	})
+}
+
+func TestRule09DoNotCache(t *testing.T) {
+	s := start(t, func(o *execution.Options) { o.Jobs = 3 })
+	never := s.action(call{script: "cat /proc/sys/kernel/random/uuid", action: func(a *repb.Action) { a.DoNotCache = true }})
+	one, two := s.succeed(never), s.succeed(never)
+	if one.CachedResult || two.CachedResult || bytes.Equal(one.Result.StdoutRaw, two.Result.StdoutRaw) {
+		t.Errorf("do_not_cache: %v, %v", one, two)
+	}
+	_, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: never})
+	wantCode(t, "the result of do_not_cache", err, codes.NotFound)
+
+	// In flight: equal actions are one, but not with do_not_cache.
+	for _, c := range []struct {
+		name       string
+		doNotCache bool
+		skip       bool
+		runs       int
+	}{{"Merged", false, false, 1}, {"MergedSkipLookup", false, true, 1}, {"Apart", true, false, 3}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := s.with(t)
+			d := s.action(call{script: "sleep 0.5; cat /proc/sys/kernel/random/uuid", action: func(a *repb.Action) {
+				a.DoNotCache, a.Salt = c.doNotCache, []byte(c.name)
+			}})
+			var mu sync.Mutex
+			seen := map[string]bool{}
+			var all sync.WaitGroup
+			for range 3 {
+				all.Go(func() {
+					r := s.execute(d, func(r *repb.ExecuteRequest) { r.SkipCacheLookup = c.skip })
+					mu.Lock()
+					defer mu.Unlock()
+					if r.err != nil || r.response.GetResult() == nil {
+						t.Errorf("%v, %v", r.response, r.err)
+						return
+					}
+					seen[string(r.response.Result.StdoutRaw)] = true
+				})
+			}
+			all.Wait()
+			if len(seen) != c.runs {
+				t.Errorf("it ran %d times, want %d", len(seen), c.runs)
+			}
+		})
+	}
+	// skip_cache_lookup runs it again and replaces the result.
+	d := s.action(call{script: "cat /proc/sys/kernel/random/uuid"})
+	first := s.succeed(d)
+	second := s.succeed(d, func(r *repb.ExecuteRequest) { r.SkipCacheLookup = true })
+	third := s.succeed(d)
+	if second.CachedResult || bytes.Equal(first.Result.StdoutRaw, second.Result.StdoutRaw) {
+		t.Errorf("skip_cache_lookup: %v", second)
+	}
+	if !third.CachedResult || !bytes.Equal(third.Result.StdoutRaw, second.Result.StdoutRaw) {
+		t.Errorf("after skip_cache_lookup: %v, want %v", third, second)
+	}
+}
+
+func TestRule10WaitExecution(t *testing.T) {
+	s := start(t, func(o *execution.Options) { o.KeepAlive = 20 * time.Millisecond })
+	r := follow(s.exec.WaitExecution(t.Context(), &repb.WaitExecutionRequest{Name: "operations/none"}))
+	wantCode(t, "an operation that is not known", r.err, codes.NotFound)
+
+	done := s.execute(s.action(call{script: ": done"}))
+	r = follow(s.exec.WaitExecution(t.Context(), &repb.WaitExecutionRequest{Name: done.name()}))
+	if r.err != nil || len(r.ops) != 1 || !proto.Equal(r.response, done.response) {
+		t.Errorf("of one that is done: %v, %v", r.ops, r.err)
+	}
+
+	// The first message comes at once; then come updates though nothing changes.
+	stream, err := s.exec.Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: s.action(call{script: "sleep 1000", action: func(a *repb.Action) { a.DoNotCache = true }})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait, err := s.exec.WaitExecution(t.Context(), &repb.WaitExecutionRequest{Name: op.Name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if again, err := wait.Recv(); err != nil || again.Name != op.Name || again.Done {
+			t.Fatalf("%v, %v", again, err)
+		}
+	}
+	if _, err := s.ops.CancelOperation(t.Context(), &longrunningpb.CancelOperationRequest{Name: op.Name}); err != nil {
+		t.Fatal(err)
+	}
+	if r := follow(wait, nil); codes.Code(r.response.GetStatus().GetCode()) != codes.Canceled {
+		t.Errorf("after the operation was cancelled: %v, %v", r.response, r.err)
+	}
+}
