@@ -435,3 +435,30 @@ func TestObserveFollows(t *testing.T) {
 		}
 	}
 }
+
+// TestNextAfterCancelledFill cancels commands whose root is being filled. Our
+// word to go on comes too late for them, and the next command of the slot finds
+// it in front of its own request, which has descriptors.
+func TestNextAfterCancelledFill(t *testing.T) {
+	b, err := Open(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for range 20 {
+		spec := shell("true")
+		ctx, cancel := context.WithCancel(t.Context())
+		fill := spec.Root.Fill
+		spec.Root.Fill = func(dir *os.File) error {
+			cancel()
+			return fill(dir)
+		}
+		if _, err := b.Run(ctx, spec); err == nil {
+			t.Fatal("a command whose context was cancelled ran to its end")
+		}
+		cancel()
+		if out, st := output(t, b, shell("echo hello")); out != "hello\n" || st.Code != 0 {
+			t.Errorf("the next one: %q, %+v", out, st)
+		}
+	}
+}

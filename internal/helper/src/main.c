@@ -126,11 +126,12 @@ int receive(struct sandbox *s)
 		s32 fds[FDS_MAX + 4];
 	} control;
 	struct iovec iov = {s->message, sizeof s->message};
-	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = sizeof control};
+	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control};
 	long n;
-	do // eight bytes answer a Fill, of a sandbox that was killed meanwhile
+	do { // eight bytes answer a Fill, of a sandbox that was killed meanwhile
+		m.controllen = sizeof control; // each call says how much it used
 		n = SYS(recvmsg, FD_SOCKET, &m, MSG_CMSG_CLOEXEC);
-	while (n == -EINTR || n == 8);
+	} while (n == -EINTR || n == 8);
 	if (n <= 0)
 		return 0;
 	struct request *r = s->req = (struct request *)s->message;
