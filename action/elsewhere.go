@@ -85,9 +85,23 @@ func (r *Runner) adopt(ctx context.Context, req *Request, out *Outcome, away *Aw
 	case len(out.Missing) > 0:
 		out.Unkept = fmt.Errorf("the command did not make %q", out.Missing[0].Path)
 	case away.Same:
-		out.Unkept = r.Cache.PutResult(ctx, out.Key, away.Result)
+		out.Result = originating(away.Result, req)
+		out.Unkept = r.Cache.PutResult(ctx, out.Key, out.Result)
 	}
 	return r.replay(ctx, req, away.Result)
+}
+
+// originating returns res with what it is the result of, as record notes it: the
+// action as we know it.
+func originating(res *Result, req *Request) *Result {
+	named, m := *res, Metadata{}
+	if res.Metadata != nil {
+		m = *res.Metadata
+	}
+	m.Auxiliary = slices.DeleteFunc(slices.Clone(m.Auxiliary), func(x Any) bool { return x.TypeURL == actionType || x.TypeURL == commandType })
+	m.Auxiliary = append(m.Auxiliary, Any{actionType, req.Action.Marshal()}, Any{commandType, req.Command.Marshal()})
+	named.Metadata = &m
+	return &named
 }
 
 // lacking are the declared outputs that a result does not have.

@@ -145,7 +145,7 @@ func (v *View) Phase(job int, phase string) {
 }
 
 // Finish says how a job ended, and how long it took, without waiting. A reason
-// is for Failed and Skipped.
+// is for Failed and Skipped; of others it says what there is to know.
 func (v *View) Finish(job int, end End, took time.Duration, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -23,7 +23,7 @@ type wiringFlags struct {
 	cache, workspace, rootfs, backend, log string
 	verbose                                bool
 	several                                bool // many actions will be run, not one
-	remote                                 remoteFlags
+	remote                                 wiring.Remote
 }
 
 func (w *wiringFlags) declare(flags *flag.FlagSet) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/integration/component"
@@ -53,10 +54,11 @@ func (f *buildFlags) system(ctx context.Context, run *component.Run, s *componen
 	if err != nil {
 		return nil, err
 	}
+	start := time.Now()
 	b, err := run.System(ctx, &component.SystemRequest{System: s, Built: built, Log: log, Rebuild: named(f.rebuild)(&component.Component{Name: s.Name})})
 	failed, ok := errors.AsType[*component.FailedError](err)
 	if ok {
-		run.View.Failed(&component.Component{Name: s.Name}, &component.FailedError{Code: failed.Code, Reason: failed.Reason, Tail: log.Tail(20)}, run.State.LogPath(s.Name))
+		run.View.Failed(&component.Component{Name: s.Name}, &component.FailedError{Code: failed.Code, Reason: failed.Reason, Tail: log.Tail(20)}, time.Since(start), run.State.LogPath(s.Name))
 	}
 	if e := log.Close(); e != nil {
 		run.Say("%s: %v", s.Name, e)

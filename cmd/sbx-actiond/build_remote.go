@@ -7,65 +7,53 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/component"
 	"github.com/sbx-action/sbx-action/integration/reapi/share"
 	"github.com/sbx-action/sbx-action/integration/reapi/share/agent"
 )
 
-// A buildRemote is a remote cache: components that others have built come from
-// there, and what is built here goes there. It is reached as 'run' reaches it,
-// but for the agent, which is of this process, and ends with it.
+// A buildRemote is a remote cache, and perhaps a cluster: components that others
+// have built come from there, what is built here goes there, and what nobody has
+// built can be built there. It is reached as 'run' reaches it, but for the agent,
+// which is of this process, and ends with it.
 type buildRemote struct {
 	action.Cache
 	link        *share.Link
+	plain       func(context.Context, *action.Result) (*action.Result, error) // see component.Builder.Plain
 	read, write bool
 	say         func(string, ...any)
 	down        atomic.Bool // it was not to be had: the build goes on without
 	close       func()
 }
 
-// openRemote returns nil if no remote is wanted.
-func (f *buildFlags) openRemote(p *buildParts, say func(string, ...any)) (*buildRemote, error) {
-	for _, v := range []struct {
-		to   *string
-		name string
-	}{{&f.remote, "SBX_REMOTE"}, {&f.remoteMode, "SBX_REMOTE_MODE"}} {
-		if *v.to == "" {
-			*v.to = os.Getenv(v.name)
-		}
+// openRemote puts the remote that is wanted, if one is, between the runner of
+// run and its cache. What it returns is closed when all is built.
+func openRemote(f *wiring.Remote, p *buildParts, run *component.Run) (*buildRemote, error) {
+	if err := f.Settle(); err != nil || f.Address == "" {
+		return nil, err
 	}
-	if f.remote == "" || f.remote == "off" {
-		return nil, nil
+	target, err := f.Target(p.store.Dir())
+	if err != nil {
+		return nil, err
 	}
-	if f.remoteMode == "" {
-		f.remoteMode = "both"
+	r := &buildRemote{Cache: p.store, plain: run.Plain, read: f.Mode != "write", write: f.Mode != "read", say: run.Say}
+	if err := r.start(p, target); err != nil {
+		return nil, err
 	}
-	if !slices.Contains([]string{"read", "write", "both"}, f.remoteMode) {
-		return nil, fmt.Errorf("--remote-mode %q: there are read, write and both", f.remoteMode)
+	run.Runner.Cache = r
+	if f.Executes() {
+		run.Runner.Elsewhere = &buildCluster{remote: r, Cluster: share.Cluster{
+			Link: r.link, Store: p.store, Racing: f.Exec == "race", Platform: f.Platform,
+			Here:   func(_ *action.Request, why error) { run.Say("a component is built here: %v", why) },
+			Failed: r.failed,
+		}}
 	}
-	if err := share.CheckAddress(f.remote); err != nil {
-		return nil, fmt.Errorf("--remote: %w", err)
-	}
-	target := share.Target{Store: p.store.Dir(), Address: f.remote, Timeout: 2 * time.Second}
-	for _, file := range []struct {
-		to   *string
-		name string
-	}{
-		{&target.CA, "SBX_REMOTE_CA"}, {&target.Cert, "SBX_REMOTE_CERT"}, {&target.Key, "SBX_REMOTE_KEY"}, {&target.Headers, "SBX_REMOTE_HEADERS"},
-	} {
-		if v := os.Getenv(file.name); v != "" {
-			var err error
-			if *file.to, err = filepath.Abs(v); err != nil {
-				return nil, fmt.Errorf("%s: %w", file.name, err)
-			}
-		}
-	}
-	r := &buildRemote{Cache: p.store, read: f.remoteMode != "write", write: f.remoteMode != "read", say: say}
-	return r, r.start(p, target)
+	return r, nil
 }
 
 // start starts the agent.
@@ -107,7 +95,14 @@ func (r *buildRemote) Result(ctx context.Context, key action.Digest) (*action.Re
 		r.failed(ctx, rerr)
 		return nil, err
 	}
-	return r.Cache.Result(ctx, key)
+	if res, err = r.Cache.Result(ctx, key); err != nil {
+		return nil, err
+	}
+	plain, err := r.plain(ctx, res)
+	if err == nil && plain != res {
+		err = r.Cache.PutResult(ctx, key, plain)
+	}
+	return plain, err
 }
 
 // PutResult implements [action.Cache].
@@ -127,6 +122,10 @@ func (r *buildRemote) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, action.ErrMiss) {
 		return
 	}
+	if _, ok := errors.AsType[*share.DownError](err); !ok { // it is there, and said no to one thing
+		r.say("going on without the remote %s: %v", r.link.Target.Address, err)
+		return
+	}
 	if !r.down.Swap(true) {
 		r.say("going on without the remote %s: %v", r.link.Target.Address, err)
 	}
@@ -140,4 +139,32 @@ func (r *buildRemote) Close(ctx context.Context) {
 		}
 	}
 	r.close()
+}
+
+// A buildCluster executes components.
+type buildCluster struct {
+	share.Cluster
+	remote *buildRemote
+}
+
+var errRemoteDown = errors.New("the remote is not to be had")
+
+// Execute implements [action.Elsewhere]. What fails there is built here before
+// anybody believes it: workers have limits of their own, and here we see what a
+// component does outside of its DESTDIR.
+func (c *buildCluster) Execute(ctx context.Context, req *action.Request) (*action.Away, error) {
+	if c.remote.down.Load() {
+		return nil, errRemoteDown
+	}
+	away, err := c.Cluster.Execute(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if code := away.Result.ExitCode; code != 0 {
+		return nil, fmt.Errorf("it failed there with %d", code)
+	}
+	if away.Result, err = c.remote.plain(ctx, away.Result); err != nil {
+		c.remote.say("a component is built here: what the cluster made of it: %v", err)
+	}
+	return away, err
 }

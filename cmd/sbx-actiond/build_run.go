@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/integration/baserock"
 	"github.com/sbx-action/sbx-action/integration/component"
@@ -32,7 +33,7 @@ type buildFlags struct {
 	offline        bool
 	scratchDir     string
 
-	remote, remoteMode string
+	remote wiring.Remote
 
 	aliases, sources, replace commandline.List
 	sourceMap                 string
@@ -82,8 +83,7 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.outputs, "output", "`KIND:PATH` for the system, or what a component has installed: dir, tar, oci,\next4, squashfs or cpio; may be repeated")
 	flags.StringVar(&f.manifest, "manifest", "", "`FILE` for a list of every file of the system: whose it is, its digest, its owner")
 	flags.StringVar(&f.sbom, "sbom", "", "`FILE` for a list of components, sources and their digests: SPDX, JSON")
-	flags.StringVar(&f.remote, "remote", "", "`ADDRESS` of a cache that is shared, grpc://HOST:PORT/INSTANCE or grpcs://…:\ncomponents are looked for there, and sent there (default: $SBX_REMOTE)")
-	flags.StringVar(&f.remoteMode, "remote-mode", "", "`MODE`: read, write, or both (default: $SBX_REMOTE_MODE, else both)")
+	f.remote.Declare(flags)
 	flags.BoolVar(&f.meta, "meta", false, "put /baserock/NAME.meta of each chunk into systems, as YBD does")
 	flags.StringVar(&f.why, "why", "", "`COMPONENT`: as 'build why COMPONENT'")
 	flags.StringVar(&f.shell, "shell", "", "`COMPONENT`: as 'build shell COMPONENT'")
@@ -186,12 +186,11 @@ func (f *buildFlags) run(ctx context.Context, args []string) (err error) {
 	for _, w := range job.warnings {
 		view.Say("warning: %s", w)
 	}
-	remote, err := f.openRemote(parts, view.Say)
+	remote, err := openRemote(&f.remote, parts, run)
 	if err != nil {
 		return err
 	}
 	if remote != nil {
-		run.Runner.Cache = remote
 		defer remote.Close(ctx)
 	}
 	f.checkShells(ctx, parts, job, view)

@@ -66,6 +66,7 @@ type Built struct {
 	Tree    action.Digest // of what it installed
 	Key     action.Digest // of its action; zero if it has none
 	Cached  bool
+	Away    bool    // another machine built it, now or before
 	Seconds float64 // that the commands took, when they ran
 	Inputs  Inputs
 	Owners  action.Digest // of a root file system
@@ -139,6 +140,7 @@ func (b *Builder) Build(ctx context.Context, req *Request) (*Built, error) {
 	if m := out.Result.Metadata; m != nil && m.ExecutionStart != nil && m.ExecutionCompleted != nil {
 		built.Seconds = seconds(m.ExecutionCompleted) - seconds(m.ExecutionStart)
 	}
+	built.Away = out.Away != nil
 	if out.Unkept != nil {
 		b.Say("%s: the result was not cached: %v", req.Name, out.Unkept)
 	}
@@ -241,6 +243,7 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 	p.command = &action.Command{
 		Arguments: []string{"/bin/sh", scriptName}, Environment: b.commandEnv(c),
 		OutputPaths: []string{outputName}, OutputDirectoryFormat: 1,
+		OutputNodeProperties: []string{"unix_mode"}, // for other machines; see Plain
 	}
 	p.action = &action.Action{
 		Command: p.command.Digest(b.Function), InputRoot: input.seal(&seal), Timeout: c.Limits.Timeout,
@@ -392,7 +395,7 @@ func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outco
 		request := &action.Request{
 			Action: p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
 			Limits:     backends.Limits{Wall: l.Timeout, Memory: l.Memory, Scratch: l.Scratch, Pids: l.Pids},
-			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools,
+			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools,
 		}
 		out, err := r.Run(ctx, request)
 		if b.Remember != nil && out != nil {

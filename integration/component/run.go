@@ -36,7 +36,7 @@ type View interface {
 	Observe(e schedule.Event)
 	Start(c *Component, log *Log)
 	Done(c *Component, b *Built, took time.Duration)
-	Failed(c *Component, err error, log string)
+	Failed(c *Component, err error, took time.Duration, log string)
 	End()
 }
 
@@ -265,7 +265,7 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 		if e := log.Close(); e != nil {
 			w.Say("%s: %v", c.Name, e)
 		}
-		w.View.Failed(c, err, path)
+		w.View.Failed(c, err, time.Since(start), path)
 		return nil, err
 	}
 	if log.empty() {

@@ -23,6 +23,7 @@ type Shown struct {
 	index map[*Component]int
 	took  map[*Component]time.Duration // of what ran
 	hit   map[*Component]bool
+	note  map[*Component]string
 	view  *progress.View // nil before Begin and after End
 }
 
@@ -31,6 +32,7 @@ func (v *Shown) Begin(list []*Component, jobs []schedule.Job, atOnce int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.list, v.index, v.took, v.hit = list, map[*Component]int{}, map[*Component]time.Duration{}, map[*Component]bool{}
+	v.note = map[*Component]string{}
 	show := make([]progress.Job, len(list))
 	for i, c := range list {
 		v.index[c] = i
@@ -62,7 +64,7 @@ func (v *Shown) Observe(e schedule.Event) {
 		if v.hit[c] {
 			end = progress.Hit
 		}
-		v.view.Finish(e.Job, end, v.took[c], "")
+		v.view.Finish(e.Job, end, v.took[c], v.note[c])
 	case schedule.Failed:
 		v.view.Finish(e.Job, progress.Failed, v.took[c], oneLine(e.Err))
 	case schedule.Skipped:
@@ -92,10 +94,18 @@ func (v *Shown) Done(c *Component, b *Built, _ time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.hit[c], v.took[c] = b.Cached, time.Duration(b.Seconds*float64(time.Second))
+	if b.Away {
+		v.note[c] = "by the cluster"
+	}
 }
 
 // Failed implements [View].
-func (v *Shown) Failed(c *Component, err error, log string) {
+func (v *Shown) Failed(c *Component, err error, took time.Duration, log string) {
+	v.mu.Lock()
+	if v.took != nil {
+		v.took[c] = took
+	}
+	v.mu.Unlock()
 	f, ok := err.(*FailedError)
 	if !ok || f.Tail == "" {
 		return // what there is to say, Observe says

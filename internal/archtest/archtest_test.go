@@ -109,7 +109,7 @@ var table = []row{
 	// Clients of the Remote Execution API, and workers of other people's clusters.
 	{"integration/reapi/remote", "action cloud.google.com/go/longrunning github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "cache integration/reapi/remote/remotetest"},
 	{"integration/reapi/remote/remotetest", "action github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
-	{"integration/reapi/share", "action golang.org/x/sys", ""},
+	{"integration/reapi/share", "action backends staging golang.org/x/sys", ""},
 	{"integration/reapi/share/agent", "action cache integration/reapi/remote integration/reapi/share staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "integration/reapi/remote/remotetest"},
 	{"integration/reapi/worker", "action backends cache integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/buildbarn", "integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
@@ -123,7 +123,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bubblewrap backends/chroot backends/firejail backends/lxc backends/native backends/nspawn backends/oci backends/podman internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bubblewrap backends/chroot backends/firejail backends/lxc backends/native backends/nspawn backends/oci backends/podman cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

@@ -204,6 +204,12 @@ func (l *Link) Quit(ctx context.Context) error {
 	return err
 }
 
+// Another returns a link to the same remote by the same agent, with a connection
+// of its own.
+func (l *Link) Another() *Link {
+	return &Link{Target: l.Target, Socket: l.Socket, Start: l.Start, Busy: l.Busy}
+}
+
 // Close ends the connection.
 func (l *Link) Close() error {
 	l.mu.Lock()
