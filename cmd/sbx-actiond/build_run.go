@@ -44,6 +44,8 @@ type buildFlags struct {
 	timeout                   commandline.Span
 
 	keepGoing      bool
+	caches         bool
+	noTests        bool
 	only, rebuild  commandline.List
 	outputs        commandline.List
 	manifest, sbom string
@@ -84,6 +86,8 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.manifest, "manifest", "", "`FILE` for a list of every file of the system: whose it is, its digest, its owner")
 	flags.StringVar(&f.sbom, "sbom", "", "`FILE` for a list of components, sources and their digests: SPDX, JSON")
 	f.remote.Declare(flags)
+	flags.BoolVar(&f.caches, "caches", false, "keep the caches that components declare from one build to the next; what is built\nso has a key of its own, and stays on this machine")
+	flags.BoolVar(&f.noTests, "no-tests", false, "leave out the tests of components")
 	flags.BoolVar(&f.meta, "meta", false, "put /baserock/NAME.meta of each chunk into systems, as YBD does")
 	flags.StringVar(&f.why, "why", "", "`COMPONENT`: as 'build why COMPONENT'")
 	flags.StringVar(&f.shell, "shell", "", "`COMPONENT`: as 'build shell COMPONENT'")
@@ -156,6 +160,7 @@ type buildJob struct {
 	systems  []*component.System
 	dir      string // of the project
 	warnings []string
+	noTests  bool
 }
 
 func (f *buildFlags) run(ctx context.Context, args []string) (err error) {
@@ -208,6 +213,11 @@ func (j *buildJob) needed() []*component.Component {
 			list = append(list, c.Component)
 		}
 	}
+	if !j.noTests {
+		for _, c := range slices.Clone(list) {
+			list = append(list, c.Tests...)
+		}
+	}
 	return list
 }
 
@@ -219,8 +229,11 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 	}
 	parts.fetcher.Say = view.Say
 	b := &component.Builder{
-		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
+		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Results: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
 		Bases: parts.base, ISA: component.HostISA(), ScratchDir: f.scratchDir, Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
+	}
+	if state := stateOf(parts.store.Dir(), job.dir); f.caches {
+		b.Caches = state.Caches
 	}
 	b.Remember = func(name string, req *action.Request, out *action.Outcome, err error, started time.Time) {
 		r := history.Of(req, out, err)
@@ -374,11 +387,12 @@ func (f *buildFlags) fileJob(dir string, args []string) (*buildJob, error) {
 	if err != nil {
 		return nil, err
 	}
-	job := &buildJob{dir: dir, project: project, asked: args}
+	job := &buildJob{dir: dir, project: project, asked: args, noTests: f.noTests}
 	if len(args) == 0 {
 		job.systems, job.asked = project.Systems, []string{filepath.Base(filepath.Dir(dir))}
 		if len(project.Systems) == 0 {
-			job.targets, job.roots = project.Components, project.Components
+			job.roots = slices.DeleteFunc(slices.Clone(project.Components), func(c *component.Component) bool { return c.Test })
+			job.targets = job.roots
 		}
 	}
 	for _, arg := range args {

@@ -23,6 +23,7 @@ type Builder struct {
 	Runner   *action.Runner // without a Stager
 	Staging  func() (*staging.Stager, error)
 	Blobs    action.Blobs
+	Results  action.Cache // of this machine
 	Function action.Function
 	Fetcher  *Fetcher
 	Bases    func(ctx context.Context, b Base) (*BaseTree, error)
@@ -35,6 +36,10 @@ type Builder struct {
 	// Overlaps is what happens when two components that are staged together, or
 	// are in one system, have different files of the same path.
 	Overlaps Overlaps
+
+	// Caches, if it is not nil, is the directory of a component's caches, which
+	// then are kept from one build to the next: see caches.go.
+	Caches func(*Component) string
 
 	// Remember, if it is not nil, is told of each run and each hit.
 	Remember func(name string, req *action.Request, out *action.Outcome, err error, started time.Time)
@@ -66,7 +71,8 @@ type Built struct {
 	Tree    action.Digest // of what it installed
 	Key     action.Digest // of its action; zero if it has none
 	Cached  bool
-	Away    bool    // another machine built it, now or before
+	Away    bool    // another machine built it now
+	Warm    bool    // it was built with caches that were kept
 	Seconds float64 // that the commands took, when they ran
 	Inputs  Inputs
 	Owners  action.Digest // of a root file system
@@ -118,7 +124,12 @@ func (b *Builder) Build(ctx context.Context, req *Request) (*Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	built := &Built{Component: req.Component, Inputs: p.inputs, Key: p.action.Digest(b.Function)}
+	if b.Caches != nil && len(req.Caches) > 0 {
+		if _, err := b.known(ctx, p); err != nil || req.Rebuild {
+			p.withCaches(req.Component, b.Caches(req.Component))
+		}
+	}
+	built := &Built{Component: req.Component, Inputs: p.inputs, Key: p.action.Digest(b.Function), Warm: p.caches != ""}
 	if req.DryRun {
 		res, err := b.known(ctx, p)
 		if err == nil {
@@ -141,6 +152,7 @@ func (b *Builder) Build(ctx context.Context, req *Request) (*Built, error) {
 		built.Seconds = seconds(m.ExecutionCompleted) - seconds(m.ExecutionStart)
 	}
 	built.Away = out.Away != nil
+	b.compareCaches(ctx, req.Component, p, built)
 	if out.Unkept != nil {
 		b.Say("%s: the result was not cached: %v", req.Name, out.Unkept)
 	}
@@ -193,6 +205,7 @@ type plan struct {
 	stager  *buildStager
 	inputs  Inputs
 	save    func(context.Context) error
+	caches  string // the directory of the caches; empty: none is kept
 }
 
 // plan makes the action of a component.
@@ -223,8 +236,13 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 	if err := b.stageSource(ctx, req, root, p, &saves); err != nil {
 		return nil, err
 	}
+	for _, x := range c.Caches {
+		if _, err := root.directory(ctx, x.Path, true); err != nil {
+			return nil, fmt.Errorf("the cache %v: %w", x, err)
+		}
+	}
 	var seal sealer
-	p.stager = &buildStager{open: b.Staging, scratch: b.ScratchDir, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}}
+	p.stager = &buildStager{open: b.Staging, scratch: b.ScratchDir, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}, caches: c.Caches}
 	p.inputs.Script = script
 	input := newTree(b.Blobs, b.Function, action.Digest{})
 	rootfs := staging.HostRootfs(staging.HostOptions{})
@@ -380,13 +398,23 @@ func (b *Builder) commandEnv(c *Component) []action.EnvironmentVariable {
 func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outcome, error) {
 	r := *b.Runner
 	r.Stager = p.stager
+	if p.caches != "" { // what caches had a part in stays here
+		r.Cache, r.Elsewhere = b.Results, nil
+	}
 	l := req.Component.Limits
 	again := false
-	save := func(ctx context.Context) error {
+	done := func() {}
+	defer func() { done() }()
+	save := func(ctx context.Context) (err error) {
 		if req.Admit != nil {
 			if err := req.Admit(ctx); err != nil {
 				return err
 			}
+		}
+		done()
+		if done, err = b.openCaches(ctx, req.Component, p); err != nil {
+			done = func() {}
+			return err
 		}
 		return p.save(ctx)
 	}

@@ -43,7 +43,8 @@ type fileComponent struct {
 	pos        strictyaml.Pos
 	needs      []reference // to build and to run
 	buildNeeds []reference // only to build
-	state      int         // of the search for cycles
+	tests      []*fileComponent
+	state      int // of the search for cycles
 }
 
 // A reference is a name and where it is.
@@ -77,6 +78,9 @@ func (f *fileReader) file(n *strictyaml.Node) {
 	f.project = &Project{}
 	for _, c := range f.order {
 		f.link(c, nil)
+	}
+	for _, c := range f.order {
+		f.linkTests(c)
 	}
 	for _, field := range f.fields(systems, "systems") {
 		f.system(field)
@@ -168,6 +172,8 @@ func (f *fileReader) component(field strictyaml.Field) {
 	f.limits(c, m.Take("limits"))
 	f.outputs(c, m.Take("outputs"))
 	c.Devices = f.devices(m.Take("devices"))
+	c.Caches = f.caches(c, m.Take("caches"))
+	f.tests(c, m.Take("tests"))
 	m.Done()
 }
 
@@ -268,13 +274,7 @@ func (f *fileReader) steps(c *fileComponent, m *strictyaml.Map) {
 	if !ok {
 		f.errs.Addf(m.KeyPos("build-system"), "unknown build-system %q: there are %s", system, strings.Join(slices.Sorted(maps.Keys(buildSystems())), ", "))
 	}
-	if c.Source != nil && len(c.Source.Patches) > 0 {
-		step := Step{Name: "patch"}
-		for i, p := range c.Source.Patches {
-			step.Commands = append(step.Commands, "patch -p1 -N -i "+quote("/"+c.Short+".patches/"+PatchName(i, p)))
-		}
-		c.Steps = append(c.Steps, step)
-	}
+	c.patch()
 	for _, word := range stepWords {
 		for _, name := range []string{"pre-" + word, word, "post-" + word} {
 			commands := defaults[name]
@@ -289,6 +289,18 @@ func (f *fileReader) steps(c *fileComponent, m *strictyaml.Map) {
 			}
 		}
 	}
+}
+
+// patch is the first step: the patches of the source.
+func (c *fileComponent) patch() {
+	if c.Source == nil || len(c.Source.Patches) == 0 {
+		return
+	}
+	step := Step{Name: "patch"}
+	for i, p := range c.Source.Patches {
+		step.Commands = append(step.Commands, "patch -p1 -N -i "+quote("/"+c.Short+".patches/"+PatchName(i, p)))
+	}
+	c.Steps = append(c.Steps, step)
 }
 
 func (f *fileReader) references(n *strictyaml.Node, what string) (list []reference) {
@@ -338,109 +350,6 @@ func (f *fileReader) size(m *strictyaml.Map, key string) int64 {
 		return 0
 	}
 	return n << shift
-}
-
-// outputs reads the globs by which a result is split.
-func (f *fileReader) outputs(c *fileComponent, n *strictyaml.Node) {
-	type rule struct {
-		name  string
-		globs []string
-	}
-	rules := []rule{{"devel", develGlobs}, {"doc", docGlobs}}
-	rest := "runtime"
-	if n != nil {
-		rules, rest = nil, "rest"
-		for _, field := range f.fields(n, "outputs") {
-			if !goodName(field.Key) {
-				f.errs.Addf(field.Pos, "%q cannot be the name of an output", field.Key)
-			}
-			rules = append(rules, rule{field.Key, f.errs.Strings(field.Value, "output "+field.Key)})
-		}
-	}
-	var matchers []*regexp.Regexp
-	for _, r := range rules {
-		expr, err := globRegexp(r.globs)
-		if err != nil {
-			f.errs.Addf(c.pos, "output %s: %v", r.name, err)
-			return
-		}
-		matchers = append(matchers, expr)
-		c.Artifacts = append(c.Artifacts, r.name)
-	}
-	c.Artifacts = append(c.Artifacts, rest)
-	c.Split = func(p string) string {
-		for i, m := range matchers {
-			if m.MatchString(p) || m.MatchString(p+"/") {
-				return rules[i].name
-			}
-		}
-		return rest
-	}
-}
-
-var (
-	develGlobs = []string{"{usr/,}include/**", "{usr/,}lib{,32,64}/lib*.{a,la}", "{usr/,}{lib,lib32,lib64,share}/pkgconfig/*.pc"}
-	docGlobs   = []string{"{usr/,}share/{doc,man,info}/**"}
-)
-
-// globRegexp turns globs into one regular expression for the whole of a path:
-// * and ? stand for anything but a slash, ** for anything, {a,b} for either, and
-// [a-z] for one of them. One that begins with "re:" is a regular expression.
-func globRegexp(globs []string) (*regexp.Regexp, error) {
-	var parts []string
-	for _, g := range globs {
-		if re, ok := strings.CutPrefix(g, "re:"); ok {
-			parts = append(parts, re)
-			continue
-		}
-		p, err := globExpression(g)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, p)
-	}
-	return regexp.Compile("^(?:" + strings.Join(parts, "|") + ")$")
-}
-
-func globExpression(g string) (string, error) {
-	var b strings.Builder
-	depth := 0
-	for i := 0; i < len(g); i++ {
-		switch c := g[i]; {
-		case strings.HasPrefix(g[i:], "**"):
-			b.WriteString(".*")
-			i++
-		case c == '*':
-			b.WriteString("[^/]*")
-		case c == '?':
-			b.WriteString("[^/]")
-		case c == '{':
-			b.WriteString("(?:")
-			depth++
-		case c == '}' && depth > 0:
-			b.WriteByte(')')
-			depth--
-		case c == ',' && depth > 0:
-			b.WriteByte('|')
-		case c == '[':
-			end := strings.IndexByte(g[i+1:], ']')
-			if end < 1 {
-				return "", fmt.Errorf("the glob %q has a [ without its ]", g)
-			}
-			set := g[i+1 : i+1+end]
-			if set[0] == '!' {
-				set = "^" + set[1:]
-			}
-			b.WriteString("[" + strings.ReplaceAll(set, `\`, `\\`) + "]")
-			i += end + 1
-		default:
-			b.WriteString(regexp.QuoteMeta(string(c)))
-		}
-	}
-	if depth > 0 {
-		return "", fmt.Errorf("the glob %q has a { without its }", g)
-	}
-	return b.String(), nil
 }
 
 func (f *fileReader) devices(n *strictyaml.Node) (list []Device) {

@@ -145,7 +145,8 @@ func TestSchema(t *testing.T) {
 	if err := json.Unmarshal(Schema, &schema); err != nil {
 		t.Fatal(err)
 	}
-	limits := schema.Defs["component"].Properties["limits"].(map[string]any)["properties"].(map[string]any)
+	limits := schema.Defs["limits"].Properties
+	test := schema.Defs["component"].Properties["tests"].(map[string]any)["additionalProperties"].(map[string]any)["anyOf"].([]any)[1].(map[string]any)["properties"].(map[string]any)
 	device := schema.Defs["component"].Properties["devices"].(map[string]any)["items"].(map[string]any)["properties"].(map[string]any)
 	for _, c := range []struct {
 		text string
@@ -155,6 +156,7 @@ func TestSchema(t *testing.T) {
 		{"sbx: 1\ncomponents: {a: {zzzzzzzz: 1}}\n", schema.Defs["component"].Properties},
 		{"sbx: 1\ncomponents: {a: {source: {dir: x, zzzzzzzz: 1}}}\n", schema.Defs["source"].AnyOf[1].Properties},
 		{"sbx: 1\ncomponents: {a: {limits: {zzzzzzzz: 1}}}\n", limits},
+		{"sbx: 1\ncomponents: {a: {tests: {t: {commands: x, zzzzzzzz: 1}}}}\n", test},
 		{"sbx: 1\ncomponents: {a: {devices: [{path: x, type: c, zzzzzzzz: 1}]}}\n", device},
 		{"sbx: 1\nbase: {image: x, zzzzzzzz: 1}\n", schema.Defs["base"].AnyOf[1].Properties},
 		{"sbx: 1\nsystems: {s: {contents: [], zzzzzzzz: 1}}\n", schema.Defs["system"].Properties},

@@ -70,6 +70,12 @@ type Component struct {
 
 	Devices []Device
 	Limits  Limits
+	Caches  []Cache
+
+	// Tests are components that need this one, and are built when it was asked
+	// for: they fail if it does not do what it should.
+	Tests []*Component
+	Test  bool // it is one
 
 	// Tree, where it is not empty, is the result, in the place of a build: a
 	// root file system.

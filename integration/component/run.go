@@ -66,7 +66,7 @@ func (e *RunError) Error() string {
 func (r *Run) Sources(ctx context.Context, list []*Component) (map[*Component]*Fetched, error) {
 	var problems []error
 	for _, c := range list {
-		if c.Source == nil {
+		if c.Source == nil || c.Test {
 			continue
 		}
 		if err := r.Fetcher.Missing(c.Source); err != nil {
@@ -78,14 +78,21 @@ func (r *Run) Sources(ctx context.Context, list []*Component) (map[*Component]*F
 	}
 	out := map[*Component]*Fetched{}
 	var mu sync.Mutex
-	each(ctx, list, runtime.GOMAXPROCS(0), func(c *Component) {
-		if c.Source == nil {
-			return
+	var first []*Component // of each source; its tests have the same
+	for _, c := range list {
+		if c.Source != nil && !slices.ContainsFunc(first, func(o *Component) bool { return o.Source == c.Source }) {
+			first = append(first, c)
 		}
+	}
+	each(ctx, first, runtime.GOMAXPROCS(0), func(c *Component) {
 		f, err := r.Fetcher.Fetch(ctx, c.Source)
 		mu.Lock()
 		defer mu.Unlock()
-		out[c] = f
+		for _, o := range list {
+			if o.Source == c.Source {
+				out[o] = f
+			}
+		}
 		if err != nil {
 			problems = append(problems, sourceError(c, err))
 		}

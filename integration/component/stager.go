@@ -29,6 +29,9 @@ type buildStager struct {
 	whole bool     // collect the whole root, and not an output
 	own   []string // names in the root directory that the action may change
 
+	caches []Cache         // which it may change, too
+	binds  []backends.Bind // where they are kept; none: they are not
+
 	staged time.Time // when the root was complete
 }
 
@@ -40,6 +43,7 @@ func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Com
 	}
 	root, err := base.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: a.InputRoot}, s.rootfs)
 	root.ScratchDir = s.scratch
+	root.Binds = append(root.Binds, s.binds...)
 	s.staged = coarseNow()
 	return root, err
 }
@@ -106,6 +110,9 @@ func (s *buildStager) ignored(p string) bool {
 	}
 	if s.whole {
 		return false
+	}
+	if slices.ContainsFunc(s.caches, func(c Cache) bool { return p == c.Path }) {
+		return true
 	}
 	return slices.Contains(s.own, top) || p == "etc/ld.so.cache" || strings.HasPrefix(p, "var/cache/ldconfig") ||
 		p == "etc/mtab" || strings.Contains("/"+p+"/", "/__pycache__/")

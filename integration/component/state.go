@@ -21,6 +21,7 @@ import (
 //
 //	DIR/NAME.log    what the commands printed
 //	DIR/NAME.json   a Record
+//	DIR/NAME.caches the caches of a component, see caches.go
 //
 // NAME is that of the component, with a slash as %2F.
 type State struct{ Dir string }
@@ -41,6 +42,9 @@ func (s *State) file(name, suffix string) string {
 
 // LogPath is where the log of a component is.
 func (s *State) LogPath(name string) string { return s.file(name, ".log") }
+
+// Caches is the directory of the caches of a component.
+func (s *State) Caches(c *Component) string { return s.file(c.Name, ".caches") }
 
 // Names are the components that have a log.
 func (s *State) Names() ([]string, error) {

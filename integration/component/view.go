@@ -97,6 +97,9 @@ func (v *Shown) Done(c *Component, b *Built, _ time.Duration) {
 	if b.Away {
 		v.note[c] = "by the cluster"
 	}
+	if b.Warm && !b.Cached {
+		v.note[c] = "with its caches"
+	}
 }
 
 // Failed implements [View].
