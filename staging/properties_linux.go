@@ -28,7 +28,7 @@ type specialNode struct {
 // properties.
 func (l *treeLoader) specials(ctx context.Context, d action.Digest, at string, depth int) (list []specialNode, err error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("directories nested deeper than %d", maxDepth)
+		return nil, errTooDeep()
 	}
 	m, err := l.directory(ctx, d)
 	if err != nil {

@@ -58,7 +58,7 @@ type contentReader struct {
 
 func (c contentReader) directory(ctx context.Context, d action.Digest, depth int) ([]fillNode, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("directories nested deeper than %d", maxDepth)
+		return nil, errTooDeep()
 	}
 	m, err := c.treeLoader.directory(ctx, d)
 	if err != nil {

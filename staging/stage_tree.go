@@ -26,7 +26,15 @@ const (
 	maxDirectoryBlob = 1 << 30
 )
 
-var errTooLarge = errors.New("the tree has too many entries")
+// ErrTree is wrapped by errors about trees that are too large or too deep to be
+// staged anywhere: the fault of whoever made the tree.
+var ErrTree = errors.New("tree cannot be staged")
+
+var errTooLarge = fmt.Errorf("%w: it has too many entries", ErrTree)
+
+func errTooDeep() error {
+	return fmt.Errorf("%w: directories nested deeper than %d", ErrTree, maxDepth)
+}
 
 // A treeLoader reads the directories of trees, each one once. It serves one
 // call of Stage.
@@ -115,7 +123,7 @@ func (l *treeLoader) fits(ctx context.Context, d action.Digest, b bounds) (bool,
 	var walk func(d action.Digest, depth int) error
 	walk = func(d action.Digest, depth int) error {
 		if depth > maxDepth {
-			return fmt.Errorf("directories nested deeper than %d", maxDepth)
+			return errTooDeep()
 		}
 		m, err := l.directory(ctx, d)
 		if err != nil {
@@ -181,7 +189,7 @@ func entries(m *action.Directory) []entry {
 // is made of. Directories that occur twice share their nodes.
 func (l *treeLoader) expand(ctx context.Context, d action.Digest, refs refSet, depth int) ([]erofs.Node, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("directories nested deeper than %d", maxDepth)
+		return nil, errTooDeep()
 	}
 	if nodes, ok := l.nodes[d]; ok {
 		return nodes, l.add(countNodes(nodes))

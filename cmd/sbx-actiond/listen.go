@@ -33,7 +33,7 @@ const (
 func rpcServer(p *serverParts) (*grpc.Server, *health.Server) {
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(p.rpcs.Unary, p.guard.Unary), grpc.ChainStreamInterceptor(p.rpcs.Stream, p.guard.Stream),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64 << 20), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InTapHandle(p.guard.Tap), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64 << 20), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(20 * time.Second),
 		// A client that is gone without a word is noticed within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 20 * time.Second}),

@@ -24,9 +24,11 @@ func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Serve
 		Store: p.store, Results: p.results, Raw: f.anyResult, Log: p.log,
 		MaxBlob: func(name string) int64 { return p.in.of(name).maxBlob },
 	}
-	pages := &webpage.Handler{Store: p.store, Engine: p.engine, May: func(r *http.Request, instance string) bool {
-		return access.From(r.Context()).May(instance)&access.Read != 0
-	}}
+	pages := &webpage.Handler{
+		Store: p.store, Engine: p.engine,
+		May:   func(r *http.Request, instance string) bool { return access.From(r.Context()).May(instance)&access.Read != 0 },
+		Blobs: func(r *http.Request) bool { return access.From(r.Context()).Anywhere()&access.Read != 0 },
+	}
 	route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.web.Add(1)
 		switch _, _, _, isBlob := httpcache.Split(r.URL.Path); {
@@ -39,7 +41,7 @@ func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Serve
 		}
 	})
 	web := &http.Server{
-		Handler: p.guard.HTTP(route, needsOf), TLSConfig: p.tls, MaxHeaderBytes: maxHeaders,
+		Handler: httpcache.Idle(p.guard.HTTP(route, needsOf), 2*time.Minute), TLSConfig: p.tls, MaxHeaderBytes: maxHeaders,
 		// A body may take long, but not the headers, and not the next request.
 		ReadHeaderTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute,
 	}

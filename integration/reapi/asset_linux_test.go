@@ -73,6 +73,17 @@ func TestRule20Assets(t *testing.T) {
 	wantCode(t, "push of what has expired", err, codes.InvalidArgument)
 
 	blob := s.put(action.SHA256, []byte("a blob"))
+	// A checksum that a blob is pushed under is a promise to those who fetch it.
+	sri := func(content string) []*assetpb.Qualifier {
+		sum := sha256.Sum256([]byte(content))
+		return []*assetpb.Qualifier{{Name: "checksum.sri", Value: "sha256-" + base64.StdEncoding.EncodeToString(sum[:])}}
+	}
+	for content, want := range map[string]codes.Code{"a blob": codes.OK, "another": codes.InvalidArgument} {
+		_, err = s.push.PushBlob(ctx, &assetpb.PushBlobRequest{Uris: uris, BlobDigest: blob, Qualifiers: sri(content)})
+		wantCode(t, "push with the checksum of "+content, err, want)
+	}
+	_, err = s.push.PushBlob(ctx, &assetpb.PushBlobRequest{Uris: []string{"urn:b\x00vcs.branch\x00main"}, BlobDigest: blob})
+	wantCode(t, "a URI that would pass for another with qualifiers", err, codes.InvalidArgument)
 	if _, err := s.push.PushBlob(ctx, &assetpb.PushBlobRequest{Uris: uris, BlobDigest: blob, ExpireAt: timestamppb.New(time.Now().Add(time.Hour))}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
@@ -25,6 +26,9 @@ func CheckInstance(name string) error {
 	}
 	if len(name) > instanceMax {
 		return status.Errorf(codes.InvalidArgument, "instance name of %d bytes: at most %d are allowed", len(name), instanceMax)
+	}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return status.Errorf(codes.InvalidArgument, "instance name %q: control characters are not allowed", name)
 	}
 	for segment := range strings.SplitSeq(name, "/") {
 		if segment == "" || segment == logStreams || slices.Contains(keywords, segment) {

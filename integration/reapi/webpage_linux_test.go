@@ -26,7 +26,10 @@ func TestPages(t *testing.T) {
 		command: outputs("d"),
 	}))
 	s.execute(s.action(call{script: "exit 3"}), func(r *repb.ExecuteRequest) { r.InstanceName = "secret" })
-	h := &webpage.Handler{Store: s.store, Engine: s.engine, May: func(_ *http.Request, instance string) bool { return instance == "" }}
+	h := &webpage.Handler{
+		Store: s.store, Engine: s.engine,
+		May: func(_ *http.Request, instance string) bool { return instance == "" }, Blobs: func(*http.Request) bool { return true },
+	}
 	web := httptest.NewServer(h)
 	defer web.Close()
 	get := func(path string) (int, http.Header, string) {

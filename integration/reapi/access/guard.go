@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/sbx-action/sbx-action/integration/reapi"
 )
@@ -102,11 +104,35 @@ func (g *Guard) who(ctx context.Context) (*Somebody, error) {
 	return who, nil
 }
 
+// Tap is for grpc.InTapHandle: it sends away, before their first message is
+// read, those who can have no right to what they ask for. Messages of others
+// cost memory; theirs must not.
+func (g *Guard) Tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if free[info.FullMethodName] {
+		return ctx, nil
+	}
+	r, ok := need(info.FullMethodName)
+	if !ok {
+		return ctx, nil // grpc says that there is no such method
+	}
+	who, err := g.who(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if who.Anywhere()&r == 0 {
+		return nil, denied(who, r, "some instance")
+	}
+	return ctx, nil
+}
+
 // check says, as a status, whether who may call method in an instance.
 func (g *Guard) check(who *Somebody, method, instance string) error {
 	r, ok := need(method)
 	if !ok {
 		return status.Errorf(codes.PermissionDenied, "%s is for nobody", method)
+	}
+	if err := reapi.CheckInstance(instance); err != nil {
+		return err
 	}
 	if g.Known != nil && !g.Known(instance) {
 		return status.Errorf(codes.NotFound, "there is no instance %q here", instance)
@@ -114,10 +140,15 @@ func (g *Guard) check(who *Somebody, method, instance string) error {
 	if who.May(instance)&r != 0 {
 		return nil
 	}
+	return denied(who, r, fmt.Sprintf("instance %q", instance))
+}
+
+// denied is the error of who lacks a right.
+func denied(who *Somebody, r Rights, where string) error {
 	if who.Name == "" {
 		return status.Error(codes.Unauthenticated, "this needs credentials: a bearer token, a name and password, or a certificate")
 	}
-	return status.Errorf(codes.PermissionDenied, "%s may not do this: it needs the right to %s in instance %q", who.Name, describe(r), instance)
+	return status.Errorf(codes.PermissionDenied, "%s may not do this: it needs the right to %s in %s", who.Name, describe(r), where)
 }
 
 func describe(r Rights) string { return strings.ReplaceAll(r.String(), ",", " or ") }

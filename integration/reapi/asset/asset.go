@@ -93,6 +93,9 @@ func newName(k kind, instance string, uris []string, qualifiers []*assetpb.Quali
 		if u == "" || len(u) > uriMax {
 			return nil, status.Errorf(codes.InvalidArgument, "a URI of %d bytes: want 1 to %d", len(u), uriMax)
 		}
+		if strings.Contains(u, "\x00") { // it separates the parts of a key
+			return nil, status.Errorf(codes.InvalidArgument, "URI %q has a NUL byte", u)
+		}
 	}
 	n := &name{k, instance, slices.Clone(qualifiers)}
 	slices.SortFunc(n.qualifiers, func(a, b *assetpb.Qualifier) int {
@@ -101,6 +104,9 @@ func newName(k kind, instance string, uris []string, qualifiers []*assetpb.Quali
 	for i, q := range n.qualifiers {
 		if q.Name == "" || len(q.Name)+len(q.Value) > qualifierMax {
 			return nil, status.Errorf(codes.InvalidArgument, "qualifier %d has no name, or is too long", i)
+		}
+		if strings.Contains(q.Name+q.Value, "\x00") {
+			return nil, status.Errorf(codes.InvalidArgument, "qualifier %q has a NUL byte", q.Name)
 		}
 		if i > 0 && q.Name == n.qualifiers[i-1].Name {
 			return nil, status.Errorf(codes.InvalidArgument, "qualifier %q is there twice", q.Name)
@@ -327,6 +333,9 @@ func (s *Server) PushBlob(ctx context.Context, req *assetpb.PushBlobRequest) (*a
 	}
 	r, err := newRecord(req, req.BlobDigest)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.promised(ctx, n, r.d); err != nil && status.Code(err) != codes.NotFound { // push names what is missing
 		return nil, err
 	}
 	return &assetpb.PushBlobResponse{}, s.push(ctx, n, req.Uris, r)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/integration/reapi"
 )
 
 // downloadMax is how long one download may take if the client does not say.
@@ -73,13 +74,10 @@ func qualified(list []*assetpb.Qualifier) (*checksum, http.Header, error) {
 		name, of, _ := strings.Cut(q.Name, ":")
 		switch name {
 		case "checksum.sri":
-			algorithm, sum, _ := strings.Cut(q.Value, "-")
-			raw, err := base64.StdEncoding.DecodeString(sum)
-			fn := map[string]func() hash.Hash{"sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}[algorithm]
-			if err != nil || fn == nil || len(raw) != fn().Size() {
-				return nil, nil, status.Errorf(codes.InvalidArgument, "qualifier checksum.sri=%q: want sha256-, sha384- or sha512- and the hash in base64", q.Value)
+			var err error
+			if want, err = parseSRI(q.Value); err != nil {
+				return nil, nil, err
 			}
-			want = &checksum{fn, raw}
 		case "http_header":
 			header.Set(of, q.Value)
 		case "resource_type", "bazel.canonical_id":
@@ -88,6 +86,44 @@ func qualified(list []*assetpb.Qualifier) (*checksum, http.Header, error) {
 		}
 	}
 	return want, header, nil
+}
+
+// parseSRI parses a checksum as Subresource Integrity writes it.
+func parseSRI(value string) (*checksum, error) {
+	algorithm, sum, _ := strings.Cut(value, "-")
+	raw, err := base64.StdEncoding.DecodeString(sum)
+	fn := map[string]func() hash.Hash{"sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}[algorithm]
+	if err != nil || fn == nil || len(raw) != fn().Size() {
+		return nil, status.Errorf(codes.InvalidArgument, "qualifier checksum.sri=%q: want sha256-, sha384- or sha512- and the hash in base64", value)
+	}
+	return &checksum{fn, raw}, nil
+}
+
+// promised refuses, as a status, a blob that has not the checksum that n says:
+// clients that fetch it by that would take it for checked.
+func (s *Server) promised(ctx context.Context, n *name, d action.Digest) error {
+	for _, q := range n.qualifiers {
+		if q.Name != "checksum.sri" {
+			continue
+		}
+		want, err := parseSRI(q.Value)
+		if err != nil {
+			return err
+		}
+		file, err := s.Store.Open(ctx, d)
+		if err != nil {
+			return reapi.Error(err)
+		}
+		defer file.Close()
+		h := want.new()
+		if _, err := io.Copy(h, file); err != nil {
+			return reapi.Error(err)
+		}
+		if string(h.Sum(nil)) != string(want.sum) {
+			return status.Errorf(codes.InvalidArgument, "blob %v does not have the checksum %q", d, q.Value)
+		}
+	}
+	return nil
 }
 
 // allowed says whether s may ask the host of u.

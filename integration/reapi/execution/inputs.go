@@ -39,7 +39,7 @@ func (m malformed) Unwrap() error { return m.error }
 
 func isMalformed(err error) bool {
 	_, ok := errors.AsType[malformed](err)
-	return ok || strings.Contains(err.Error(), "malformed ")
+	return ok || errors.Is(err, staging.ErrTree) || strings.Contains(err.Error(), "malformed ")
 }
 
 func (s *directories) get(ctx context.Context, d action.Digest) (*action.Directory, error) {
@@ -77,8 +77,15 @@ func (s *directories) get(ctx context.Context, d action.Digest) (*action.Directo
 	return m, nil
 }
 
-// properties says whether anything in the tree root has node properties.
-func (s *directories) properties(ctx context.Context, root action.Digest) (bool, error) {
+// maxDepth is how deep directories may be nested: deeper than any path is long.
+const maxDepth = 1024
+
+// properties says whether anything in the tree root, which is depth directories
+// deep in another, has node properties.
+func (s *directories) properties(ctx context.Context, root action.Digest, depth int) (bool, error) {
+	if depth > maxDepth {
+		return false, malformed{fmt.Errorf("directories are nested deeper than %d", maxDepth)}
+	}
 	s.mu.Lock()
 	has, known := s.own[root]
 	s.mu.Unlock()
@@ -93,7 +100,7 @@ func (s *directories) properties(ctx context.Context, root action.Digest) (bool,
 		slices.ContainsFunc(m.Files, func(n action.FileNode) bool { return n.Properties != nil }) ||
 		slices.ContainsFunc(m.Symlinks, func(n action.SymlinkNode) bool { return n.Properties != nil })
 	for i := 0; i < len(m.Directories) && !has; i++ {
-		if has, err = s.properties(ctx, m.Directories[i].Digest); err != nil {
+		if has, err = s.properties(ctx, m.Directories[i].Digest, depth+1); err != nil {
 			return false, err
 		}
 	}

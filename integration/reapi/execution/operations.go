@@ -10,9 +10,11 @@ import (
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/storage"
 )
 
 // GetOperation implements the RPC.
@@ -54,14 +56,16 @@ func (s *Server) ListOperations(ctx context.Context, req *longrunningpb.ListOper
 	s.mu.Unlock()
 	slices.SortFunc(list, func(a, b *Operation) int { return cmp.Compare(a.Name, b.Name) })
 	res := &longrunningpb.ListOperationsResponse{}
+	bytes := int64(0)
 	for _, op := range list {
-		if len(res.Operations) == size {
-			res.NextPageToken = res.Operations[size-1].Name
-			break
-		}
 		m, _, err := s.message(op)
 		if err != nil {
 			return nil, reapi.Error(err)
+		}
+		bytes += int64(proto.Size(m)) + 8
+		if n := len(res.Operations); n == size || n > 0 && bytes > storage.DefaultMaxBatch {
+			res.NextPageToken = res.Operations[n-1].Name
+			break
 		}
 		res.Operations = append(res.Operations, m)
 	}

@@ -1,6 +1,7 @@
 package execution
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -33,6 +34,11 @@ type job struct {
 	// legacy are the output lists of a client before REAPI 2.1.
 	legacy struct{ files, directories []string }
 }
+
+// saltMark begins the salt of what runs in an instance with a name: then come the
+// name, a NUL byte, and the client's own salt. A client's salt that begins so
+// itself gets the same in front, so that nobody gets into another instance.
+const saltMark = "\x00instance "
 
 // maxMessage is the size of the largest Action or Command.
 const maxMessage = 16 << 20
@@ -86,8 +92,8 @@ func (e *Engine) prepare(ctx context.Context, instance string, d action.Digest) 
 		Command: j.command.Digest(f), InputRoot: root, Timeout: j.timeout,
 		DoNotCache: a.DoNotCache, Salt: a.Salt, Platform: wants.properties,
 	}
-	if instance != "" {
-		j.action.Salt = append(slices.Clone(a.Salt), "\x00instance "+instance...)
+	if instance != "" || bytes.HasPrefix(a.Salt, []byte(saltMark)) {
+		j.action.Salt = append([]byte(saltMark+instance+"\x00"), a.Salt...)
 	}
 	if err := j.action.Check(); err != nil {
 		return nil, invalid("action %v: %v", d, err)

@@ -276,7 +276,7 @@ func (s *stager) stage(ctx context.Context, a *action.Action, c *action.Command)
 	if err != nil {
 		return backends.Root{}, err
 	}
-	own, err := s.e.dirs.properties(ctx, a.InputRoot)
+	own, err := s.e.dirs.properties(ctx, a.InputRoot, 0)
 	if err != nil {
 		return backends.Root{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/klauspost/compress/zstd"
@@ -48,28 +49,38 @@ func (s *Server) Read(req *bytestream.ReadRequest, stream readStream) error {
 	if err != nil {
 		return s.fail(stream.Context(), "read a blob", err)
 	}
-	defer file.Close()
 	n := size - req.ReadOffset
 	if req.ReadLimit > 0 {
 		n = min(n, req.ReadLimit)
 	}
 	in := io.NewSectionReader(file, req.ReadOffset, n)
-	to := &sender{stream: stream}
-	if r.Compressor == repb.Compressor_ZSTD {
-		err = compressTo(to, in)
+	send := func(moved *atomic.Int64) error {
+		defer file.Close()
+		to := &sender{stream, moved}
+		if r.Compressor == repb.Compressor_ZSTD {
+			return compressTo(to, in)
+		}
+		return copyPieces(to, in)
+	}
+	if n <= piece { // one message, for which nobody has to wait
+		err = send(new(atomic.Int64))
 	} else {
-		err = copyPieces(to, in)
+		err = s.watch(send)
 	}
 	return s.fail(stream.Context(), "read a blob", err)
 }
 
 // A sender sends what is written to it, a message for each write.
-type sender struct{ stream readStream }
+type sender struct {
+	stream readStream
+	moved  *atomic.Int64
+}
 
 func (s *sender) Write(p []byte) (int, error) {
 	if err := s.stream.Send(&bytestream.ReadResponse{Data: p}); err != nil {
 		return 0, err
 	}
+	s.moved.Add(1)
 	return len(p), nil
 }
 

@@ -21,8 +21,10 @@ import (
 // Results is the action cache as clients see it: under the digests of their
 // actions, in instances that do not see each other's.
 //
-// What a client has uploaded is a result like any other of the store. What ran
-// here is not stored under the client's digest, because on the host's root file
+// What a client has uploaded is stored under a key of its own, that no action
+// can have: whoever may upload results in one instance must not be able to give
+// one to another instance, or to those who use the store without a server. What
+// ran here is not stored under the client's digest, because on the host's root file
 // system that does not say everything that the result depends on. A note under
 // the client's digest holds the action that ran instead, as package action has
 // it; whoever asks gets the result of that action, sealed with what it saw of
@@ -46,9 +48,6 @@ const (
 
 // upload is the key of a result that a client has uploaded.
 func (r *Results) upload(instance string, d action.Digest) action.Digest {
-	if instance == "" {
-		return d
-	}
 	return action.Sum(d.Function(), []byte("instance "+instance+"\x00"+d.Function().String()+":"+d.Hash()))
 }
 

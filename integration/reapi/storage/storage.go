@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -37,6 +39,11 @@ type Options struct {
 	// minutes.
 	IdleUpload time.Duration
 
+	// IdleStream is how long a stream of ByteStream may stand still before it is
+	// ended, so that clients that neither read nor write hold no memory and no
+	// files; 0: two minutes.
+	IdleStream time.Duration
+
 	Log *slog.Logger
 }
 
@@ -54,6 +61,7 @@ type Server struct {
 	opts    Options
 	results *Results
 	uploads uploads
+	streams sync.WaitGroup // what watch has begun
 
 	// Streams, where not nil, serves what ByteStream names that is no blob.
 	Streams Streams
@@ -77,6 +85,9 @@ func New(store *cache.Store, results *Results, o Options) *Server {
 	if o.IdleUpload == 0 {
 		o.IdleUpload = 10 * time.Minute
 	}
+	if o.IdleStream == 0 {
+		o.IdleStream = 2 * time.Minute
+	}
 	if o.MaxBlob == nil {
 		o.MaxBlob = func(string) int64 { return 0 }
 	}
@@ -93,10 +104,34 @@ func (s *Server) Register(srv *grpc.Server) {
 	bytestream.RegisterByteStreamServer(srv, s)
 }
 
-// Close drops uploads that are not complete.
+// Close drops uploads that are not complete. All requests must have ended.
 func (s *Server) Close() error {
+	s.streams.Wait()
 	s.uploads.close()
 	return nil
+}
+
+// watch is do, unless nothing moves for too long: then the request ends, and with
+// it what do waits for. What do calls moved with, counts as movement if it
+// changes.
+func (s *Server) watch(do func(moved *atomic.Int64) error) error {
+	var moved atomic.Int64
+	done := make(chan error, 1)
+	s.streams.Go(func() { done <- do(&moved) })
+	idle := time.NewTimer(s.opts.IdleStream)
+	defer idle.Stop()
+	for seen := int64(0); ; idle.Reset(s.opts.IdleStream) {
+		select {
+		case err := <-done:
+			return err
+		case <-idle.C:
+		}
+		now := moved.Load()
+		if now == seen {
+			return status.Errorf(codes.DeadlineExceeded, "nothing of this stream has moved for %v", s.opts.IdleStream)
+		}
+		seen = now
+	}
 }
 
 // fail is err as a status, and in the log if it is our own.

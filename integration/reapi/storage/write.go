@@ -44,6 +44,14 @@ func (s *Server) Write(stream writeStream) error {
 	if err := s.tooLarge(r.Instance, r.Digest); err != nil {
 		return err
 	}
+	if first.FinishWrite { // everything is here
+		return s.write(stream, first, r, new(atomic.Int64))
+	}
+	return s.watch(func(moved *atomic.Int64) error { return s.write(stream, first, r, moved) })
+}
+
+// write stores a blob of which the first part has come.
+func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r reapi.Resource, moved *atomic.Int64) error {
 	ctx := stream.Context()
 	if s.store.Has(ctx, r.Digest) {
 		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: whole(r)})
@@ -61,7 +69,7 @@ func (s *Server) Write(stream writeStream) error {
 		defer s.uploads.keep(first.ResourceName, u)
 		return status.Errorf(codes.OutOfRange, "write_offset %d: this upload has %d bytes so far; QueryWriteStatus says so, too", first.WriteOffset, u.w.Size())
 	}
-	in := &requests{stream: stream, upload: u, req: first, name: first.ResourceName, at: first.WriteOffset}
+	in := &requests{stream: stream, upload: u, req: first, name: first.ResourceName, at: first.WriteOffset, moved: moved}
 	if err = s.receive(u.w, in, r); err == nil && u.w.Size() != r.Digest.Size() {
 		err = status.Errorf(codes.InvalidArgument, "blob %v: the upload ended after %d bytes", r.Digest, u.w.Size())
 	}
@@ -149,9 +157,9 @@ type requests struct {
 	req    *bytestream.WriteRequest // the one at hand, as far as it is not read
 	name   string
 	at     int64 // the offset that the next one must have
+	moved  *atomic.Int64
 	enough func() bool
 	whole  int64
-	seen   int
 	ended  bool
 	lost   bool  // the stream broke off
 	err    error // what ended it, but for its end
@@ -187,7 +195,7 @@ func (r *requests) receive() ([]byte, error) {
 			r.lost = true
 			return nil, err
 		}
-		if r.seen++; r.seen%16 == 0 && r.enough() {
+		if r.moved.Add(1)%16 == 0 && r.enough() {
 			return nil, errPresent
 		}
 	}

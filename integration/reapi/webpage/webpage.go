@@ -38,8 +38,11 @@ type Handler struct {
 	Store  *cache.Store
 	Engine *execution.Engine // nil: nothing is run here
 
-	// May says whether the client of a request may read in an instance.
-	May func(r *http.Request, instance string) bool
+	// May says whether the client of a request may read in an instance, and
+	// Blobs whether in any: blobs are the same in all, and who knows a digest
+	// has seen what it is of.
+	May   func(r *http.Request, instance string) bool
+	Blobs func(r *http.Request) bool
 }
 
 // A view is what a page shows: one of the fields.
@@ -85,7 +88,7 @@ func (h *Handler) view(w http.ResponseWriter, r *http.Request) (*view, error) {
 	case "operation":
 		return h.operation(r, rest)
 	case "directory", "tree", "blob", "raw":
-		if !h.May(r, "") {
+		if !h.Blobs(r) {
 			return nil, errors.New("you may not read blobs here")
 		}
 		d, err := parseDigest(rest)

@@ -1,0 +1,122 @@
+package reapi_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/integration/reapi"
+)
+
+// TestHostileTrees executes actions whose input roots are small to send and
+// large to make: each directory holds the next one many times, or the chain of
+// directories is longer than any path can be.
+func TestHostileTrees(t *testing.T) {
+	s := start(t, nil)
+	for name, c := range map[string]struct{ depth, width int }{
+		"bomb":  {40, 10},
+		"wide":  {3, 1500},
+		"chain": {6000, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := s.with(t)
+			d := s.put(action.SHA256, nil)
+			var batch []*repb.BatchUpdateBlobsRequest_Request
+			for i := range c.depth {
+				m := &repb.Directory{}
+				for k := range c.width {
+					m.Directories = append(m.Directories, &repb.DirectoryNode{Name: fmt.Sprintf("%05d", k), Digest: d})
+				}
+				data, err := proto.Marshal(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d = reapi.ToDigest(action.Sum(action.SHA256, data))
+				batch = append(batch, &repb.BatchUpdateBlobsRequest_Request{Digest: d, Data: data})
+				if len(batch) < 1000 && i < c.depth-1 {
+					continue
+				}
+				if _, err := s.cas.BatchUpdateBlobs(t.Context(), &repb.BatchUpdateBlobsRequest{Requests: batch}); err != nil {
+					t.Fatal(err)
+				}
+				batch = nil
+			}
+			command := s.putMessage(action.SHA256, &repb.Command{Arguments: []string{"/bin/true"}})
+			r := s.execute(s.putMessage(action.SHA256, &repb.Action{CommandDigest: command, InputRootDigest: d}))
+			if code := codes.Code(r.response.GetStatus().GetCode()); code != codes.InvalidArgument {
+				t.Errorf("%v, %v; want InvalidArgument", r.response, r.err)
+			}
+		})
+	}
+	if res := s.succeed(s.action(call{script: "echo well"})); string(res.Result.StdoutRaw) != "well\n" {
+		t.Errorf("after all that: %v", res)
+	}
+}
+
+// TestNobodyGetsIntoAnotherInstance uploads, in the instance without a name,
+// results under the keys that results of an instance are found by, and sends
+// actions with the salt that its actions run with.
+func TestNobodyGetsIntoAnotherInstance(t *testing.T) {
+	s := start(t, nil)
+	in := func(name string) func(*repb.ExecuteRequest) {
+		return func(r *repb.ExecuteRequest) { r.InstanceName = name }
+	}
+	uuid := func(salt string) *repb.Digest {
+		return s.action(call{script: "cat /proc/sys/kernel/random/uuid", action: func(a *repb.Action) { a.Salt = []byte(salt) }})
+	}
+	d := uuid("x")
+	theirs := s.succeed(d, in("main"))
+	// Every key that the store has of a result of an action that ran.
+	keys := s.resultKeys(t)
+	if len(keys) == 0 {
+		t.Fatal("no result is stored: the test would prove nothing")
+	}
+	poison := &repb.ActionResult{StdoutRaw: []byte("poison")}
+	for _, k := range keys {
+		if _, err := s.ac.UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{ActionDigest: k, ActionResult: poison}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: k})
+		if err != nil || string(got.StdoutRaw) != "poison" {
+			t.Errorf("control: %v, %v", got, err)
+		}
+	}
+	again := s.succeed(d, in("main"))
+	if !again.CachedResult || string(again.Result.StdoutRaw) != string(theirs.Result.StdoutRaw) {
+		t.Errorf("after the upload in another instance: %v, want %q from the cache", again, theirs.Result.StdoutRaw)
+	}
+	// The other way: an action without an instance, salted as one of main is.
+	for _, salt := range []string{"\x00instance main\x00x", "x\x00instance main", "\x00instance \x00\x00instance main\x00x"} {
+		if mine := s.succeed(uuid(salt)); mine.CachedResult || string(mine.Result.StdoutRaw) == string(theirs.Result.StdoutRaw) {
+			t.Errorf("salt %q: it has the result of another instance", salt)
+		}
+	}
+	for _, name := range []string{"main", "main/sub", "other", "operations", "main\x00", strings.Repeat("x", 300)} {
+		if name == "main" {
+			continue
+		}
+		if res, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d, InstanceName: name}); err == nil {
+			t.Errorf("instance %q has it, too: %v", name, res)
+		}
+	}
+}
+
+// resultKeys are the keys of all results in the store, as digests of actions;
+// their sizes do not matter to it.
+func (s *server) resultKeys(t *testing.T) (list []*repb.Digest) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, "result", "sha256", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		list = append(list, &repb.Digest{Hash: filepath.Base(f), SizeBytes: 100})
+	}
+	return list
+}
