@@ -1,10 +1,13 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash"
+	"io"
+	"io/fs"
 	"os"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -22,6 +25,7 @@ type Writer struct {
 	size int64
 	buf  []byte        // everything, while draft is nil
 	t    *durable.Temp // everything, else
+	path string        // of t, if others may take it up; "" else
 	err  error         // the first; Commit returns it
 }
 
@@ -36,6 +40,47 @@ func (s *Store) NewWriter(ctx context.Context, f action.Function) *Writer {
 // another number, its digest is not right for functions that begin with it.
 func (s *Store) NewSizedWriter(ctx context.Context, f action.Function, size int64) *Writer {
 	return &Writer{s: s, ctx: ctx, f: f, h: f.NewSized(size), want: size}
+}
+
+// NewKeptWriter is NewSizedWriter for a blob that comes in pieces over a long
+// time. What does not fit into memory is in the file path, on the file system of
+// the store and of no other use to anybody. If that file is there, because the
+// process of an earlier writer has died or has called Leave, the blob goes on
+// where it ended; Size says where.
+func (s *Store) NewKeptWriter(ctx context.Context, f action.Function, size int64, path string) (*Writer, error) {
+	w := s.NewSizedWriter(ctx, f, size)
+	w.path = path
+	t, err := s.disk.ReopenTemp(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, nil
+	}
+	if err == nil && t.Len() > size {
+		t.Close()
+		return w, nil
+	}
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	w.t = t
+	if w.size, err = io.CopyBuffer(w.h, t.Reader(), make([]byte, copyBlock)); err != nil {
+		w.Abort()
+		return nil, s.explain(err)
+	}
+	return w, nil
+}
+
+// Leave is Abort for a writer that NewKeptWriter made, and keeps what was written
+// for the next one.
+func (w *Writer) Leave() {
+	if w.t == nil && len(w.buf) > 0 && w.spill() != nil {
+		w.Abort()
+		return
+	}
+	if w.t != nil && w.path != "" {
+		w.t.Leave()
+		w.t = nil
+	}
+	w.Abort()
 }
 
 // Write appends to the blob.
@@ -65,7 +110,7 @@ func (w *Writer) spill() error {
 	if err := w.s.writable("write a blob"); err != nil {
 		return err
 	}
-	t, err := w.s.draft(w.s.BlobDir())
+	t, err := w.draft()
 	if err != nil {
 		return err
 	}
@@ -75,6 +120,14 @@ func (w *Writer) spill() error {
 	}
 	w.buf = nil
 	return w.s.explain(err)
+}
+
+func (w *Writer) draft() (*durable.Temp, error) {
+	if w.path == "" {
+		return w.s.draft(w.s.BlobDir())
+	}
+	t, err := w.s.disk.NamedTemp(w.path)
+	return t, w.s.explain(err)
 }
 
 // clone fills the empty blob by sharing what src holds. An error means that
@@ -139,6 +192,28 @@ func (w *Writer) Commit() (action.Digest, error) {
 		return action.Digest{}, err
 	}
 	return d, nil
+}
+
+// Sum is the digest of what was written so far.
+func (w *Writer) Sum() action.Digest { return w.sum() }
+
+// Rehash makes f the digest function of the blob, at the cost of reading what was
+// written.
+func (w *Writer) Rehash(f action.Function) error {
+	if w.err != nil {
+		return w.err
+	}
+	in := io.Reader(bytes.NewReader(w.buf))
+	if w.t != nil {
+		in = w.t.Reader()
+	}
+	h := f.NewSized(w.size)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{in}, make([]byte, copyBlock)); err != nil {
+		w.err = w.s.explain(err)
+		return w.err
+	}
+	w.f, w.h = f, h
+	return nil
 }
 
 // Size is how much was written so far.

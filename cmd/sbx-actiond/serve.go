@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -196,8 +197,12 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	p.hasher = staging.NewFileHasher(filepath.Join(dir, "stat"), action.BLAKE3)
 	witness := &staging.HostWitness{Notes: p.store, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: log}
 	p.results = &storage.Results{Store: p.store, Witness: witness}
+	uploads, err := uploadDir(filepath.Join(dir, "serve", "uploads"))
+	if err != nil {
+		return nil, err
+	}
 	p.storage = storage.New(p.store, p.results, storage.Options{
-		Log: log, MaxBlob: func(name string) int64 { return p.in.of(name).maxBlob },
+		Log: log, Uploads: uploads, MaxBlob: func(name string) int64 { return p.in.of(name).maxBlob },
 	})
 	p.caps = &capabilities.Server{Instance: p.capabilities, CacheFunctions: action.Functions()}
 	p.asset = &asset.Server{Store: p.store, Log: log, Upstream: f.fetchFrom, MaxBlob: int64(f.maxBlob)}
@@ -270,6 +275,22 @@ func (f *serveFlags) openEngine(p *serverParts, witness action.Witness) (err err
 	}
 	p.engine.Start()
 	return nil
+}
+
+// uploadDir makes a directory for uploads below dir. What is left there of another
+// boot of the machine is removed: a power cut may have taken any part of it.
+func uploadDir(dir string) (string, error) {
+	boot := filepath.Join(dir, cmp.Or(durable.BootID(), "boot"))
+	if err := os.MkdirAll(boot, 0o700); err != nil {
+		return "", err
+	}
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		if e.Name() != filepath.Base(boot) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return boot, err
 }
 
 // lockServer sees to it that a store has one server: two would both run the

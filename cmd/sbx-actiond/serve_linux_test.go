@@ -166,8 +166,8 @@ func dialTo(t *testing.T, address string, creds credentials.TransportCredentials
 	return conn
 }
 
-// TestServeSurvivesKill stores a blob and a result, kills the server, and finds
-// them in the next one.
+// TestServeSurvivesKill stores a blob and a result, and a part of another blob,
+// kills the server, and finds them in the next one.
 func TestServeSurvivesKill(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "cache")
 	first := serving(t, cache)
@@ -185,11 +185,67 @@ func TestServeSurvivesKill(t *testing.T) {
 	if _, err := ac.UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{ActionDigest: d, ActionResult: res}); err != nil {
 		t.Fatal(err)
 	}
+	// Half of a large upload comes, too.
+	large := make([]byte, 16<<20)
+	rand.Read(large)
+	upload := "uploads/u/" + reapi.BlobName(action.Sum(action.SHA256, large))
+	write, err := bytestream.NewByteStreamClient(conn).Write(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const part = 10 << 20
+	for at := 0; at < part; at += 1 << 20 {
+		if err := write.Send(&bytestream.WriteRequest{ResourceName: upload, WriteOffset: int64(at), Data: large[at : at+1<<20]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written := func(r *running) int64 {
+		t.Helper()
+		st, err := bytestream.NewByteStreamClient(dialTo(t, r.grpc, insecure.NewCredentials())).QueryWriteStatus(t.Context(), &bytestream.QueryWriteStatusRequest{ResourceName: upload})
+		if err != nil || st.Complete {
+			t.Fatalf("QueryWriteStatus: %v, %v", st, err)
+		}
+		return st.CommittedSize
+	}
+	for written(first) < part {
+		time.Sleep(time.Millisecond)
+	}
 	if err := first.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = first.cmd.Wait()
 	next := serving(t, cache)
+	// It goes on where it ended, in this server and in the one after it.
+	if n := written(next); n != part {
+		t.Errorf("of the upload are there %d bytes, want %d", n, part)
+	}
+	resume := func(r *running, from, to int64, finish bool) (*bytestream.WriteResponse, error) {
+		t.Helper()
+		write, err := bytestream.NewByteStreamClient(dialTo(t, r.grpc, insecure.NewCredentials())).Write(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = write.Send(&bytestream.WriteRequest{ResourceName: upload, WriteOffset: from, Data: large[from:to], FinishWrite: finish})
+		return write.CloseAndRecv()
+	}
+	if res, err := resume(next, part, part+1<<20, false); err == nil {
+		t.Errorf("a part: %v", res)
+	}
+	next.end(t)
+	next = serving(t, cache)
+	if n := written(next); n != part+1<<20 {
+		t.Errorf("after SIGTERM are there %d bytes, want %d", n, part+1<<20)
+	}
+	for at := int64(part + 1<<20); at < int64(len(large)); at += 1 << 20 {
+		end := at+1<<20 == int64(len(large))
+		if res, err := resume(next, at, at+1<<20, end); (err == nil) != end {
+			t.Fatalf("the rest, from %d: %v, %v", at, res, err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(cache, "serve", "uploads", "*", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("files are left: %q, %v", left, err)
+	}
 	ac = repb.NewActionCacheClient(dialTo(t, next.grpc, insecure.NewCredentials()))
 	if got, err := ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d}); err != nil || len(got.OutputFiles) != 1 {
 		t.Errorf("after the server was killed: %v, %v", got, err)

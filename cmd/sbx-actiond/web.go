@@ -26,7 +26,9 @@ func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Serve
 	}
 	pages := &webpage.Handler{
 		Store: p.store, Engine: p.engine,
-		May:   func(r *http.Request, instance string) bool { return access.From(r.Context()).May(instance)&access.Read != 0 },
+		May: func(r *http.Request, instance string) bool {
+			return access.From(r.Context()).May(instance)&access.Read != 0
+		},
 		Blobs: func(r *http.Request) bool { return access.From(r.Context()).Anywhere()&access.Read != 0 },
 	}
 	route := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

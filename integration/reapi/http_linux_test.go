@@ -52,7 +52,7 @@ func TestHTTPCache(t *testing.T) {
 			t.Errorf("%s: %d, want %d", what, got, want)
 		}
 	}
-	for _, f := range []action.Function{action.SHA256, action.SHA1, action.MD5, action.SHA512} {
+	for _, f := range []action.Function{action.SHA256, action.BLAKE3, action.SHA256Tree, action.SHA1, action.MD5, action.SHA384, action.SHA512} {
 		data := random(300_000)
 		path := "/cas/" + action.Sum(f, data).Hash()
 		code, _ := do("GET", path, nil, false)
@@ -79,48 +79,49 @@ func TestHTTPCache(t *testing.T) {
 		want("PUT of more than is taken", code, 400)
 	}
 
-	key := action.Sum(action.SHA256, []byte("an action"))
-	m := &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "out", Digest: reapi.ToDigest(action.Sum(action.SHA256, []byte("the output")))}}}
-	body, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
+	for _, f := range []action.Function{action.SHA256, action.BLAKE3, action.SHA512} {
+		key := action.Sum(f, []byte("an action"))
+		m := &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "out", Digest: reapi.ToDigest(action.Sum(f, []byte("the output")))}}}
+		body, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ac := "/ac/" + key.Hash()
+		code, _ = do("PUT", ac, body, false)
+		want("PUT of a result without its output", code, 400)
+		s.put(f, []byte("the output"))
+		code, _ = do("PUT", ac, body, false)
+		want("PUT of a result", code, 200)
+		code, got := do("GET", ac, nil, false)
+		back := new(repb.ActionResult)
+		if err := proto.Unmarshal(got, back); code != 200 || err != nil || !proto.Equal(back, m) {
+			t.Errorf("GET of a result: %d, %v, %v", code, back, err)
+		}
+		// The same cache as over gRPC.
+		if res, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: reapi.ToDigest(key), DigestFunction: reapi.ToFunction(f)}); err != nil || !proto.Equal(res, m) {
+			t.Errorf("over gRPC: %v, %v", res, err)
+		}
+		code, _ = do("GET", "/other"+ac, nil, false)
+		want("GET of a result in another instance", code, 404)
+		if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(f, []byte("the output"))))); err != nil {
+			t.Fatal(err)
+		}
+		code, _ = do("GET", ac, nil, false)
+		want("GET of a result whose output is gone", code, 404)
 	}
-	ac := "/ac/" + key.Hash()
-	code, _ = do("PUT", ac, body, false)
-	want("PUT of a result without its output", code, 400)
-	s.put(action.SHA256, []byte("the output"))
-	code, _ = do("PUT", ac, body, false)
-	want("PUT of a result", code, 200)
-	code, got := do("GET", ac, nil, false)
-	back := new(repb.ActionResult)
-	if err := proto.Unmarshal(got, back); code != 200 || err != nil || !proto.Equal(back, m) {
-		t.Errorf("GET of a result: %d, %v, %v", code, back, err)
-	}
-	// The same cache as over gRPC.
-	if res, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: reapi.ToDigest(key)}); err != nil || !proto.Equal(res, m) {
-		t.Errorf("over gRPC: %v, %v", res, err)
-	}
-	code, _ = do("GET", "/other"+ac, nil, false)
-	want("GET of a result in another instance", code, 404)
-	if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("the output"))))); err != nil {
-		t.Fatal(err)
-	}
-	code, _ = do("GET", ac, nil, false)
-	want("GET of a result whose output is gone", code, 404)
-
 	code, _ = do("PUT", "/ac/"+strings.Repeat("a", 64), []byte("\xff anything"), false)
 	want("PUT of anything as a result", code, 400)
 	h.Raw = true
 	code, _ = do("PUT", "/ac/"+strings.Repeat("a", 64), []byte("\xff anything"), false)
 	want("PUT of anything as a result, if that is allowed", code, 200)
-	code, got = do("GET", "/ac/"+strings.Repeat("a", 64), nil, false)
+	code, got := do("GET", "/ac/"+strings.Repeat("a", 64), nil, false)
 	if want("GET of it", code, 200); string(got) != "\xff anything" {
 		t.Errorf("it is %q", got)
 	}
-	for path, status := range map[string]int{"/": 404, "/cas": 404, "/cas/xyz": 400, "/cas/" + strings.Repeat("g", 64): 400, "/blobs/cas/" + key.Hash(): 404} {
+	for path, status := range map[string]int{"/": 404, "/cas": 404, "/cas/xyz": 400, "/cas/" + strings.Repeat("g", 64): 400, "/blobs/cas/" + strings.Repeat("a", 64): 404} {
 		code, _ = do("GET", path, nil, false)
 		want("GET "+path, code, status)
 	}
-	code, _ = do("DELETE", "/cas/"+key.Hash(), nil, false)
+	code, _ = do("DELETE", "/cas/"+strings.Repeat("a", 64), nil, false)
 	want("DELETE", code, 405)
 }

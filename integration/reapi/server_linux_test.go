@@ -40,6 +40,7 @@ type server struct {
 	store   *cache.Store
 	engine  *execution.Engine
 	storage *storage.Server
+	address string
 	stop    func()
 
 	cas  repb.ContentAddressableStorageClient
@@ -65,6 +66,12 @@ func start(t *testing.T, change func(*execution.Options)) *server {
 // startIn starts a server of the store in dir.
 func startIn(t *testing.T, dir string, change func(*execution.Options)) *server {
 	t.Helper()
+	return startAs(t, dir, storage.Options{}, change)
+}
+
+// startAs is startIn with options of the storage.
+func startAs(t *testing.T, dir string, so storage.Options, change func(*execution.Options)) *server {
+	t.Helper()
 	s := &server{t: t, dir: dir}
 	var err error
 	if s.store, err = cache.Open(dir, cache.Options{Warn: func(err error) { t.Log(err) }}); err != nil {
@@ -79,7 +86,7 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	witness := &staging.HostWitness{Notes: s.store, Host: host.HostPath, Made: host.Made, Hash: hasher}
 	s.witness = witness
 	results := &storage.Results{Store: s.store, Witness: witness}
-	s.storage = storage.New(s.store, results, storage.Options{})
+	s.storage = storage.New(s.store, results, so)
 	o := execution.Options{
 		Store: s.store, Results: results, Witness: witness, Backend: backend, Can: backend.Basics(), Jobs: 2,
 		Rootfs: func(_, name string) (staging.Rootfs, error) {
@@ -122,10 +129,8 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	conn, err := grpc.NewClient("unix:"+filepath.Join(sockets, "s"), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.address = "unix:" + filepath.Join(sockets, "s")
+	conn := s.connect(t)
 	stopped := false
 	s.stop = func() {
 		if stopped {
@@ -143,12 +148,31 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 		}
 	}
 	t.Cleanup(s.stop)
+	return s
+}
+
+// another is s with a connection of its own, as another program has.
+func (s *server) another(t *testing.T) *server {
+	t.Helper()
+	c := *s
+	conn := c.connect(t)
+	t.Cleanup(func() { conn.Close() })
+	return &c
+}
+
+// connect connects s to its server.
+func (s *server) connect(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.cas, s.ac = repb.NewContentAddressableStorageClient(conn), repb.NewActionCacheClient(conn)
 	s.bs, s.exec = bytestream.NewByteStreamClient(conn), repb.NewExecutionClient(conn)
 	s.ops, s.caps = longrunningpb.NewOperationsClient(conn), repb.NewCapabilitiesClient(conn)
 	s.fetch, s.push = assetpb.NewFetchClient(conn), assetpb.NewPushClient(conn)
 	s.logs = logpb.NewLogStreamServiceClient(conn)
-	return s
+	return conn
 }
 
 // put stores data as a client does.

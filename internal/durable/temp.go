@@ -54,6 +54,36 @@ func (d *Disk) NamedTemp(name string) (*Temp, error) {
 	return t.opened(err)
 }
 
+// ReopenTemp takes up the file that NamedTemp made and that [Temp.Leave], or the
+// death of its process, has left. It is empty or has what was written, in order.
+func (d *Disk) ReopenTemp(name string) (*Temp, error) {
+	t := &Temp{disk: d, fd: -1, dir: name}
+	if err := unix.Chmod(name, 0o600); err != nil { // TempMode is not for writing
+		return nil, wrap("chmod", name, err)
+	}
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, wrap("open", name, err)
+	}
+	t.fd, t.name = fd, name
+	st, err := FStat(fd, name)
+	if err == nil {
+		t.n = st.Size
+		err = unix.Fchmod(fd, TempMode)
+	}
+	if err != nil {
+		t.Close()
+		return nil, wrap("open", name, err)
+	}
+	return t, nil
+}
+
+// Leave is Close for a file that has a name, and keeps it.
+func (t *Temp) Leave() {
+	t.name = ""
+	t.Close()
+}
+
 func (t *Temp) opened(err error) (*Temp, error) {
 	if err != nil {
 		t.Close()

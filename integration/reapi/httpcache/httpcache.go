@@ -1,8 +1,12 @@
 // Package httpcache serves a store over Bazel's HTTP cache protocol, which
 // ccache, sccache, Gradle plug-ins and curl speak, too:
 //
-//	GET, HEAD, PUT /[INSTANCE/]cas/HASH   a blob, by its SHA-256 (or the length of HASH says what)
+//	GET, HEAD, PUT /[INSTANCE/]cas/HASH   a blob
 //	GET, HEAD, PUT /[INSTANCE/]ac/HASH    the result of an action
+//
+// The protocol does not say which digest function HASH is of. Its length does, but
+// for those that have the length of SHA-256: they are tried in turn, so that
+// clients of BLAKE3 are served, too.
 //
 // A blob is checked on its way in. A result is an ActionResult message; it goes
 // through the same checks as over gRPC, and is found only as long as every blob
@@ -12,6 +16,7 @@
 package httpcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -63,23 +68,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "want /cas/HASH or /ac/HASH, with the instance in front of it", http.StatusNotFound)
 		return
 	}
-	f, err := reapi.Function(repb.DigestFunction_UNKNOWN, hash)
-	if err == nil {
-		_, err = action.ParseHash(f, hash, 0)
-	}
+	fs, err := functions(hash)
 	if err != nil {
 		http.Error(w, status.Convert(err).Message(), http.StatusBadRequest)
 		return
 	}
 	switch r.Method + " " + kind {
 	case "GET cas", "HEAD cas":
-		err = h.getBlob(w, r, f, hash)
+		err = h.getBlob(w, r, fs, hash)
 	case "PUT cas":
-		err = h.putBlob(r, instance, f, hash)
+		err = h.putBlob(r, instance, fs, hash)
 	case "GET ac", "HEAD ac":
-		err = h.getResult(w, r, instance, f, hash)
+		err = h.getResult(w, r, instance, fs, hash)
 	case "PUT ac":
-		err = h.putResult(r, instance, f, hash)
+		err = h.putResult(r, instance, fs, hash)
 	default:
 		w.Header().Set("Allow", "GET, HEAD, PUT")
 		http.Error(w, "use GET, HEAD or PUT", http.StatusMethodNotAllowed)
@@ -88,6 +90,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.fail(w, r, err)
 	}
+}
+
+// functions are those that hash may be of.
+func functions(hash string) ([]action.Function, error) {
+	f, err := reapi.Function(repb.DigestFunction_UNKNOWN, hash)
+	if err == nil {
+		_, err = action.ParseHash(f, hash, 0)
+	}
+	if f == action.SHA256 {
+		return []action.Function{f, action.BLAKE3, action.SHA256Tree}, err
+	}
+	return []action.Function{f}, err
 }
 
 // fail answers with what err means.
@@ -112,13 +126,10 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // getBlob sends a blob of which only the hash is known.
-func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, f action.Function, hash string) error {
-	d, err := h.sized(r.Context(), f, hash)
+func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, fs []action.Function, hash string) error {
+	d, err := h.find(r.Context(), fs, hash)
 	if err != nil {
 		return err
-	}
-	if !h.Store.Has(r.Context(), d) {
-		return action.ErrMiss
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if d.IsEmpty() || r.Method == http.MethodHead {
@@ -135,24 +146,29 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, f action.Funct
 	return nil
 }
 
-// sized returns the digest of the blob that has the hash, whatever its size.
-func (h *Handler) sized(ctx context.Context, f action.Function, hash string) (action.Digest, error) {
-	d, err := action.ParseHash(f, hash, 0)
-	if err != nil {
-		return d, err
+// find returns the digest of the blob that has the hash, whatever its size.
+func (h *Handler) find(ctx context.Context, fs []action.Function, hash string) (action.Digest, error) {
+	for _, f := range fs {
+		d, err := action.ParseHash(f, hash, 0)
+		if err != nil {
+			return d, err
+		}
+		if d == action.Sum(f, nil) {
+			return d, nil
+		}
+		info, err := os.Lstat(h.Store.BlobDir() + h.Store.BlobPath(d))
+		if err != nil {
+			continue
+		}
+		if d, err = action.ParseHash(f, hash, info.Size()); err == nil && h.Store.Has(ctx, d) {
+			return d, nil
+		}
 	}
-	if d == action.Sum(f, nil) {
-		return d, nil
-	}
-	info, err := os.Lstat(h.Store.BlobDir() + h.Store.BlobPath(d))
-	if err != nil {
-		return d, action.ErrMiss
-	}
-	return action.ParseHash(f, hash, info.Size())
+	return action.Digest{}, action.ErrMiss
 }
 
 // putBlob stores the body if it has the hash.
-func (h *Handler) putBlob(r *http.Request, instance string, f action.Function, hash string) error {
+func (h *Handler) putBlob(r *http.Request, instance string, fs []action.Function, hash string) error {
 	limit := int64(0)
 	if h.MaxBlob != nil {
 		limit = h.MaxBlob(instance)
@@ -164,10 +180,7 @@ func (h *Handler) putBlob(r *http.Request, instance string, f action.Function, h
 	if limit > 0 {
 		body = io.LimitReader(body, limit+1)
 	}
-	if r.ContentLength < 0 && f == action.GitSHA1 {
-		return status.Error(codes.InvalidArgument, "Content-Length is missing")
-	}
-	w := h.Store.NewSizedWriter(r.Context(), f, max(r.ContentLength, 0))
+	w := h.Store.NewWriter(r.Context(), fs[0])
 	defer w.Abort()
 	if _, err := io.Copy(struct{ io.Writer }{w}, body); err != nil {
 		return err
@@ -175,31 +188,27 @@ func (h *Handler) putBlob(r *http.Request, instance string, f action.Function, h
 	if limit > 0 && w.Size() > limit {
 		return status.Errorf(codes.InvalidArgument, "the blob has more than %d bytes", limit)
 	}
-	d, err := action.ParseHash(f, hash, w.Size())
-	if err != nil {
-		return err
+	got := w.Sum()
+	for i := 1; got.Hash() != hash && i < len(fs); i++ {
+		if err := w.Rehash(fs[i]); err != nil {
+			return err
+		}
+		got = w.Sum()
 	}
-	return w.CommitAs(d)
+	if got.Hash() != hash {
+		return status.Errorf(codes.InvalidArgument, "the blob has another hash than %s", hash)
+	}
+	return w.CommitAs(got)
 }
 
 func (h *Handler) rawKey(instance string, f action.Function, hash string) action.Digest {
 	return action.Sum(action.BLAKE3, []byte("http "+instance+"\x00"+f.String()+":"+hash))
 }
 
-func (h *Handler) getResult(w http.ResponseWriter, r *http.Request, instance string, f action.Function, hash string) error {
-	d, err := action.ParseHash(f, hash, 0)
-	if err != nil {
-		return err
-	}
-	res, err := h.Results.Find(r.Context(), instance, d)
-	var data []byte
-	if err == nil {
-		var m *repb.ActionResult
-		if m, err = h.Results.Message(r.Context(), res, storage.Inline{}, maxResult); err == nil {
-			data, err = proto.Marshal(m)
-		}
-	} else if errors.Is(err, action.ErrMiss) && h.Raw {
-		data, err = h.Store.Note(r.Context(), h.rawKey(instance, f, hash))
+func (h *Handler) getResult(w http.ResponseWriter, r *http.Request, instance string, fs []action.Function, hash string) error {
+	data, err := h.result(r.Context(), instance, fs, hash)
+	if errors.Is(err, action.ErrMiss) && h.Raw {
+		data, err = h.Store.Note(r.Context(), h.rawKey(instance, fs[0], hash))
 	}
 	if err != nil {
 		return err
@@ -212,7 +221,31 @@ func (h *Handler) getResult(w http.ResponseWriter, r *http.Request, instance str
 	return nil
 }
 
-func (h *Handler) putResult(r *http.Request, instance string, f action.Function, hash string) error {
+// result is the message of the result of an action of which only the hash is
+// known.
+func (h *Handler) result(ctx context.Context, instance string, fs []action.Function, hash string) (data []byte, err error) {
+	for _, f := range fs {
+		var d action.Digest
+		if d, err = action.ParseHash(f, hash, 0); err != nil {
+			return nil, err
+		}
+		var res *action.Result
+		if res, err = h.Results.Find(ctx, instance, d); errors.Is(err, action.ErrMiss) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		m, err := h.Results.Message(ctx, res, storage.Inline{}, maxResult)
+		if err != nil {
+			return nil, err
+		}
+		return proto.Marshal(m)
+	}
+	return nil, err
+}
+
+func (h *Handler) putResult(r *http.Request, instance string, fs []action.Function, hash string) error {
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxResult+1))
 	if err != nil {
 		return err
@@ -220,25 +253,33 @@ func (h *Handler) putResult(r *http.Request, instance string, f action.Function,
 	if len(data) > maxResult {
 		return status.Errorf(codes.InvalidArgument, "the result has more than %d bytes", maxResult)
 	}
-	d, err := action.ParseHash(f, hash, 0)
-	if err != nil {
-		return err
-	}
 	m := new(repb.ActionResult)
 	err = proto.Unmarshal(data, m)
 	if err != nil || len(m.ProtoReflect().GetUnknown()) > 0 {
 		if h.Raw {
-			return h.Store.PutNote(r.Context(), h.rawKey(instance, f, hash), data)
+			return h.Store.PutNote(r.Context(), h.rawKey(instance, fs[0], hash), data)
 		}
 		return status.Error(codes.InvalidArgument, "the body is no ActionResult message")
+	}
+	// What it names is there by one of the functions.
+	var first error
+	for _, f := range fs {
+		if err = h.upload(r.Context(), instance, f, hash, m); !errors.Is(err, action.ErrMiss) {
+			return err
+		}
+		first = cmp.Or(first, err)
+	}
+	return status.Errorf(codes.FailedPrecondition, "%v: put what the result names first", first)
+}
+
+func (h *Handler) upload(ctx context.Context, instance string, f action.Function, hash string, m *repb.ActionResult) error {
+	d, err := action.ParseHash(f, hash, 0)
+	if err != nil {
+		return err
 	}
 	res, err := reapi.Result(f, m)
 	if err != nil {
 		return err
 	}
-	err = h.Results.Upload(r.Context(), instance, d, res)
-	if errors.Is(err, action.ErrMiss) {
-		return status.Errorf(codes.FailedPrecondition, "%v: put what the result names first", err)
-	}
-	return err
+	return h.Results.Upload(ctx, instance, d, res)
 }

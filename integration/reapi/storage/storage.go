@@ -39,6 +39,11 @@ type Options struct {
 	// minutes.
 	IdleUpload time.Duration
 
+	// Uploads is a directory for uploads of large blobs, so that they can be
+	// resumed after this process has died: it must be on the file system of the
+	// store, and nobody else's. "": they end with the process.
+	Uploads string
+
 	// IdleStream is how long a stream of ByteStream may stand still before it is
 	// ended, so that clients that neither read nor write hold no memory and no
 	// files; 0: two minutes.
@@ -94,7 +99,9 @@ func New(store *cache.Store, results *Results, o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{store: store, opts: o, results: results, uploads: uploads{idle: o.IdleUpload}}
+	s := &Server{store: store, opts: o, results: results, uploads: uploads{idle: o.IdleUpload, dir: o.Uploads}}
+	s.uploads.recover()
+	return s
 }
 
 // Register makes srv serve s.
@@ -104,7 +111,7 @@ func (s *Server) Register(srv *grpc.Server) {
 	bytestream.RegisterByteStreamServer(srv, s)
 }
 
-// Close drops uploads that are not complete. All requests must have ended.
+// Close ends uploads that are not complete: see Options.Uploads. All requests must have ended.
 func (s *Server) Close() error {
 	s.streams.Wait()
 	s.uploads.close()

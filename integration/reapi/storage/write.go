@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/klauspost/compress/zstd"
@@ -61,7 +59,11 @@ func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r rea
 		return err
 	}
 	if u.w == nil {
-		u.w = s.store.NewSizedWriter(ctx, r.Digest.Function(), r.Digest.Size())
+		if u.w, err = s.writer(ctx, first, r); err != nil {
+			s.uploads.done(first.ResourceName)
+			return s.fail(ctx, "take an upload up", err)
+		}
+		u.size.Store(u.w.Size())
 	}
 	u.w.SetContext(ctx)
 	if first.WriteOffset != u.w.Size() {
@@ -82,6 +84,18 @@ func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r rea
 	s.uploads.done(first.ResourceName)
 	// Of a compressed blob: the bytes that were sent.
 	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: in.at})
+}
+
+// keepFrom is the size from which a blob's upload outlives the server: below it,
+// sending it again costs less than a name for its file.
+const keepFrom = 8 << 20
+
+// writer begins an upload, or takes up one of an earlier server.
+func (s *Server) writer(ctx context.Context, first *bytestream.WriteRequest, r reapi.Resource) (*cache.Writer, error) {
+	if path := s.uploads.path(first.ResourceName); path != "" && r.Digest.Size() >= keepFrom && !first.FinishWrite {
+		return s.store.NewKeptWriter(ctx, r.Digest.Function(), r.Digest.Size(), path)
+	}
+	return s.store.NewSizedWriter(ctx, r.Digest.Function(), r.Digest.Size()), nil
 }
 
 // broken keeps an upload whose client is gone, and ends any other.
@@ -287,114 +301,4 @@ func (s *Server) QueryWriteStatus(ctx context.Context, req *bytestream.QueryWrit
 		return &bytestream.QueryWriteStatusResponse{CommittedSize: r.Digest.Size(), Complete: true}, nil
 	}
 	return &bytestream.QueryWriteStatusResponse{CommittedSize: s.uploads.size(req.ResourceName)}, nil
-}
-
-// maxUploads bounds the uploads that are kept without a stream: each has a file
-// open.
-const maxUploads = 256
-
-// uploads are those that are not complete, by the names that their clients gave
-// them.
-type uploads struct {
-	idle time.Duration
-
-	mu     sync.Mutex
-	all    map[string]*upload // guarded by mu
-	closed bool               // guarded by mu
-}
-
-// An upload belongs to the stream that took it, or waits.
-type upload struct {
-	w       *cache.Writer
-	size    atomic.Int64 // of what is in w
-	waiting *time.Timer  // nil while a stream has it
-	since   time.Time    // when it began to wait
-}
-
-// take makes the upload the caller's until it calls keep or done.
-func (u *uploads) take(name string) (*upload, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.all == nil {
-		u.all = map[string]*upload{}
-	}
-	up := u.all[name]
-	if up == nil {
-		up = &upload{}
-		u.all[name] = up
-		return up, nil
-	}
-	if up.waiting == nil {
-		return nil, reapi.Busy(codes.Aborted, time.Second, "another stream is writing this upload: use a UUID of its own for each").Err()
-	}
-	up.waiting.Stop()
-	up.waiting = nil
-	return up, nil
-}
-
-// keep lets an upload wait for its client to come back.
-func (u *uploads) keep(name string, up *upload) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.closed || up.w == nil {
-		u.drop(name, up)
-		return
-	}
-	oldest, waiting := "", 0
-	for n, other := range u.all {
-		if other.waiting == nil {
-			continue
-		}
-		if waiting++; oldest == "" || other.since.Before(u.all[oldest].since) {
-			oldest = n
-		}
-	}
-	if waiting >= maxUploads {
-		u.all[oldest].waiting.Stop()
-		u.drop(oldest, u.all[oldest])
-	}
-	up.since = time.Now()
-	up.waiting = time.AfterFunc(u.idle, func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if u.all[name] == up && up.waiting != nil {
-			u.drop(name, up)
-		}
-	})
-}
-
-func (u *uploads) drop(name string, up *upload) {
-	delete(u.all, name)
-	if up.w != nil {
-		up.w.Abort()
-	}
-}
-
-// done forgets an upload.
-func (u *uploads) done(name string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.all, name)
-}
-
-// size is how much of an upload is here.
-func (u *uploads) size(name string) int64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if up := u.all[name]; up != nil {
-		return up.size.Load()
-	}
-	return 0
-}
-
-func (u *uploads) close() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.closed = true
-	for name, up := range u.all {
-		if up.waiting != nil {
-			up.waiting.Stop()
-			u.drop(name, up)
-		}
-	}
 }
