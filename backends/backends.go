@@ -253,10 +253,15 @@ type Usage struct {
 
 // A Lookup is one path that was looked up, absolute in the root, symbolic
 // links not resolved, "." and ".." not cleaned. What the look-up found is not
-// recorded: whoever needs it looks at the root.
+// recorded, but for whether it was something: whoever needs more looks at the root.
 type Lookup struct {
 	Path string
 	Op   Op
+
+	// Found says that there was something, which may be gone by the end; false
+	// where that is not known. Made says that the command may have made it, or
+	// moved it there: then Found says nothing.
+	Found, Made bool
 }
 
 // Op says how a path was used.

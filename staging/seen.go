@@ -121,6 +121,7 @@ type scout struct {
 	nodes map[string]*StatID // by path in the root; nil: absent
 	dirs  map[string]seen    // stat data of directories that lack something
 	ways  map[string]way     // by the directory part of a look-up, as it was named
+	vain  bool               // the last look-up ended where there is nothing
 }
 
 // A fact is what there is one seen of.
@@ -136,10 +137,14 @@ type way struct {
 	at    string
 	links int
 	open  bool // it led to a directory
+	vain  bool // there was nothing
 }
 
 func (w *HostWitness) scout() *scout {
-	return &scout{w.Host, w.Made, w.Hash, Now(), map[fact]seen{}, map[string]*StatID{}, map[string]seen{}, map[string]way{}}
+	return &scout{
+		host: w.Host, made: w.Made, hash: w.Hash, began: Now(),
+		found: map[fact]seen{}, nodes: map[string]*StatID{}, dirs: map[string]seen{}, ways: map[string]way{},
+	}
 }
 
 // maxLinks is how many links the kernel follows in one path.
@@ -150,10 +155,12 @@ const maxLinks = 40
 // what the root has of its own, and not from the host, only directories say
 // something, if they hold what is of the host.
 func (c *scout) look(l backends.Lookup) error {
+	c.vain = false
 	rest, at, links := l.Path, "/", 0
 	dir := l.Path[:strings.LastIndexByte(l.Path, '/')+1] // "" once its way is known
 	if w, ok := c.ways[dir]; ok {
 		if !w.open {
+			c.vain = w.vain
 			return nil
 		}
 		rest, at, links, dir = l.Path[len(dir):], w.at, w.links, ""
@@ -167,7 +174,7 @@ func (c *scout) look(l backends.Lookup) error {
 	for {
 		name, tail, more := strings.Cut(strings.TrimLeft(rest, "/"), "/")
 		if !more {
-			lead(way{at, links, true})
+			lead(way{at: at, links: links, open: true})
 		}
 		if name == "" { // the end, or a trailing slash, or of the root's own
 			return c.note(at, l.Op)
@@ -190,7 +197,8 @@ func (c *scout) look(l backends.Lookup) error {
 			continue
 		}
 		if info == nil {
-			lead(way{})
+			c.vain = true
+			lead(way{vain: true})
 			return c.absent(next)
 		}
 		last := !more || strings.Trim(tail, "/") == ""

@@ -144,10 +144,17 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	}
 	key := a.Digest(a.InputRoot.Function())
 	scout := w.scout()
+	var gone []string // what the command found, and is not there any more
 	for _, l := range status.Lookups {
 		if err := scout.look(l); err != nil {
 			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 		}
+		if scout.vain && l.Found {
+			gone = append(gone, l.Path)
+		}
+	}
+	if p := notMade(gone, status.Lookups); p != "" {
+		return nil, fmt.Errorf("%s of the host changed while the command ran: it was there, and is not any more: %w", p, action.ErrUnsealed)
 	}
 	list := scout.sorted()
 	if p := w.moved(list, start); p != "" {
@@ -159,6 +166,30 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	variants = append(variants, variant{seal, list})
 	w.keep(ctx, key, variants, len(variants)-1)
 	return sealed(a, seal), nil
+}
+
+// notMade returns one of paths that neither the command itself has made, nor is
+// below what it has made, or "".
+func notMade(paths []string, lookups []backends.Lookup) string {
+	if len(paths) == 0 {
+		return ""
+	}
+	made := map[string]bool{}
+	for _, l := range lookups {
+		if l.Made {
+			made[path.Clean(l.Path)] = true
+		}
+	}
+next:
+	for _, p := range paths {
+		for up := path.Clean(p); up != "/"; up = path.Dir(up) {
+			if made[up] {
+				continue next
+			}
+		}
+		return p
+	}
+	return ""
 }
 
 // Seen returns the list of what a run of the unsealed action a saw of the host,

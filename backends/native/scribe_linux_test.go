@@ -100,7 +100,7 @@ func TestScribe(t *testing.T) {
 		}
 		m := map[string]bool{}
 		for _, l := range st.Lookups {
-			m[own.ReplaceAllString(fmt.Sprint(l.Op, " ", l.Path), "/proc/N")] = true
+			m[own.ReplaceAllString(fmt.Sprint(l.Op, " ", l.Path, l.Found, l.Made), "/proc/N")] = true
 		}
 		return m
 	}

@@ -379,12 +379,18 @@ const (
 	opMove
 )
 
+// What else is known of a look-up.
+const (
+	lookupFound = 1 // there was something, perhaps what the command has made
+	lookupMade  = 2 // the call may have made it, or given it this name
+)
+
 // Log calls yield with each look-up that was observed, and closes the log. Op
-// is a backends.Op.
+// is a backends.Op, how what else is known of it.
 //
-// The log is a sequence of: uint16 length, uint8 op, uint8 0, the path, and
+// The log is a sequence of: uint16 length, uint8 op, uint8 how, the path, and
 // zeroes up to a multiple of 4.
-func (r *Reply) Log(yield func(op int, path string)) error {
+func (r *Reply) Log(yield func(op, how int, path string)) error {
 	if r.log == nil {
 		return nil
 	}
@@ -399,7 +405,7 @@ func (r *Reply) Log(yield func(op int, path string)) error {
 		if at+4+n > len(b) || op > opMove {
 			return fmt.Errorf("what was observed is damaged at byte %d", at)
 		}
-		yield(op, all[at+4:at+4+n])
+		yield(op, int(b[at+3]), all[at+4:at+4+n])
 		at += (4 + n + 3) &^ 3
 	}
 	return nil

@@ -38,7 +38,7 @@ func saw(o *outcome, want ...backends.Lookup) error {
 		if !strings.HasPrefix(l.Path, "/") {
 			return fmt.Errorf("%q is not absolute", l.Path)
 		}
-		have[l] = true
+		have[backends.Lookup{Path: l.Path, Op: l.Op}] = true
 	}
 	var missing []string
 	for _, w := range want {

@@ -30,6 +30,15 @@ IN_PROCESS int scribe_look(struct frame *f)
 		op = OP_OPEN;
 	if (nr == OPENAT && !(f->rdx & O_PATH))
 		op = OP_OPEN;
+	// What does not follow a link in the last place says nothing of what is there.
+	u8 how = result >= 0 && !link && nr != LSTAT ? LOOKUP_FOUND : 0;
+	if ((nr == NEWFSTATAT && f->r10 & AT_SYMLINK_NOFOLLOW) || (nr == STATX && f->rdx & AT_SYMLINK_NOFOLLOW) ||
+	    (nr == FACCESSAT2 && f->r10 & AT_SYMLINK_NOFOLLOW))
+		how = 0;
+	if ((nr == OPEN && f->rsi & O_CREAT) || (nr == OPENAT && f->rdx & O_CREAT))
+		how = LOOKUP_MADE;
+	if ((nr == OPEN && f->rsi & O_NOFOLLOW) || (nr == OPENAT && f->rdx & O_NOFOLLOW))
+		how &= LOOKUP_MADE;
 	// Where the kernel has written.
 	u64 out = 0, written = 0;
 	if (result >= 0) {
@@ -82,7 +91,7 @@ IN_PROCESS int scribe_look(struct frame *f)
 			if (mine > ENTRIES - 2 * LONGEST)
 				return 1;
 			struct lookup *l = (struct lookup *)(log->entries + mine);
-			*l = (struct lookup){.length = (u16)n, .op = op};
+			*l = (struct lookup){.length = (u16)n, .op = op, .how = how};
 			char *to = (char *)(l + 1);
 			for (u32 j = 0; j < n; j++)
 				to[j] = path[j];
@@ -98,8 +107,11 @@ IN_PROCESS int scribe_look(struct frame *f)
 		u32 j = l->op == op && l->length == n ? 0 : ~0u;
 		while (j < n && have[j] == path[j])
 			j++;
-		if (j == n)
+		if (j == n) {
+			if (how & ~l->how)
+				__atomic_fetch_or(&l->how, how, __ATOMIC_RELAXED);
 			return 0;
+		}
 		if (++tries > 64)
 			return 1;
 	}

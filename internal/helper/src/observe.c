@@ -110,7 +110,7 @@ static void grow(struct observer *o)
 }
 
 // note writes one look-up down, if it is new.
-void note(struct observer *o, u8 op, const char *path)
+void note(struct observer *o, u8 op, u8 how, const char *path)
 {
 	size_t n = strlen(path);
 	u32 h = hash(op, path, n), *place;
@@ -119,8 +119,10 @@ void note(struct observer *o, u8 op, const char *path)
 		if (!*place)
 			break;
 		struct lookup *l = entry(o, *place - 1);
-		if (l->op == op && l->length == n && !memcmp(l + 1, path, n))
+		if (l->op == op && l->length == n && !memcmp(l + 1, path, n)) {
+			l->how |= how;
 			return;
+		}
 	}
 	u32 total = (u32)(sizeof(struct lookup) + n + 3) & ~3u;
 	if (o->used + total > LOG_MAX) {
@@ -128,7 +130,7 @@ void note(struct observer *o, u8 op, const char *path)
 		return;
 	}
 	struct lookup *l = entry(o, o->used);
-	*l = (struct lookup){.length = (u16)n, .op = op};
+	*l = (struct lookup){.length = (u16)n, .op = op, .how = how};
 	memcpy(l + 1, path, n);
 	if (o->count < o->size / 4 * 3) {
 		*place = o->used + 1;
@@ -378,20 +380,34 @@ static void note_magic(struct observer *o, u8 op, int follow_last)
 	link[n] = 0;
 	if (below(link, "/proc") || !join(o->name, link, end, ""))
 		return;
-	note(o, op, o->name);
+	note(o, op, 0, o->name);
 	if (!fixed(o, o->name)) {
 		follow(o, o->name, follow_last);
 		if (!str_equal(o->real, o->name))
-			note(o, op, o->real);
+			note(o, op, 0, o->real);
 	}
+}
+
+// presence says whether there is something at o->name, following links. Of a call
+// that we are asked about before it is made, somebody else may remove it or put it
+// there in the microseconds in between.
+static u8 presence(struct observer *o)
+{
+	if (o->result >= 0 && o->result != NOT_YET)
+		return LOOKUP_FOUND;
+	if (o->result == -ENOENT || o->result == -ENOTDIR || o->result == -ELOOP || o->result == -EACCES)
+		return 0;
+	return SYS(faccessat, AT_FDCWD, o->name, 0) >= 0 ? LOOKUP_FOUND : 0;
 }
 
 // look writes down the look-up of the absolute path in o->name, and where it
 // leads.
-static void look(struct observer *o, u8 op, int follow_last)
+static void look(struct observer *o, u8 op, u8 how, int follow_last)
 {
 	tidy(o->name);
-	note(o, op, o->name);
+	if (!how && follow_last && !below(o->name, "/proc"))
+		how = presence(o);
+	note(o, op, how, o->name);
 	if (fixed(o, o->name))
 		return;
 	if (below(o->name, "/proc") || below(o->name, "/dev")) {
@@ -400,7 +416,7 @@ static void look(struct observer *o, u8 op, int follow_last)
 	}
 	follow(o, o->name, follow_last);
 	if (!str_equal(o->real, o->name))
-		note(o, op, o->real);
+		note(o, op, how, o->real);
 }
 
 // base puts the directory that dirfd means in the process at hand into buf.
@@ -562,7 +578,7 @@ static void look_interpreters(struct observer *o)
 	for (int i = 0; i < INTERPRETERS_MAX && interpreter(o, path); i++) {
 		if (!absolute(o, AT_FDCWD, path))
 			return;
-		look(o, OP_EXEC, 1);
+		look(o, OP_EXEC, 0, 1);
 	}
 }
 
@@ -589,7 +605,21 @@ static void look_socket(struct observer *o, const u64 *args)
 	addr[n] = 0;
 	memcpy(path, addr + 2, (size_t)n - 1);
 	if (absolute(o, AT_FDCWD, path))
-		look(o, OP_STAT, 1);
+		look(o, OP_STAT, LOOKUP_MADE, 1); // bind makes it
+}
+
+// makes says whether the call may make what it names: by its number on amd64, which
+// all of them have.
+static int makes(const struct path_call *c)
+{
+	switch (c->amd64) {
+	case 83: case 258: // mkdir
+	case 88: case 266: // symlink
+	case 133: case 259: // mknod
+	case 85: // creat
+		return 1;
+	}
+	return c->op == OP_MOVE;
 }
 
 static void look_call(struct observer *o, const struct path_call *c, const u64 *args)
@@ -600,7 +630,7 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 		return;
 	}
 	u64 flags = args[c->flags], how[3] = {0};
-	u8 op = c->op;
+	u8 op = c->op, how_made = makes(c) ? LOOKUP_MADE : 0;
 	int follow_last = c->how != NO_FOLLOW;
 	if (c->how == OPEN_HOW) {
 		if (peek(o, flags, how, sizeof how) < (long)sizeof how)
@@ -609,6 +639,8 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 	}
 	if (c->how == OPEN_FLAGS || c->how == OPEN_HOW) {
 		follow_last = !(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
+		if (flags & O_CREAT)
+			how_made = LOOKUP_MADE;
 		if (flags & O_PATH)
 			op = OP_STAT; // it cannot be read or listed through that
 	}
@@ -623,14 +655,14 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 			while (*p == '/')
 				p++;
 		if ((path[0] || c->how == EXECUTE_AT) && absolute(o, dirfd, p) && !has_prefix(o->name, "/memfd:")) {
-			look(o, op, follow_last);
+			look(o, op, how_made, follow_last);
 			if (op == OP_EXEC)
 				look_interpreters(o);
 		}
 	}
 	if (c->path2 != NONE && peek_path(o, args[c->path2], path) && path[0]) {
 		if (absolute(o, c->dir2 == CWD ? AT_FDCWD : (s32)args[c->dir2], path))
-			look(o, op, 0);
+			look(o, op, how_made, 0);
 	}
 }
 
@@ -644,20 +676,21 @@ s32 begin_observing(struct sandbox *s, const char *dir)
 	if (o->proc < 0)
 		fail(s, "open", "/proc", o->proc);
 	o->tid = (u32)s->prepared;
+	o->result = NOT_YET;
 	if (absolute(o, AT_FDCWD, dir))
-		look(o, OP_STAT, 1);
+		look(o, OP_STAT, 0, 1);
 	long fd = SYS(openat, AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		fail(s, "enter the working directory", fd == -ENOENT ? dir : 0, fd);
 	return (s32)fd;
 }
 
-// look_up writes down what the system call nr of the process o->tid names.
-void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args)
+void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result)
 {
 	const struct path_call *c = find_call(arch, nr);
 	if (!c)
 		return;
+	o->result = result;
 	o->begun |= c->op != OP_EXEC;
 	look_call(o, c, args);
 }
@@ -672,7 +705,7 @@ void observe(struct sandbox *s, s32 listener)
 	o->tid = n.pid;
 	struct seccomp_notif_resp resp = {.id = n.id};
 	if (!scribe_answer(o, listener, &n)) {
-		look_up(o, n.data.arch, n.data.nr, n.data.args);
+		look_up(o, n.data.arch, n.data.nr, n.data.args, NOT_YET);
 		scribe_consider(o, listener, &n);
 		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 	}

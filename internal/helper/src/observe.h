@@ -19,6 +19,7 @@ struct observer {
 	struct scribe *scribe; // or 0
 
 	u32 tid; // of the call at hand
+	s64 result; // of it, or NOT_YET
 	int begun; // a program of the command has named a path
 	char name[LONG_PATH + 8], real[LONG_PATH + 8], rest[LONG_PATH + 8], next[LONG_PATH + 8];
 };
@@ -27,10 +28,14 @@ struct observer {
 void *map(size_t size, s32 fd, u64 offset);
 long peek(struct observer *o, u64 at, void *to, size_t n);
 void tidy(char *path);
-void note(struct observer *o, u8 op, const char *path);
+void note(struct observer *o, u8 op, u8 how, const char *path);
 const char *next_fixed(struct observer *o, u32 *i, const char **at);
 int near_writable(struct observer *o, const char *path);
-void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args);
+
+// look_up writes down what the system call nr of the process o->tid names. result
+// is what it gave, or NOT_YET.
+#define NOT_YET (1ll << 40)
+void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result);
 
 // scribe.c
 //

@@ -343,7 +343,7 @@ int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *
 		struct frame f;
 		if (peek(o, n->data.args[0], &f, sizeof f) == sizeof f) {
 			u64 args[6] = {f.rdi, f.rsi, f.rdx, f.r10, f.r8, f.r9};
-			look_up(o, AUDIT_ARCH, (s32)f.nr, args);
+			look_up(o, AUDIT_ARCH, (s32)f.nr, args, f.result);
 		} else {
 			o->complete = 0;
 		}
@@ -389,7 +389,7 @@ void scribe_finish(struct observer *o)
 		memcpy(o->name, l + 1, l->length);
 		o->name[l->length] = 0;
 		tidy(o->name);
-		note(o, l->op, o->name);
+		note(o, l->op, l->how & (LOOKUP_FOUND | LOOKUP_MADE), o->name);
 	}
 	if (log->lost)
 		o->complete = 0;

@@ -87,10 +87,16 @@ enum {
 	OP_MOVE = 3,
 };
 
+// What else is known of a look-up.
+enum {
+	LOOKUP_FOUND = 1, // there was something, perhaps what the command has made
+	LOOKUP_MADE = 2, // the call may have made it, or given it this name
+};
+
 // One entry of the log of an observed command, followed by length bytes.
 struct lookup {
 	u16 length;
-	u8 op, spare;
+	u8 op, how;
 };
 
 enum {
