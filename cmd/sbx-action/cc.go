@@ -165,11 +165,17 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if done.Result.ExitCode != 0 && len(j.want.Limits) > 0 {
 		return j.undeclared(ctx, s, done)
 	}
-	if done.Result.ExitCode != 0 && !j.failures {
-		j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
-		return j.execute()
-	}
 	event := done.Event()
+	if done.Result.ExitCode != 0 && !j.failures {
+		event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
+		if doubt := s.Doubt(done); doubt != "" {
+			if j.verbose {
+				say("cc: executed outside: it failed in the sandbox, and %s", doubt)
+			}
+			j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
+			return j.execute()
+		}
+	}
 	if done.Cached && j.verify > 0 && cc.Sampled(int64(j.verify)) {
 		if done, err = j.compare(ctx, s, done); err != nil {
 			return j.broken(err)

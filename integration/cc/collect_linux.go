@@ -76,9 +76,16 @@ func (k *collector) entry(dir int, name, at string, depth int) error {
 		k.res.Symlinks = append(k.res.Symlinks, action.OutputSymlink{Path: k.s.view.name(at)[1:], Target: string(target[:n])})
 		return nil
 	case unix.S_IFCHR:
-		if st.Rdev == 0 { // a whiteout: something was there, and is not any more
+		if st.Rdev != 0 {
+			break
+		}
+		// A whiteout: something was there, and is not any more.
+		if info, err := os.Lstat(at); err != nil || info.IsDir() {
 			return fmt.Errorf("%s: %w", at, errUndone)
 		}
+		k.s.written[at] = true
+		k.s.removed = append(k.s.removed, at)
+		return nil
 	}
 	return fmt.Errorf("%s: neither a file nor a link nor a directory: %w", at, ErrPlain)
 }

@@ -53,6 +53,7 @@ type Session struct {
 	binds   []backends.Bind
 	listed  map[string]map[string]bool // names in directories when the run began
 	written map[string]bool            // paths that the run wrote, as they are on the host
+	removed []string                   // files of the host that the run removed
 	refused error                      // why the result must not be remembered
 	placed  string                     // what shows that the result depends on where the project is
 	start   time.Time
@@ -184,6 +185,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if out.Status != nil && (out.Status.Signal != 0 || out.Status.Start != nil) {
 		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
 	}
+	if len(s.removed) > 0 && out.Result.ExitCode == 0 {
+		err = errUndone
+	}
 	if !out.Cached && out.Unkept == nil {
 		s.noteClean(ctx, out.Result)
 	}
@@ -211,7 +215,7 @@ func (s *Session) Find(ctx context.Context) (*Done, bool) {
 // Again is a session for the same call.
 func (s *Session) Again() *Session {
 	again := *s
-	again.binds, again.listed, again.written, again.refused = nil, nil, nil, nil
+	again.binds, again.listed, again.written, again.removed, again.refused = nil, nil, nil, nil, nil
 	w := *s.witness
 	w.Known = again.wasAbsent
 	again.witness = &w
@@ -231,7 +235,10 @@ func (s *Session) Deliver(ctx context.Context, res *action.Result) error {
 			return err
 		}
 	}
-	return staging.Deliver(ctx, s.parts.Blobs, res, staging.Workspace{Root: "/"})
+	if err := staging.Deliver(ctx, s.parts.Blobs, res, staging.Workspace{Root: "/"}); err != nil {
+		return err
+	}
+	return s.finish()
 }
 
 // Key is the digest of what is in the key without looking at any file.
@@ -268,7 +275,11 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 			seen.Lookups[i].Path = s.view.name(seen.Lookups[i].Path)
 		}
 	}
-	return s.witness.Seal(ctx, a, &seen, start)
+	sealed, err := s.witness.Seal(ctx, a, &seen, start)
+	if err == nil && len(s.removed) > 0 { // which no result can say
+		err = fmt.Errorf("%w: %w", errUndone, action.ErrUnsealed)
+	}
+	return sealed, err
 }
 
 // inputs are the look-ups without those that only found out whether something
@@ -421,7 +432,7 @@ func (s *Session) fits(dir string) bool {
 // Collect implements [action.Stager]: everything that was written is an output.
 func (s *Session) Collect(ctx context.Context, root *os.File, _ *action.Command) (*action.Result, []action.Missing, error) {
 	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
-	s.written = map[string]bool{}
+	s.written, s.removed = map[string]bool{}, nil
 	for i, b := range s.binds {
 		if !b.Over {
 			continue

@@ -257,7 +257,7 @@ func (d *Done) Why() Reason {
 	if d.Cached {
 		return "failed before"
 	}
-	return "failed now"
+	return "failed in the sandbox"
 }
 
 // BrokenReason is why something of ours failed, for statistics.
