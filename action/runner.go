@@ -358,7 +358,7 @@ func (r *Runner) record(ctx context.Context, req *Request, out *Outcome, start t
 	sealed, err := r.Witness.Seal(ctx, req.Action, out.Status, start)
 	if err == nil {
 		out.Key = sealed.Digest(out.Key.Function())
-		out.Result.Metadata.Auxiliary = []Any{{actionType, sealed.Marshal()}, {commandType, req.Command.Marshal()}}
+		out.Result.Metadata.Auxiliary = originOf(sealed, req.Command)
 		if err = r.vet(ctx, req, out); err == nil {
 			err = r.Cache.PutResult(ctx, out.Key, out.Result)
 		}
@@ -411,6 +411,21 @@ const (
 	actionType  = "type.googleapis.com/build.bazel.remote.execution.v2.Action"
 	commandType = "type.googleapis.com/build.bazel.remote.execution.v2.Command"
 )
+
+func originOf(a *Action, c *Command) []Any {
+	return []Any{{actionType, a.Marshal()}, {commandType, c.Marshal()}}
+}
+
+// WithOrigin returns the result as one of a, as Origin will tell.
+func (m *Result) WithOrigin(a *Action, c *Command) *Result {
+	res := *m
+	res.Metadata = &Metadata{}
+	if m.Metadata != nil {
+		*res.Metadata = *m.Metadata
+	}
+	res.Metadata.Auxiliary = originOf(a, c)
+	return &res
+}
 
 // Origin returns the action and the command that res is the result of, as
 // Runner noted them. f is the function of the digests in them.

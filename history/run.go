@@ -56,6 +56,10 @@ const (
 // nothing in their workspace.
 const ToolBuild = "build"
 
+// ToolCC is the Tool of the runs of compilers through the wrapper. Facts of theirs
+// may name the workspace staging.BaseRoot.
+const ToolCC = "cc"
+
 // A Run is one run of an action.
 type Run struct {
 	Time time.Time     // when it began

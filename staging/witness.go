@@ -23,6 +23,10 @@ import (
 // digest of the list of what it saw.
 const RootfsProperty = "rootfs"
 
+// BaseRoot is what a project is called in the facts of an action that sees it at its
+// own place but does not depend on which place that is.
+const BaseRoot = "/.sbx-base"
+
 // A HostWitness completes the key of actions that run on the host's root file
 // system. The host has no digest that could be had in a millisecond: what an
 // action saw of it has. A run's look-ups (every path that a process of it

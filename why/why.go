@@ -4,6 +4,7 @@
 package why
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -244,7 +245,11 @@ func (t *Teller) side(ctx context.Context, r *history.Run) (*compare.Side, error
 	if a == nil {
 		return nil, err
 	}
-	return Side(ctx, t.Book.Store, a, command), nil
+	side := Side(ctx, t.Book.Store, a, command)
+	if r.Tool == history.ToolCC {
+		side.Facts = bytes.ReplaceAll(side.Facts, []byte(`"`+staging.BaseRoot), []byte(`"`+r.Workspace))
+	}
+	return side, nil
 }
 
 // Side is an action as package compare wants it, with what the store knows of

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
@@ -148,6 +149,7 @@ type ccJob struct {
 
 // run finds or makes the result of the call, and delivers it.
 func (j *ccJob) run(ctx context.Context, dir string) error {
+	started := time.Now()
 	if why := j.parse(dir); why != "" {
 		return j.plain(why)
 	}
@@ -184,8 +186,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if err := s.Deliver(ctx, done.Result); err != nil {
 		return j.broken(err)
 	}
-	if !j.readOnly {
+	if !j.readOnly && done.Result.ExitCode == 0 {
 		s.LeaveTrail(ctx, done)
+		j.remember(ctx, s, done, started)
 	}
 	j.record(event)
 	j.explain(done)

@@ -117,7 +117,11 @@ func (s *Session) KeepHere(ctx context.Context, here *Session, d *Done) {
 	for i := range res.Symlinks {
 		res.Symlinks[i].Path = s.place(res.Symlinks[i].Path)[1:]
 	}
-	d.Unkept = s.parts.Cache.PutResult(ctx, sealed.Digest(s.parts.Function), &res)
+	kept := res.WithOrigin(sealed, here.command)
+	d.Key = sealed.Digest(s.parts.Function)
+	if d.Unkept = s.parts.Cache.PutResult(ctx, d.Key, kept); d.Unkept == nil {
+		d.story, d.origin = here, kept
+	}
 }
 
 // place is where the output of a result is on the host.

@@ -157,6 +157,27 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 type Done struct {
 	*action.Outcome
 	Stdout, Stderr []byte
+
+	story  *Session       // where it was kept; nil: by the session that ran it
+	origin *action.Result // as it was kept there
+}
+
+// Story is what a miss was, for the history, with its outputs, absolute on the host.
+func (s *Session) Story(d *Done) (*action.Request, []string) {
+	if d.story != nil {
+		s = d.story
+		out := *d.Outcome
+		out.Result = d.origin
+		d.Outcome = &out
+	}
+	var outputs []string
+	for i := range d.Result.Files {
+		outputs = append(outputs, s.place(d.Result.Files[i].Path))
+	}
+	for i := range d.Result.Symlinks {
+		outputs = append(outputs, s.place(d.Result.Symlinks[i].Path))
+	}
+	return &action.Request{Action: s.action, Command: s.command}, outputs
 }
 
 // Run finds the result of the call or makes it. Nothing is delivered: see
@@ -191,7 +212,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if !out.Cached && out.Unkept == nil {
 		s.noteClean(ctx, out.Result)
 	}
-	d := &Done{out, stdout.Bytes(), stderr.Bytes()}
+	d := &Done{Outcome: out, Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}
 	if s.view.fixed() {
 		d.Stdout, d.Stderr = back(d.Stdout, s.view.base), back(d.Stderr, s.view.base)
 	}
@@ -209,7 +230,7 @@ func (s *Session) Find(ctx context.Context) (*Done, bool) {
 	if err != nil || res.ExitCode != 0 || res.Stdout.Size() > 0 || res.Stderr.Size() > 0 {
 		return nil, false // large ones are left to Run
 	}
-	return &Done{&action.Outcome{Key: key, Result: res, Cached: true}, res.StdoutRaw, res.StderrRaw}, true
+	return &Done{Outcome: &action.Outcome{Key: key, Result: res, Cached: true}, Stdout: res.StdoutRaw, Stderr: res.StderrRaw}, true
 }
 
 // Again is a session for the same call.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // A view is what a call sees of the host: every directory at its own place, but
@@ -27,7 +28,7 @@ type view struct {
 // place that is; nothing is ever shown there.
 const (
 	fixedRoot = "/build"
-	baseRoot  = "/.sbx-base"
+	baseRoot  = staging.BaseRoot
 )
 
 // viewVersion changes with everything below that a call can see.
