@@ -51,4 +51,3 @@ func (j *ccJob) remember(ctx context.Context, s *cc.Session, done *cc.Done, star
 		say("cc: not in the history: %v", err)
 	}
 }
-
