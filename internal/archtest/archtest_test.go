@@ -93,7 +93,8 @@ var table = []row{
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
-	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
+	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
+	{"integration/reapi/inputs", "action cache staging", ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "integration/component internal/strictyaml", ""},
 	{
@@ -111,7 +112,7 @@ var table = []row{
 	{"integration/reapi/remote/remotetest", "action github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"integration/reapi/share", "action backends staging golang.org/x/sys", ""},
 	{"integration/reapi/share/agent", "action cache integration/reapi/remote integration/reapi/share staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "integration/reapi/remote/remotetest"},
-	{"integration/reapi/worker", "action backends cache integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
+	{"integration/reapi/worker", "action backends cache integration/reapi/inputs integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/buildbarn", "integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/remoteworkerpb github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/bots", "action integration/reapi/remote integration/reapi/worker integration/reapi/worker/proto/botspb github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "integration/reapi/remote/remotetest integration/reapi/worker/workertest"},
 	{"integration/reapi/worker/runner", "action backends cache integration/reapi/worker/proto/runnerpb staging golang.org/x/sys google.golang.org/grpc google.golang.org/protobuf", "backends/native"},

@@ -26,6 +26,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -69,7 +70,7 @@ type Engine struct {
 	stop    context.CancelCauseFunc
 	ctx     context.Context // ends with the engine
 	slots   sync.WaitGroup
-	dirs    *directories
+	dirs    *inputs.Directories
 	journal *journal
 	logs    logs
 
@@ -126,7 +127,7 @@ func New(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{opts: o, dirs: newDirectories(o.Store), tasks: map[taskKey]*task{}, ops: map[string]*Operation{}}
+	e := &Engine{opts: o, dirs: inputs.New(o.Store), tasks: map[taskKey]*task{}, ops: map[string]*Operation{}}
 	e.work = sync.NewCond(&e.mu)
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
 	e.logs.engine = e

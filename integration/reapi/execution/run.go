@@ -17,6 +17,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
 	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/runnerpb"
 	"github.com/sbx-action/sbx-action/staging"
@@ -265,18 +266,18 @@ var (
 // Stage implements [action.Stager].
 func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
 	root, err := s.stage(ctx, a, c)
-	if err != nil && !errors.Is(err, action.ErrMiss) && ctx.Err() == nil && isMalformed(err) {
+	if err != nil && !errors.Is(err, action.ErrMiss) && ctx.Err() == nil && inputs.IsMalformed(err) {
 		err = fmt.Errorf("%w: %w", errInput, err)
 	}
 	return root, err
 }
 
 func (s *stager) stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
-	find, err := s.e.dirs.finder(ctx, a.InputRoot)
+	find, err := s.e.dirs.Finder(ctx, a.InputRoot)
 	if err != nil {
 		return backends.Root{}, err
 	}
-	own, err := s.e.dirs.properties(ctx, a.InputRoot, 0)
+	own, err := s.e.dirs.Properties(ctx, a.InputRoot)
 	if err != nil {
 		return backends.Root{}, err
 	}

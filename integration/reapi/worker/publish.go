@@ -15,9 +15,9 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/remoteworkerpb"
-	"github.com/sbx-action/sbx-action/staging"
 )
 
 // publish puts a result that may be used again into the action cache. Of any
@@ -79,7 +79,7 @@ func Status(ctx context.Context, err error) *status.Status {
 	}
 	code := codes.Internal
 	switch _, malformed := errors.AsType[*remote.MalformedError](err); {
-	case malformed, errors.Is(err, staging.ErrTree):
+	case malformed, inputs.IsMalformed(err):
 		code = codes.InvalidArgument
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE),
 		errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM), errors.Is(err, cache.ErrUnwritable), errors.Is(err, errRoom):

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -94,9 +93,6 @@ func (r *room) trimmedSince(t time.Time) bool {
 	defer r.mu.Unlock()
 	return r.trimmed.After(t)
 }
-
-// pathParts are the names in a relative path.
-func pathParts(p string) iter.Seq[string] { return strings.SplitSeq(p, "/") }
 
 func sizeOf(d action.Digest) string { return strconv.FormatInt(d.Size(), 10) }
 

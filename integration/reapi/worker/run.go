@@ -212,6 +212,12 @@ func toCommand(m *rexec.Command) (*action.Command, error) {
 		Arguments: m.Arguments, WorkingDirectory: strings.Trim(m.WorkingDirectory, "/"),
 		OutputPaths: slices.Clone(m.OutputPaths), OutputDirectoryFormat: int32(m.OutputDirectoryFormat),
 	}
+	c.OutputNodeProperties = slices.Compact(slices.Sorted(slices.Values(m.OutputNodeProperties)))
+	for _, p := range c.OutputNodeProperties {
+		if p != "mtime" && p != "unix_mode" {
+			return nil, fmt.Errorf("output_node_properties: %q is not known: there are mtime and unix_mode", p)
+		}
+	}
 	if c.WorkingDirectory == "." {
 		c.WorkingDirectory = ""
 	}
@@ -280,6 +286,7 @@ func (s *stager) Collect(ctx context.Context, root *os.File, c *action.Command) 
 	s.task.meta.OutputUploadStartTimestamp = s.task.now()
 	return staging.Collect(ctx, s.w.Store, root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
+		Properties: c.OutputNodeProperties,
 	})
 }
 

@@ -12,8 +12,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +23,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -87,6 +86,7 @@ type Options struct {
 type Worker struct {
 	Options
 	room  *room
+	dirs  *inputs.Directories
 	tasks atomic.Uint64
 
 	mu    sync.Mutex
@@ -95,7 +95,10 @@ type Worker struct {
 
 // New returns a worker.
 func New(o Options) *Worker {
-	return &Worker{Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log, spare: spare, keep: o.Keep}, trees: map[action.Digest]time.Time{}}
+	return &Worker{
+		Options: o, room: &room{store: o.Store, max: o.CacheSize, log: o.Log, spare: spare, keep: o.Keep},
+		dirs: inputs.New(o.Store), trees: map[action.Digest]time.Time{},
+	}
 }
 
 // Ready says why no task should be taken at present, or nil.
@@ -166,66 +169,17 @@ func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command)
 	st := &staging.Stager{
 		Blobs: s.w.Store, Layers: s.w.Store, Notes: s.w.Store, Capabilities: s.w.Capabilities, Log: s.w.Log,
 	}
+	find, err := s.w.dirs.Finder(ctx, a.InputRoot)
+	if err != nil {
+		return backends.Root{}, err
+	}
+	own, err := s.w.dirs.Properties(ctx, a.InputRoot)
+	if err != nil {
+		return backends.Root{}, err
+	}
 	in := staging.Input{
 		Tree: a.InputRoot, Hint: action.Sum(a.InputRoot.Function(), []byte("worker "+s.task.task.Instance)),
-		Directories: staging.Parents(c, s.find(ctx, a.InputRoot)),
+		Directories: staging.Parents(c, find), Properties: own,
 	}
 	return st.Stage(ctx, in, s.w.Rootfs)
-}
-
-// find returns a function that looks a path of the tree up.
-func (s *stager) find(ctx context.Context, root action.Digest) func(string) (staging.Entry, bool) {
-	dirs := map[action.Digest]*action.Directory{}
-	read := func(d action.Digest) *action.Directory {
-		if dir, ok := dirs[d]; ok {
-			return dir
-		}
-		data, err := remote.ReadMessage(ctx, s.w.Store, d)
-		var dir *action.Directory
-		if err == nil {
-			dir, _ = action.ParseDirectory(data, d.Function())
-		}
-		dirs[d] = dir
-		return dir
-	}
-	return func(p string) (staging.Entry, bool) {
-		at := root
-		if d := path.Dir(p); d != "." {
-			for name := range pathParts(d) {
-				dir := read(at)
-				if dir == nil {
-					return staging.Entry{}, false
-				}
-				i := slices.IndexFunc(dir.Directories, func(n action.DirectoryNode) bool { return n.Name == name })
-				if i < 0 {
-					return staging.Entry{}, false
-				}
-				at = dir.Directories[i].Digest
-			}
-		}
-		return entry(read(at), path.Base(p))
-	}
-}
-
-// entry is what dir has under name.
-func entry(dir *action.Directory, name string) (staging.Entry, bool) {
-	if dir == nil {
-		return staging.Entry{}, false
-	}
-	for i := range dir.Files {
-		if dir.Files[i].Name == name {
-			return staging.Entry{Kind: staging.KindFile, Digest: dir.Files[i].Digest, Executable: dir.Files[i].Executable}, true
-		}
-	}
-	for i := range dir.Directories {
-		if dir.Directories[i].Name == name {
-			return staging.Entry{Kind: staging.KindTree, Digest: dir.Directories[i].Digest}, true
-		}
-	}
-	for i := range dir.Symlinks {
-		if dir.Symlinks[i].Name == name {
-			return staging.Entry{Kind: staging.KindLink, Target: dir.Symlinks[i].Target}, true
-		}
-	}
-	return staging.Entry{}, false
 }

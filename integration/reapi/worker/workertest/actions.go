@@ -24,6 +24,9 @@ type Spec struct {
 	Uncached bool // do_not_cache
 	Function action.Function
 
+	// Properties are those of files at the top.
+	Properties map[string]*rexec.NodeProperties
+
 	// Change, where not nil, changes the command before it is stored.
 	Change func(*rexec.Command)
 }
@@ -45,7 +48,7 @@ func (spec Spec) Store(t testing.TB, s *remotetest.Server) (action.Digest, *rexe
 	}
 	act := &rexec.Action{
 		CommandDigest:   remote.ToDigest(s.PutMessage(t, f, command)),
-		InputRootDigest: remote.ToDigest(Tree(t, s, f, spec.Inputs)),
+		InputRootDigest: remote.ToDigest(s.PutMessage(t, f, spec.root(t, s, f))),
 		DoNotCache:      spec.Uncached,
 	}
 	if spec.Timeout > 0 {
@@ -54,8 +57,23 @@ func (spec Spec) Store(t testing.TB, s *remotetest.Server) (action.Digest, *rexe
 	return s.PutMessage(t, f, act), act
 }
 
+// root is the input root. What is below it is stored.
+func (spec Spec) root(t testing.TB, s *remotetest.Server, f action.Function) *rexec.Directory {
+	t.Helper()
+	dir := directory(t, s, f, spec.Inputs)
+	for _, n := range dir.Files {
+		n.NodeProperties = spec.Properties[n.Name]
+	}
+	return dir
+}
+
 // Tree stores files and returns the digest of their root directory.
 func Tree(t testing.TB, s *remotetest.Server, f action.Function, files map[string]string) action.Digest {
+	t.Helper()
+	return s.PutMessage(t, f, directory(t, s, f, files))
+}
+
+func directory(t testing.TB, s *remotetest.Server, f action.Function, files map[string]string) *rexec.Directory {
 	t.Helper()
 	dir := &rexec.Directory{}
 	below := map[string]map[string]string{}
@@ -75,5 +93,5 @@ func Tree(t testing.TB, s *remotetest.Server, f action.Function, files map[strin
 	for _, name := range slices.Sorted(maps.Keys(below)) {
 		dir.Directories = append(dir.Directories, &rexec.DirectoryNode{Name: name, Digest: remote.ToDigest(Tree(t, s, f, below[name]))})
 	}
-	return s.PutMessage(t, f, dir)
+	return dir
 }

@@ -1,4 +1,6 @@
-package execution
+// Package inputs reads the directories of input roots in a store, for those who
+// stage them.
+package inputs
 
 import (
 	"context"
@@ -11,12 +13,12 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
-	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
-// directories reads Directory messages, and remembers the last ones.
-type directories struct {
+// Directories reads Directory messages, and remembers the last ones. Its methods
+// may be called by any number of goroutines.
+type Directories struct {
 	store *cache.Store
 
 	mu      sync.Mutex
@@ -25,11 +27,15 @@ type directories struct {
 	entries int
 }
 
+// maxDirectory is the size of the largest Directory message.
+const maxDirectory = 64 << 20
+
 // memoMax bounds the memo, in entries of directories.
 const memoMax = 200_000
 
-func newDirectories(store *cache.Store) *directories {
-	return &directories{store: store, memo: map[action.Digest]*action.Directory{}, own: map[action.Digest]bool{}}
+// New returns one that reads from store.
+func New(store *cache.Store) *Directories {
+	return &Directories{store: store, memo: map[action.Digest]*action.Directory{}, own: map[action.Digest]bool{}}
 }
 
 // A malformed error is about bytes that a client has sent.
@@ -37,20 +43,24 @@ type malformed struct{ error }
 
 func (m malformed) Unwrap() error { return m.error }
 
-func isMalformed(err error) bool {
+// IsMalformed says whether an error of reading or of staging a tree is the fault
+// of who made the tree.
+func IsMalformed(err error) bool {
 	_, ok := errors.AsType[malformed](err)
 	return ok || errors.Is(err, staging.ErrTree) || strings.Contains(err.Error(), "malformed ")
 }
 
-func (s *directories) get(ctx context.Context, d action.Digest) (*action.Directory, error) {
+// Get returns the directory d, which the caller must not change. Of one that is
+// not there the error wraps [action.ErrMiss].
+func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directory, error) {
 	s.mu.Lock()
 	m := s.memo[d]
 	s.mu.Unlock()
 	if m != nil {
 		return m, nil
 	}
-	if d.Size() > maxMessage {
-		return nil, malformed{fmt.Errorf("directory %v is larger than %d bytes", d, maxMessage)}
+	if d.Size() > maxDirectory {
+		return nil, malformed{fmt.Errorf("directory %v is larger than %d bytes", d, maxDirectory)}
 	}
 	file, err := s.store.Open(ctx, d)
 	if err != nil {
@@ -80,9 +90,13 @@ func (s *directories) get(ctx context.Context, d action.Digest) (*action.Directo
 // maxDepth is how deep directories may be nested: deeper than any path is long.
 const maxDepth = 1024
 
-// properties says whether anything in the tree root, which is depth directories
-// deep in another, has node properties.
-func (s *directories) properties(ctx context.Context, root action.Digest, depth int) (bool, error) {
+// Properties says whether anything in the tree root has node properties.
+func (s *Directories) Properties(ctx context.Context, root action.Digest) (bool, error) {
+	return s.properties(ctx, root, 0)
+}
+
+// properties is Properties for a tree that is depth directories deep in another.
+func (s *Directories) properties(ctx context.Context, root action.Digest, depth int) (bool, error) {
 	if depth > maxDepth {
 		return false, malformed{fmt.Errorf("directories are nested deeper than %d", maxDepth)}
 	}
@@ -92,7 +106,7 @@ func (s *directories) properties(ctx context.Context, root action.Digest, depth 
 	if known {
 		return has, nil
 	}
-	m, err := s.get(ctx, root)
+	m, err := s.Get(ctx, root)
 	if err != nil {
 		return false, err
 	}
@@ -110,16 +124,16 @@ func (s *directories) properties(ctx context.Context, root action.Digest, depth 
 	return has, nil
 }
 
-// finder returns a function that finds what the tree root has at a path.
-func (s *directories) finder(ctx context.Context, root action.Digest) (func(string) (staging.Entry, bool), error) {
-	if _, err := s.get(ctx, root); err != nil {
+// Finder returns a function that finds what the tree root has at a path.
+func (s *Directories) Finder(ctx context.Context, root action.Digest) (func(string) (staging.Entry, bool), error) {
+	if _, err := s.Get(ctx, root); err != nil {
 		return nil, err
 	}
 	return func(p string) (staging.Entry, bool) {
 		at := root
 		parts := strings.Split(p, "/")
 		for i, name := range parts {
-			m, err := s.get(ctx, at)
+			m, err := s.Get(ctx, at)
 			if err != nil {
 				return staging.Entry{}, false // staging will say so
 			}
@@ -140,39 +154,4 @@ func (s *directories) finder(ctx context.Context, root action.Digest) (func(stri
 		}
 		return staging.Entry{}, false
 	}, nil
-}
-
-// missing returns what of the tree root is not in the store, each once: all of
-// it, so that a client needs one more try and not many.
-func (e *Engine) missing(ctx context.Context, root action.Digest) ([]action.Digest, error) {
-	var lost []action.Digest
-	seen := map[action.Digest]bool{root: true}
-	queue := []action.Digest{root}
-	for len(queue) > 0 && len(lost) < reapi.MissingMax {
-		d := queue[0]
-		queue = queue[1:]
-		if !e.opts.Store.Has(ctx, d) { // the memo may have what the store has not
-			lost = append(lost, d)
-			continue
-		}
-		m, err := e.dirs.get(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		for i := range m.Directories {
-			if below := m.Directories[i].Digest; !seen[below] {
-				seen[below] = true
-				queue = append(queue, below)
-			}
-		}
-		for i := range m.Files {
-			if f := m.Files[i].Digest; !seen[f] {
-				seen[f] = true
-				if !e.opts.Store.Has(ctx, f) {
-					lost = append(lost, f)
-				}
-			}
-		}
-	}
-	return lost, ctx.Err()
 }
