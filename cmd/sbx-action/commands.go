@@ -25,7 +25,7 @@ func commands() []command {
 		runCommand(), ccCommand(), sandboxCommand(), explainCommand(), cacheCommand(), backendsCommand(), remoteCommand(),
 		whyCommand(), diffCommand(), historyCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
 		enterCommand(), rerunCommand(), exportCommand(), importCommand(), doctorCommand(),
-	}, slices.Concat(fileCommands(), delegates(), []command{commandline.VersionCommand("sbx-action")})...)
+	}, slices.Concat(fileCommands(), delegates(), personalityCommands(), []command{commandline.VersionCommand("sbx-action")})...)
 }
 
 func program() *commandline.Program {

@@ -18,6 +18,7 @@ func main() {
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
 	}
+	runPersonality(os.Args)
 	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "sbx-action") { // a link: see cc.go
 		os.Args = append(linkedArgs(name), os.Args[1:]...)
 	}

@@ -70,6 +70,7 @@ var table = []row{
 
 	// How other build systems meet us.
 	{"integration/actionfile", "action internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
+	{"integration/bwrap", "golang.org/x/sys", ""},
 	{"integration/cc", "action backends staging golang.org/x/sys", ""},
 
 	// Many jobs at a time, and the view of them. They know nothing of actions.
@@ -139,7 +140,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/cc integration/reapi/share leftover progress reproduce schedule staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share leftover progress reproduce schedule staging why golang.org/x/sys",
 		"progress/screen github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/sbx-action/sbx-action/integration/bwrap"
+)
+
+// A personality is the command line of somebody else's program. It is had by
+// that name, which can be a link to us, or as a command of ours, and knows
+// nothing of our settings: its callers expect that program, and nothing else.
+type personality struct {
+	name, short string
+	main        func(args []string) int // args[0] is the name
+}
+
+func personalities() []personality {
+	return []personality{
+		{"bwrap", "make a sandbox as bubblewrap does, with its options", bwrap.Main},
+	}
+}
+
+// runPersonality ends the program if args ask for a personality. It comes before
+// everything else that looks at them, because all that follows the name is that
+// program's.
+func runPersonality(args []string) {
+	name := filepath.Base(args[0])
+	for _, p := range personalities() {
+		if name == p.name {
+			os.Exit(p.main(args))
+		}
+		if len(args) > 1 && name == "sbx-action" && args[1] == p.name {
+			os.Exit(p.main(args[1:]))
+		}
+	}
+}
+
+// personalityCommands are for those who look at the table of commands.
+func personalityCommands() (list []command) {
+	for _, p := range personalities() {
+		list = append(list, command{Name: p.name, Short: p.short, Raw: func(_ context.Context, args []string) error {
+			if code := p.main(append([]string{p.name}, args...)); code != 0 {
+				return exitCode(code)
+			}
+			return nil
+		}})
+	}
+	return list
+}
