@@ -89,13 +89,13 @@ func processOptions() []option {
 		flag("clearenv", "Unset all variables", func(p *parser) { p.env = nil }),
 		{name: "setenv", args: "VAR VALUE", count: "two arguments", usage: "Set a variable", set: func(p *parser, a []string) {
 			if a[0] == "" || strings.Contains(a[0], "=") {
-				p.dieErrno(22, "setenv failed")
+				p.die("setenv failed")
 			}
 			p.setenv(a[0], a[1])
 		}},
 		{name: "unsetenv", args: "VAR", count: "an argument", usage: "Unset a variable", set: func(p *parser, a []string) {
 			if a[0] == "" || strings.Contains(a[0], "=") {
-				p.dieErrno(22, "unsetenv failed")
+				p.die("unsetenv failed")
 			}
 			p.unsetenv(a[0])
 		}},

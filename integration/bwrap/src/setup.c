@@ -310,12 +310,12 @@ static void perform(struct op *o)
 			die(err, "Can't get type of source %s", str(o->source));
 	}
 	if (!(o->flags & OP_EXISTS)) {
-		// Parents are no more open than what is made in them.
-		int makes = o->kind == TMPFS || o->kind == MAKE_DIR || o->kind == MAKE_FILE || o->kind == BIND_DATA || o->kind == RO_BIND_DATA;
+		// Parents are no more open than what is made in them, and those of
+		// mounts and links, which have no permissions, are the user's alone.
 		u32 mode = 0755;
-		if (makes && !(o->perms & 0070))
+		if (!(o->perms & 0070))
 			mode &= ~0050u;
-		if (makes && !(o->perms & 0007))
+		if (!(o->perms & 0007))
 			mode &= ~0005u;
 		long err = make_parents(dest, mode);
 		if (err)
