@@ -145,6 +145,10 @@ type Root struct {
 	// that memory cannot hold. Empty: a tmpfs.
 	ScratchDir string
 
+	// InPlace says that the command need not see the root at "/": see
+	// Capabilities.OwnRoot.
+	InPlace bool
+
 	// As is the user and group that the command runs as, without any
 	// capability, for roots in which files of the host keep their owners.
 	// Nil: ID.
@@ -190,7 +194,20 @@ type Capabilities struct {
 	NetworkNone bool
 	NetworkHost bool
 
-	PidNamespace bool // host processes are invisible, and none survives
+	// OwnRoot says that the root is the command's "/". A backend without it
+	// makes the root as a directory of the host, in which the command starts:
+	// all absolute paths that the command itself names are the host's. Of these
+	// it can open what is bound to its own name, /proc, and the usual devices,
+	// but it can see that others exist; other binds are links in the directory.
+	// The Spec's own paths (Dir, Args[0], and a TMPDIR in Env) still name things in
+	// the root. It wants to be told that this is good enough: Root.InPlace.
+	OwnRoot bool
+
+	FixedID  bool // the command is the user ID; else it is the caller
+	Loopback bool // NetworkNone has a loopback interface; else there are no sockets at all
+	KillsAll bool // no process of a command survives it, whatever it does
+
+	PidNamespace bool // host processes are invisible
 	IPCNamespace bool
 	UTSNamespace bool
 	Seccomp      bool // a deny list of system calls is in force

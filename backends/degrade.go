@@ -15,6 +15,7 @@ func Degrade(spec *Spec, c Capabilities) (*Spec, []string) {
 			dropped = append(dropped, what)
 		}
 	}
+	drop(!s.Root.InPlace, c.OwnRoot, "the command sees the paths of the host, and its root is a directory there", func() { s.Root.InPlace = true })
 	drop(s.Network == NetworkNone, c.NetworkNone || !c.NetworkHost, "the command has the host's network", func() { s.Network = NetworkHost })
 	drop(s.Network == NetworkHost, c.NetworkHost || !c.NetworkNone, "the command has no network", func() { s.Network = NetworkNone })
 	drop(s.Root.ReadOnly, c.Mounts, "all of the root can be written", func() { s.Root.ReadOnly, s.Root.Writable = false, nil })

@@ -11,9 +11,10 @@ func TestDegrade(t *testing.T) {
 	spec := &Spec{
 		Args: []string{"x"}, Observe: true, Network: NetworkNone,
 		Limits: Limits{Wall: 1, Memory: 1, Pids: 1, FileSize: 1, Scratch: 1},
-		Root:   Root{ReadOnly: true, Writable: []string{"/a"}, Tmpfs: []string{"/t"}, As: &zero},
+		Root:   Root{ReadOnly: true, Writable: []string{"/a"}, Tmpfs: []string{"/t"}, As: &zero, InPlace: true},
 	}
 	able := Capabilities{
+		OwnRoot:     true,
 		NetworkNone: true, NetworkHost: true, Mounts: true, Observe: true, Users: true,
 		MemoryLimit: Exact, PidsLimit: PerProc, FileLimit: true, ScratchLimit: true,
 	}
@@ -21,7 +22,7 @@ func TestDegrade(t *testing.T) {
 		t.Errorf("a backend that can do all of it: %+v, dropped %q", got, dropped)
 	}
 	got, dropped := Degrade(spec, Capabilities{NetworkHost: true})
-	want := &Spec{Args: []string{"x"}, Network: NetworkHost, Limits: Limits{Wall: 1}}
+	want := &Spec{Args: []string{"x"}, Network: NetworkHost, Limits: Limits{Wall: 1}, Root: Root{InPlace: true}}
 	if !reflect.DeepEqual(got, want) || len(dropped) != 9 {
 		t.Errorf("a backend that can do none of it: %+v, dropped %d: %q", got, len(dropped), dropped)
 	}
@@ -31,7 +32,7 @@ func TestDegrade(t *testing.T) {
 	if again, dropped := Degrade(got, Capabilities{NetworkHost: true}); dropped != nil || !reflect.DeepEqual(again, got) {
 		t.Errorf("degraded twice: %+v, %q", again, dropped)
 	}
-	if _, dropped := Degrade(&Spec{}, Capabilities{NetworkHost: true}); len(dropped) != 1 || !strings.Contains(dropped[0], "network") {
+	if _, dropped := Degrade(&Spec{}, Capabilities{NetworkHost: true}); len(dropped) != 2 || !strings.Contains(dropped[0], "paths of the host") || !strings.Contains(dropped[1], "network") {
 		t.Errorf("a plain spec: dropped %q", dropped)
 	}
 }

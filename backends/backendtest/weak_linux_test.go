@@ -20,7 +20,7 @@ import (
 // boast is what our weak backends say of themselves.
 var boast = backends.Capabilities{
 	Works: true, Overlay: true, Images: true, DataLayers: true, Observe: true, NetworkNone: true, NetworkHost: true,
-	PidNamespace: true, IPCNamespace: true, UTSNamespace: true, Seccomp: true, NoNewPrivs: true,
+	OwnRoot: true, FixedID: true, Loopback: true, KillsAll: true, PidNamespace: true, IPCNamespace: true, UTSNamespace: true, Seccomp: true, NoNewPrivs: true,
 	MemoryLimit: backends.Exact, PidsLimit: backends.Exact, ScratchLimit: true, FileLimit: true, ExactStatus: true,
 	Owner: os.Getuid(),
 }

@@ -37,6 +37,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Works = true
 	c.Mounts, c.Users = true, !b.unprivileged
 	c.NetworkNone, c.NetworkHost = true, true
+	c.OwnRoot, c.FixedID, c.Loopback, c.KillsAll = true, true, true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
 	c.MemoryLimit, c.FileLimit, c.ScratchLimit = backends.PerProc, true, true

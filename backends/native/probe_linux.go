@@ -34,6 +34,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.OverBinds = c.Overlay
 	c.Mounts, c.Users = true, !b.unprivileged
 	c.NetworkNone, c.NetworkHost = true, true
+	c.OwnRoot, c.FixedID, c.Loopback, c.KillsAll = true, true, true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
 	return c

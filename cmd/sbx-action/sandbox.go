@@ -124,6 +124,9 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	if !b.Capabilities().OwnRoot && !slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, "TMPDIR=") }) {
+		spec.Env = append(spec.Env, "TMPDIR=/tmp") // of the root, wherever that is
+	}
 	if f.degrade {
 		var dropped []string
 		spec, dropped = backends.Degrade(spec, b.Capabilities())

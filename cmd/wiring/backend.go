@@ -16,6 +16,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends/bubblewrap"
 	"github.com/sbx-action/sbx-action/backends/chroot"
 	"github.com/sbx-action/sbx-action/backends/firejail"
+	"github.com/sbx-action/sbx-action/backends/landlock"
 	"github.com/sbx-action/sbx-action/backends/lxc"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/backends/nspawn"
@@ -41,7 +42,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot"}
+	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot", "landlock"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -61,6 +62,8 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return firejail.Open(firejail.Options{})
 	case "chroot":
 		return chroot.Open(chroot.Options{})
+	case "landlock":
+		return landlock.Open(landlock.Options{})
 	case "podman":
 		return podman.Open(podman.Options{})
 	}
@@ -106,12 +109,19 @@ func (c Choice) Open() (backends.Backend, error) {
 		if err == nil && c.Begin != nil {
 			c.Begin(b)
 		}
-		if err == nil && Basics(b).Works {
+		can := backends.Capabilities{}
+		if err == nil {
+			can = Basics(b)
+		}
+		if can.Works && (can.OwnRoot || c.Name != "") {
 			return b, nil
 		}
 		if err == nil {
-			err = errors.New(Basics(b).Reason)
+			err = errors.New(can.Reason)
 			b.Close()
+		}
+		if can.Works { // less than anybody may expect
+			err = fmt.Errorf("it has no root of its own, so it is used only when it is asked for: 'sbx-action sandbox --backend %s --degrade'", name)
 		}
 		reasons = append(reasons, fmt.Errorf("backend %s does not work here: %w", name, err))
 	}

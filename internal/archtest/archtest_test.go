@@ -39,6 +39,7 @@ var table = []row{
 	{"backends/bubblewrap", "backends backends/foreign", "backends/backendtest"},
 	{"backends/chroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/firejail", "backends backends/foreign", "backends/backendtest"},
+	{"backends/landlock", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
 	{"backends/lxc", "backends backends/foreign", "backends/backendtest"},
 	{"backends/nspawn", "backends backends/foreign", "backends/backendtest"},
 	{"backends/oci", "backends backends/foreign github.com/opencontainers/runtime-spec", "backends/backendtest"},
@@ -125,7 +126,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bubblewrap backends/chroot backends/firejail backends/lxc backends/native backends/nspawn backends/oci backends/podman cmd/commandline integration/reapi/share internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bubblewrap backends/chroot backends/firejail backends/landlock backends/lxc backends/native backends/nspawn backends/oci backends/podman cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

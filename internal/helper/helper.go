@@ -27,6 +27,13 @@
 //     they are; the socket and others without close-on-exec stay, too, so that
 //     an init further down can go on with it. Proc, dev, tmp and Binds are not
 //     mounted.
+//   - fence UID GID [user] [hostnet]: runs the command of the request as ID (or,
+//     with "user", as whoever it is) in the namespaces that it is in. Landlock lets
+//     the command open nothing but the sources of Binds, under their own names: for
+//     reading and executing, or for everything where they are writable. Sockets
+//     are refused, or with "hostnet" those with a name in the file system.
+//     Request.Hide is the program's path, if it is not Args[0]. The end of the
+//     socket kills all descendants and removes the directory Request.Target.
 //   - init: for the inside of another sandbox, as pid 1, or as pid 2 of a pid 1
 //     that only reaps. Runs the command of the request, in the root it finds,
 //     as the user it is (or as ID if it is root), and reports, with everything

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -86,6 +87,33 @@ func StartSlot(args ...string) (*Process, error) {
 	return &Process{Pid: pid, Socket: sockets[0], life: life[1]}, nil
 }
 
+// StartFence starts a helper in the mode fence, for one request. It is in a session
+// of its own, so that Ctrl-C does not reach it.
+func StartFence(args ...string) (*Process, error) {
+	executable, err := Binary()
+	if err != nil {
+		return nil, err
+	}
+	sockets, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket: %w", err)
+	}
+	const none = ^uintptr(0)
+	argv := append([]string{"sbx-helper", "fence", strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid())}, args...)
+	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", executable.Fd()), argv, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   []string{},
+		Files: []uintptr{none, none, none, uintptr(sockets[1])},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	unix.Close(sockets[1])
+	if err != nil {
+		unix.Close(sockets[0])
+		return nil, fmt.Errorf("start the sandbox helper: %w", err)
+	}
+	return &Process{Pid: pid, Socket: sockets[0], life: -1}, nil
+}
+
 // Cancel kills the request seq, now or as soon as the helper sees it.
 func (p *Process) Cancel(seq uint64) {
 	b := [8]byte{}
@@ -98,7 +126,9 @@ func (p *Process) Cancel(seq uint64) {
 // End begins to end the helper and everything that it has started. Nothing but
 // Wait may be called then.
 func (p *Process) End() {
-	unix.Close(p.life)
+	if p.life >= 0 {
+		unix.Close(p.life)
+	}
 	unix.Close(p.Socket)
 }
 

@@ -83,8 +83,8 @@ type Request struct {
 	Lowers     []string // "d" and a directory, or "i" and an image; topmost first
 	DataDir    string   // backends.Root.Data
 	ScratchDir string   // backends.Root.ScratchDir
-	Target     string   // around: where to mount; see [RootDir] and [JobDir]. init: where the root is, if not at "/"
-	Hide       string   // around: a directory of the host that the program does not see
+	Target     string   // around: where to mount; see [RootDir] and [JobDir]. init: where the root is, if not at "/". fence: see there
+	Hide       string   // around: a directory of the host that the program does not see. fence: see there
 	Binds      []string // source, target, source, target, …; before a source: "+" backends.Bind.Over, "=" Bind.Writable; instead of one: "%" Root.Tmpfs, "!" Root.Writable
 
 	Wall     time.Duration // then the command is killed

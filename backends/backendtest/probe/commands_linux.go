@@ -35,6 +35,7 @@ func commands() map[string]command {
 		"remove":  remove,
 		"lookups": lookups,
 		"serve":   serve,
+		"linger":  linger,
 
 		// Attempt what must fail.
 		"exists":      attemptExists,

@@ -96,6 +96,17 @@ func serve(args []string) int {
 		panic(err)
 	}
 	fmt.Println(port)
+	return waitForInput(args[1])
+}
+
+// linger SECONDS says that it is here, and goes on until its input ends, or for so
+// long.
+func linger(args []string) int {
+	fmt.Println("here")
+	return waitForInput(args[0])
+}
+
+func waitForInput(seconds string) int {
 	ended := make(chan bool)
 	go func() {
 		var b [1]byte
@@ -104,7 +115,7 @@ func serve(args []string) int {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(time.Duration(number(args[1])) * time.Second):
+	case <-time.After(time.Duration(number(seconds)) * time.Second):
 	}
 	return 0
 }

@@ -171,11 +171,11 @@ func checkUsage(t *trial) error {
 
 func killPromises() []Promise {
 	return []Promise{
-		{Name: "kill/time-out", Says: "when its time is over, the command and all descendants are gone, sessions of their own or not", needs: hasPidNamespace, check: checkTimeOut},
-		{Name: "kill/cancel", Says: "when the context is done, the command and all descendants are gone, and the error is its cause", needs: hasPidNamespace, check: checkCancel},
+		{Name: "kill/time-out", Says: "when its time is over, the command and all descendants are gone, sessions of their own or not", needs: killsAll, check: checkTimeOut},
+		{Name: "kill/cancel", Says: "when the context is done, the command and all descendants are gone, and the error is its cause", needs: killsAll, check: checkCancel},
 		{Name: "kill/cancel-before", Says: "with a context that is done, nothing is run", check: checkCancelBefore},
-		{Name: "kill/daemon", Says: "what a command that ended leaves running is gone, though it holds the output open", needs: hasPidNamespace, check: checkDaemon},
-		{Name: "kill/bomb", Says: "hundreds of processes that go on making more are gone", needs: hasPidNamespace, slow: true, check: checkBomb},
+		{Name: "kill/daemon", Says: "what a command that ended leaves running is gone, though it holds the output open", needs: killsAll, check: checkDaemon},
+		{Name: "kill/bomb", Says: "hundreds of processes that go on making more are gone", needs: killsAll, slow: true, check: checkBomb},
 		{Name: "kill/in-time", Says: "a command that ends before its time is over was not timed out", check: checkInTime},
 	}
 }

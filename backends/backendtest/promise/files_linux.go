@@ -15,7 +15,7 @@ import (
 )
 
 func filePromises() []Promise {
-	return []Promise{
+	return inOwnRoot([]Promise{
 		{Name: "files/root", Says: "the root has the files that were asked for, /proc, /dev and /tmp, and nothing else", check: checkRootEntries},
 		{Name: "files/fill", Says: "files that were put into the scratch belong to the command, which may change them", check: checkFill},
 		{Name: "files/bind", Says: "directories and files of the host are shown where they were asked for, in order", check: checkBind},
@@ -26,7 +26,7 @@ func filePromises() []Promise {
 		{Name: "files/tmp", Says: "/tmp is empty at the start, anybody may write there, and it is not the host's", check: checkTmp},
 		{Name: "files/dev", Says: "/dev has the devices that programs expect, which work, and no others", check: checkDev},
 		{Name: "files/fresh", Says: "nothing that one command wrote is seen by the next one", check: checkFresh},
-	}
+	}...)
 }
 
 // entries are the names that "ls" printed.

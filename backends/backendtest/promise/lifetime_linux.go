@@ -17,7 +17,7 @@ func lifetimePromises() []Promise {
 	return []Promise{
 		{Name: "lifetime/parallel", Says: "commands that run at the same time do not mix", check: checkParallel},
 		{Name: "lifetime/close", Says: "after Close there is no process, mount, control group, descriptor or temporary file of the backend", slow: true, check: checkClose},
-		{Name: "lifetime/killed", Says: "the same holds when the caller was killed while a command ran", needs: hasPidNamespace, slow: true, check: checkKilled},
+		{Name: "lifetime/killed", Says: "the same holds when the caller was killed while a command ran", needs: killsAll, slow: true, check: checkKilled},
 		{Name: "lifetime/capabilities", Says: "the capabilities do not change", check: checkSameCapabilities},
 		{Name: "lifetime/fill-error", Says: "an error of Root.Fill is the error of Run, and nothing is run", check: checkFillError},
 		{Name: "lifetime/bind-error", Says: "a file of the host that is not there is an error of Run that names it, and nothing is run", check: checkBindError},
@@ -166,7 +166,7 @@ func checkKilled(t *trial) error {
 	t.later(func() { unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
 	before := t.scene()
 	mark := t.mark()
-	p, out, err := t.Victim(t.ctx, []string{"daemon", mark, t.lifetime(), "serve", "@" + mark, t.lifetime()})
+	p, out, err := t.Victim(t.ctx, []string{"daemon", mark, t.lifetime(), "linger", t.lifetime()})
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func checkPidsLimit(t *trial) error {
 }
 
 func checkFileLimit(t *trial) error {
-	spec := t.spec("grow", "/build/file", "4")
+	spec := t.spec("grow", "file", "4")
 	if yes, o, err := t.answers(spec); err != nil || !yes {
 		return fmt.Errorf("without a limit: %v, error %v", o, err)
 	}
@@ -173,7 +173,7 @@ func checkNoLimits(t *trial) error {
 			return err
 		}
 	}
-	yes, o, err := t.answers(t.spec("grow", "/build/file", "4"))
+	yes, o, err := t.answers(t.spec("grow", "file", "4"))
 	if err != nil || !yes {
 		return fmt.Errorf("a file of 4 MiB, after a command that may not make it: %v, error %v", o, err)
 	}

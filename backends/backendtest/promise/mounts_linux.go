@@ -13,7 +13,7 @@ func mountPromises() []Promise {
 	mounts := func(p Promise) Promise {
 		p.needs = func(c backends.Capabilities) bool { return c.Mounts }
 		p.asks = func(s *backends.Spec) { s.Root.ReadOnly = true }
-		return p
+		return own(p)
 	}
 	return []Promise{
 		mounts(Promise{Name: "mounts/read-only", Says: "of a root that is read-only nothing can be written, but to /tmp and /dev/shm", check: checkReadOnly}),

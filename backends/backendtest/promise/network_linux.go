@@ -19,14 +19,18 @@ func networkPromises() []Promise {
 		p.asks = func(s *backends.Spec) { s.Network = backends.NetworkNone }
 		return p
 	}
+	looped := func(p Promise) Promise {
+		p.needs = hasLoopback
+		return p
+	}
 	return []Promise{
-		isolated(Promise{Name: "network/interfaces", Says: "there is one network interface, lo, and it is up", check: checkInterfaces}),
-		isolated(Promise{Name: "network/loopback", Says: "programs in the sandbox can talk to each other through lo and abstract sockets", check: checkLoopback}),
+		looped(Promise{Name: "network/interfaces", Says: "there is one network interface, lo, and it is up", check: checkInterfaces}),
+		looped(Promise{Name: "network/loopback", Says: "programs in the sandbox can talk to each other through lo and abstract sockets", check: checkLoopback}),
 		isolated(Promise{Name: "network/host-tcp", Says: "a TCP server of the host cannot be reached", check: checkHostTCP}),
 		isolated(Promise{Name: "network/host-udp", Says: "a UDP server of the host cannot be reached", check: checkHostUDP}),
 		isolated(Promise{Name: "network/host-abstract", Says: "an abstract unix socket of the host cannot be reached", check: checkHostAbstract}),
 		{Name: "network/host-unix", Says: "a unix socket in the host's /tmp cannot be reached", check: checkHostUnix},
-		isolated(Promise{Name: "network/other-action", Says: "servers of another command that runs at the same time cannot be reached", check: checkOtherAction}),
+		looped(Promise{Name: "network/other-action", Says: "servers of another command that runs at the same time cannot be reached", check: checkOtherAction}),
 		isolated(Promise{Name: "network/packet-socket", Says: "packets cannot be read off the wire", check: func(t *trial) error { return t.defeats(attempt{args: []string{"socket", "packet"}, root: true}) }}),
 		{Name: "network/vsock", Says: "the hypervisor of a virtual machine cannot be reached", needs: hasSeccomp, check: checkVsock},
 		isolated(Promise{Name: "network/raw-socket", Says: "raw packets cannot be sent", check: func(t *trial) error { return t.defeats(attempt{args: []string{"socket", "raw"}, root: true}) }}),

@@ -14,12 +14,12 @@ import (
 
 func outputPromises() []Promise {
 	return []Promise{
-		{Name: "output/root", Says: "what the command made, changed and removed is in Status.Root, and stays readable while other commands run", check: checkKeptRoot},
-		{Name: "output/only-scratch", Says: "Status.Root has nothing of /proc, /dev, /tmp and of the host's files that were shown", check: checkKeptRootOnly},
-		{Name: "output/names", Says: "outputs may have any name", check: checkKeptNames},
+		own(Promise{Name: "output/root", Says: "what the command made, changed and removed is in Status.Root, and stays readable while other commands run", check: checkKeptRoot}),
+		own(Promise{Name: "output/only-scratch", Says: "Status.Root has nothing of /proc, /dev, /tmp and of the host's files that were shown", check: checkKeptRootOnly}),
+		own(Promise{Name: "output/names", Says: "outputs may have any name", check: checkKeptNames}),
 		{Name: "output/failed", Says: "Status.Root is there when the command failed, and when its time was over", check: checkKeptAfterFailure},
 		{Name: "output/not-asked", Says: "Status.Root is not there when nobody asked for it", check: checkNoRoot},
-		{Name: "output/scratch-dir", Says: "the scratch may be a directory of the host", check: checkScratchDir},
+		own(Promise{Name: "output/scratch-dir", Says: "the scratch may be a directory of the host", check: checkScratchDir}),
 	}
 }
 

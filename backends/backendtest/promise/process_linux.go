@@ -14,7 +14,7 @@ func processPromises() []Promise {
 	return []Promise{
 		{Name: "process/host-signal", Says: "processes of the host cannot be signalled", needs: hasPidNamespace, check: checkHostSignal},
 		{Name: "process/host-proc", Says: "processes of the host are not in /proc", needs: hasPidNamespace, check: checkHostProc},
-		{Name: "process/host-root", Says: "no process in /proc leads to the host's files", check: checkHostRoot},
+		own(Promise{Name: "process/host-root", Says: "no process in /proc leads to the host's files", check: checkHostRoot}),
 		{Name: "process/init-trace", Says: "process 1, which tells how the command ended, cannot be traced", needs: hasPidNamespace, check: checkInitTrace},
 		{Name: "process/init-memory", Says: "the memory, descriptors and environment of process 1 cannot be read", needs: hasPidNamespace, check: checkInitMemory},
 		{Name: "process/init-namespaces", Says: "the namespaces of process 1 cannot be entered", needs: hasPidNamespace, check: checkInitNamespaces},
@@ -23,7 +23,7 @@ func processPromises() []Promise {
 		{Name: "process/shared-memory", Says: "System V shared memory of the host is not there", needs: hasIPCNamespace, check: checkShm},
 		{Name: "process/semaphores", Says: "System V semaphores of the host are not there", needs: hasIPCNamespace, check: checkSemaphores},
 		{Name: "process/message-queues", Says: "POSIX message queues of the host are not there", needs: hasIPCNamespace, check: checkMqueue},
-		{Name: "process/dev-shm", Says: "POSIX shared memory of the host is not there", check: checkDevShm},
+		own(Promise{Name: "process/dev-shm", Says: "POSIX shared memory of the host is not there", check: checkDevShm}),
 		{Name: "process/keyrings", Says: "keys of the caller and of other commands are not found", check: checkKeys},
 	}
 }

@@ -18,18 +18,18 @@ func startPromises() []Promise {
 		{Name: "start/arguments", Says: "the command gets exactly its arguments, whatever bytes they hold", check: checkArguments},
 		{Name: "start/environment", Says: "the environment is exactly what was asked for, in that order: nothing added, dropped or merged", check: checkEnvironment},
 		{Name: "start/environment-empty", Says: "an empty environment stays empty", check: checkEnvironmentEmpty},
-		{Name: "start/directory", Says: "the command begins in the directory that was asked for", check: checkDirectory},
+		own(Promise{Name: "start/directory", Says: "the command begins in the directory that was asked for", check: checkDirectory}),
 		{Name: "start/directory-missing", Says: "a command whose directory does not exist does not run somewhere else", check: checkDirectoryMissing},
-		{Name: "start/path", Says: "a name without a slash is looked up in the PATH of the environment, and nowhere else", needs: hasExactStatus, check: checkPath},
-		{Name: "start/interpreter", Says: "a script runs with the interpreter that its first line names", check: checkInterpreter},
+		own(Promise{Name: "start/path", Says: "a name without a slash is looked up in the PATH of the environment, and nowhere else", needs: hasExactStatus, check: checkPath}),
+		own(Promise{Name: "start/interpreter", Says: "a script runs with the interpreter that its first line names", check: checkInterpreter}),
 		{Name: "start/large", Says: "arguments and environment may be as large as the kernel takes, and too large ones are an error of the command", check: checkLarge},
-		{Name: "start/ids", Says: "user and group are 65000 in every way, and there are no other groups", check: checkIDs},
+		{Name: "start/ids", Says: "user and group are 65000 in every way, and there are no other groups", needs: hasFixedID, check: checkIDs},
 		{Name: "start/umask", Says: "the file mode creation mask is 022", check: checkUmask},
 		{Name: "start/no-core", Says: "no core dumps are written", check: checkNoCore},
 		{Name: "start/signals", Says: "no signal is ignored or blocked at the start, whatever the caller ignores", check: checkSignalsDefault},
 		{Name: "start/descriptors", Says: "no descriptor beyond 0, 1 and 2 is inherited", check: checkDescriptors},
 		{Name: "start/hostname", Says: "the host name is always the same", needs: hasUTSNamespace, check: checkHostname},
-		{Name: "start/names", Says: "files and directories may have any name, in the root, as program and as directory", check: checkNames},
+		own(Promise{Name: "start/names", Says: "files and directories may have any name, in the root, as program and as directory", check: checkNames}),
 	}
 }
 

@@ -27,6 +27,27 @@ func All() []Promise {
 	)
 }
 
+// inOwnRoot is for promises of absolute paths, which need a root that is "/".
+func inOwnRoot(list ...Promise) []Promise {
+	for i := range list {
+		needs, asks := list[i].needs, list[i].asks
+		list[i].needs = func(c backends.Capabilities) bool { return c.OwnRoot && (needs == nil || needs(c)) }
+		list[i].asks = func(s *backends.Spec) {
+			s.Root.InPlace = false
+			if asks != nil {
+				asks(s)
+			}
+		}
+	}
+	return list
+}
+
+// own is inOwnRoot for one.
+func own(p Promise) Promise { return inOwnRoot(p)[0] }
+
+func hasFixedID(c backends.Capabilities) bool      { return c.FixedID }
+func hasLoopback(c backends.Capabilities) bool     { return c.NetworkNone && c.Loopback }
+func killsAll(c backends.Capabilities) bool        { return c.KillsAll }
 func hasNetworkNone(c backends.Capabilities) bool  { return c.NetworkNone }
 func hasPidNamespace(c backends.Capabilities) bool { return c.PidNamespace }
 func hasIPCNamespace(c backends.Capabilities) bool { return c.IPCNamespace }

@@ -48,8 +48,9 @@ func (t *trial) spec(args ...string) *backends.Spec {
 	return &backends.Spec{
 		Network: network,
 		Root: backends.Root{
-			Fill:  t.fill(),
-			Binds: []backends.Bind{{Source: t.Probe, Target: probePath}},
+			InPlace: !t.caps.OwnRoot,
+			Fill:    t.fill(),
+			Binds:   []backends.Bind{{Source: t.Probe, Target: probePath}},
 		},
 		Args: probe(args...),
 		Env:  []string{"PATH=/usr/bin:/bin"},

@@ -453,6 +453,35 @@ u32 vary_filter(struct sock_filter *out, const struct vary *v)
 	return p.n;
 }
 
+// socket_filter writes the filter of a command that shares the host's network
+// namespace: no sockets, or with internet only those; never one with a name in the
+// file system. Pairs are made by another call. 32-bit programs get none.
+u32 socket_filter(struct sock_filter *out, int internet)
+{
+	struct program p = {.out = out};
+	emit(&p, LOAD, AT_ARCH, 0, 0);
+	emit(&p, IF_EQUAL, AUDIT_ARCH, 1, 0);
+	emit(&p, JUMP, internet ? 7 : 4, 0, 0);
+	emit(&p, LOAD, AT_NR, 0, 0);
+	emit(&p, IF_EQUAL, NR(41, 198), 1, 0);
+	emit_return(&p, SECCOMP_RET_ALLOW);
+	if (internet) {
+		emit_load_arg(&p, 0, 0);
+		emit(&p, IF_EQUAL, 1, 0, 1);
+		emit_return(&p, SECCOMP_RET_ERRNO | EACCES);
+		emit_return(&p, SECCOMP_RET_ALLOW);
+	} else {
+		emit_return(&p, SECCOMP_RET_ERRNO | EACCES);
+	}
+	// socket and socketcall of 32-bit programs
+	emit(&p, LOAD, AT_NR, 0, 0);
+	emit(&p, IF_EQUAL, 359, 2, 0);
+	emit(&p, IF_EQUAL, 102, 1, 0);
+	emit_return(&p, SECCOMP_RET_ALLOW);
+	emit_return(&p, SECCOMP_RET_ERRNO | EACCES);
+	return p.n;
+}
+
 // install puts a filter in force for this process and its children.
 long install(struct sock_filter *filter, u32 n, u32 flags)
 {

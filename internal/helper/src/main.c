@@ -2,6 +2,7 @@
 //
 //	slot UID GID [user] [hostnet] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
 //	around UID GID [user]		makes one root below a directory and executes a program
+//	fence UID GID [user] [hostnet]	runs one command without any namespace
 //	init				runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
@@ -200,6 +201,27 @@ static _Noreturn void init(struct slot *z)
 	quit(0);
 }
 
+// fence runs one command that has the host's namespaces, and whatever of the
+// host's files the request names.
+static _Noreturn void fence(struct slot *z)
+{
+	struct sandbox *s = &z->sandboxes[0];
+	s->slot = z;
+	z->life = FD_SOCKET;
+	if (z->null > FD_SOCKET + 1) // what our caller has inherited itself
+		SYS(close_range, FD_SOCKET + 1, z->null - 1, 0);
+	SYS(close_range, z->null + 1, ~0u, 0);
+	SYS(prctl, PR_SET_NAME, "sbx-fence");
+	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
+	default_signals();
+	harden(z);
+	if (!receive(s))
+		quit(1);
+	make_fence(s);
+	run_command(s);
+	quit(0);
+}
+
 __attribute__((used)) _Noreturn void start(long *sp)
 {
 	long argc = sp[0];
@@ -232,6 +254,8 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		around(z);
 	else if (str_equal(mode, "init"))
 		init(z);
+	else if (str_equal(mode, "fence"))
+		fence(z);
 	static const char usage[] = "sbx-helper: started by sbx-action, not by hand\n";
 	SYS(write, 2, usage, sizeof usage - 1);
 	quit(125);

@@ -92,7 +92,7 @@ static s32 try_exec(struct sandbox *s, const char *path)
 // prefers to report the latter. Without PATH nothing is found.
 static s32 search_exec(struct sandbox *s)
 {
-	const char *name = s->argv[0], *path = "";
+	const char *name = s->fence && *s->hide ? s->hide : s->argv[0], *path = "";
 	char full[PATH_MAX];
 	s32 result = ENOENT;
 	if (!*name)
@@ -179,6 +179,8 @@ static void become(struct sandbox *s)
 		if (s->req->vary.flags & VARY_LAYOUT)
 			SYS(personality, 0);
 	}
+	if (s->fence)
+		need(s, "put the Landlock rules in force", enter_fence(s));
 	SYS(close_range, 3, ~0u, 0);
 	u64 none = 0;
 	SYS(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
@@ -333,6 +335,29 @@ int reap_all(s32 pid, s32 *status)
 	return found;
 }
 
+// kill_all kills everybody in our pid namespace but us and, for init, its pid 1. A
+// command without namespaces has the host's, in which nobody else may be killed.
+static void kill_all(struct sandbox *s)
+{
+	if (s->fence)
+		kill_descendants();
+	else
+		SYS(kill, -1, SIGKILL);
+}
+
+// reap_rest waits until all that was killed is dead.
+static void reap_rest(struct sandbox *s, s32 pid, s32 *status)
+{
+	s32 st;
+	long p;
+	while ((p = SYS(wait4, -1, &st, 0, 0)) > 0 || p == -EINTR) {
+		if (p == pid)
+			*status = st;
+		if (s->fence) // its children are ours now
+			kill_descendants();
+	}
+}
+
 // wait_command waits until pid has ended, or until the deadline.
 static int wait_command(struct sandbox *s, s32 pid, u64 deadline, s32 *status)
 {
@@ -378,7 +403,11 @@ static int wait_command(struct sandbox *s, s32 pid, u64 deadline, s32 *status)
 		}
 		if (fds[2].revents) {
 			// Our caller has changed its mind, or is gone.
-			SYS(kill, -1, SIGKILL);
+			kill_all(s);
+			if (s->fence) {
+				reap_rest(s, pid, status);
+				abandon(s);
+			}
 			quit(1);
 		}
 		char info[128];
@@ -390,12 +419,8 @@ static int wait_command(struct sandbox *s, s32 pid, u64 deadline, s32 *status)
 // kill_rest ends all that the command has left behind.
 static void kill_rest(struct sandbox *s, s32 pid, s32 *status)
 {
-	s32 st;
-	long p;
-	SYS(kill, -1, SIGKILL); // everybody in our pid namespace but us and, for init, its pid 1
-	while ((p = SYS(wait4, -1, &st, 0, 0)) > 0 || p == -EINTR)
-		if (p == pid)
-			*status = st;
+	kill_all(s);
+	reap_rest(s, pid, status);
 }
 
 static void report_usage(struct reply *r)

@@ -41,7 +41,7 @@ struct sandbox {
 
 	// The request, as received.
 	struct request *req;
-	const char *dir, *data, *scratch_dir, *target, *hide;
+	const char *dir, *data, *scratch_dir, *target, *hide; // the last two mean something else to fence
 	const char *host_name, *alias; // of a command that is varied, or empty
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
@@ -58,6 +58,7 @@ struct sandbox {
 	s32 dir_fd; // of a watched command
 	s32 own_proc; // of a /proc that is not read-only, where the command's is; else 0
 	s32 over; // of /over, if a bind needed it; else 0
+	s32 fence; // Landlock rules of a command that has no namespaces, or 0
 	s32 prepared; // pid of a process that waits for its command, or 0
 	int stdio_open; // pid 1 has the command's descriptors, too
 	u32 go; // futex: the command is known, and its root built
@@ -130,6 +131,7 @@ void run_command(struct sandbox *s);
 enum { FILTER_MAX = 1024 };
 u32 deny_filter(struct sock_filter *out, int with_cookie);
 u32 observe_filter(struct sock_filter *out);
+u32 socket_filter(struct sock_filter *out, int internet);
 u32 vary_filter(struct sock_filter *out, const struct vary *v);
 long install(struct sock_filter *filter, u32 n, u32 flags);
 
@@ -139,6 +141,12 @@ s32 begin_observing(struct sandbox *s, const char *dir);
 void observe(struct sandbox *s, s32 listener);
 void finish_observer(struct sandbox *s);
 void free_observer(struct sandbox *s);
+
+// fence.c
+void make_fence(struct sandbox *s);
+long enter_fence(struct sandbox *s);
+void kill_descendants(void);
+void abandon(struct sandbox *s);
 
 // vary.c
 extern const char *own_vdso;

@@ -89,6 +89,7 @@ enum {
 	SYS_mkdirat = NR(258, 34),
 	SYS_mknodat = NR(259, 33),
 	SYS_fchownat = NR(260, 54),
+	SYS_unlinkat = NR(263, 35),
 	SYS_symlinkat = NR(266, 36),
 	SYS_readlinkat = NR(267, 78),
 	SYS_fchmodat = NR(268, 53),
@@ -121,6 +122,9 @@ enum {
 	SYS_pidfd_getfd = 438,
 	SYS_openat2 = 437,
 	SYS_mount_setattr = 442,
+	SYS_landlock_create_ruleset = 444,
+	SYS_landlock_add_rule = 445,
+	SYS_landlock_restrict_self = 446,
 };
 
 enum {
@@ -154,6 +158,7 @@ enum {
 enum {
 	AT_FDCWD = -100,
 	AT_SYMLINK_NOFOLLOW = 0x100,
+	AT_REMOVEDIR = 0x200,
 	AT_SYMLINK_FOLLOW = 0x400,
 	AT_EMPTY_PATH = 0x1000,
 	AT_RECURSIVE = 0x8000,
