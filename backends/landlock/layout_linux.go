@@ -129,12 +129,7 @@ func (l *layout) bind(root *os.File, b backends.Bind) error {
 }
 
 func (l *layout) linked(target string) bool {
-	for _, t := range l.links {
-		if t == target {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(l.links, target)
 }
 
 // emptyDir makes a directory that anybody may write to.
