@@ -20,6 +20,7 @@ scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dp
 scripts/need.sh python3:python3 # for what script/suggest observes
 scripts/need.sh zsh:zsh fish:fish man:man-db # whose completion is tried, and what reads the pages
 scripts/need.sh dot:graphviz # which reads what graph prints
+scripts/need.sh chromium:chromium # which looks at the server's pages
 command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -62,8 +64,8 @@ func TestPages(t *testing.T) {
 		if !strings.HasPrefix(header.Get("Content-Security-Policy"), "default-src 'none'") || header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: the browser may do what it likes: %v", path, header)
 		}
-		if strings.HasPrefix(path, "/raw/") {
-			if header.Get("Content-Type") != "application/octet-stream" || !strings.HasPrefix(header.Get("Content-Disposition"), "attachment") {
+		if tar := strings.HasPrefix(path, "/tar/"); tar || strings.HasPrefix(path, "/raw/") {
+			if want := map[bool]string{true: "application/x-tar", false: "application/octet-stream"}[tar]; header.Get("Content-Type") != want || !strings.HasPrefix(header.Get("Content-Disposition"), "attachment") {
 				t.Errorf("%s: %v", path, header)
 			}
 			continue
@@ -85,12 +87,12 @@ func TestPages(t *testing.T) {
 		kind, _, _ := strings.Cut(path[1:], "/")
 		kinds[kind]++
 	}
-	for _, kind := range []string{"", "operation", "directory", "tree", "blob", "raw"} {
+	for _, kind := range []string{"", "operation", "directory", "tree", "blob", "raw", "tar"} {
 		if kinds[kind] == 0 {
 			t.Errorf("no link leads to a page of kind %q: %v", kind, kinds)
 		}
 	}
-	for _, want := range []string{"the input", "oops", "/bin/sh", "staging inputs", "It is not text", "not present", "2 ran", html.EscapeString(evil)} {
+	for _, want := range []string{"the input", "oops", "/bin/sh", "staging inputs", "It is not text", "not present", "<b>2</b> ran", html.EscapeString(evil)} {
 		if !strings.Contains(all.String(), want) {
 			t.Errorf("no page shows %q", want)
 		}
@@ -99,6 +101,27 @@ func TestPages(t *testing.T) {
 		if code, _, _ := get(path); code != http.StatusNotFound {
 			t.Errorf("%s: %d", path, code)
 		}
+	}
+	// An archive of which something is gone is no archive.
+	if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("the input\n"))))); err != nil {
+		t.Fatal(err)
+	}
+	broken := 0
+	for path := range seen {
+		if !strings.HasPrefix(path, "/tar/") {
+			continue
+		}
+		res, err := http.Get(web.URL + path)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		if err != nil {
+			broken++
+		}
+	}
+	if broken == 0 {
+		t.Error("archives are sent though a file of them is gone")
 	}
 	for path := range seen {
 		if strings.HasPrefix(path, "/operation/") && strings.Contains(path, "secret") {

@@ -106,7 +106,7 @@ var table = []row{
 	{"integration/reapi/fastcdc", "", ""},
 	{"integration/reapi/tracing", "", ""},
 	{"integration/reapi/metrics", "google.golang.org/grpc", ""},
-	{"integration/reapi/webpage", "action cache integration/reapi integration/reapi/execution " + reapi, ""},
+	{"integration/reapi/webpage", "action cache integration/reapi integration/reapi/execution staging " + reapi, ""},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// Clients of the Remote Execution API, and workers of other people's clusters.

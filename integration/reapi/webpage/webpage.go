@@ -4,6 +4,7 @@
 package webpage
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
@@ -73,9 +75,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		v, code = &view{Title: "Not here", Problem: err.Error()}, http.StatusNotFound
 	}
+	var text bytes.Buffer // a page is whole or an error
+	if err := page.Execute(&text, v); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	_ = page.Execute(w, v) // the client is gone
+	_, _ = text.WriteTo(w) // the client is gone
 }
 
 // errSent says that the answer was sent already.
@@ -87,9 +94,13 @@ func (h *Handler) view(w http.ResponseWriter, r *http.Request) (*view, error) {
 		return h.home(r), nil
 	case "operation":
 		return h.operation(r, rest)
-	case "directory", "tree", "blob", "raw":
+	case "directory", "tree", "blob", "raw", "tar":
 		if !h.Blobs(r) {
 			return nil, errors.New("you may not read blobs here")
+		}
+		of := ""
+		if kind == "tar" { // tar/directory/… or tar/tree/…
+			of, rest, _ = strings.Cut(rest, "/")
 		}
 		d, err := parseDigest(rest)
 		if err != nil {
@@ -102,6 +113,8 @@ func (h *Handler) view(w http.ResponseWriter, r *http.Request) (*view, error) {
 			return h.tree(r.Context(), d)
 		case "raw":
 			return nil, h.raw(w, r, d)
+		case "tar":
+			return nil, h.tar(w, r, of, d)
 		}
 		return h.blob(r.Context(), d)
 	}
@@ -148,11 +161,12 @@ func since(t time.Time) string {
 
 // home is what runs, waits and ran.
 type home struct {
-	Counts execution.Counts
-	Jobs   int
-	Cache  bool // nothing is run
-	List   []operation
-	Store  string
+	Counts                 execution.Counts
+	Jobs                   int
+	Free                   int  // slots
+	Cache                  bool // nothing is run
+	Running, Waiting, Done []*operation
+	Store                  string
 }
 
 const homeMost = 200
@@ -162,8 +176,16 @@ func (h *Handler) home(r *http.Request) *view {
 	if h.Engine != nil {
 		p.Counts, p.Jobs = h.Engine.Counts(), h.Engine.Jobs()
 		for _, v := range h.Engine.Views(homeMost, func(instance string) bool { return h.May(r, instance) }) {
-			p.List = append(p.List, *h.describe(r.Context(), v))
+			switch op := h.describe(r.Context(), v); {
+			case v.Response != nil:
+				p.Done = append(p.Done, op)
+			case v.Stage == repb.ExecutionStage_EXECUTING:
+				p.Running = append(p.Running, op)
+			default:
+				p.Waiting = append(p.Waiting, op)
+			}
 		}
+		p.Free = max(p.Jobs-p.Counts.Running, 0)
 	}
 	return &view{Title: "sbx-action", Home: p}
 }
@@ -178,6 +200,7 @@ type operation struct {
 	Root     action.Digest
 	CommandD action.Digest
 	Line     string // the command on one line
+	Inputs   *directory
 	Result   *repb.ActionResult
 	Files    []output
 	Output   []stream
@@ -194,8 +217,10 @@ type stream struct {
 	Name, Text, Link string
 }
 
+// A span is a part of the time that an operation took, for a bar of 100 units.
 type span struct {
-	Name, Took string
+	Name, Took  string
+	From, Width float64
 }
 
 // describe reads what op was to do. What is gone from the store is left out.
@@ -233,9 +258,23 @@ func stateOf(v execution.View) string {
 	return "done"
 }
 
+// Class is how the state is coloured.
+func (op *operation) Class() string {
+	switch op.State {
+	case "done", "hit":
+		return "good"
+	case "queued", "executing", "cache_check":
+		return "busy"
+	}
+	return "bad"
+}
+
 func took(v execution.View) string {
 	if v.Ended.IsZero() {
 		return since(v.Begun)
+	}
+	if v.Started.IsZero() && v.Response.GetCachedResult() {
+		return "" // nothing ran
 	}
 	return v.Ended.Sub(v.Begun).Round(100 * time.Microsecond).String()
 }
@@ -249,6 +288,10 @@ func (h *Handler) operation(r *http.Request, name string) (*view, error) {
 		return nil, fmt.Errorf("there is no operation %q, or it ended long ago", name)
 	}
 	op := h.describe(r.Context(), v)
+	if !op.Root.IsZero() && h.Blobs(r) {
+		left := inputsMost
+		op.Inputs, _ = h.below(r.Context(), op.Root, &left) // what is gone is not shown
+	}
 	if res := v.Response.GetResult(); res != nil {
 		op.Result = res
 		h.results(r.Context(), op)
@@ -296,17 +339,28 @@ func (h *Handler) results(ctx context.Context, op *operation) {
 			op.Output = append(op.Output, st)
 		}
 	}
-	if m := res.ExecutionMetadata; m != nil {
-		at := func(name string, from, to interface{ AsTime() time.Time }) {
-			op.Times = append(op.Times, span{name, to.AsTime().Sub(from.AsTime()).Round(10 * time.Microsecond).String()})
-		}
-		if m.WorkerCompletedTimestamp != nil && m.QueuedTimestamp != nil && m.ExecutionCompletedTimestamp != nil {
-			at("in the queue", m.QueuedTimestamp, m.WorkerStartTimestamp)
-			at("staging inputs", m.InputFetchStartTimestamp, m.InputFetchCompletedTimestamp)
-			at("running", m.ExecutionStartTimestamp, m.ExecutionCompletedTimestamp)
-			at("collecting outputs", m.OutputUploadStartTimestamp, m.OutputUploadCompletedTimestamp)
-		}
+	op.Times = spans(res.ExecutionMetadata)
+}
+
+// spans are the stages of an action.
+func spans(m *repb.ExecutedActionMetadata) (list []span) {
+	if m.GetWorkerCompletedTimestamp() == nil || m.QueuedTimestamp == nil || m.ExecutionCompletedTimestamp == nil {
+		return nil
 	}
+	zero := m.QueuedTimestamp.AsTime()
+	whole := max(m.WorkerCompletedTimestamp.AsTime().Sub(zero).Seconds(), 1e-9)
+	at := func(name string, from, to *timestamppb.Timestamp) {
+		d := to.AsTime().Sub(from.AsTime())
+		list = append(list, span{
+			name, d.Round(10 * time.Microsecond).String(),
+			100 * from.AsTime().Sub(zero).Seconds() / whole, max(100*d.Seconds()/whole, 0.3),
+		})
+	}
+	at("in the queue", m.QueuedTimestamp, m.WorkerStartTimestamp)
+	at("staging inputs", m.InputFetchStartTimestamp, m.InputFetchCompletedTimestamp)
+	at("running", m.ExecutionStartTimestamp, m.ExecutionCompletedTimestamp)
+	at("collecting outputs", m.OutputUploadStartTimestamp, m.OutputUploadCompletedTimestamp)
+	return list
 }
 
 // shown is how much of a blob a page shows.
@@ -350,99 +404,6 @@ func (h *Handler) message(ctx context.Context, d action.Digest, m proto.Message)
 		return err
 	}
 	return proto.Unmarshal(data, m)
-}
-
-// A directory is one of a tree.
-type directory struct {
-	Digest  action.Digest
-	Entries []entry
-	More    int // that are not shown
-}
-
-type entry struct {
-	Name, Kind, Link, Target string
-	Size                     int64
-	Bytes                    bool // Size is worth showing
-}
-
-const entriesMost = 5000
-
-func (h *Handler) directory(ctx context.Context, d action.Digest) (*view, error) {
-	m := new(repb.Directory)
-	if err := h.message(ctx, d, m); err != nil {
-		return nil, err
-	}
-	return &view{Title: "directory", Directory: list(d, m, func(n action.Digest) string { return link("directory", n) })}, nil
-}
-
-// tree shows the root of a Tree. What is below it is shown as directories,
-// where these are in the store by themselves.
-func (h *Handler) tree(ctx context.Context, d action.Digest) (*view, error) {
-	m := new(repb.Tree)
-	if err := h.message(ctx, d, m); err != nil {
-		return nil, err
-	}
-	if m.Root == nil {
-		return nil, errors.New("the blob is no tree")
-	}
-	children := map[action.Digest]*repb.Directory{}
-	for _, c := range m.Children {
-		if data, err := proto.Marshal(c); err == nil {
-			children[action.Sum(d.Function(), data)] = c
-		}
-	}
-	p := &directory{Digest: d}
-	left := entriesMost
-	flatten(p, d.Function(), m.Root, "", children, &left)
-	return &view{Title: "tree", Directory: p}, nil
-}
-
-// flatten lists everything below m, with its path.
-func flatten(p *directory, f action.Function, m *repb.Directory, at string, children map[action.Digest]*repb.Directory, left *int) {
-	for _, e := range list(action.Digest{}, m, func(action.Digest) string { return "" }, f).Entries {
-		if *left == 0 {
-			p.More++
-			return
-		}
-		*left--
-		e.Name = at + e.Name
-		p.Entries = append(p.Entries, e)
-	}
-	for _, n := range m.Directories {
-		if d, err := reapi.Digest(f, n.Digest); err == nil && children[d] != nil && *left > 0 {
-			flatten(p, f, children[d], at+n.Name+"/", children, left)
-		}
-	}
-}
-
-func list(d action.Digest, m *repb.Directory, below func(action.Digest) string, fs ...action.Function) *directory {
-	f := d.Function()
-	if len(fs) > 0 {
-		f = fs[0]
-	}
-	p := &directory{Digest: d}
-	for _, n := range m.Directories {
-		if s, err := reapi.Digest(f, n.Digest); err == nil {
-			p.Entries = append(p.Entries, entry{Name: n.Name + "/", Kind: "directory", Link: below(s)})
-		}
-	}
-	for _, n := range m.Files {
-		if s, err := reapi.Digest(f, n.Digest); err == nil {
-			kind := "file"
-			if n.IsExecutable {
-				kind = "executable"
-			}
-			p.Entries = append(p.Entries, entry{Name: n.Name, Kind: kind, Link: link("blob", s), Size: s.Size(), Bytes: true})
-		}
-	}
-	for _, n := range m.Symlinks {
-		p.Entries = append(p.Entries, entry{Name: n.Name, Kind: "link", Target: n.Target})
-	}
-	if len(p.Entries) > entriesMost {
-		p.More = len(p.Entries) - entriesMost
-		p.Entries = p.Entries[:entriesMost]
-	}
-	return p
 }
 
 // A blob is its beginning.
