@@ -208,6 +208,7 @@ type Capabilities struct {
 	KillsAll bool // no process of a command survives it, whatever it does
 
 	PidNamespace bool // host processes are invisible
+	Exposed      bool // the command can signal the sandbox's process 1, and so end itself with an error of Run
 	IPCNamespace bool
 	UTSNamespace bool
 	Seccomp      bool // a deny list of system calls is in force

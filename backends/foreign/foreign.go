@@ -39,8 +39,33 @@ type Tool struct {
 	Shell []string
 
 	// OwnPID says that the tool makes no pid namespace: then it is started as the
-	// first process of one. It goes with Shell, and with RootOnly.
-	OwnPID bool
+	// first process of one. It goes with Shell, and with RootOnly or HostShell.
+	// OwnRest makes namespaces for ipc, the host name and the network, too.
+	OwnPID, OwnRest bool
+
+	// HostShell says that the tool only pretends that its root is another one: then
+	// its root is the shell, which has the host's programs, read-only, and the root
+	// of the command in /sbx, whole. It is started as the user of the command. It
+	// goes with OwnPID.
+	HostShell bool
+
+	// Tree says that Init gets the root of the command from us, wherever it is, as a
+	// tree of mounts: the tool makes namespaces and no root. Init needs
+	// [ShellCapabilities], or with AsUser [UserCapabilities].
+	Tree bool
+
+	// AsUser says that the tool is for users: it makes a user namespace, in which
+	// Init is root, and if we are root it is started as the user [backends.ID].
+	AsUser bool
+
+	// UserRoot says that the tool works for other users, too, if it is started as
+	// the root of a user namespace. Init need not be in one of its own. It goes on as
+	// with Tree, and needs [UserCapabilities].
+	UserRoot bool
+
+	// Stdio says that the tool passes on no descriptors but 0 to 2. Then 0 and 1 are
+	// what else FirstFD and LastFD are.
+	Stdio bool
 
 	// Hide is a directory of the host that the tool must not see, or empty.
 	Hide string
@@ -92,6 +117,11 @@ const (
 func ShellCapabilities() []string {
 	return append(Capabilities(), "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_FOWNER", "CAP_DAC_OVERRIDE")
 }
+
+// UserCapabilities are what Init needs where it is the root of a user namespace,
+// and whoever makes Init's: to make a user namespace for the command. They are of
+// no use outside of the namespace.
+func UserCapabilities() []string { return append(ShellCapabilities(), "CAP_SETFCAP") }
 
 // Capabilities are what Init needs, when the caller is root, to start the
 // command as another user, to watch it wherever it looks, and to kill it. The

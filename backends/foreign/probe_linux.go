@@ -35,15 +35,15 @@ func (b *Backend) probe() backends.Capabilities {
 		return c
 	}
 	c.Works = true
-	c.Mounts, c.Users = true, !b.unprivileged
+	c.Mounts, c.Users = true, !b.unprivileged && !b.tool.AsUser && !b.tool.HostShell
 	c.NetworkNone, c.NetworkHost = true, true
 	c.OwnRoot, c.FixedID, c.Loopback, c.KillsAll = true, true, true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true
 	c.Seccomp, c.NoNewPrivs, c.ExactStatus = true, true, true
 	c.MemoryLimit, c.FileLimit, c.ScratchLimit = backends.PerProc, true, true
-	if b.unprivileged {
+	if b.unprivileged || b.tool.AsUser {
 		// The kernel counts the processes of a user in each user namespace.
-		// As root there is none, and all commands are one user.
+		// As root there mostly is none, and all commands are one user.
 		c.PidsLimit = backends.PerProc
 	}
 	c.Observe = b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil

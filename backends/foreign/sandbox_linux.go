@@ -76,6 +76,9 @@ func (b *Backend) start() (*sandbox, error) {
 	argv := []string{"sbx-helper", "around", strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid())}
 	if b.unprivileged {
 		argv = append(argv, "user")
+		if b.tool.UserRoot {
+			argv = append(argv, "root")
+		}
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -175,7 +178,11 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	}
 	req := helper.NewRequest(spec)
 	req.Flags &^= helper.KeepRoot | helper.FillRoot
-	if b.tool.Shell != nil {
+	switch {
+	case b.tree():
+		req.Flags |= helper.HasTree
+		req.Tree = ready.Tree
+	case b.tool.Shell != nil && !b.tool.HostShell:
 		req.Target = "/sbx"
 	}
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
@@ -196,6 +203,56 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	return st, err
 }
 
+// tree says whether our init gets its root from us. In a nested sandbox it needs a
+// /proc of its own.
+func (b *Backend) tree() bool { return b.tool.Tree || b.tool.UserRoot && b.unprivileged }
+
+// around are the flags of the request for what is around the tool.
+func (b *Backend) around(spec *backends.Spec) uint32 {
+	var flags uint32
+	for _, f := range []struct {
+		on   bool
+		flag uint32
+	}{
+		{b.tool.Shell != nil, helper.Shell},
+		{b.tool.OwnPID, helper.OwnPID},
+		{b.tool.OwnRest, helper.OwnRest},
+		{b.tool.OwnRest && spec.Network == backends.NetworkNone, helper.OwnNet},
+		{b.tool.HostShell, helper.HostShell},
+		{b.tree(), helper.HasTree},
+		{b.tool.AsUser, helper.AsUser},
+		{b.tool.Stdio, helper.OnStdio},
+	} {
+		if f.on {
+			flags |= f.flag
+		}
+	}
+	return flags
+}
+
+// init is the command line of our init. The program cannot be named: it is a
+// file in memory.
+func (b *Backend) init() []string {
+	fd := LastFD
+	if b.tool.Stdio {
+		fd = 1
+	}
+	args := []string{"/proc/self/fd/" + strconv.Itoa(fd), "init"}
+	if b.tool.Stdio {
+		args = append(args, "stdio")
+	}
+	switch {
+	case b.tool.HostShell:
+		args = append(args, "gone", "old")
+		args[0] = "/tmp/.sbx-init"
+	case b.tool.AsUser:
+		args = append(args, "user", "nest", "name")
+	case b.tool.UserRoot && b.unprivileged:
+		args = append(args, "user", "nest")
+	}
+	return args
+}
+
 func unexpected(r *helper.Reply) error {
 	if r.Kind == helper.Failed {
 		return fmt.Errorf("make the sandbox: %w", r.Err)
@@ -210,13 +267,12 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	if err != nil {
 		return nil, err
 	}
-	// The program that cannot be named: it is a file in memory. A tool that does
-	// not make a pid namespace starts an init that refuses to work.
+	// A tool that does not make a pid namespace starts an init that refuses to work.
 	files := map[string][]byte{}
 	job := &Job{
 		Program: b.program, PID: s.pid, User: b.unprivileged,
 		Root: filepath.Join(target, helper.RootDir), Dir: filepath.Join(target, helper.JobDir),
-		Init:    []string{"/proc/self/fd/" + strconv.Itoa(LastFD), "init"},
+		Init:    b.init(),
 		Network: spec.Network, ReadOnly: spec.Root.ReadOnly,
 		ReadOnlyProc: spec.Root.As != nil && *spec.Root.As != backends.ID,
 		WriteFile: func(name string, data []byte) error {
@@ -224,7 +280,10 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 			return nil
 		},
 	}
-	if b.tool.Shell != nil {
+	switch {
+	case b.tool.HostShell:
+		job.Root = "/sbx"
+	case b.tool.Shell != nil:
 		job.Root = filepath.Join(job.Dir, "shell")
 	}
 	line, err := b.tool.Command(job)
@@ -237,12 +296,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	req.Stdio, req.Wall = [3]*os.File{}, 0
 	req.Flags &= helper.FillRoot | helper.ReadOnly
 	req.Hide = b.tool.Hide
-	if b.tool.Shell != nil {
-		req.Flags |= helper.Shell
-	}
-	if b.tool.OwnPID {
-		req.Flags |= helper.OwnPID
-	}
+	req.Flags |= b.around(spec)
 	if err := req.Send(s.socket); err != nil {
 		return nil, err
 	}

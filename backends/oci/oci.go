@@ -7,6 +7,9 @@
 // is given (OCI runtime specification, config.md) has the root that the helper
 // has made, and its state is in the job's directory: both end with the runtime,
 // whatever ends it.
+//
+// For users who are not root, runc and crun are the root of a user namespace that
+// knows one user. They make no control group, and need none.
 package oci
 
 import (
@@ -34,6 +37,8 @@ type runtime struct {
 	pack   string   // Debian's package
 	global []string // flags before the command
 	hide   string   // what it must not see of the host
+
+	rootOnly bool
 }
 
 var runtimes = map[string]runtime{
@@ -52,7 +57,8 @@ func Open(o Options) (backends.Backend, error) {
 	return foreign.Open(foreign.Tool{
 		Name: o.Runtime, Program: cmp.Or(o.Program, o.Runtime),
 		Install:  fmt.Sprintf("run: apt-get install %s (or your system's like)", r.pack),
-		RootOnly: true,
+		RootOnly: r.rootOnly,
+		UserRoot: !r.rootOnly,
 		Hide:     r.hide,
 		Command:  r.command,
 	})
@@ -86,7 +92,7 @@ func bundle(j *foreign.Job) *specs.Spec {
 	for _, k := range kinds {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: k})
 	}
-	return &specs.Spec{
+	spec := &specs.Spec{
 		Version:  "1.0.2", // the oldest that says all that we need
 		Hostname: backends.HostName,
 		Root:     &specs.Root{Path: j.Root, Readonly: j.ReadOnly},
@@ -107,4 +113,13 @@ func bundle(j *foreign.Job) *specs.Spec {
 			ReadonlyPaths:     []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}
+	if j.User {
+		// The command gets a /proc of its own: what of ours is covered could not be
+		// seen there, so the kernel would not allow it.
+		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
+		caps := spec.Process.Capabilities
+		caps.Bounding = foreign.UserCapabilities()
+		caps.Effective, caps.Permitted = caps.Bounding, caps.Bounding
+	}
+	return spec
 }

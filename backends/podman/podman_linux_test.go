@@ -17,4 +17,4 @@ func open(t *testing.T) backends.Backend {
 	return b
 }
 
-func TestPromises(t *testing.T) { backendtest.TestRootOnly(t, open) }
+func TestPromises(t *testing.T) { backendtest.Test(t, open) }

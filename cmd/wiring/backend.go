@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/backends/bazelsandbox"
 	"github.com/sbx-action/sbx-action/backends/bubblewrap"
 	"github.com/sbx-action/sbx-action/backends/chroot"
 	"github.com/sbx-action/sbx-action/backends/firejail"
@@ -22,6 +23,8 @@ import (
 	"github.com/sbx-action/sbx-action/backends/nspawn"
 	"github.com/sbx-action/sbx-action/backends/oci"
 	"github.com/sbx-action/sbx-action/backends/podman"
+	"github.com/sbx-action/sbx-action/backends/proot"
+	"github.com/sbx-action/sbx-action/backends/schroot"
 )
 
 // CacheDir is the directory of the store: that of the flag --cache, if it is
@@ -42,7 +45,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot", "landlock"}
+	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot", "landlock", "bazel-sandbox", "schroot", "proot"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -66,6 +69,12 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return landlock.Open(landlock.Options{})
 	case "podman":
 		return podman.Open(podman.Options{})
+	case "bazel-sandbox":
+		return bazelsandbox.Open(bazelsandbox.Options{})
+	case "schroot":
+		return schroot.Open(schroot.Options{})
+	case "proot":
+		return proot.Open(proot.Options{})
 	}
 	return nil, CheckBackend(name)
 }

@@ -36,6 +36,7 @@ var table = []row{
 	{"backends", "", ""},
 	{"backends/native", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
 	{"backends/foreign", "backends internal/helper golang.org/x/sys", ""},
+	{"backends/bazelsandbox", "backends backends/foreign", "backends/backendtest"},
 	{"backends/bubblewrap", "backends backends/foreign", "backends/backendtest"},
 	{"backends/chroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/firejail", "backends backends/foreign", "backends/backendtest"},
@@ -44,6 +45,8 @@ var table = []row{
 	{"backends/nspawn", "backends backends/foreign", "backends/backendtest"},
 	{"backends/oci", "backends backends/foreign github.com/opencontainers/runtime-spec", "backends/backendtest"},
 	{"backends/podman", "backends backends/foreign", "backends/backendtest"},
+	{"backends/proot", "backends backends/foreign", "backends/backendtest"},
+	{"backends/schroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/backendtest", "backends backends/backendtest/promise", "backends/native backends/bubblewrap"},
 	{"backends/backendtest/promise", "backends backends/backendtest/probe golang.org/x/sys", ""},
 	{"backends/backendtest/probe", "golang.org/x/sys", ""},
@@ -126,7 +129,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bubblewrap backends/chroot backends/firejail backends/landlock backends/lxc backends/native backends/nspawn backends/oci backends/podman cmd/commandline integration/reapi/share internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/firejail backends/landlock backends/lxc backends/native backends/nspawn backends/oci backends/podman backends/proot backends/schroot cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

@@ -20,13 +20,14 @@
 //     reading end of a pipe: the eight bytes of a request's Seq, written into
 //     it, kill that request; its end ends the slot and all it has started. With "user", everything happens in a user
 //     namespace in which UID and GID are 65000; else the slot must be root.
-//   - around UID GID [user]: in a mount namespace (and user namespace) of its
+//   - around UID GID [user [root]]: in a mount namespace (and user namespace) of its
 //     own, mounts the root of the request at Request.Target, which must be an
 //     existing directory, answers [Ready] with the root's directory, and then
 //     executes Args[0], a path, with Env, in Dir. Descriptors 0 to 2 stay as
 //     they are; the socket and others without close-on-exec stay, too, so that
 //     an init further down can go on with it. Proc, dev, tmp and Binds are not
-//     mounted.
+//     mounted. With "root", UID and GID are 0 in the user namespace, for programs
+//     that want to be root.
 //   - fence UID GID [user] [hostnet]: runs the command of the request as ID (or,
 //     with "user", as whoever it is) in the namespaces that it is in. Landlock lets
 //     the command open nothing but the sources of Binds, under their own names: for
@@ -34,12 +35,16 @@
 //     are refused, or with "hostnet" those with a name in the file system.
 //     Request.Hide is the program's path, if it is not Args[0]. The end of the
 //     socket kills all descendants and removes the directory Request.Target.
-//   - init: for the inside of another sandbox, as pid 1, or as pid 2 of a pid 1
-//     that only reaps. Runs the command of the request, in the root it finds,
-//     as the user it is (or as ID if it is root), and reports, with everything
-//     else in the pid namespace killed. Binds are not mounted but tell which
-//     directories cannot change (see observation). A second message, or the end
-//     of the socket, kills everything.
+//   - init [user] [nest] [name] [stdio] [gone] [old]: for the inside of another
+//     sandbox, as pid 1, or as pid 2 of a pid 1 that only reaps. Runs the command of the
+//     request, in the root it finds, or in Request.Tree, as the user it is (or as
+//     ID if it is root), and reports, with everything else in the pid namespace
+//     killed. Binds are not mounted but tell which directories cannot change (see
+//     observation). A second message, or the end of the socket, kills everything.
+//     With "user", the sandbox is in a user namespace; with "nest" we are its root,
+//     and make one more, where we are ID; with "name" it has no host name yet; with
+//     "stdio" the socket is descriptor 0; with "gone" the program removes its file;
+//     with "old" system calls that proot does not know are missing.
 //
 // # Messages
 //

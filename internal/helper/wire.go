@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -47,7 +48,15 @@ const (
 	Shell    // around: the root is also at JobDir/shell/sbx
 	Terminal // the command gets a terminal: see the reply HasTerminal
 	ReadOnly // backends.Root.ReadOnly
-	OwnPID   // around: with Shell, the program is the first of a pid namespace
+	OwnPID   // around: with Shell, the program is the first of a pid namespace, and has /proc and /dev there
+	OwnRest  // around: with OwnPID, it has ipc and uts namespaces of its own, too,
+	OwnNet   // and a network
+	HasTree  // around: answer with the root as a tree that is mounted nowhere; init: Tree is the root to enter
+	OnStdio  // around: the program has the socket and the helper's file as descriptors 0 and 1
+	AsUser   // around: the program runs as the user ID of the host
+	// around: with OwnPID, the root in the shell is whole, /proc and /dev included,
+	// the shell shows the host's programs, and is the program's root.
+	HostShell
 )
 
 const (
@@ -69,8 +78,8 @@ const (
 //	NUL-terminated strings: dir, data, scratchDir, target, hide, hostName, alias,
 //	  lowers ("d" or "i" and a path), binds (source, target), args, env
 //
-// with the descriptors of stdin, stdout, stderr (those that are there) and of
-// the control groups. If it is larger than a packet, the packet holds only the
+// with the descriptors of stdin, stdout, stderr (those that are there), of
+// the control groups, and of the tree. If it is larger than a packet, the packet holds only the
 // fixed part, and one more descriptor, the last one, a memory file with all.
 type Request struct {
 	Seq   uint64 // comes back in the Reply
@@ -97,6 +106,7 @@ type Request struct {
 
 	Stdio  [3]*os.File // nil: /dev/null
 	Groups []*os.File  // cgroup.procs files, which the command enters
+	Tree   *os.File    // init, with HasTree
 }
 
 // Flags of a Variation.
@@ -149,7 +159,7 @@ func (r *Request) encode() ([]byte, error) {
 	b = e.AppendUint32(b, Version)
 	b = e.AppendUint64(b, r.Seq)
 	for _, v := range []int{
-		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.Groups), 0,
+		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.directories()), 0,
 	} {
 		b = e.AppendUint32(b, uint32(v))
 	}
@@ -171,6 +181,14 @@ func (r *Request) encode() ([]byte, error) {
 	return b, nil
 }
 
+// directories are Groups and, last, Tree.
+func (r *Request) directories() []*os.File {
+	if r.Tree == nil {
+		return r.Groups
+	}
+	return append(slices.Clip(r.Groups), r.Tree)
+}
+
 // Send sends the request into a socket whose other end is a helper's.
 func (r *Request) Send(socket int) error {
 	b, err := r.encode()
@@ -190,7 +208,7 @@ func (r *Request) Send(socket int) error {
 		}
 		fds = append(fds, fd)
 	}
-	for _, f := range r.Groups {
+	for _, f := range r.directories() {
 		fds = append(fds, int(f.Fd()))
 	}
 	if len(b) > maxMessage {
@@ -254,7 +272,8 @@ const (
 //	uint32 flags, logSize; uint64 user, system (µs), maxRSS (KiB), wall (ns);
 //	int32 errno, 0; 480 bytes of text, NUL-terminated
 //
-// with the descriptors of the root and of the log (those that there are).
+// with the descriptors of the root, the job's directory, the tree and the log
+// (those that there are).
 type Reply struct {
 	Kind   Kind
 	Seq    uint64
@@ -272,6 +291,7 @@ type Reply struct {
 	Err  error    // Failed
 	Root *os.File // Fill, Ready, HasTerminal, and Done with KeepRoot
 	Job  *os.File // Ready
+	Tree *os.File // Ready, with HasTree
 
 	log     *os.File
 	logSize int
@@ -281,7 +301,7 @@ type Reply struct {
 // It fails with ErrGone when there will be none.
 func Receive(socket int, asked *Request) (*Reply, error) {
 	var b [replySize]byte
-	oob := make([]byte, unix.CmsgSpace(2*4))
+	oob := make([]byte, unix.CmsgSpace(3*4))
 	n, oobn, flags, err := recvmsg(socket, b[:], oob)
 	if err != nil {
 		return nil, fmt.Errorf("%w: receive: %w", ErrGone, err)
@@ -316,6 +336,9 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 	}
 	if len(files) > 0 && r.Kind == Ready {
 		r.Job, files = files[0], files[1:]
+	}
+	if len(files) > 0 && r.Kind == Ready {
+		r.Tree, files = files[0], files[1:]
 	}
 	if len(files) > 0 && asked.Flags&Observe != 0 {
 		r.log, files = files[0], files[1:]
@@ -413,7 +436,7 @@ func (r *Reply) Log(yield func(op, how int, path string)) error {
 
 // Close closes what came with the reply and was not taken out of it.
 func (r *Reply) Close() {
-	for _, f := range []*os.File{r.Root, r.Job, r.log} {
+	for _, f := range []*os.File{r.Root, r.Job, r.Tree, r.log} {
 		if f != nil {
 			f.Close()
 		}

@@ -39,6 +39,7 @@ func commands() map[string]command {
 
 		// Attempt what must fail.
 		"exists":      attemptExists,
+		"see":         attemptSee,
 		"tcp":         attemptTCP,
 		"udp":         attemptUDP,
 		"unix":        attemptUnix,

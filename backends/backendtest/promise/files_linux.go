@@ -17,6 +17,7 @@ import (
 func filePromises() []Promise {
 	return inOwnRoot([]Promise{
 		{Name: "files/root", Says: "the root has the files that were asked for, /proc, /dev and /tmp, and nothing else", check: checkRootEntries},
+		{Name: "files/calls", Says: "no system call, old or new, finds a file of the host by its path", check: checkCalls},
 		{Name: "files/fill", Says: "files that were put into the scratch belong to the command, which may change them", check: checkFill},
 		{Name: "files/bind", Says: "directories and files of the host are shown where they were asked for, in order", check: checkBind},
 		{Name: "files/bind-read-only", Says: "no file of the host that is shown can be changed, even by its owner", check: checkBindVandal},
@@ -370,4 +371,10 @@ func checkFresh(t *trial) error {
 		}
 	}
 	return nil
+}
+
+// checkCalls looks for a program that every host has, where sandboxes that are
+// made of paths may fail to look.
+func checkCalls(t *trial) error {
+	return t.defeats(attempt{args: []string{"see", "/bin/sh", "/usr/bin/env", t.Probe}})
 }

@@ -50,6 +50,9 @@ func hasLoopback(c backends.Capabilities) bool     { return c.NetworkNone && c.L
 func killsAll(c backends.Capabilities) bool        { return c.KillsAll }
 func hasNetworkNone(c backends.Capabilities) bool  { return c.NetworkNone }
 func hasPidNamespace(c backends.Capabilities) bool { return c.PidNamespace }
+func hasUnexposedInit(c backends.Capabilities) bool {
+	return c.PidNamespace && !c.Exposed
+}
 func hasIPCNamespace(c backends.Capabilities) bool { return c.IPCNamespace }
 func hasUTSNamespace(c backends.Capabilities) bool { return c.UTSNamespace }
 func hasNoNewPrivs(c backends.Capabilities) bool   { return c.NoNewPrivs }

@@ -1,9 +1,9 @@
 // sbx-helper: what sbx-action runs around a command that is not Go.
 //
 //	slot UID GID [user] [hostnet] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
-//	around UID GID [user]		makes one root below a directory and executes a program
+//	around UID GID [user [root]]	makes one root below a directory and executes a program
 //	fence UID GID [user] [hostnet]	runs one command without any namespace
-//	init				runs one command, as the init of somebody else's sandbox
+//	init [user] [nest] [name] [stdio] [gone] [old]	runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
 // slot), root.c (what is mounted), run.c (the command), filter.c (what it may
@@ -29,7 +29,7 @@ void send_reply(struct sandbox *s, u32 kind)
 	s->reply.seq = s->seq;
 	struct {
 		struct cmsghdr h;
-		s32 fds[2];
+		s32 fds[3];
 	} control = {{sizeof(struct cmsghdr) + 4 * s->reply_nfds, SOL_SOCKET, SCM_RIGHTS}, {0}};
 	for (u32 i = 0; i < s->reply_nfds; i++)
 		control.fds[i] = s->reply_fds[i];
@@ -158,6 +158,9 @@ int receive(struct sandbox *s)
 	} else if (n != r->size) {
 		fail(s, "the request is cut off", 0, -EINVAL);
 	}
+	s->tree = -1;
+	if (s->req->flags & REQUEST_TREE && s->req->ngroups) // around is asked for one, and sent none
+		s->tree = s->groups[--s->req->ngroups];
 	unpack(s);
 	return 1;
 }
@@ -181,21 +184,33 @@ static _Noreturn void around(struct slot *z)
 
 // init runs one command as the init of a sandbox that somebody else has made:
 // as pid 1, or under a pid 1 that does nothing but reap.
-static _Noreturn void init(struct slot *z)
+static _Noreturn void init(struct slot *z, char *name)
 {
 	struct sandbox *s = &z->sandboxes[0];
 	s->slot = z;
 	z->life = FD_SOCKET;
-	z->unprivileged = SYS(getuid) != 0;
+	z->unprivileged |= SYS(getuid) != 0;
 	z->host_network = 1; // no business of ours
 	if (SYS(getpid) > 3) // it kills all processes in sight when the command ends
 		fail(s, "init must be one of the first three processes of a pid namespace", 0, -EPERM);
+	if (z->name)
+		SYS(sethostname, "sbx", 3);
+	if (z->nest)
+		nest(s, name);
+	if (z->child)
+		SYS(prctl, PR_SET_PDEATHSIG, SIGKILL);
 	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
 	default_signals();
 	harden(z);
+	static struct sock_filter filter[FILTER_MAX];
+	long err = z->old ? install(filter, old_filter(filter), 0) : 0;
+	if (err < 0)
+		fail(s, "install the seccomp filter", 0, err);
 	if (!receive(s))
 		quit(1);
-	if (*s->target)
+	if (s->tree >= 0)
+		enter_tree(s);
+	else if (*s->target)
 		enter_root(s, s->target);
 	run_command(s);
 	quit(0);
@@ -234,10 +249,22 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		z->begin |= str_equal(argv[i], "begin");
 		z->watch |= str_equal(argv[i], "watch");
 		z->no_scribe |= str_equal(argv[i], "noscribe");
+		z->as_root |= str_equal(argv[i], "root");
+		z->nest |= str_equal(argv[i], "nest");
+		z->name |= str_equal(argv[i], "name");
+		z->stdio |= str_equal(argv[i], "stdio");
+		z->child |= str_equal(argv[i], "child");
+		z->old |= str_equal(argv[i], "old");
+		if (str_equal(argv[i], "gone"))
+			SYS(unlinkat, AT_FDCWD, argv[0], 0);
 	}
+	for (int fd = 0; z->stdio && fd < 2; fd++) // before anything else gets the number
+		SYS(dup3, fd, FD_SOCKET + fd, O_CLOEXEC);
 	do // a slot starts without standard streams; nothing else may get their numbers
 		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
 	while (z->null >= 0 && z->null <= 2);
+	for (int fd = 0; z->stdio && fd < 2; fd++)
+		SYS(dup3, z->null, fd, 0);
 	long *aux = sp + 1 + argc + 1;
 	while (*aux++) // the environment
 		;
@@ -253,7 +280,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 	else if (str_equal(mode, "around"))
 		around(z);
 	else if (str_equal(mode, "init"))
-		init(z);
+		init(z, argv[0]);
 	else if (str_equal(mode, "fence"))
 		fence(z);
 	static const char usage[] = "sbx-helper: started by sbx-action, not by hand\n";

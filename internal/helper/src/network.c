@@ -7,7 +7,7 @@
 // action gets a new network.
 #include "slot.h"
 
-static long lo_up(void)
+long lo_up(void)
 {
 	struct {
 		char name[16];

@@ -45,20 +45,26 @@ static void map_id(struct sandbox *s, const char *name, u32 id)
 {
 	char buf[64];
 	struct text t = text_in(buf, sizeof buf);
-	put_number(&t, 65000); // backends.ID, whoever calls
+	put_number(&t, s->slot->as_root ? 0 : 65000); // backends.ID, whoever calls
 	put(&t, " ");
 	put_number(&t, id);
 	put(&t, " 1");
 	write_file(s, name, buf);
 }
 
+// map_user makes the user of the outer namespace the command's.
+static void map_user(struct sandbox *s, u32 uid, u32 gid)
+{
+	// The kernel wants this before it lets an ordinary user map a group.
+	write_file(s, "/proc/self/setgroups", "deny");
+	map_id(s, "/proc/self/uid_map", uid);
+	map_id(s, "/proc/self/gid_map", gid);
+}
+
 static void user_namespace(struct sandbox *s)
 {
 	must(s, "make a user namespace", 0, SYS(unshare, CLONE_NEWUSER));
-	// The kernel wants this before it lets an ordinary user map a group.
-	write_file(s, "/proc/self/setgroups", "deny");
-	map_id(s, "/proc/self/uid_map", s->slot->uid);
-	map_id(s, "/proc/self/gid_map", s->slot->gid);
+	map_user(s, s->slot->uid, s->slot->gid);
 }
 
 static long mount(const char *type, const char *at, u64 flags, const char *options)
@@ -66,54 +72,52 @@ static long mount(const char *type, const char *at, u64 flags, const char *optio
 	return SYS_COOKIE(mount, type, at, type, flags, options);
 }
 
-// device puts the host's device name into /dev. Who owns the host makes a
+// device puts the host's device name into dev. Who owns the host makes a
 // node; in a user namespace only the host's own node works, so it is bound.
-static void device(struct sandbox *s, const char *name, u32 number)
+static void device(struct sandbox *s, s32 dev, const char *name, u32 number)
 {
-	char from[32], to[32];
-	struct text t = text_in(to, sizeof to);
-	put(&t, "/dev/");
-	put(&t, name);
+	char from[PATH_MAX];
 	if (!s->slot->unprivileged) {
-		must(s, "make", to, SYS(mknodat, AT_FDCWD, to, S_IFCHR | 0666, number));
+		must(s, "make /dev/", name, SYS(mknodat, dev, name, S_IFCHR | 0666, number));
 		return;
 	}
-	t = text_in(from, sizeof from);
-	put(&t, "/host/dev/");
+	struct text t = text_in(from, sizeof from);
+	put(&t, s->host);
+	put(&t, "/dev/");
 	put(&t, name);
-	must(s, "make", to, SYS(mknodat, AT_FDCWD, to, S_IFREG | 0666, 0));
+	must(s, "make /dev/", name, SYS(mknodat, dev, name, S_IFREG | 0666, 0));
 	long tree = SYS_COOKIE(open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | O_CLOEXEC);
 	must(s, "clone", from, tree);
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, .propagation = MS_PRIVATE};
 	must(s, "protect", from, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr));
-	must(s, "mount", to, SYS_COOKIE(move_mount, tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH));
+	must(s, "mount /dev/", name, SYS_COOKIE(move_mount, tree, "", dev, name, MOVE_MOUNT_F_EMPTY_PATH));
 	SYS(close, tree);
 }
 
-static void make_dev(struct sandbox *s)
+// make_dev fills a fresh /dev with the devices of s->host.
+static void make_dev(struct sandbox *s, s32 dev)
 {
 	static const struct {
 		const char *name;
 		u32 number;
 	} devices[] = {{"null", 0x103}, {"zero", 0x105}, {"full", 0x107}, {"random", 0x108}, {"urandom", 0x109}, {"tty", 0x500}};
 	static const char *const links[][2] = {
-		{"/proc/self/fd", "/dev/fd"},
-		{"fd/0", "/dev/stdin"},
-		{"fd/1", "/dev/stdout"},
-		{"fd/2", "/dev/stderr"},
-		{"pts/ptmx", "/dev/ptmx"},
+		{"/proc/self/fd", "fd"},
+		{"fd/0", "stdin"},
+		{"fd/1", "stdout"},
+		{"fd/2", "stderr"},
+		{"pts/ptmx", "ptmx"},
 	};
-	must(s, "mount", "/dev", mount("tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
 	for (u32 i = 0; i < sizeof devices / sizeof *devices; i++)
-		device(s, devices[i].name, devices[i].number);
+		device(s, dev, devices[i].name, devices[i].number);
 	for (u32 i = 0; i < sizeof links / sizeof *links; i++)
-		must(s, "link", links[i][1], SYS(symlinkat, links[i][0], AT_FDCWD, links[i][1]));
-	must(s, "make", "/dev/pts", SYS(mkdirat, AT_FDCWD, "/dev/pts", 0755));
-	must(s, "make", "/dev/shm", SYS(mkdirat, AT_FDCWD, "/dev/shm", 0755));
-	// Shared by all sandboxes of the slot, and in a user namespace the
+		must(s, "link /dev/", links[i][1], SYS(symlinkat, links[i][0], dev, links[i][1]));
+	must(s, "make", "/dev/pts", SYS(mkdirat, dev, "pts", 0755));
+	must(s, "make", "/dev/shm", SYS(mkdirat, dev, "shm", 0755));
+	// Shared by all sandboxes of a slot, and in a user namespace the
 	// command owns it: so it is read-only, which devices do not mind.
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
-	must(s, "protect", "/dev", SYS_COOKIE(mount_setattr, AT_FDCWD, "/dev", 0, &ro, sizeof ro));
+	must(s, "protect", "/dev", SYS_COOKIE(mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof ro));
 }
 
 // prepare_host makes the namespaces that all sandboxes of a slot share.
@@ -137,7 +141,12 @@ void prepare_host(struct slot *z)
 		must(s, "make", dirs[i], SYS(mkdirat, AT_FDCWD, dirs[i], 0755));
 	must(s, "pivot_root", 0, SYS(pivot_root, ".", "host"));
 	must(s, "enter", "/", SYS(chdir, "/"));
-	make_dev(s);
+	s->host = "/host";
+	must(s, "mount", "/dev", mount("tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
+	long dev = SYS(openat, AT_FDCWD, "/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", "/dev", dev);
+	make_dev(s, (s32)dev);
+	SYS(close, dev);
 }
 
 static void open_host(struct sandbox *s, const char *host, const char *place)
@@ -253,7 +262,7 @@ static void mount_scratch(struct sandbox *s, const char *at)
 	}
 	char options[128];
 	struct text t = text_in(options, sizeof options);
-	put(&t, SCRATCH_OPTIONS);
+	put(&t, s->slot->as_root ? "mode=755" : SCRATCH_OPTIONS);
 	if (s->req->scratch) {
 		put(&t, ",size=");
 		put_number(&t, s->req->scratch);
@@ -724,26 +733,156 @@ void keep_root(struct sandbox *s)
 	s->reply_fds[s->reply_nfds++] = (s32)fd;
 }
 
+// mount_new mounts a new file system, of which options are pairs of a key and a
+// value, and a null pointer, at name in the directory dir, or on dir itself. It
+// returns a descriptor of it.
+static s32 mount_new(struct sandbox *s, const char *type, const char *const *options, u32 attributes, s32 dir, const char *name)
+{
+	struct new_fs f = fs_open(s, type);
+	for (; *options; options += 2)
+		fs_set(&f, options[0], options[1]);
+	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | attributes);
+	u32 flags = MOVE_MOUNT_F_EMPTY_PATH | (*name ? 0 : MOVE_MOUNT_T_EMPTY_PATH);
+	must(s, "mount", type, SYS_COOKIE(move_mount, m, "", dir, name, flags));
+	return m;
+}
+
+// furnish mounts /dev and /proc in a root that has everything else. The devices
+// are those of "/dev" as we see it. With hide, /proc shows those processes only that
+// a user may look into.
+static void furnish(struct sandbox *s, s32 root, int hide)
+{
+	static const char *const dev_options[] = {"mode", "755", "size", "64k", 0};
+	static const char *const shm_options[] = {"mode", "1777", 0};
+	static const char *const pts_options[] = {"newinstance", 0, "ptmxmode", "0666", "mode", "0620", 0};
+	static const char *const proc_options[] = {"hidepid", "invisible", 0};
+	s->host = "";
+	SYS(umask, 0);
+	s32 at = mount_point(s, root, "/dev", 1);
+	s32 dev = mount_new(s, "tmpfs", dev_options, MOUNT_ATTR_NOEXEC, at, "");
+	SYS(close, at);
+	make_dev(s, dev);
+	SYS(umask, 022);
+	s32 shm = mount_new(s, "tmpfs", shm_options, MOUNT_ATTR_NODEV, dev, "shm");
+	if (!s->slot->unprivileged)
+		must(s, "own", "/dev/shm", SYS(fchownat, shm, "", 65000, 65000, AT_EMPTY_PATH));
+	SYS(close, shm);
+	SYS(close, mount_new(s, "devpts", pts_options, MOUNT_ATTR_NOEXEC, dev, "pts"));
+	SYS(close, dev);
+	at = mount_point(s, root, "/proc", 1);
+	s32 proc = mount_new(s, "proc", proc_options + (hide ? 0 : 2), MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, at, "");
+	if (s->req->id != 65000) { // see build_root
+		struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+		must(s, "protect", "/proc", SYS_COOKIE(mount_setattr, proc, "", AT_EMPTY_PATH, &ro, sizeof ro));
+	}
+	SYS(close, proc);
+	SYS(close, at);
+}
+
+// put_init puts this program into the root, for a tool that cannot execute a
+// descriptor. It removes itself.
+static void put_init(struct sandbox *s, s32 root)
+{
+	struct open_how how = {.flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, .mode = 0755, .resolve = RESOLVE_IN_ROOT};
+	long to = SYS(openat2, root, "/tmp/.sbx-init", &how, sizeof how), n;
+	must(s, "make", "/tmp/.sbx-init", to);
+	static char buf[64 << 10];
+	for (u64 at = 0; (n = SYS(pread64, FD_SOCKET + 1, buf, sizeof buf, at)) != 0; at += (u64)n) {
+		must(s, "read", "the helper", n);
+		if (SYS(write, to, buf, n) != n)
+			fail(s, "write", "/tmp/.sbx-init", -EIO);
+	}
+	SYS(close, to);
+}
+
+// become_user lets root go on as the user of the command.
+static void become_user(struct sandbox *s, int keep_capabilities)
+{
+	if (s->slot->unprivileged)
+		return;
+	SYS(prctl, PR_SET_KEEPCAPS, keep_capabilities, 0, 0, 0);
+	must(s, "drop groups", 0, SYS(setgroups, 0, 0));
+	must(s, "become the group", 0, SYS(setresgid, 65000, 65000, 65000));
+	must(s, "become the user", 0, SYS(setresuid, 65000, 65000, 65000));
+}
+
+// host_shell shows the host's programs in the shell, read-only, and whole sandboxes
+// below /sbx, and makes the shell our root: for tools that only pretend to change it.
+static void host_shell(struct sandbox *s, s32 shell)
+{
+	static const char *const dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
+	char link[PATH_MAX];
+	for (u32 i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+		long n = SYS(readlinkat, AT_FDCWD, dirs[i], link, sizeof link - 1);
+		if (n > 0) {
+			link[n] = 0;
+			must(s, "link", dirs[i], SYS(symlinkat, link, shell, dirs[i] + 1));
+		} else if (SYS(faccessat, AT_FDCWD, dirs[i], 0) >= 0) {
+			bind_in(s, shell, dirs[i], dirs[i], 0);
+		}
+	}
+	must(s, "make", "/tmp", make_in(s, shell, "tmp", 1));
+	must(s, "enter", "the shell", SYS(fchdir, shell));
+	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
+	// The tool traces our init, which nobody else may, and with this capability
+	// nobody may trace the tool. It has to be inherited before it is out of bounds.
+	struct {
+		u32 version;
+		s32 pid;
+	} header = {CAP_VERSION_3, 0};
+	u32 caps[6] = {0};
+	must(s, "look at capabilities", 0, SYS(capget, &header, caps));
+	caps[2] = 1 << CAP_SYS_PTRACE;
+	must(s, "keep a capability", 0, SYS(capset, &header, caps));
+	drop_bounding();
+	// The tool and our init are the user of the command: what the tool makes for
+	// the command to execute is for nobody else.
+	become_user(s, 1);
+	caps[0] = caps[1] = caps[2];
+	caps[3] = caps[4] = caps[5] = 0;
+	must(s, "keep a capability", 0, SYS(capset, &header, caps));
+	must(s, "keep a capability", 0, SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_PTRACE, 0, 0));
+}
+
 // own_pid goes on in a child that is the first of a pid namespace, for tools that
 // make none; we wait for its end. The tool's root, which is the shell, gets what
 // our init needs to be started there.
-static void own_pid(struct sandbox *s, const char *job)
+static void own_pid(struct sandbox *s)
 {
+	static const struct {
+		u32 flag;
+		u64 namespaces;
+	} more[] = {{REQUEST_OWN_REST, CLONE_NEWIPC | CLONE_NEWUTS}, {REQUEST_OWN_NET, CLONE_NEWNET}};
 	char path[PATH_MAX];
-	long pid = SYS(clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
+	u64 flags = CLONE_NEWPID | SIGCHLD;
+	for (u32 i = 0; i < 2; i++)
+		if (s->req->flags & more[i].flag)
+			flags |= more[i].namespaces;
+	long pid = SYS(clone, flags, 0, 0, 0, 0);
 	must(s, "make a pid namespace", 0, pid);
-	if (pid == 0) {
-		SYS(prctl, PR_SET_PDEATHSIG, SIGKILL);
-		must(s, "mount", "/proc", mount("proc", place_name(s, path, "/job/shell/proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
-		must(s, "mount", "/dev", mount("tmpfs", place_name(s, path, "/job/shell/dev"), MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
-		must(s, "make", "/dev/null", SYS(mknodat, AT_FDCWD, place_name(s, path, "/job/shell/dev/null"), S_IFCHR | 0666, 0x103));
-		return;
+	if (pid) {
+		SYS(close, FD_SOCKET); // its end is the end of the child
+		s32 status = 0;
+		while (SYS(wait4, pid, &status, 0, 0) == -EINTR)
+			;
+		quit(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
 	}
-	SYS(close, FD_SOCKET); // its end is the end of the child
-	s32 status = 0;
-	while (SYS(wait4, pid, &status, 0, 0) == -EINTR)
-		;
-	quit(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
+	SYS(prctl, PR_SET_PDEATHSIG, SIGKILL);
+	if (s->req->flags & REQUEST_OWN_REST)
+		must(s, "set the host name", 0, SYS(sethostname, "sbx", 3));
+	if (s->req->flags & REQUEST_OWN_NET)
+		must(s, "start the network", 0, lo_up());
+	long shell = SYS(openat, AT_FDCWD, place_name(s, path, "/job/shell"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", path, shell);
+	furnish(s, (s32)shell, 0);
+	if (!(s->req->flags & REQUEST_HOST_SHELL))
+		return;
+	long root = SYS(openat, AT_FDCWD, place_name(s, path, "/job/shell/sbx"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", path, root);
+	furnish(s, (s32)root, 1);
+	put_init(s, (s32)root);
+	SYS(close, root);
+	host_shell(s, (s32)shell);
 }
 
 // around_root makes a place of three directories in a mount namespace that is
@@ -759,6 +898,8 @@ void around_root(struct sandbox *s)
 	if (!receive(s))
 		quit(1);
 	SYS(umask, 022);
+	if (s->slot->as_root)
+		s->req->id = 0;
 	open_host(s, "", s->target);
 	char scratch[PATH_MAX], root[PATH_MAX], job[PATH_MAX], tmp[48];
 	must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
@@ -781,7 +922,8 @@ void around_root(struct sandbox *s)
 	SYS(close, mount_point(s, (s32)fd, "/dev", 1));
 	// By descriptor: a link in the root must not lead out of it.
 	s32 at = mount_point(s, (s32)fd, "/tmp", 1);
-	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
+	const char *options = s->slot->as_root ? "mode=1777" : "mode=1777,uid=65000,gid=65000";
+	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, options));
 	SYS(close, at);
 	bind_all(s, (s32)fd);
 	finish_root(s, (s32)fd, &before);
@@ -790,6 +932,11 @@ void around_root(struct sandbox *s)
 			;
 		must(s, "hide", s->hide, mount("tmpfs", s->hide, MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=755,size=4k"));
 	}
+	if (s->req->flags & REQUEST_TREE) {
+		long tree = SYS_COOKIE(open_tree, AT_FDCWD, root, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
+		must(s, "clone", root, tree);
+		s->reply_fds[s->reply_nfds++] = (s32)tree;
+	}
 	send_reply(s, REPLY_READY);
 	await_go(s, "the sandbox was given up");
 	if (s->req->flags & REQUEST_SHELL) {
@@ -797,9 +944,17 @@ void around_root(struct sandbox *s)
 		must(s, "clone", root, tree);
 		attach(s, (s32)tree, place_name(s, root, "/job/shell/sbx"));
 	}
-	if (s->req->flags & REQUEST_OWN_PID)
-		own_pid(s, job);
 	must(s, "enter", job, SYS(chdir, job));
+	long program = SYS(openat, AT_FDCWD, s->argv[0], O_PATH | O_CLOEXEC);
+	must(s, "execute", s->argv[0], program);
+	if (s->req->flags & REQUEST_OWN_PID)
+		own_pid(s);
+	if (s->req->flags & REQUEST_AS_USER)
+		become_user(s, 0);
+	for (int fd = 0; s->req->flags & REQUEST_STDIO && fd < 2; fd++)
+		must(s, "pass a descriptor", 0, SYS(dup3, FD_SOCKET + fd, fd, 0));
+	if (s->req->flags & REQUEST_HOST_SHELL) // the path may lead elsewhere now
+		fail(s, "execute", s->argv[0], SYS(execveat, program, "", s->argv, s->envp, AT_EMPTY_PATH));
 	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
 }
 
@@ -807,27 +962,59 @@ void around_root(struct sandbox *s)
 // that has everything but /proc and /dev.
 void enter_root(struct sandbox *s, const char *at)
 {
-	char name[48];
 	// What is shared cannot be moved. After a chroot "/" may be no mount, and nothing is shared.
 	long err = SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
 	if (err != -EINVAL)
 		must(s, "detach from the tool's mounts", 0, err);
-	SYS(umask, 0);
-	must(s, "mount", "/dev", SYS_COOKIE(mount, "tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k"));
-	make_dev(s);
-	SYS(umask, 022);
-	must(s, "mount", "/dev/shm", mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,uid=65000,gid=65000"));
-	must(s, "mount", "/dev/pts", mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"));
 	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", at, root);
-	s32 to = mount_point(s, (s32)root, "/dev", 1);
-	must(s, "move", "/dev", SYS_COOKIE(move_mount, AT_FDCWD, "/dev", to, "", MOVE_MOUNT_T_EMPTY_PATH));
-	to = mount_point(s, (s32)root, "/proc", 1);
-	s->host = "";
-	u64 protect = s->req->id == 65000 ? 0 : MS_RDONLY; // see build_root
-	must(s, "mount", "/proc", mount("proc", proc_name(s, name, to), MS_NOSUID | MS_NODEV | MS_NOEXEC | protect, 0));
+	furnish(s, (s32)root, 0);
 	must(s, "enter", at, SYS(chdir, at));
 	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
 	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
 	must(s, "enter", "/", SYS(chdir, "/"));
+}
+
+// enter_tree leaves the root that a tool has made for one that is mounted nowhere:
+// that has everything but /proc and /dev.
+void enter_tree(struct sandbox *s)
+{
+	must(s, "detach from the tool's mounts", 0, SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0));
+	// Over "/": who has that as root goes on to see what was there before.
+	must(s, "mount", "/", SYS_COOKIE(move_mount, s->tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH));
+	furnish(s, s->tree, 0);
+	must(s, "enter", "/", SYS(fchdir, s->tree));
+	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
+	SYS(close, s->tree);
+}
+
+// nest goes on as the user of the command, from being root of the tool's user
+// namespace, who may well be no root outside: in one more user namespace, and in a
+// pid namespace of it, because the tool's processes may be the command's user for
+// the kernel. We execute ourselves, so that /proc/1 is not the command's, either.
+_Noreturn void nest(struct sandbox *s, char *name)
+{
+	long pid = SYS(clone, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
+	must(s, "make namespaces", 0, pid);
+	if (pid) {
+		SYS(close, FD_SOCKET); // its end is the end of the child
+		while (SYS(wait4, pid, 0, 0, 0) == -EINTR)
+			;
+		quit(0);
+	}
+	map_user(s, 0, 0);
+	struct {
+		u32 version;
+		s32 pid;
+	} header = {CAP_VERSION_3, 0};
+	u32 caps[6] = {0};
+	must(s, "look at capabilities", 0, SYS(capget, &header, caps));
+	caps[2] = caps[1], caps[5] = caps[4]; // what we have is inherited
+	must(s, "keep capabilities", 0, SYS(capset, &header, caps));
+	for (int cap = 0; SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) >= 0; cap++)
+		;
+	char *argv[] = {name, "init", "user", "child", 0}, *envp[] = {0};
+	for (int fd = FD_SOCKET; fd <= FD_SOCKET + 1; fd++)
+		must(s, "pass a descriptor", 0, SYS(fcntl, fd, F_SETFD, 0));
+	fail(s, "execute", "the helper again", SYS(execveat, FD_SOCKET + 1, "", argv, envp, AT_EMPTY_PATH));
 }

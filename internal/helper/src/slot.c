@@ -40,6 +40,13 @@ static void limit(int resource, u64 soft)
 	SYS(prlimit64, 0, resource, &l, 0);
 }
 
+// drop_bounding gives up the capabilities that a program could give us.
+void drop_bounding(void)
+{
+	for (int cap = 0; SYS(prctl, PR_CAPBSET_DROP, cap) >= 0; cap++)
+		;
+}
+
 // harden does once what every command would otherwise have to do for itself,
 // and all of it is inherited.
 void harden(struct slot *z)
@@ -56,8 +63,7 @@ void harden(struct slot *z)
 	limit(RLIMIT_FSIZE, ~0ull);
 	SYS(personality, ADDR_NO_RANDOMIZE);
 	SYS(prctl, PR_SET_NO_NEW_PRIVS, 1);
-	for (int cap = 0; SYS(prctl, PR_CAPBSET_DROP, cap) >= 0; cap++)
-		;
+	drop_bounding();
 	// Nobody may read or trace us, and with us every pid 1: in a user
 	// namespace the command has the same uid.
 	SYS(prctl, PR_SET_DUMPABLE, 0);

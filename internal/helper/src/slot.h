@@ -46,6 +46,7 @@ struct sandbox {
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
 	s32 stdio[3], groups[FDS_MAX];
+	s32 tree; // the root, for init to enter; or -1
 	void *big; // mapped, if it did not fit into a packet
 	size_t big_size;
 
@@ -67,7 +68,7 @@ struct sandbox {
 	struct observer *observer;
 	struct varied *varied;
 	struct reply reply;
-	s32 reply_fds[2];
+	s32 reply_fds[3];
 	u32 reply_nfds;
 
 	u64 message[MESSAGE_MAX / 8];
@@ -79,6 +80,8 @@ struct sandbox {
 struct slot {
 	u32 uid, gid; // of our caller
 	int unprivileged; // so everything happens in a user namespace
+	int as_root; // around: we are root in it
+	int nest, name, stdio, child, old; // init: see main.c
 	int host_network;
 	int begin; // prepare a sandbox before there is a request
 	int watch; // its command will be observed
@@ -105,10 +108,12 @@ const char *next_string(const char *p);
 void serve(struct slot *z);
 void default_signals(void);
 void harden(struct slot *z);
+void drop_bounding(void);
 
 // network.c
 #define OWN_NETWORK (~0ull) // sandbox.net of one that is not in the slot's
 void make_network(struct slot *z);
+long lo_up(void);
 long slot_network(struct slot *z);
 void wait_network(struct sandbox *s);
 void note_network_use(struct sandbox *s);
@@ -122,6 +127,8 @@ void build_root(struct sandbox *s);
 void keep_root(struct sandbox *s);
 void around_root(struct sandbox *s);
 void enter_root(struct sandbox *s, const char *at);
+void enter_tree(struct sandbox *s);
+_Noreturn void nest(struct sandbox *s, char *name);
 
 // run.c
 void prepare_command(struct sandbox *s);
@@ -130,6 +137,7 @@ void run_command(struct sandbox *s);
 // filter.c
 enum { FILTER_MAX = 1024 };
 u32 deny_filter(struct sock_filter *out, int with_cookie);
+u32 old_filter(struct sock_filter *out);
 u32 observe_filter(struct sock_filter *out);
 u32 socket_filter(struct sock_filter *out, int internet);
 u32 vary_filter(struct sock_filter *out, const struct vary *v);
