@@ -25,6 +25,7 @@ type user struct {
 	mu     sync.Mutex
 	screen bytes.Buffer // guarded by mu
 	seen   int          // guarded by mu: what expect has passed
+	before unix.Termios // the settings of the terminal at first
 }
 
 // atTerminal starts the program at a terminal of its own.
@@ -47,6 +48,7 @@ func atTerminal(t *testing.T, dir string, args ...string) *user {
 	}
 	u := &user{t: t, far: far, tty: tty}
 	u.size(24, 80)
+	u.before = u.settings() // before anybody changes them
 	self, err := exec.LookPath("sbx-action")
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +158,7 @@ func TestShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := atTerminal(t, dir, "run", "--shell", "-i", "in", "-o", "sub/out", "--env", "MINE=7", "--", "make", "it so")
-	before := u.settings()
+	before := u.before
 	u.sees("make 'it so'")
 	u.sees("$ ")
 
@@ -221,7 +223,7 @@ func (u *user) running(what string) {
 // TestShellKilled: whatever ends us, the terminal is as it was, and nothing lives on.
 func TestShellKilled(t *testing.T) {
 	u := atTerminal(t, t.TempDir(), "run", "--shell")
-	before := u.settings()
+	before := u.before
 	u.types("echo rea''dy\r")
 	u.sees("ready")
 	u.types("sleep 1234\r")
