@@ -255,6 +255,13 @@ func (j *ccJob) parse(dir string) cc.Reason {
 	if why := j.readStdin(); why != "" {
 		return why
 	}
+	if j.call.Jobserver {
+		server, ok := cc.FindJobserver(os.Getenv("MAKEFLAGS"))
+		if !ok || j.call.Stdin {
+			return cc.ReasonJobserver
+		}
+		server.Pass(&j.want)
+	}
 	return j.call.Plain
 }
 

@@ -24,18 +24,19 @@ const (
 
 // A Call is a command line, and what can be said of it without running it.
 type Call struct {
-	Kind    Kind
-	Args    []string // the program first, as it was called
-	Dir     string   // the working directory, without symbolic links
-	Plain   Reason   // why it can only be executed; "" if it can be cached
-	Outputs []string // files that it is known to write, as they were named; others may follow
-	Inputs  []string // files that it is known to read first, as they were named
-	Search  []string // directories in which it looks for others, as they were named
-	Native  bool     // the processor that we run on may say what comes out
-	Stdin   bool     // a source comes on standard input
-	Colour  bool     // the arguments say whether diagnostics have colours
-	Clang   bool     // the compiler is called like one of LLVM's
-	Sources int      // how many sources are compiled
+	Kind      Kind
+	Args      []string // the program first, as it was called
+	Dir       string   // the working directory, without symbolic links
+	Plain     Reason   // why it can only be executed; "" if it can be cached
+	Outputs   []string // files that it is known to write, as they were named; others may follow
+	Inputs    []string // files that it is known to read first, as they were named
+	Search    []string // directories in which it looks for others, as they were named
+	Native    bool     // the processor that we run on may say what comes out
+	Stdin     bool     // a source comes on standard input
+	Colour    bool     // the arguments say whether diagnostics have colours
+	Clang     bool     // the compiler is called like one of LLVM's
+	Sources   int      // how many sources are compiled
+	Jobserver bool     // it shares the work of make's jobserver
 
 	expanded []string
 }
@@ -54,7 +55,7 @@ const (
 	ReasonProgram   Reason = "not a compiler that we know; --any is for the others"
 	ReasonWrapped   Reason = "another wrapper or cache is in between"
 	ReasonArguments Reason = "arguments that we do not understand"
-	ReasonJobserver Reason = "link-time optimisation with make's jobserver"
+	ReasonJobserver Reason = "link-time optimisation with make's jobserver, which cannot be reached"
 	ReasonPreload   Reason = "LD_PRELOAD is set"
 	ReasonStdin     Reason = "standard input is neither a file nor empty"
 	ReasonUnderRoot Reason = "the working directory is not one to build in"
@@ -289,10 +290,9 @@ func (c *Call) compiler(o options) {
 			c.Plain = ReasonArguments
 			return
 		case "-flto":
-			if value == "jobserver" {
-				c.Plain = ReasonJobserver
-				return
-			}
+			c.Jobserver = value == "jobserver"
+		case "-fno-lto":
+			c.Jobserver = false
 		case "-ftest-coverage", "-fprofile-arcs", "--coverage":
 		}
 		c.option(name, value)
@@ -300,6 +300,7 @@ func (c *Call) compiler(o options) {
 	if c.Kind == Link && stop != Link {
 		c.Kind = stop
 	}
+	c.Jobserver = c.Jobserver && c.Kind == Link // objects are made by one process
 	switch {
 	case files == 0:
 		c.Plain = ReasonNoInput

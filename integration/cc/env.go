@@ -114,9 +114,15 @@ func (w Want) Coloured(env func(string) (string, bool)) Want {
 	for _, name := range colourEnv {
 		value, ok := env(name)
 		if ok && utf8.ValidString(value) && !slices.ContainsFunc(w.Env, func(v action.EnvironmentVariable) bool { return v.Name == name }) {
-			w.Env = append(w.Env, action.EnvironmentVariable{Name: name, Value: value})
+			w.setEnv(name, value)
 		}
 	}
-	slices.SortFunc(w.Env, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
 	return w
+}
+
+// setEnv gives the call a variable.
+func (w *Want) setEnv(name, value string) {
+	w.Env = slices.DeleteFunc(slices.Clone(w.Env), func(v action.EnvironmentVariable) bool { return v.Name == name })
+	w.Env = append(w.Env, action.EnvironmentVariable{Name: name, Value: value})
+	slices.SortFunc(w.Env, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
 }

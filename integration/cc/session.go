@@ -47,6 +47,7 @@ type Session struct {
 	command *action.Command
 	stdin   *os.File
 	root    string // of the project
+	shared  string // see Want
 	witness *staging.HostWitness
 
 	// Of a miss.
@@ -77,9 +78,11 @@ type Options struct {
 type Want struct {
 	Env    []action.EnvironmentVariable // from [Call.Environment]
 	Args   []string                     // more arguments, at the end
+	Front  []string                     // a program that executes the compiler, with its arguments
 	Limits []string                     // strict: absolute directories that the call may see; nil: all
 	Stdin  []byte                       // what comes on standard input, where Call.Stdin or Any
 	Source *os.File                     // the same, to be read by the command; nil: /dev/null
+	Shared string                       // a file that the call opens and that says nothing, absolute; or ""
 	Root   string                       // the project's directory, with that of the call in it
 	Place  Place
 }
@@ -101,11 +104,11 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root}
+	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root, shared: w.Shared}
 	if len(w.Limits) > 0 {
 		w.Place, v.empty = Here, p.Empty
 	}
-	args, env := slices.Concat(c.Args, w.Args), w.Env
+	args, env := slices.Concat(w.Front, c.Args, w.Args), w.Env
 	if _, ok := under(c.Dir, w.Root); !ok || w.Root == "" || w.Root == "/" {
 		w.Place = Here // a configure script may well be elsewhere
 	}
@@ -306,6 +309,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 // inputs are the look-ups without those that only found out whether something
 // was in the way of what was then written.
 func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
+	if s.shared != "" {
+		lookups = slices.DeleteFunc(slices.Clone(lookups), func(l backends.Lookup) bool { return l.Path == s.shared })
+	}
 	if s.call.Kind == Any {
 		return lookups
 	}
