@@ -158,6 +158,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		return j.broken(err)
 	}
 	s, done, err := j.session(ctx)
+	if errors.Is(err, cc.ErrBlind) {
+		s, done, err = j.told(ctx, err)
+	}
 	if s == nil && err == nil {
 		return j.plain(cc.ReasonUnderRoot)
 	}
@@ -294,17 +297,25 @@ func (j *ccJob) readStdin() cc.Reason {
 	return ""
 }
 
-// session runs the call. Where somebody looks at a terminal, diagnostics have
-// colours; what has no diagnostics is the same for everybody.
-func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
-	f := action.BLAKE3
+// ccParts is what sessions work with.
+func (j *ccJob) ccParts() *cc.Parts {
+	blind := blindnessOf(j.parts.store.Dir()).read
+	j.parts.miss.cold = func() bool { return blind() != "" }
 	parts := &cc.Parts{
 		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
-		Function: f, Backend: j.parts.miss, Log: j.parts.miss.log, Empty: filepath.Join(j.parts.store.Dir(), "stat", "empty"),
+		Function: action.BLAKE3, Backend: j.parts.miss, Log: j.parts.miss.log, Empty: filepath.Join(j.parts.store.Dir(), "stat", "empty"),
+		Find: j.self.Find, Blind: blind,
 	}
 	if j.parts.remote != nil {
 		parts.Cache, parts.More = &sharedCache{j.parts.store, j.parts.remote}, j.parts.remote.more
 	}
+	return parts
+}
+
+// session runs the call. Where somebody looks at a terminal, diagnostics have
+// colours; what has no diagnostics is the same for everybody.
+func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
+	parts := j.ccParts()
 	if j.path == "fixed" {
 		j.want.Place = cc.Fixed
 	}

@@ -72,11 +72,16 @@ func (f *ccFlags) printStats() error {
 	fmt.Printf("from the cache     %8d%s\n", hits.Count, rate)
 	fmt.Printf("  time saved       %8s of the compiler\n", hits.Saved.Round(10*time.Millisecond))
 	fmt.Printf("  outputs          %8d bytes\n", hits.Bytes)
+	for _, t := range s.Lines {
+		if t.Outcome == cc.Hit && t.Reason != "" {
+			fmt.Printf("  %-16s %8d  %s\n", "", t.Count, t.Reason)
+		}
+	}
 	for _, c := range []struct {
 		o    cc.Outcome
 		head string
 	}{
-		{cc.Miss, "ran in a sandbox"},
+		{cc.Miss, "ran, and was kept"},
 		{cc.Unkept, "ran, but not kept"},
 		{cc.Failed, "failed"},
 		{cc.Plain, "executed as it is"},
@@ -94,6 +99,9 @@ func (f *ccFlags) printStats() error {
 				fmt.Printf("  %-16s %8d  %s\n", "", t.Count, t.Reason)
 			}
 		}
+	}
+	if why := f.blindReason(); why != "" {
+		fmt.Printf("nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
 	}
 	return nil
 }

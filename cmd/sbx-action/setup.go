@@ -129,6 +129,7 @@ type missPath struct {
 	rootfs   staging.Rootfs
 	function action.Function
 	log      *slog.Logger
+	cold     func() bool // nil, or whether there is no use in beginning early
 
 	opened  sync.Once
 	backend backends.Backend
@@ -147,6 +148,9 @@ func (m *missPath) open() (backends.Backend, error) {
 // Warm implements [action.Warmer]. The sandbox is begun before anything else is
 // known, also whether it works: that takes longest, and happens elsewhere.
 func (m *missPath) Warm(spec *backends.Spec) {
+	if m.cold != nil && m.cold() {
+		return
+	}
 	begin := func(b backends.Backend) {
 		if w, ok := b.(action.Warmer); ok {
 			w.Warm(spec)

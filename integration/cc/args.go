@@ -60,6 +60,7 @@ const (
 	ReasonStdin     Reason = "standard input is neither a file nor empty"
 	ReasonUnderRoot Reason = "the working directory is not one to build in"
 	ReasonDisabled  Reason = "disabled"
+	ReasonTold      Reason = "inputs by the dependency list and the search path, not observed"
 	ReasonMistake   Reason = "a mistake in what is compiled"
 	ReasonText      Reason = "an argument or variable is not UTF-8"
 	ReasonTimes     Reason = "depends on the times of files"

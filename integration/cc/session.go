@@ -28,9 +28,14 @@ type Parts struct {
 	Locks    action.Locker
 	Hash     *staging.FileHasher
 	Function action.Function
-	Empty    string           // where an empty directory can be made, for strict calls
-	Backend  backends.Backend // may open what it needs on its first use
+	Empty    string                                  // where an empty directory can be made, for strict calls
+	Backend  backends.Backend                        // may open what it needs on its first use
+	Find     func(name, path string) (string, error) // of a program, without us: see [Self.Find]
 	Log      *slog.Logger
+
+	// Blind, where not nil, says why nothing can be observed here, as was found out
+	// before, or "". It is asked on a miss.
+	Blind func() string
 
 	// More, where not nil, adds to Notes what others know of an action that no
 	// note of ours fits, and says whether that was something.
@@ -46,8 +51,9 @@ type Session struct {
 	action  *action.Action
 	command *action.Command
 	stdin   *os.File
-	root    string // of the project
-	shared  string // see Want
+	root    string    // of the project
+	shared  string    // see Want
+	told    *question // nil: inputs are observed
 	witness *staging.HostWitness
 
 	// Of a miss.
@@ -65,6 +71,13 @@ type Session struct {
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
 // it ran, or could not run, in the sandbox, and nothing of that has reached anybody.
 var ErrPlain = errors.New("it has to be executed outside")
+
+// ErrBlind is wrapped by errors that mean that the call cannot be observed on this
+// machine, and ErrIncapable by those of them that say so of all calls.
+var (
+	ErrBlind     = fmt.Errorf("nothing can be observed here: %w", ErrPlain)
+	ErrIncapable = fmt.Errorf("the machine lacks what is needed: %w", ErrBlind)
+)
 
 var errUndone = fmt.Errorf("it removes or replaces what we do not reproduce: %w", ErrPlain)
 
@@ -85,6 +98,7 @@ type Want struct {
 	Shared string                       // a file that the call opens and that says nothing, absolute; or ""
 	Root   string                       // the project's directory, with that of the call in it
 	Place  Place
+	Told   *question // see [Told]
 }
 
 // A Place says where a call sees its project.
@@ -104,7 +118,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root, shared: w.Shared}
+	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root, shared: w.Shared, told: w.Told}
 	if len(w.Limits) > 0 {
 		w.Place, v.empty = Here, p.Empty
 	}
@@ -138,6 +152,9 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	if w.Source != nil {
 		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(p.Function, w.Stdin).String()})
 	}
+	if w.Told != nil {
+		platform = append(platform, action.Property{Name: toldProperty, Value: "1"})
+	}
 	for _, d := range w.Limits {
 		platform = append(platform, action.Property{Name: "inputs", Value: d})
 	}
@@ -161,6 +178,7 @@ type Done struct {
 	*action.Outcome
 	Stdout, Stderr []byte
 
+	told   bool           // the inputs are those that the compiler told
 	story  *Session       // where it was kept; nil: by the session that ran it
 	origin *action.Result // as it was kept there
 }
@@ -192,6 +210,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
 		Locks: s.parts.Locks, Log: s.parts.Log,
 	}
+	if s.told != nil {
+		r.Backend = bare{find: s.parts.Find}
+	}
 	s.heard = func() []byte { return slices.Concat(stdout.Bytes(), stderr.Bytes()) }
 	dir := s.call.Dir
 	if s.view.fixed() {
@@ -201,9 +222,12 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		Action: s.action, Command: s.command, Dir: dir, Stdin: s.stdin,
 		Save:   func(context.Context) error { s.settle(); return nil },
 		Stdout: &stdout, Stderr: &stderr,
-		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: true,
+		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil,
 	})
 	if err != nil {
+		if out.Started && out.Status == nil && s.told == nil && ctx.Err() == nil && !errors.Is(err, ErrPlain) {
+			err = fmt.Errorf("%w; %w", err, ErrBlind) // there is no sandbox
+		}
 		return &Done{Outcome: out}, err
 	}
 	if out.Status != nil && (out.Status.Signal != 0 || out.Status.Start != nil) {
@@ -215,7 +239,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if !out.Cached && out.Unkept == nil {
 		s.noteClean(ctx, out.Result)
 	}
-	d := &Done{Outcome: out, Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}
+	d := &Done{Outcome: out, Stdout: stdout.Bytes(), Stderr: stderr.Bytes(), told: s.told != nil}
 	if s.view.fixed() {
 		d.Stdout, d.Stderr = back(d.Stdout, s.view.base), back(d.Stderr, s.view.base)
 	}
@@ -286,6 +310,18 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 		return nil, fmt.Errorf("%w: %w", s.refused, action.ErrUnsealed)
 	}
 	seen := *status
+	if s.told != nil {
+		var err error
+		if status.Code != 0 {
+			err = errors.New("it failed")
+		} else {
+			seen.Lookups, err = s.lookupsTold(ctx)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
+		}
+		status, seen.Complete = &seen, true
+	}
 	seen.Lookups = s.inputs(status.Lookups)
 	if err := s.suspect(ctx, seen.Lookups); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
@@ -419,8 +455,19 @@ func (s *Session) settle() {
 
 // Stage implements [action.Stager].
 func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) (backends.Root, error) {
-	if !s.parts.Backend.Capabilities().OverBinds {
-		return backends.Root{}, fmt.Errorf("this machine has no sandbox that shows files at their own places: %w", ErrPlain)
+	if s.told != nil {
+		s.list()
+		return backends.Root{}, nil
+	}
+	if s.parts.Blind != nil {
+		if why := s.parts.Blind(); why != "" {
+			return backends.Root{}, fmt.Errorf("%s; %w", why, ErrBlind)
+		}
+	}
+	if c := s.parts.Backend.Capabilities(); !c.OverBinds {
+		return backends.Root{}, fmt.Errorf("no sandbox that shows files at their own places%s; %w", because(c.Reason), ErrIncapable)
+	} else if !c.Observe {
+		return backends.Root{}, fmt.Errorf("no seccomp notifications; %w", ErrIncapable)
 	}
 	if s.view.empty != "" {
 		if err := os.MkdirAll(s.view.empty, 0o755); err != nil {
@@ -451,6 +498,14 @@ func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) 
 	return root, nil
 }
 
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	first, _, _ := strings.Cut(reason, "\n") // the others are not for us
+	return ": " + first
+}
+
 // fits says whether a directory can be copied into a layer.
 func (s *Session) fits(dir string) bool {
 	return s.parts.Backend.Capabilities().Owner == backends.ID || ownedByUs(dir)
@@ -460,6 +515,10 @@ func (s *Session) fits(dir string) bool {
 func (s *Session) Collect(ctx context.Context, root *os.File, _ *action.Command) (*action.Result, []action.Missing, error) {
 	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
 	s.written, s.removed = map[string]bool{}, nil
+	if s.told != nil {
+		res, err := s.collectTold(ctx)
+		return res, nil, err
+	}
 	for i, b := range s.binds {
 		if !b.Over {
 			continue

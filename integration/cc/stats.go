@@ -235,6 +235,9 @@ func (d *Done) Event() Event {
 	case d.Unkept != nil:
 		e = Event{Outcome: Unkept, Reason: reasonOf(d.Unkept)}
 	}
+	if d.told && (e.Outcome == Hit || e.Outcome == Miss) {
+		e.Reason = ReasonTold
+	}
 	for i := range d.Result.Files {
 		e.Bytes += d.Result.Files[i].Digest.Size()
 	}
@@ -265,6 +268,8 @@ func BrokenReason(err error) Reason {
 	switch {
 	case errors.Is(err, errUndone):
 		return "removes or replaces files"
+	case errors.Is(err, ErrBlind):
+		return "nothing can be observed here"
 	case errors.Is(err, ErrPlain):
 		return "cannot be reproduced"
 	case errors.Is(err, fs.ErrPermission):

@@ -25,6 +25,10 @@ var command string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if what := os.Getenv("SBX_TEST_REFUSE"); what != "" {
+		fmt.Fprintln(os.Stderr, refuse(what, os.Args[1:]))
+		return 1
+	}
 	if command = os.Getenv("SBX_TEST_COMMAND"); command != "" {
 		return m.Run()
 	}
@@ -54,8 +58,9 @@ type world struct {
 	flags []string
 	stdin string
 	umask string
-	in    string // another working directory, below top
-	skip  string // outputs below this directory are not looked at
+	front []string // a program that executes the wrapper
+	in    string   // another working directory, below top
+	skip  string   // outputs below this directory are not looked at
 }
 
 func newWorld(t *testing.T) *world {
@@ -283,7 +288,7 @@ func (w *world) wrapped(args []string) (effect, cc.Outcome, cc.Reason) {
 	w.t.Helper()
 	w.settle()
 	before := w.totals()
-	e := w.run(slices.Concat([]string{command, "cc"}, w.flags, args))
+	e := w.run(slices.Concat(w.front, []string{command, "cc"}, w.flags, args))
 	var outcome cc.Outcome
 	var reason cc.Reason
 	n := 0
