@@ -188,7 +188,8 @@ func (b *Book) Keyed(hash string) []*Run {
 }
 
 // Like returns the runs before r of the same thing: with an output in common,
-// or, in the same workspace or another, with the same command.
+// or, in the same workspace or another, with the same command. Those of a
+// component are those that have its name.
 func (b *Book) Like(ctx context.Context, r *Run) []*Run {
 	_, c, err := b.Origin(ctx, r)
 	if err != nil {
@@ -196,7 +197,7 @@ func (b *Book) Like(ctx context.Context, r *Run) []*Run {
 	}
 	mine := outputs(r.Workspace, c)
 	return b.filter(func(x *Run) bool {
-		if x == r || !x.Time.Before(r.Time) {
+		if x == r || !x.Time.Before(r.Time) || x.Tool == ToolBuild && x.Label != r.Label {
 			return false
 		}
 		if x.Unsealed == r.Unsealed {

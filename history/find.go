@@ -48,7 +48,7 @@ func (b *Book) Find(ctx context.Context, name, dir string) (*Thing, error) {
 	if t := b.output(ctx, name, dir); t != nil {
 		return t, nil
 	}
-	if t := b.labelled(name); t != nil {
+	if t := b.labelled(name, dir); t != nil {
 		return t, nil
 	}
 	base, back := name, 0
@@ -61,7 +61,7 @@ func (b *Book) Find(ctx context.Context, name, dir string) (*Thing, error) {
 	}
 	t := b.output(ctx, base, dir)
 	if t == nil {
-		t = b.labelled(base)
+		t = b.labelled(base, dir)
 	}
 	if t == nil {
 		var err error
@@ -124,13 +124,24 @@ func (b *Book) output(ctx context.Context, name, dir string) *Thing {
 }
 
 // labelled returns the runs that the user calls name, such as those of a
-// component; nil if there are none.
-func (b *Book) labelled(name string) *Thing {
-	runs := b.filter(func(r *Run) bool { return r.Label == name })
-	if len(runs) == 0 {
-		return nil
+// component: of the workspace that dir is in, or of all if it has none of them.
+// The end of a path is enough: "zlib" for "strata/core/zlib". Where several end
+// so, it is the one that ran last.
+func (b *Book) labelled(name, dir string) *Thing {
+	for _, is := range []func(r *Run) bool{
+		func(r *Run) bool { return r.Label == name && within(dir, r.Workspace) },
+		func(r *Run) bool { return r.Label == name },
+		func(r *Run) bool { return strings.HasSuffix(r.Label, "/"+name) },
+	} {
+		runs := b.filter(is)
+		if len(runs) == 0 {
+			continue
+		}
+		label := runs[len(runs)-1].Label
+		runs = slices.DeleteFunc(runs, func(r *Run) bool { return r.Label != label })
+		return &Thing{Name: name, Runs: runs, Run: lastRan(runs)}
 	}
-	return &Thing{Name: name, Runs: runs, Run: lastRan(runs)}
+	return nil
 }
 
 // absolute is what name may be: with the links of its directory followed, as

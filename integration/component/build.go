@@ -423,7 +423,7 @@ func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outco
 		request := &action.Request{
 			Action: p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
 			Limits:     backends.Limits{Wall: l.Timeout, Memory: l.Memory, Scratch: l.Scratch, Pids: l.Pids},
-			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools,
+			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools && !p.stager.whole,
 		}
 		out, err := r.Run(ctx, request)
 		if b.Remember != nil && out != nil {
