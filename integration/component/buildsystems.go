@@ -40,7 +40,7 @@ func buildSystems() map[string]map[string][]string {
 		},
 		"python": {
 			"build":   {"python3 -m pip wheel --no-index --no-deps --no-build-isolation --no-cache-dir -w _dist ."},
-			"install": {`python3 -m pip install --no-index --no-deps --no-cache-dir --no-compile --no-warn-script-location --root "$DESTDIR" --prefix "$PREFIX" _dist/*.whl`},
+			"install": {`DEB_PYTHON_INSTALL_LAYOUT=deb python3 -m pip install --no-index --no-deps --no-cache-dir --no-compile --no-warn-script-location --root "$DESTDIR" --prefix "$PREFIX" _dist/*.whl`},
 		},
 		"perl": {
 			"configure": {`perl Makefile.PL INSTALLDIRS=vendor PREFIX="$PREFIX"`},
