@@ -25,13 +25,16 @@ fail() {
 	exit 1
 }
 
-say "programs"
+say "programs, sources and base"
 bin=$work/bin
 mkdir -p "$bin"
-CGO_ENABLED=0 go build -o "$bin" ./cmd/sbx-action ./cmd/sbx-actiond
-
-say "sources and base"
 sources=$work/sources
+base=$work/base.tar
+[ -f "$base" ] || { # it is made while the rest is fetched
+	mmdebstrap --quiet --format=tar --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" &
+	making=$!
+}
+CGO_ENABLED=0 go build -o "$bin" ./cmd/sbx-action ./cmd/sbx-actiond
 for package in zlib bzip2 libffi dash hello lua5.4; do
 	scripts/debian-source.sh $package "$sources" >/dev/null
 	ln -sf "$(basename "$(ls "$sources/${package}"_*.dsc | tail -n 1)")" "$sources/$package.dsc"
@@ -39,10 +42,8 @@ done
 rm -rf "$work/system"
 cp -r examples/system "$work/system"
 ln -s "$sources" "$work/system/sources"
-base=$work/base.tar
-[ -f "$base" ] || {
-	mmdebstrap --quiet --format=tar --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" ||
-		{ tail "$work/mmdebstrap.log" >&2; fail "mmdebstrap"; }
+[ -z "${making:-}" ] || {
+	wait "$making" || { tail "$work/mmdebstrap.log" >&2; fail "mmdebstrap"; }
 	mv "$base.new" "$base"
 }
 chmod -R a+rX "$work"
@@ -84,7 +85,7 @@ ran() {
 build() {
 	local log=$1
 	shift
-	sbx build --offline "$@" 2>"$log" || { cat "$log" >&2; fail "build"; }
+	sbx build --offline --jobs 2 "$@" 2>"$log" || { cat "$log" >&2; fail "build"; }
 	tail -n 2 "$log"
 }
 

@@ -77,3 +77,6 @@ scripts/cc-projects.sh lua zlib jq
 
 step "a system of components, as root and not, with two backends"
 scripts/system.sh
+
+step "a real project with each build-system"
+scripts/buildsystems.sh
