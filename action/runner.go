@@ -20,9 +20,9 @@ type Stager interface {
 	// system, with the directories in which c's outputs will be.
 	Stage(ctx context.Context, a *Action, c *Command) (backends.Root, error)
 
-	// Collect stores what c declares as outputs and finds below root, and
+	// Collect stores what c declares as outputs and finds below left.Root, and
 	// names the declared outputs that it does not find.
-	Collect(ctx context.Context, root *os.File, c *Command) (*Result, []Missing, error)
+	Collect(ctx context.Context, left *backends.Status, c *Command) (*Result, []Missing, error)
 }
 
 // A Missing is a declared output that the command did not make.
@@ -120,11 +120,12 @@ type Request struct {
 	// that was looked at differs, and makes this run's result one.
 	Prune Pruner
 
-	Elsewhere     bool // Runner.Elsewhere may run it; then Outcome.Status is nil
-	SkipLookup    bool // run it even if there is a result, which is replaced
-	SkipStore     bool // do not remember the result
-	CacheFailures bool // remember, and accept, a result with an exit code that is not 0
-	Observe       bool // fill Outcome.Status.Lookups
+	Elsewhere     bool              // Runner.Elsewhere may run it; then Outcome.Status is nil
+	SkipLookup    bool              // run it even if there is a result, which is replaced
+	SkipStore     bool              // do not remember the result
+	CacheFailures bool              // remember, and accept, a result with an exit code that is not 0
+	Observe       bool              // fill Outcome.Status.Lookups
+	Machine       *backends.Machine // whose programs run; nil: this one's
 
 	// Terminal, where not nil, gives the command a terminal: see backends.Spec.
 	// What it writes is not kept then, so SkipStore must be set.
@@ -307,7 +308,7 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 	spec := &backends.Spec{
 		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: cmp.Or(req.Dir, WorkDir(req.Command)),
 		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
-		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary, Terminal: req.Terminal,
+		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary, Terminal: req.Terminal, Owners: req.Action.recordsOwners(), Machine: req.Machine,
 	}
 	if req.Terminal != nil {
 		spec.Stdin, spec.Stdout, spec.Stderr = nil, nil, nil
@@ -341,7 +342,7 @@ func (r *Runner) collect(ctx context.Context, req *Request, status *backends.Sta
 	if status.Root == nil {
 		return nil, nil
 	}
-	outputs, missing, err := r.Stager.Collect(ctx, status.Root, req.Command)
+	outputs, missing, err := r.Stager.Collect(ctx, status, req.Command)
 	if err != nil {
 		return nil, err
 	}

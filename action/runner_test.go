@@ -155,7 +155,7 @@ func (p *plain) Stage(context.Context, *Action, *Command) (backends.Root, error)
 	return backends.Root{}, nil
 }
 
-func (p *plain) Collect(context.Context, *os.File, *Command) (*Result, []Missing, error) {
+func (p *plain) Collect(context.Context, *backends.Status, *Command) (*Result, []Missing, error) {
 	res := p.res
 	return &res, p.missing, nil
 }

@@ -24,6 +24,7 @@ func Degrade(spec *Spec, c Capabilities) (*Spec, []string) {
 	drop(s.Limits.Pids > 0, c.PidsLimit != Absent, "the number of processes is not limited", func() { s.Limits.Pids = 0 })
 	drop(s.Limits.FileSize > 0, c.FileLimit, "the size of files is not limited", func() { s.Limits.FileSize = 0 })
 	drop(s.Limits.Scratch > 0, c.ScratchLimit, "what is written is not limited", func() { s.Limits.Scratch = 0 })
+	drop(s.Owners, c.Owners, "owners cannot be changed, and devices not be made", func() { s.Owners = false })
 	drop(s.Observe, c.Observe, "look-ups are not observed", func() { s.Observe = false })
 	drop(s.Root.As != nil && *s.Root.As != ID, c.Users, fmt.Sprintf("the command runs as user %d", ID), func() { s.Root.As = nil })
 	return &s, dropped

@@ -18,6 +18,7 @@ scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dp
 	umoci:umoci skopeo:skopeo mmdebstrap:mmdebstrap sqfstar:squashfs-tools mke2fs:e2fsprogs cpio:cpio patch:patch clang:clang python3:python3 \
 	runc:runc crun:crun lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman proot:proot schroot:schroot /usr/share/bazel/linux-sandbox:bazel-bootstrap protoc:protobuf-compiler pgrep:procps
 scripts/need.sh python3:python3 # for what script/suggest observes
+scripts/need.sh fakeroot:fakeroot pseudo:pseudo sqlite3:sqlite3 setcap:libcap2-bin qemu-aarch64-static:qemu-user-static # owners, and other machines
 scripts/need.sh zsh:zsh fish:fish man:man-db # whose completion is tried, and what reads the pages
 scripts/need.sh dot:graphviz # which reads what graph prints
 scripts/need.sh chromium:chromium # which looks at the server's pages

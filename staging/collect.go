@@ -34,6 +34,9 @@ type Outputs struct {
 	// chmod(2) gave it as node property unix_mode, where it is not the usual
 	// one: 0644 or 0755 of files, 0755 of directories.
 	Modes bool
+	// Owned, where not nil, says whose files are, and which are devices: their
+	// nodes then have the properties that [OwnerProperties] has.
+	Owned *Owned
 	// Properties are the node properties that outputs are recorded with:
 	// mtime and unix_mode.
 	Properties []string

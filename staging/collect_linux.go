@@ -124,11 +124,11 @@ func (c *collector) at(parent, name, p string) (bool, error) {
 	case unix.S_IFLNK:
 		target, err := readLink(dir, name, st.Size)
 		if err == nil {
-			c.links = append(c.links, action.OutputSymlink{Path: p, Target: target, Properties: c.properties(&st)})
+			c.links = append(c.links, action.OutputSymlink{Path: p, Target: target, Properties: c.with(c.properties(&st), dir, name, "", &st)})
 		}
 		return true, err
 	case unix.S_IFREG:
-		f := &action.OutputFile{Path: p, Executable: st.Mode&0o111 != 0, Properties: c.properties(&st)}
+		f := &action.OutputFile{Path: p, Executable: st.Mode&0o111 != 0, Properties: c.with(c.properties(&st), dir, name, "", &st)}
 		c.files = append(c.files, f)
 		return true, c.store(dir, name, p, &f.Digest)
 	}
@@ -252,12 +252,12 @@ func (c *collector) directory(parent int, name, show string, depth int) (*collec
 	}
 	slices.Sort(names)
 	d := &collectedDir{}
-	if c.Modes || len(c.Properties) > 0 {
+	if c.Modes || len(c.Properties) > 0 || c.Owned != nil {
 		var st unix.Stat_t
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 			return nil, fmt.Errorf("%q: stat: %w", show, err)
 		}
-		d.m.Properties = c.nodeProperties(&st, 0o755, 0o755)
+		d.m.Properties = c.with(c.nodeProperties(&st, 0o755, 0o755), -1, "", c.full(show), &st)
 	}
 	d.m.Files = make([]action.FileNode, 0, len(names)) // workers keep pointers into it
 	for _, n := range names {
@@ -281,7 +281,7 @@ func (c *collector) entry(d *collectedDir, dir int, name, show string, depth int
 	case unix.S_IFDIR:
 		kid, err := c.directory(dir, name, show, depth+1)
 		if err == nil { // as it was before we opened it
-			kid.m.Properties = c.nodeProperties(&st, 0o755, 0o755)
+			kid.m.Properties = c.with(c.nodeProperties(&st, 0o755, 0o755), dir, name, c.full(show), &st)
 		}
 		d.kids = append(d.kids, kid)
 		d.m.Directories = append(d.m.Directories, action.DirectoryNode{Name: name})
@@ -291,13 +291,21 @@ func (c *collector) entry(d *collectedDir, dir int, name, show string, depth int
 		if err != nil {
 			return fmt.Errorf("%q: %w", show, err)
 		}
-		d.m.Symlinks = append(d.m.Symlinks, action.SymlinkNode{Name: name, Target: target, Properties: c.properties(&st)})
+		d.m.Symlinks = append(d.m.Symlinks, action.SymlinkNode{Name: name, Target: target, Properties: c.with(c.properties(&st), dir, name, "", &st)})
 		return nil
 	case unix.S_IFREG:
 		file := action.FileNode{Name: name, Executable: st.Mode&0o111 != 0}
-		file.Properties = c.nodeProperties(&st, 0o644, 0o755)
+		file.Properties = c.with(c.nodeProperties(&st, 0o644, 0o755), dir, name, "", &st)
 		d.m.Files = append(d.m.Files, file)
 		return c.store(dir, name, show, &d.m.Files[len(d.m.Files)-1].Digest)
+	case unix.S_IFIFO:
+		if c.Owned != nil {
+			d.m.Files = append(d.m.Files, action.FileNode{
+				Name: name, Digest: action.Sum(c.Function, nil),
+				Properties: c.with(c.nodeProperties(&st, 0o644, 0o644), dir, name, "", &st),
+			})
+			return nil
+		}
 	}
 	return fmt.Errorf("%q: %w", show, special(st.Mode))
 }

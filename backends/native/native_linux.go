@@ -223,8 +223,12 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		what = "Root.Data"
 	case spec.Observe && !b.observes():
 		what = "Observe"
-	case spec.Vary != nil && (spec.Observe || !b.varies()):
+	case spec.Vary != nil && (spec.Observe || spec.Owners || !b.varies()):
 		what = "Vary"
+	case spec.Owners && !b.records():
+		what = "Owners"
+	case spec.Machine != nil && !b.emulates():
+		what = "Machine, before Linux 6.7,"
 	case spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost:
 		what = fmt.Sprintf("network %d", spec.Network)
 	}

@@ -31,6 +31,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Works = true
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
 	c.Vary, c.Terminal = b.varies(), true
+	c.Owners, c.Machines = b.records(), b.emulates()
 	c.OverBinds = c.Overlay
 	c.Mounts, c.Users = true, !b.unprivileged
 	c.NetworkNone, c.NetworkHost = true, true
@@ -67,6 +68,8 @@ func (b *Backend) overlay() bool { return b.kernel.since(6, 7) } // lowerdir+
 func (b *Backend) dataLayers() bool { return b.kernel.since(6, 16) || b.overlay() && !b.unprivileged }
 func (b *Backend) observes() bool   { return b.kernel.since(5, 5) }
 func (b *Backend) varies() bool     { return b.kernel.since(5, 6) } // pidfd_getfd
+func (b *Backend) records() bool    { return b.kernel.since(5, 12) }
+func (b *Backend) emulates() bool   { return b.kernel.since(6, 7) } // binfmt_misc in user namespaces
 func (b *Backend) images() bool {
 	return !b.unprivileged && b.kernel.since(6, 12) && hasFilesystem("erofs")
 }

@@ -58,6 +58,8 @@ func (f *runFlags) check(args []string) error {
 		return fmt.Errorf("--memory %d: no program starts with less than 1M", f.memory)
 	case len(args) > 0 && args[0] == "":
 		return fmt.Errorf("the command's name is empty")
+	case f.owned.record && f.verify > 0:
+		return errors.New("--owners excludes --verify: one process can answer only for one of them")
 	case f.noCache && f.readOnly, f.noCache && f.refresh, f.readOnly && f.refresh:
 		return fmt.Errorf("--no-cache, --read-only and --refresh exclude each other: give one")
 	case f.suggest && (f.prune || f.unused || f.json || f.refresh || f.noCache || f.readOnly || f.keepFailed || f.verify > 0):
@@ -281,6 +283,9 @@ func (f *runFlags) platform(j *job) ([]action.Property, error) {
 	}
 	if f.network {
 		list = append(list, action.Property{Name: "network", Value: "host"})
+	}
+	if f.owned.record {
+		list = append(list, action.Property{Name: action.OwnersProperty, Value: action.OwnersRecorded})
 	}
 	if f.stdin != "" {
 		d, err := j.openStdin(f.stdin, f.digest.Function)

@@ -39,6 +39,7 @@ type runFlags struct {
 	verify               rounds
 	insight
 	inside insideFlags
+	owned  ownerFlags
 
 	many // of run alone
 	set  *flag.FlagSet
@@ -71,6 +72,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.keepFailed, "keep-failed", false, "write the outputs that exist even if the command failed")
 	flags.Var(&f.verify, "verify", "run it again under other conditions, once or =`N` times, and compare")
 	f.inside.declare(flags)
+	f.owned.declare(flags)
 	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")
 	f.insight.declare(flags)
 }
@@ -145,7 +147,7 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 	}
 	req := f.request(job, stdout, stderr)
 	req.Admit = admit
-	req.Elsewhere = f.verify == 0 && !f.unused // these look at how it ran
+	req.Elsewhere = f.verify == 0 && !f.unused && !f.owned.record // these look at how it ran
 	check := f.checker(job, req, started)
 	if f.inside.shell {
 		return nil, f.inside.enter(ctx, job, req)

@@ -70,6 +70,7 @@ was not found, 126 when it cannot be executed, and 125 when sbx-action failed.
 			flags.Var(&f.timeout, "timeout", "`DURATION` after which the command and all its children are killed")
 			flags.BoolVar(&f.changes, "changes", false, "list what the command added, changed and deleted")
 			flags.BoolVar(&f.commit, "commit", false, "make the directory ROOTFS as the command left it, if it succeeded")
+			f.owned.declare(flags)
 			flags.BoolVar(&f.degrade, "degrade", false, "drop what the backend cannot do, and say so, instead of refusing")
 			flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
 			return f.run
@@ -89,6 +90,7 @@ type sandboxFlags struct {
 	timeout                      span
 	proc, degrade                bool
 	changes, commit              bool
+	owned                        ownerFlags
 
 	dir string // ROOTFS, if it is a directory
 }
@@ -119,6 +121,9 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	}
 	if f.commit && f.dir == "" {
 		return fmt.Errorf("--commit: %s is not a directory that could be changed", source)
+	}
+	if err := f.owned.apply(spec); err != nil {
+		return err
 	}
 	closeFiles, err := f.redirect(spec)
 	if err != nil {

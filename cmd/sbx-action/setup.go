@@ -208,12 +208,13 @@ func (s *jobStager) stager(b backends.Backend) *staging.Stager {
 }
 
 // Collect implements [action.Stager].
-func (s *jobStager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+func (s *jobStager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
 	if s.inspect != nil {
-		s.inspect(root)
+		s.inspect(left.Root)
 	}
-	return staging.Collect(ctx, s.blobs, root, staging.Outputs{
+	return staging.Collect(ctx, s.blobs, left.Root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: s.function, Format: c.OutputDirectoryFormat,
+		Modes: left.Owned != nil, Owned: staging.NewOwned(left.Owned),
 	})
 }
 

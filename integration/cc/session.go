@@ -512,7 +512,7 @@ func (s *Session) fits(dir string) bool {
 }
 
 // Collect implements [action.Stager]: everything that was written is an output.
-func (s *Session) Collect(ctx context.Context, root *os.File, _ *action.Command) (*action.Result, []action.Missing, error) {
+func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.Command) (*action.Result, []action.Missing, error) {
 	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
 	s.written, s.removed = map[string]bool{}, nil
 	if s.told != nil {
@@ -528,7 +528,7 @@ func (s *Session) Collect(ctx context.Context, root *os.File, _ *action.Command)
 			at = b.Source
 		}
 		k.fresh = b.Source == s.view.empty
-		if err := k.layer(root, fmt.Sprint(i), at); err != nil {
+		if err := k.layer(left.Root, fmt.Sprint(i), at); err != nil {
 			return nil, nil, err
 		}
 	}

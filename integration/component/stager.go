@@ -49,17 +49,17 @@ func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Com
 }
 
 // Collect implements [action.Stager].
-func (s *buildStager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+func (s *buildStager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
 	if s.whole {
-		return s.collectWhole(ctx, root)
+		return s.collectWhole(ctx, left)
 	}
-	res, missing, err := staging.Collect(ctx, s.blobs, root, staging.Outputs{
+	res, missing, err := staging.Collect(ctx, s.blobs, left.Root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.f, Format: c.OutputDirectoryFormat, Modes: true,
 	})
 	if err != nil || len(missing) > 0 || s.root == nil {
 		return res, missing, err
 	}
-	changes, err := s.changes(ctx, root)
+	changes, err := s.changes(ctx, left.Root)
 	if err == nil && len(changes) > 0 {
 		err = &OutsideError{changes}
 	}
@@ -120,8 +120,8 @@ func (s *buildStager) ignored(p string) bool {
 
 // collectWhole makes the result of an action whose output is its root: what was
 // staged, with what changed.
-func (s *buildStager) collectWhole(ctx context.Context, root *os.File) (*action.Result, []action.Missing, error) {
-	changes, err := s.changes(ctx, root)
+func (s *buildStager) collectWhole(ctx context.Context, left *backends.Status) (*action.Result, []action.Missing, error) {
+	changes, err := s.changes(ctx, left.Root)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -62,6 +62,15 @@ func NewRequest(spec *backends.Spec) *Request {
 	if spec.Terminal != nil {
 		r.Flags |= Terminal
 	}
+	if spec.Owners {
+		r.Flags |= Owners
+		for _, k := range spec.Root.Owned {
+			r.Known = append(r.Known, fmt.Sprintf("%d %d %d %d %d %s", k.UID, k.GID, k.Kind, k.Major, k.Minor, k.Path))
+		}
+	}
+	if m := spec.Machine; m != nil {
+		r.Binfmt, r.Emulator = m.Binfmt(), m.Emulator
+	}
 	if v := spec.Vary; v != nil {
 		r.Flags |= Vary
 		r.Vary = variation(v)
@@ -121,6 +130,9 @@ func (r *Reply) BackendStatus(spec *backends.Spec) (*backends.Status, error) {
 			Path: path, Op: backends.Op(op), Found: how&lookupFound != 0, Made: how&lookupMade != 0,
 		})
 	})
+	if err == nil {
+		st.Owned, err = r.Owned()
+	}
 	if err != nil {
 		r.Close()
 		return nil, err

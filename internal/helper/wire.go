@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 // Version is the version of the messages; both sides refuse another one.
-const Version = 2
+const Version = 3
 
 // The descriptors of the helper.
 const (
@@ -57,6 +59,7 @@ const (
 	// around: with OwnPID, the root in the shell is whole, /proc and /dev included,
 	// the shell shows the host's programs, and is the program's root.
 	HostShell
+	Owners // the command is user 0; answer with a log of owners
 )
 
 const (
@@ -71,12 +74,13 @@ const (
 // On the wire it is, in the byte order of the machine:
 //
 //	uint32 size, version; uint64 seq; uint32 flags, id;
-//	uint32 nargs, nenv, nlowers, nbinds, ngroups, 0;
+//	uint32 nargs, nenv, nlowers, nbinds, ngroups, nknown;
 //	uint64 wall, data, procs, fileSize, scratch
 //	uint64 varyFlags; int64 clock; uint64 step; uint32 order, umask, cpus, delay
 //	8*(nargs+nenv+3) bytes of room, for the pointers of argv and envp
 //	NUL-terminated strings: dir, data, scratchDir, target, hide, hostName, alias,
-//	  lowers ("d" or "i" and a path), binds (source, target), args, env
+//	  binfmt, emulator, lowers ("d" or "i" and a path), binds (source, target),
+//	  known (uid, gid, kind, major, minor and a path, with blanks between), args, env
 //
 // with the descriptors of stdin, stdout, stderr (those that are there), of
 // the control groups, and of the tree. If it is larger than a packet, the packet holds only the
@@ -103,6 +107,10 @@ type Request struct {
 	Scratch  int64         // of a scratch in memory
 
 	Vary Variation // with the flag Vary
+
+	Known    []string // of owners, with the flag Owners
+	Binfmt   string   // how to know the programs of another machine, as binfmt_misc wants it: all before the emulator
+	Emulator string   // and what executes them, a path of the host; or empty
 
 	Stdio  [3]*os.File // nil: /dev/null
 	Groups []*os.File  // cgroup.procs files, which the command enters
@@ -132,7 +140,7 @@ type Variation struct {
 // encode returns the bytes of r, and the flags that go with its descriptors.
 func (r *Request) encode() ([]byte, error) {
 	size := requestSize + 8*(len(r.Args)+len(r.Env)+3)
-	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Hide, r.Vary.HostName, r.Vary.Alias}, r.Lowers, r.Binds, r.Args, r.Env}
+	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Hide, r.Vary.HostName, r.Vary.Alias, r.Binfmt, r.Emulator}, r.Lowers, r.Binds, r.Known, r.Args, r.Env}
 	for _, list := range lists {
 		for _, s := range list {
 			if strings.IndexByte(s, 0) >= 0 {
@@ -159,7 +167,7 @@ func (r *Request) encode() ([]byte, error) {
 	b = e.AppendUint32(b, Version)
 	b = e.AppendUint64(b, r.Seq)
 	for _, v := range []int{
-		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.directories()), 0,
+		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.directories()), len(r.Known),
 	} {
 		b = e.AppendUint32(b, uint32(v))
 	}
@@ -270,7 +278,7 @@ const (
 //
 //	uint32 kind, version; uint64 seq; int32 waitStatus, startErrno;
 //	uint32 flags, logSize; uint64 user, system (µs), maxRSS (KiB), wall (ns);
-//	int32 errno, 0; 480 bytes of text, NUL-terminated
+//	int32 errno; uint32 ownersSize; 480 bytes of text, NUL-terminated
 //
 // with the descriptors of the root, the job's directory, the tree and the log
 // (those that there are).
@@ -295,6 +303,9 @@ type Reply struct {
 
 	log     *os.File
 	logSize int
+
+	owners     *os.File
+	ownersSize int
 }
 
 // Receive waits for the next reply of the helper at the other end of socket.
@@ -322,6 +333,7 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 		NoInterpreter: b[24]&4 != 0,
 		Unvaried:      b[24]&8 != 0,
 		logSize:       int(e.Uint32(b[28:])),
+		ownersSize:    int(e.Uint32(b[68:])),
 		User:          time.Duration(e.Uint64(b[32:])) * time.Microsecond,
 		System:        time.Duration(e.Uint64(b[40:])) * time.Microsecond,
 		MaxRSS:        int64(e.Uint64(b[48:])) << 10,
@@ -342,6 +354,9 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 	}
 	if len(files) > 0 && asked.Flags&Observe != 0 {
 		r.log, files = files[0], files[1:]
+	}
+	if len(files) > 0 && asked.Flags&Owners != 0 {
+		r.owners, files = files[0], files[1:]
 	}
 	closeAll(files)
 	return r, nil
@@ -434,9 +449,47 @@ func (r *Reply) Log(yield func(op, how int, path string)) error {
 	return nil
 }
 
+// ownerEntry is the size of an entry without its path: see src/wire.h.
+const ownerEntry = 40
+
+// Owned reads the log of owners, and closes it.
+//
+// The log is a sequence of: uint64 inode; uint32 devMajor, devMinor, uid, gid,
+// kind, major, minor, length; a path of that length, absolute in the root; and
+// zeroes up to a multiple of 8.
+func (r *Reply) Owned() ([]backends.Owned, error) {
+	if r.owners == nil {
+		return nil, nil
+	}
+	defer r.owners.Close()
+	b := make([]byte, r.ownersSize)
+	if _, err := r.owners.ReadAt(b, 0); err != nil && r.ownersSize > 0 {
+		return nil, fmt.Errorf("read what was recorded of owners: %w", err)
+	}
+	list := []backends.Owned{}
+	e := binary.NativeEndian
+	for at := 0; at < len(b); {
+		if len(b)-at < ownerEntry {
+			return nil, fmt.Errorf("what was recorded of owners is damaged at byte %d", at)
+		}
+		word := func(i int) uint32 { return e.Uint32(b[at+8+4*i:]) }
+		n := int(word(7))
+		if n > len(b)-at-ownerEntry {
+			return nil, fmt.Errorf("what was recorded of owners is damaged at byte %d", at)
+		}
+		list = append(list, backends.Owned{
+			Inode: e.Uint64(b[at:]), Device: unix.Mkdev(word(0), word(1)),
+			UID: word(2), GID: word(3), Kind: word(4), Major: word(5), Minor: word(6),
+			Path: string(b[at+ownerEntry : at+ownerEntry+n]),
+		})
+		at += (ownerEntry + n + 7) &^ 7
+	}
+	return list, nil
+}
+
 // Close closes what came with the reply and was not taken out of it.
 func (r *Reply) Close() {
-	for _, f := range []*os.File{r.Root, r.Job, r.Tree, r.log} {
+	for _, f := range []*os.File{r.Root, r.Job, r.Tree, r.log, r.owners} {
 		if f != nil {
 			f.Close()
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
@@ -292,8 +291,8 @@ func (s *stager) hint() action.Digest {
 
 // Collect implements [action.Stager]. REAPI lets a command succeed without its
 // outputs, so none counts as missing.
-func (s *stager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
-	res, _, err := staging.Collect(ctx, s.e.opts.Store, root, staging.Outputs{
+func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
+	res, _, err := staging.Collect(ctx, s.e.opts.Store, left.Root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.j.digest.Function(), Format: c.OutputDirectoryFormat,
 		Properties: c.OutputNodeProperties,
 	})

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -281,10 +280,10 @@ func (r *run) runner() *action.Runner {
 }
 
 // Collect implements [action.Stager].
-func (s *stager) Collect(ctx context.Context, root *os.File, c *action.Command) (*action.Result, []action.Missing, error) {
+func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
 	s.task.stage(Uploading)
 	s.task.meta.OutputUploadStartTimestamp = s.task.now()
-	return staging.Collect(ctx, s.w.Store, root, staging.Outputs{
+	return staging.Collect(ctx, s.w.Store, left.Root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
 		Properties: c.OutputNodeProperties,
 	})

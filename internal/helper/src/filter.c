@@ -15,6 +15,7 @@
 // filters are binary decision trees whose leaves are shared.
 #include "calls.h"
 #include "observe.h"
+#include "owners.h"
 #include "vary.h"
 
 enum check {
@@ -29,6 +30,7 @@ enum check {
 	WATCH,
 	WATCH_CLOCK, // unless argument 0 is a clock that says nothing of the time of day
 	WATCH_STREAM, // unless argument 0 is no standard stream
+	FAKE, // success
 };
 
 struct rule {
@@ -156,7 +158,7 @@ static const struct rule native_rules[] = {
 #endif
 
 enum {
-	CHECKS = WATCH_STREAM + 1,
+	CHECKS = FAKE + 1,
 	ALLOW = CHECKS, // the check that lets everything pass
 	JUMPS_MAX = 512,
 };
@@ -222,7 +224,7 @@ static void emit_load_arg(struct program *p, u32 arg, u32 word)
 	emit(p, LOAD, AT_ARGS + 8 * arg + 4 * word, 0, 0);
 }
 
-// refuse ends the program with EPERM, unless the cookie says that it is us.
+// refuse_others ends the program with EPERM, unless the cookie says that it is us.
 static void refuse_others(struct program *p)
 {
 	if (p->with_cookie) {
@@ -250,6 +252,9 @@ static void emit_check(struct program *p, u32 check)
 		return;
 	case OURS:
 		refuse_others(p);
+		return;
+	case FAKE:
+		emit_return(p, SECCOMP_RET_ERRNO | 0);
 		return;
 	case CLONE:
 	case UNSHARE:
@@ -416,22 +421,24 @@ u32 old_filter(struct sock_filter *out)
 	return p.n;
 }
 
-// path_rules makes sorted rules of path_calls.
-static u32 path_rules(struct rule *out)
+// add_rule adds a rule for one call to a sorted list, if there is none.
+static u32 add_rule(struct rule *out, u32 n, s32 nr, u32 check)
 {
-	u32 n = 0;
-	for (u32 i = 0; i < PATH_CALLS; i++) {
-		const struct path_call *c = &path_calls[i];
-		s16 nr = NR(c->amd64, c->arm64);
-		if (nr == NONE)
-			continue;
-		struct rule r = {(u32)nr, (u32)nr, WATCH};
-		u32 j = n++;
-		for (; j > 0 && out[j - 1].first > r.first; j--)
-			out[j] = out[j - 1];
-		out[j] = r;
-	}
-	// Neighbours that are treated alike become one rule.
+	u32 j = n;
+	if (nr == NONE)
+		return n;
+	for (; j > 0 && out[j - 1].first >= (u32)nr; j--)
+		if (out[j - 1].first == (u32)nr)
+			return n;
+	for (u32 i = n; i > j; i--)
+		out[i] = out[i - 1];
+	out[j] = (struct rule){(u32)nr, (u32)nr, check};
+	return n + 1;
+}
+
+// join_rules makes neighbours that are treated alike one rule.
+static u32 join_rules(struct rule *out, u32 n)
+{
 	u32 m = 0;
 	for (u32 i = 1; i < n; i++)
 		if (out[i].check == out[m].check && out[i].first == out[m].last + 1)
@@ -441,16 +448,48 @@ static u32 path_rules(struct rule *out)
 	return m + 1;
 }
 
+static u32 path_rules(struct rule *out, u32 n)
+{
+	for (u32 i = 0; i < PATH_CALLS; i++)
+		n = add_rule(out, n, NR(path_calls[i].amd64, path_calls[i].arm64), WATCH);
+	return n;
+}
+
 // observe_filter writes the filter that asks pid 1 about each path.
 u32 observe_filter(struct sock_filter *out)
 {
 	struct program p = {.out = out};
 	struct rule rules[PATH_CALLS];
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	emit_arch(&p, AUDIT_ARCH, rules, path_rules(rules));
+	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, path_rules(rules, 0)));
 	// A 32-bit program asks for each of its system calls, so that all others
 	// need not wait until the kernel has translated a filter twice as long.
 	emit_return(&p, SECCOMP_RET_USER_NOTIF);
+	return p.n;
+}
+
+// owners_filter writes the filter that asks pid 1 about owners, and if the command
+// is observed about each path, too.
+u32 owners_filter(struct sock_filter *out, int observed)
+{
+	struct program p = {.out = out};
+	struct rule rules[PATH_CALLS + OWNER_CALLS];
+	u32 n = observed ? path_rules(rules, 0) : 0;
+	for (u32 i = 0; i < OWNER_CALLS; i++)
+		n = add_rule(rules, n, NR(owner_calls[i].amd64, owner_calls[i].arm64), owner_calls[i].how == OWN_FAKE ? FAKE : WATCH);
+	emit(&p, LOAD, AT_ARCH, 0, 0);
+	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, n));
+	if (observed) { // see observe_filter
+		emit_return(&p, SECCOMP_RET_USER_NOTIF);
+		return p.n;
+	}
+#if defined __x86_64__
+	n = 0;
+	for (u32 i = 0; i < OWNER_CALLS; i++)
+		n = add_rule(rules, n, owner_calls[i].i386, owner_calls[i].how == OWN_FAKE ? FAKE : WATCH);
+	emit_arch(&p, AUDIT_ARCH_I386, rules, join_rules(rules, n));
+#endif
+	emit_return(&p, SECCOMP_RET_ALLOW);
 	return p.n;
 }
 

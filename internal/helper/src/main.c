@@ -29,7 +29,7 @@ void send_reply(struct sandbox *s, u32 kind)
 	s->reply.seq = s->seq;
 	struct {
 		struct cmsghdr h;
-		s32 fds[3];
+		s32 fds[4];
 	} control = {{sizeof(struct cmsghdr) + 4 * s->reply_nfds, SOL_SOCKET, SCM_RIGHTS}, {0}};
 	for (u32 i = 0; i < s->reply_nfds; i++)
 		control.fds[i] = s->reply_fds[i];
@@ -109,9 +109,12 @@ static void unpack(struct sandbox *s)
 	s->hide = p = strings(s, p, end, 1);
 	s->host_name = p = strings(s, p, end, 1);
 	s->alias = p = strings(s, p, end, 1);
+	s->binfmt = p = strings(s, p, end, 1);
+	s->emulator = p = strings(s, p, end, 1);
 	s->lowers = p = strings(s, p, end, 1);
 	s->binds = p = strings(s, p, end, r->nlowers);
-	p = strings(s, p, end, 2 * r->nbinds);
+	s->known = p = strings(s, p, end, 2 * r->nbinds);
+	p = strings(s, p, end, r->nknown);
 	strings(s, p, end, r->nargs + r->nenv);
 	// The first pointer stays free, for the shell of a script without #!.
 	s->argv = (char **)(r + 1) + 1;

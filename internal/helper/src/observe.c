@@ -702,12 +702,17 @@ void observe(struct sandbox *s, s32 listener)
 	struct seccomp_notif n = {0};
 	if (SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_RECV, &n) < 0)
 		return; // its process has died meanwhile
-	o->tid = n.pid;
 	struct seccomp_notif_resp resp = {.id = n.id};
-	if (!scribe_answer(o, listener, &n)) {
-		look_up(o, n.data.arch, n.data.nr, n.data.args, NOT_YET);
-		scribe_consider(o, listener, &n);
-		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	int observed = s->req->flags & REQUEST_OBSERVE;
+	if (observed)
+		o->tid = n.pid;
+	if (!observed || !scribe_answer(o, listener, &n)) {
+		if (observed)
+			look_up(o, n.data.arch, n.data.nr, n.data.args, NOT_YET);
+		if (observed && !s->owners) // what a scribe does, nobody could answer
+			scribe_consider(o, listener, &n);
+		if (!s->owners || !owners_answer(s->owners, &n, &resp))
+			resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 	}
 	SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }

@@ -672,6 +672,8 @@ void build_root(struct sandbox *s)
 		place(s, "/", "/scratch");
 		s->placed = 0;
 	}
+	if (*s->emulator)
+		s->emulator_fd = host_path(s, s->emulator);
 	const char *at = mount_root(s, "/scratch", "/new");
 	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", at, root);
@@ -696,7 +698,7 @@ void build_root(struct sandbox *s)
 	if (s->req->id != 65000) { // the host's root may write to /proc/sys without a capability
 		struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 		// One for ourselves, to write into the memory of processes: see scribe.c.
-		if (s->req->flags & REQUEST_OBSERVE) {
+		if (s->req->flags & REQUEST_OBSERVE || own_namespace(s)) {
 			long own = SYS_COOKIE(open_tree, AT_FDCWD, "/proc", OPEN_TREE_CLONE | O_CLOEXEC);
 			must(s, "clone", "/proc", own);
 			s->own_proc = (s32)own;

@@ -5,10 +5,15 @@ static void give_up(struct sandbox *s, const char *what, long err)
 {
 	s->setup_errno = (s32)-err;
 	s->setup_text = what;
+	u32 *waits[] = {&s->listener_ready, &s->user_asked}; // for nothing, then
+	for (u32 i = 0; i < 2; i++) {
+		__atomic_store_n(waits[i], 1, __ATOMIC_SEQ_CST);
+		SYS(futex, waits[i], FUTEX_WAKE, 1, 0);
+	}
 	quit(125);
 }
 
-static void need(struct sandbox *s, const char *what, long err)
+void need(struct sandbox *s, const char *what, long err)
 {
 	if (err < 0)
 		give_up(s, what, err);
@@ -43,15 +48,15 @@ static void drop(struct sandbox *s)
 		u32 version;
 		s32 pid;
 	} header = {CAP_VERSION_3, 0};
-	const u32 none[6] = {0};
+	const u32 none[6] = {0}, own[6] = {OWNER_CAPS, OWNER_CAPS};
 	u32 id = s->req->id;
-	if (!s->slot->unprivileged) {
+	if (!s->slot->unprivileged && !own_namespace(s)) {
 		need(s, "drop groups", SYS(setgroups, 0, 0));
 		need(s, "become the group", SYS(setresgid, id, id, id));
 		need(s, "become the user", SYS(setresuid, id, id, id));
 	}
 	SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	need(s, "drop capabilities", SYS(capset, &header, none));
+	need(s, "drop capabilities", SYS(capset, &header, s->req->flags & REQUEST_OWNERS ? own : none));
 }
 
 // binary says whether a file that is not executable by the kernel is no script
@@ -135,9 +140,11 @@ static void listen(struct sandbox *s)
 {
 	static struct sock_filter filter[FILTER_MAX];
 	static u32 n;
-	int varied = s->req && s->req->flags & REQUEST_VARY;
-	if (varied) // each time another one
+	int other = s->req && s->req->flags & (REQUEST_VARY | REQUEST_OWNERS);
+	if (other && s->req->flags & REQUEST_VARY) // each time another one
 		n = vary_filter(filter, &s->req->vary);
+	else if (other)
+		n = owners_filter(filter, s->req->flags & REQUEST_OBSERVE);
 	else if (!n)
 		n = observe_filter(filter);
 	u32 flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
@@ -148,12 +155,24 @@ static void listen(struct sandbox *s)
 		fd = install(filter, n, flags);
 	if (fd >= 0) // since 6.6: the process runs on our processor while we wait for it
 		SYS(ioctl, fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-	if (varied)
+	if (other)
 		n = 0;
 	s->listener = (s32)fd;
 	__atomic_store_n(&s->listener_ready, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->listener_ready, FUTEX_WAKE, 1, 0);
 	need(s, "watch the command", fd);
+}
+
+static void enter_groups(struct sandbox *s)
+{
+	for (u32 i = 0; i < s->req->ngroups; i++)
+		need(s, "enter the control group", SYS(write, s->groups[i], "0", 1));
+}
+
+static void enter_network(struct sandbox *s)
+{
+	if (s->net_fd)
+		need(s, "enter the network", SYS_COOKIE(setns, s->net_fd, CLONE_NEWNET));
 }
 
 // become makes this process, which nothing distinguishes yet, the command's.
@@ -162,8 +181,8 @@ static void become(struct sandbox *s)
 	SYS(setsid);
 	// Not earlier, or the memory of this exec would not be counted, and not
 	// later, as only our caller may do it.
-	for (u32 i = 0; i < s->req->ngroups; i++)
-		need(s, "enter the control group", SYS(write, s->groups[i], "0", 1));
+	if (!own_namespace(s))
+		enter_groups(s);
 	for (int fd = 0; fd < 3; fd++)
 		need(s, "pass a descriptor", SYS(dup3, s->stdio[fd], fd, 0));
 	if (s->req->flags & REQUEST_TERMINAL)
@@ -199,12 +218,18 @@ static void child(void *arg)
 static void watched_child(void *arg)
 {
 	struct sandbox *s = arg;
-	listen(s);
+	if (own_namespace(s)) { // what needs privileges comes before it
+		enter_network(s);
+		enter_groups(s);
+		own_user(s);
+	}
+	if (!s->req || s->req->flags & (REQUEST_OBSERVE | REQUEST_VARY | REQUEST_OWNERS))
+		listen(s);
 	while (!__atomic_load_n(&s->go, __ATOMIC_SEQ_CST))
 		SYS(futex, &s->go, FUTEX_WAIT, 0, 0);
 	need(s, "part from pid 1", SYS(unshare, CLONE_FILES | CLONE_FS));
-	if (s->net_fd)
-		need(s, "enter the network", SYS_COOKIE(setns, s->net_fd, CLONE_NEWNET));
+	if (!own_namespace(s))
+		enter_network(s);
 	become(s);
 }
 
@@ -212,7 +237,7 @@ static void watched_child(void *arg)
 // watched takes 0.2 ms, which need not wait for anything.
 void prepare_command(struct sandbox *s)
 {
-	if (!s->observer)
+	if (!s->observer && !(s->req && !(s->req->flags & REQUEST_OBSERVE)))
 		s->observer = new_observer(s);
 	u64 flags = CLONE_VM | CLONE_FILES | CLONE_FS | SIGCHLD;
 	long pid = clone_onto(flags, s->child_stack + sizeof s->child_stack, watched_child, s);
@@ -227,9 +252,19 @@ static s32 start_watched(struct sandbox *s)
 {
 	if (!s->prepared)
 		prepare_command(s);
-	while (!__atomic_load_n(&s->listener_ready, __ATOMIC_SEQ_CST))
-		SYS(futex, &s->listener_ready, FUTEX_WAIT, 0, 0);
-	s->dir_fd = begin_observing(s, s->dir);
+	if (own_namespace(s))
+		map_own_user(s);
+	if (s->req->flags & (REQUEST_OBSERVE | REQUEST_VARY | REQUEST_OWNERS))
+		await(s, &s->listener_ready);
+	if (s->req->flags & REQUEST_OWNERS)
+		owners_begin(s);
+	if (s->req->flags & REQUEST_OBSERVE) {
+		s->dir_fd = begin_observing(s, s->dir);
+	} else {
+		s->dir_fd = (s32)SYS(openat, AT_FDCWD, s->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (s->dir_fd < 0)
+			fail(s, "enter the working directory", s->dir_fd == -ENOENT ? s->dir : 0, s->dir_fd);
+	}
 	__atomic_store_n(&s->go, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->go, FUTEX_WAKE, 1, 0);
 	return s->prepared;
@@ -293,8 +328,8 @@ static s32 start_command(struct sandbox *s)
 	s->stdio_open = 1;
 	if (!s->slot->unprivileged)
 		own_pipes(s);
-	int varied = s->req->flags & REQUEST_VARY;
-	if (s->prepared && (varied || !(s->req->flags & REQUEST_OBSERVE))) { // nobody meant it
+	int other = s->req->flags & (REQUEST_VARY | REQUEST_OWNERS) || own_namespace(s);
+	if (s->prepared && (other || !(s->req->flags & REQUEST_OBSERVE))) { // nobody meant it
 		SYS(kill, s->prepared, SIGKILL);
 		SYS(wait4, s->prepared, 0, 0, 0);
 		// Its end is not the command's: who is told of that closes what the
@@ -306,7 +341,7 @@ static s32 start_command(struct sandbox *s)
 		s->listener_ready = s->go = 0;
 	}
 	long pid;
-	if (varied || s->req->flags & REQUEST_OBSERVE) {
+	if (other || s->req->flags & REQUEST_OBSERVE) {
 		pid = start_watched(s);
 	} else {
 		// vfork: the command's process runs in our memory until its
@@ -362,7 +397,7 @@ static void reap_rest(struct sandbox *s, s32 pid, s32 *status)
 static int wait_command(struct sandbox *s, s32 pid, u64 deadline, s32 *status)
 {
 	u64 chld = 1ull << (SIGCHLD - 1);
-	int watched = s->req->flags & REQUEST_OBSERVE;
+	int watched = s->req->flags & (REQUEST_OBSERVE | REQUEST_OWNERS);
 	struct pollfd fds[3] = {{watched ? s->listener : -1, POLLIN, 0}, {-1, POLLIN, 0}, {s->slot->life, POLLIN, 0}};
 	if (watched || s->slot->life >= 0)
 		fds[1].fd = (s32)SYS(signalfd4, -1, &chld, 8, SFD_CLOEXEC | O_NONBLOCK);
@@ -455,6 +490,8 @@ void run_command(struct sandbox *s)
 		keep_root(s);
 	if (s->req->flags & REQUEST_OBSERVE)
 		finish_observer(s);
+	if (s->req->flags & REQUEST_OWNERS)
+		owners_finish(s);
 	note_network_use(s);
 	u32 busy = BUSY;
 	if (__atomic_compare_exchange_n(&s->state, &busy, REPLIED, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))

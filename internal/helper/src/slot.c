@@ -168,6 +168,7 @@ static void reap(struct slot *z, struct sandbox **ready)
 		}
 		free_observer(s);
 		free_varied(s);
+		owners_free(s);
 		if (s->big)
 			SYS(munmap, s->big, s->big_size);
 		if (s == *ready)

@@ -43,6 +43,8 @@ struct sandbox {
 	struct request *req;
 	const char *dir, *data, *scratch_dir, *target, *hide; // the last two mean something else to fence
 	const char *host_name, *alias; // of a command that is varied, or empty
+	const char *binfmt, *emulator; // of a command of another machine, or empty
+	const char *known; // the first string of what is known of owners
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
 	s32 stdio[3], groups[FDS_MAX];
@@ -60,6 +62,8 @@ struct sandbox {
 	s32 own_proc; // of a /proc that is not read-only, where the command's is; else 0
 	s32 over; // of /over, if a bind needed it; else 0
 	s32 fence; // Landlock rules of a command that has no namespaces, or 0
+	s32 emulator_fd; // or 0
+	u32 user_asked, user_mapped; // futexes: see own_user
 	s32 prepared; // pid of a process that waits for its command, or 0
 	int stdio_open; // pid 1 has the command's descriptors, too
 	u32 go; // futex: the command is known, and its root built
@@ -67,6 +71,7 @@ struct sandbox {
 
 	struct observer *observer;
 	struct varied *varied;
+	struct owners *owners;
 	struct reply reply;
 	s32 reply_fds[3];
 	u32 reply_nfds;
@@ -131,6 +136,8 @@ void enter_tree(struct sandbox *s);
 _Noreturn void nest(struct sandbox *s, char *name);
 
 // run.c
+// need ends the command's process, and with it the sandbox, where err is an error.
+void need(struct sandbox *s, const char *what, long err);
 void prepare_command(struct sandbox *s);
 void run_command(struct sandbox *s);
 
@@ -140,6 +147,7 @@ u32 deny_filter(struct sock_filter *out, int with_cookie);
 u32 old_filter(struct sock_filter *out);
 u32 observe_filter(struct sock_filter *out);
 u32 socket_filter(struct sock_filter *out, int internet);
+u32 owners_filter(struct sock_filter *out, int observed);
 u32 vary_filter(struct sock_filter *out, const struct vary *v);
 long install(struct sock_filter *filter, u32 n, u32 flags);
 
@@ -155,6 +163,27 @@ void make_fence(struct sandbox *s);
 long enter_fence(struct sandbox *s);
 void kill_descendants(void);
 void abandon(struct sandbox *s);
+
+// process.c
+long peek_process(u32 tid, u64 at, void *to, size_t n);
+s32 poke_process(u32 tid, u64 at, const void *from, size_t n);
+int peek_string(u32 tid, u64 at, char buf[static PATH_MAX]);
+
+// owners.c
+void owners_begin(struct sandbox *s);
+int owners_answer(struct owners *o, const struct seccomp_notif *n, struct seccomp_notif_resp *resp);
+void owners_finish(struct sandbox *s);
+void owners_free(struct sandbox *s);
+
+// user.c
+//
+// OWNER_CAPS are what root has over its own files: to pass by their modes, to do
+// what their owner may, to keep set-id bits, and to give them capabilities.
+#define OWNER_CAPS (1u << 1 | 1u << 3 | 1u << 4 | 1u << 31)
+void own_user(struct sandbox *s);
+void map_own_user(struct sandbox *s);
+int own_namespace(struct sandbox *s);
+void await(struct sandbox *s, u32 *flag);
 
 // vary.c
 extern const char *own_vdso;

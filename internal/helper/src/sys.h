@@ -68,6 +68,8 @@ enum {
 	SYS_setgroups = NR(116, 159),
 	SYS_setresuid = NR(117, 147),
 	SYS_setresgid = NR(119, 149),
+	SYS_setfsuid = NR(122, 151),
+	SYS_setfsgid = NR(123, 152),
 	SYS_capget = NR(125, 90),
 	SYS_capset = NR(126, 91),
 	SYS_rt_sigtimedwait = NR(128, 137),

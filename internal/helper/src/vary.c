@@ -212,19 +212,6 @@ static const char *of_process(struct varied *v, u32 tid, const char *what, s64 n
 	return v->path;
 }
 
-static long peek(u32 tid, u64 at, void *to, size_t n)
-{
-	struct iovec local = {to, n}, remote = {(void *)at, n};
-	return sys6(SYS_process_vm_readv, tid, (long)&local, 1, (long)&remote, 1, 0);
-}
-
-static s32 poke(u32 tid, u64 at, const void *from, size_t n)
-{
-	struct iovec local = {(void *)from, n}, remote = {(void *)at, n};
-	long got = sys6(SYS_process_vm_writev, tid, (long)&local, 1, (long)&remote, 1, 0);
-	return got == (long)n ? 0 : -EFAULT;
-}
-
 // The clock.
 
 static s64 steps(struct varied *v)
@@ -288,7 +275,7 @@ static int overwritten(struct varied *v, u32 tid, u64 base)
 {
 	u8 have[STUB];
 	u64 skip = NUMBER_AT + 4;
-	return peek(tid, base + v->function[0], have, STUB) == STUB && !memcmp(have + skip, stub_code + skip, STUB - skip);
+	return peek_process(tid, base + v->function[0], have, STUB) == STUB && !memcmp(have + skip, stub_code + skip, STUB - skip);
 }
 
 // no_vdso sees to it that the program asks the kernel for the time.
@@ -309,9 +296,9 @@ static s32 tell_time(struct varied *v, u32 tid, u8 how, const u64 *args)
 	s64 now = told_time(v), t[2] = {now / SECOND, now % SECOND};
 	if (how == VARY_TIMEVAL) {
 		t[1] /= 1000;
-		return args[0] ? poke(tid, args[0], t, sizeof t) : 0;
+		return args[0] ? poke_process(tid, args[0], t, sizeof t) : 0;
 	}
-	return poke(tid, args[1], t, sizeof t);
+	return poke_process(tid, args[1], t, sizeof t);
 }
 
 // The times of files.
@@ -341,23 +328,6 @@ static void date_file(struct varied *v, s32 dir, const char *name, u32 flags)
 	SYS(utimensat, dir, name, times, flags);
 }
 
-static int peek_path(struct varied *v, u32 tid, u64 at)
-{
-	size_t done = 0;
-	while (at && done < PATH_MAX) { // not beyond the end of what is mapped
-		size_t part = 256 - ((at + done) & 255);
-		if (part > PATH_MAX - done)
-			part = PATH_MAX - done;
-		if (peek(tid, at + done, v->buf + done, part) != (long)part)
-			return 0;
-		for (size_t i = 0; i < part; i++)
-			if (!v->buf[done + i])
-				return 1;
-		done += part;
-	}
-	return 0;
-}
-
 static void date_descriptor(struct varied *v, u32 tid, s32 fd)
 {
 	if (fd >= 0)
@@ -370,7 +340,7 @@ static void date_path(struct varied *v, u32 tid, s32 dirfd, u64 path, u32 flags)
 		date_descriptor(v, tid, dirfd);
 		return;
 	}
-	if (!peek_path(v, tid, path))
+	if (!peek_string(tid, path, v->buf))
 		return;
 	if (!v->buf[0]) {
 		if (flags & AT_EMPTY_PATH)
@@ -581,7 +551,7 @@ static int list(struct varied *v, u32 tid, const u64 *args, int old, s64 *value)
 			v->s->reply.flags |= DONE_UNVARIED; // this file system cannot
 		else
 			truth = 0;
-		if (!truth && *value > 0 && poke(tid, args[1], v->out, (size_t)*value) < 0)
+		if (!truth && *value > 0 && poke_process(tid, args[1], v->out, (size_t)*value) < 0)
 			*value = -EFAULT;
 	}
 	if (own >= 0)
@@ -601,7 +571,7 @@ static s64 tell_cpus(struct varied *v, u32 tid, const u64 *args)
 	for (u32 i = 0; i < n; i++)
 		mask[i / 64] |= 1ull << i % 64;
 	size = size < 8 ? size : (n + 63) / 64 * 8;
-	return poke(tid, args[2], mask, size) ? -EFAULT : (s64)size;
+	return poke_process(tid, args[2], mask, size) ? -EFAULT : (s64)size;
 }
 
 static const struct vary_call *find(s32 nr)
@@ -622,7 +592,7 @@ static int respond(struct varied *v, const struct vary_call *c, u32 tid, const u
 		return 0;
 	case VARY_TIME:
 		*value = told_time(v) / SECOND;
-		if (args[0] && poke(tid, args[0], value, sizeof *value) < 0)
+		if (args[0] && poke_process(tid, args[0], value, sizeof *value) < 0)
 			*value = -EFAULT;
 		return 0;
 	case VARY_FIRST:

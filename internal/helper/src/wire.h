@@ -6,7 +6,7 @@
 #pragma once
 #include "sys.h"
 
-enum { WIRE_VERSION = 2 };
+enum { WIRE_VERSION = 3 };
 
 enum {
 	REQUEST_KEEP_ROOT = 1,
@@ -28,6 +28,7 @@ enum {
 	REQUEST_STDIO = 65536,
 	REQUEST_AS_USER = 131072,
 	REQUEST_HOST_SHELL = 262144,
+	REQUEST_OWNERS = 524288,
 };
 
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.
@@ -55,7 +56,7 @@ struct request {
 	u32 size, version;
 	u64 seq;
 	u32 flags, id;
-	u32 nargs, nenv, nlowers, nbinds, ngroups, spare;
+	u32 nargs, nenv, nlowers, nbinds, ngroups, nknown;
 	u64 wall_ns, data, nproc, file_size, scratch;
 	struct vary vary;
 };
@@ -82,8 +83,17 @@ struct reply {
 	s32 wait_status, start_errno;
 	u32 flags, log_size;
 	u64 user_us, system_us, maxrss_kb, wall_ns;
-	s32 error, spare;
+	s32 error;
+	u32 owners_size;
 	char text[480];
+};
+
+// One entry of the log of owners, followed by length bytes of a path, and zeroes
+// up to a multiple of 8.
+struct owner_entry {
+	u64 ino;
+	u32 dev_major, dev_minor, uid, gid;
+	u32 kind, major, minor, length;
 };
 
 enum {

@@ -1,0 +1,33 @@
+// The memory of the processes of a command, which wait for our answer.
+#include "slot.h"
+
+long peek_process(u32 tid, u64 at, void *to, size_t n)
+{
+	struct iovec local = {to, n}, remote = {(void *)at, n};
+	return sys6(SYS_process_vm_readv, tid, (long)&local, 1, (long)&remote, 1, 0);
+}
+
+s32 poke_process(u32 tid, u64 at, const void *from, size_t n)
+{
+	struct iovec local = {(void *)from, n}, remote = {(void *)at, n};
+	long got = sys6(SYS_process_vm_writev, tid, (long)&local, 1, (long)&remote, 1, 0);
+	return got == (long)n ? 0 : -EFAULT;
+}
+
+// peek_string reads a path, up to its end and not beyond what is mapped.
+int peek_string(u32 tid, u64 at, char buf[static PATH_MAX])
+{
+	size_t done = 0;
+	while (at && done < PATH_MAX) {
+		size_t part = 256 - ((at + done) & 255);
+		if (part > PATH_MAX - done)
+			part = PATH_MAX - done;
+		if (peek_process(tid, at + done, buf + done, part) != (long)part)
+			return 0;
+		for (size_t i = 0; i < part; i++)
+			if (!buf[done + i])
+				return 1;
+		done += part;
+	}
+	return 0;
+}
