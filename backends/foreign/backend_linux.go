@@ -148,6 +148,8 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
 		{"a terminal", spec.Terminal != nil, func(c backends.Capabilities) bool { return c.Terminal }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
+		{"recorded owners", spec.Owners, func(c backends.Capabilities) bool { return c.Owners }},
+		{"programs of another machine", spec.Machine != nil, func(c backends.Capabilities) bool { return c.Machines }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},
 		{"a limit of processes", spec.Limits.Pids > 0, func(c backends.Capabilities) bool { return c.PidsLimit != backends.Absent }},
 		{"a limit of a scratch that is a directory", spec.Limits.Scratch > 0 && spec.Root.ScratchDir != "", func(backends.Capabilities) bool { return false }},

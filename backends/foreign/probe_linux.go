@@ -47,6 +47,7 @@ func (b *Backend) probe() backends.Capabilities {
 		c.PidsLimit = backends.PerProc
 	}
 	c.Observe = b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
+	c.Owners = b.try(ctx, &backends.Spec{Owners: true}, unix.ENOENT) == nil
 	if b.tool.Adjust != nil {
 		b.tool.Adjust(&c)
 	}

@@ -132,6 +132,8 @@ func (b *backend) check(spec *backends.Spec) error {
 		{"observation", spec.Observe},
 		{"a terminal", spec.Terminal != nil},
 		{"variation", spec.Vary != nil},
+		{"recorded owners", spec.Owners},
+		{"programs of another machine", spec.Machine != nil},
 		{"a limit of processes", l.Pids > 0},
 		{"a limit of the scratch", l.Scratch > 0},
 		{fmt.Sprintf("network %d", spec.Network), spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost},
