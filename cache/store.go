@@ -57,6 +57,10 @@ type Options struct {
 	// Warn, where not nil, is told of what went wrong and was got over, such
 	// as a damaged blob that is written again. Any goroutine may call it.
 	Warn func(error)
+
+	// Boot names this boot of the machine; "": as the kernel does. Another name
+	// is for tests of what a power cut leaves.
+	Boot string
 }
 
 // A Store is a directory of blobs, results, notes and layers. It implements
@@ -109,6 +113,9 @@ func Open(dir string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
 	}
 	s := &Store{dir: abs, opts: opts, now: time.Now, bootID: durable.BootID}
+	if opts.Boot != "" {
+		s.bootID = func() string { return opts.Boot }
+	}
 	if err := s.checkVersion(); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}

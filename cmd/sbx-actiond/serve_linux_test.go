@@ -103,6 +103,21 @@ func serving(t *testing.T, cache string, args ...string) *running {
 	return r
 }
 
+// memory is what the server uses of it, in bytes: VmRSS now, or VmHWM at most.
+func (r *running) memory(t *testing.T, which string) int {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), which+":")
+	var kib int
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
 // end sends a signal and wants the server to end well.
 func (r *running) end(t *testing.T) {
 	t.Helper()
@@ -512,17 +527,8 @@ func TestServeInConstantMemory(t *testing.T) {
 		}
 		n += len(res.Data)
 	}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), "VmHWM:")
-	var kib int
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatal(err)
-	}
-	if n != size || kib<<10 > most {
-		t.Errorf("%d of %d bytes came back; the server had %d KiB of memory, want at most %d", n, size, kib, most>>10)
+	if used := s.memory(t, "VmHWM"); n != size || used > most {
+		t.Errorf("%d of %d bytes came back; the server had %d MiB of memory, want at most %d", n, size, used>>20, most>>20)
 	}
 	s.end(t)
 }

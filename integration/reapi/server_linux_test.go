@@ -69,12 +69,24 @@ func startIn(t *testing.T, dir string, change func(*execution.Options)) *server 
 	return startAs(t, dir, storage.Options{}, change)
 }
 
+// startOnBoot is startIn on another boot of the machine.
+func startOnBoot(t *testing.T, dir, boot string) *server {
+	t.Helper()
+	return startStore(t, dir, cache.Options{Boot: boot}, storage.Options{}, nil)
+}
+
 // startAs is startIn with options of the storage.
 func startAs(t *testing.T, dir string, so storage.Options, change func(*execution.Options)) *server {
 	t.Helper()
+	return startStore(t, dir, cache.Options{}, so, change)
+}
+
+func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, change func(*execution.Options)) *server {
+	t.Helper()
 	s := &server{t: t, dir: dir}
 	var err error
-	if s.store, err = cache.Open(dir, cache.Options{Warn: func(err error) { t.Log(err) }}); err != nil {
+	co.Warn = func(err error) { t.Log(err) }
+	if s.store, err = cache.Open(dir, co); err != nil {
 		t.Fatal(err)
 	}
 	backend, err := native.Open(native.Options{})
