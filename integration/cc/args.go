@@ -35,6 +35,7 @@ type Call struct {
 	Stdin     bool     // a source comes on standard input
 	Colour    bool     // the arguments say whether diagnostics have colours
 	Clang     bool     // the compiler is called like one of LLVM's
+	Timeless  bool     // its precompiled headers hold no times
 	Sources   int      // how many sources are compiled
 	Jobserver bool     // it shares the work of make's jobserver
 
@@ -328,19 +329,17 @@ func (c *Call) option(name, value string) {
 	case "-march", "-mtune", "-mcpu", "--march":
 		c.Native = c.Native || strings.Contains(value, "native")
 	case "-Xclang":
-		if slices.Contains([]string{"-emit-pch", "-include-pch", "-fmodules"}, value) {
+		if value == "-fmodules" {
 			c.Plain = ReasonTimes
 		}
+		c.Timeless = c.Timeless || value == "-fno-pch-timestamp"
 		c.Native = c.Native || strings.Contains(value, "native")
 	case "-Xpreprocessor", "-Xassembler", "-Xlinker", "-mllvm", "-specs=":
 		c.Native = c.Native || strings.Contains(value, "native")
-	case "-emit-pch", "-fmodules", "-fcxx-modules":
-		if c.Clang { // its precompiled files hold times, and are checked against them
+	case "-fmodules", "-fcxx-modules":
+		if c.Clang { // the modules that it makes by the way hold times, and are checked against them
 			c.Plain = ReasonTimes
 		}
-	}
-	if name == "-include-pch" && c.Clang {
-		c.Plain = ReasonTimes
 	}
 	for _, p := range []string{"-Wp,", "-Wl,", "-Wa,"} {
 		if rest, ok := strings.CutPrefix(name, p); ok || strings.HasPrefix(value, p) {

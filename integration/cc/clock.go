@@ -32,13 +32,14 @@ func (s *Session) suspect(ctx context.Context, lookups []backends.Lookup) error 
 			continue
 		}
 		once[l.Path] = true
-		if s.call.Clang && (strings.HasSuffix(l.Path, ".pch") || strings.HasSuffix(l.Path, ".pcm") || strings.HasSuffix(l.Path, ".gch")) {
-			if _, err := os.Stat(l.Path); err == nil {
-				return fmt.Errorf("%s: %s", l.Path, ReasonTimes)
-			}
-		}
 		host, ok := s.view.host(filepath.Clean(l.Path))
 		if !ok || !compiles {
+			continue
+		}
+		if s.call.Clang && precompiled(host) {
+			if _, err := os.Stat(host); err == nil && !s.clean(ctx, host) {
+				return fmt.Errorf("%s, which was made elsewhere or with times: %s", l.Path, ReasonTimes)
+			}
 			continue
 		}
 		if strings.HasSuffix(host, ".gch") {
@@ -127,6 +128,13 @@ func (s *Session) dated() bool {
 	return false
 }
 
+// precompiled says whether a file of that name is a precompiled header or module.
+// Those of clang hold the times of what went into them, but for headers made with
+// -Xclang -fno-pch-timestamp, and modules that are asked for by name.
+func precompiled(name string) bool {
+	return strings.HasSuffix(name, ".pch") || strings.HasSuffix(name, ".pcm") || strings.HasSuffix(name, ".gch")
+}
+
 // A precompiled header holds the names of all macros, so it cannot be seen
 // whether one of those in it uses the clock. When we make one, we have seen all
 // that goes into it, and note that.
@@ -134,7 +142,8 @@ func cleanKey(d action.Digest) action.Digest {
 	return action.Sum(d.Function(), []byte("cc clean\x00"+d.String()))
 }
 
-// clean says whether the precompiled header does not depend on the clock.
+// clean says whether the precompiled header or module does not depend on the clock, or
+// on the times of files.
 func (s *Session) clean(ctx context.Context, name string) bool {
 	d, err := s.parts.Hash.Digest(name)
 	if err != nil {
@@ -147,7 +156,7 @@ func (s *Session) clean(ctx context.Context, name string) bool {
 // noteClean notes that of the precompiled headers of a run that was kept.
 func (s *Session) noteClean(ctx context.Context, res *action.Result) {
 	for i := range res.Files {
-		if strings.HasSuffix(res.Files[i].Path, ".gch") {
+		if precompiled(res.Files[i].Path) {
 			_ = s.parts.Notes.PutNote(ctx, cleanKey(res.Files[i].Digest), []byte("clean"))
 		}
 	}

@@ -162,7 +162,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 // check refuses outputs that hold the time at which they were made.
 func (k *collector) check(f *os.File, at string) error {
 	c := k.s.call
-	if c.Clang && (strings.HasSuffix(at, ".pch") || strings.HasSuffix(at, ".pcm") || strings.HasSuffix(at, ".gch")) {
+	if c.Clang && precompiled(at) && !c.Timeless && !strings.HasSuffix(at, ".pcm") {
 		k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
 	}
 	if c.Kind == Archive {
