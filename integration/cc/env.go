@@ -1,6 +1,7 @@
 package cc
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,6 +75,27 @@ func (c *Call) passes(name string) bool {
 		return !slices.Contains(noise, name) && !starts(noiseStarts)
 	}
 	return slices.Contains(compilerEnv, name) || starts(compilerEnvStarts)
+}
+
+// probeMax is the largest file that is taken for one of a configure script.
+const probeMax = 1 << 20
+
+// probes are the digests of the files that a configure script writes anew, by the same
+// name, for each of hundreds of equal calls. For others the names are enough: of each
+// call, several sets of facts are kept, but not hundreds.
+func (c *Call) probes(f action.Function) (list []action.Digest) {
+	for _, name := range c.Inputs {
+		if !strings.HasPrefix(filepath.Base(name), "conftest") {
+			continue
+		}
+		if info, err := os.Stat(c.abs(name)); err != nil || !info.Mode().IsRegular() || info.Size() > probeMax {
+			continue
+		}
+		if data, err := os.ReadFile(c.abs(name)); err == nil {
+			list = append(list, action.Sum(f, data))
+		}
+	}
+	return list
 }
 
 func withoutDirs(path string, skip func(string) bool) string {

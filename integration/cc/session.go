@@ -152,6 +152,9 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	if w.Source != nil {
 		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(p.Function, w.Stdin).String()})
 	}
+	for _, d := range c.probes(p.Function) {
+		platform = append(platform, action.Property{Name: "probe", Value: d.String()})
+	}
 	if w.Told != nil {
 		platform = append(platform, action.Property{Name: toldProperty, Value: "1"})
 	}
