@@ -67,6 +67,15 @@ type Tool struct {
 	// what else FirstFD and LastFD are.
 	Stdio bool
 
+	// SetName and LoUp say that the tool makes a namespace for the host name, or for
+	// the network, and leaves it as it is: then our init sets the name, or brings the
+	// loopback interface up.
+	SetName, LoUp bool
+
+	// Compiled says that what has the program's name and is a script is none, but
+	// stands in for it. Such a one can be run, but does not work.
+	Compiled bool
+
 	// Hide is a directory of the host that the tool must not see, or empty.
 	Hide string
 

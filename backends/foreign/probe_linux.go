@@ -28,6 +28,14 @@ func (b *Backend) probe() backends.Capabilities {
 		c.Reason = b.missing.Error()
 		return c
 	}
+	if b.tool.Compiled && isScript(b.program) {
+		c.Reason = fmt.Sprintf("%s is a script that stands in for %s: %s", b.program, b.tool.Name, b.tool.Install)
+		c.NetworkNone, c.NetworkHost = true, true
+		if b.tool.Adjust != nil {
+			b.tool.Adjust(&c)
+		}
+		return c
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := b.try(ctx, &backends.Spec{}, unix.ENOENT); err != nil {
@@ -68,6 +76,17 @@ func (b *Backend) probe() backends.Capabilities {
 // probeName is a command which cannot be executed, for a reason that tells what
 // the root is like. So a root needs no program for it to be seen.
 const probeName = "/probe"
+
+func isScript(program string) bool {
+	f, err := os.Open(program)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var head [2]byte
+	n, _ := f.Read(head[:])
+	return string(head[:n]) == "#!"
+}
 
 // try runs it in a root that has nothing but what spec says.
 func (b *Backend) try(ctx context.Context, spec *backends.Spec, want error) error {

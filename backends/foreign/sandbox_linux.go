@@ -185,6 +185,12 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	case b.tool.Shell != nil && !b.tool.HostShell:
 		req.Target = "/sbx"
 	}
+	if b.tool.SetName {
+		req.Flags |= helper.SetName
+	}
+	if b.tool.LoUp && spec.Network == backends.NetworkNone {
+		req.Flags |= helper.LoUp
+	}
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
 	// Who does not listen any more may have said why.
 	notSent := req.Send(s.socket)

@@ -18,13 +18,16 @@ import (
 	"github.com/sbx-action/sbx-action/backends/chroot"
 	"github.com/sbx-action/sbx-action/backends/firejail"
 	"github.com/sbx-action/sbx-action/backends/landlock"
+	"github.com/sbx-action/sbx-action/backends/linuxuserchroot"
 	"github.com/sbx-action/sbx-action/backends/lxc"
+	"github.com/sbx-action/sbx-action/backends/minijail"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/backends/nspawn"
 	"github.com/sbx-action/sbx-action/backends/oci"
 	"github.com/sbx-action/sbx-action/backends/podman"
 	"github.com/sbx-action/sbx-action/backends/proot"
 	"github.com/sbx-action/sbx-action/backends/schroot"
+	"github.com/sbx-action/sbx-action/backends/userchroot"
 )
 
 // CacheDir is the directory of the store: that of the flag --cache, if it is
@@ -45,7 +48,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot", "landlock", "bazel-sandbox", "schroot", "proot"}
+	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -67,6 +70,12 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return chroot.Open(chroot.Options{})
 	case "landlock":
 		return landlock.Open(landlock.Options{})
+	case "linux-user-chroot":
+		return linuxuserchroot.Open(linuxuserchroot.Options{})
+	case "minijail":
+		return minijail.Open(minijail.Options{})
+	case "userchroot":
+		return userchroot.Open(userchroot.Options{})
 	case "podman":
 		return podman.Open(podman.Options{})
 	case "bazel-sandbox":

@@ -41,6 +41,9 @@ var table = []row{
 	{"backends/chroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/firejail", "backends backends/foreign", "backends/backendtest"},
 	{"backends/landlock", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
+	{"backends/linuxuserchroot", "backends backends/foreign", "backends/backendtest"},
+	{"backends/minijail", "backends backends/foreign", "backends/backendtest"},
+	{"backends/userchroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/lxc", "backends backends/foreign", "backends/backendtest"},
 	{"backends/nspawn", "backends backends/foreign", "backends/backendtest"},
 	{"backends/oci", "backends backends/foreign github.com/opencontainers/runtime-spec", "backends/backendtest"},
@@ -129,7 +132,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/firejail backends/landlock backends/lxc backends/native backends/nspawn backends/oci backends/podman backends/proot backends/schroot cmd/commandline integration/reapi/share internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/firejail backends/landlock backends/linuxuserchroot backends/lxc backends/minijail backends/native backends/nspawn backends/oci backends/podman backends/proot backends/schroot backends/userchroot cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

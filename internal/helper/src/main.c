@@ -185,6 +185,18 @@ static _Noreturn void around(struct slot *z)
 	quit(1);
 }
 
+// finish_namespaces does what some tools leave to whom they start.
+static void finish_namespaces(struct sandbox *s)
+{
+	long err = 0;
+	if (s->req->flags & REQUEST_SET_NAME)
+		err = SYS_COOKIE(sethostname, "sbx", 3);
+	if (err >= 0 && s->req->flags & REQUEST_LO_UP)
+		err = lo_up();
+	if (err < 0)
+		fail(s, "finish the namespaces", 0, err);
+}
+
 // init runs one command as the init of a sandbox that somebody else has made:
 // as pid 1, or under a pid 1 that does nothing but reap.
 static _Noreturn void init(struct slot *z, char *name)
@@ -211,10 +223,16 @@ static _Noreturn void init(struct slot *z, char *name)
 		fail(s, "install the seccomp filter", 0, err);
 	if (!receive(s))
 		quit(1);
+	finish_namespaces(s);
 	if (s->tree >= 0)
 		enter_tree(s);
 	else if (*s->target)
 		enter_root(s, s->target);
+	if (z->null < 0) { // the tool's root had none, the command's has
+		z->null = (s32)SYS(openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
+		for (int i = 0; i < 3; i++)
+			s->stdio[i] = s->stdio[i] < 0 ? z->null : s->stdio[i];
+	}
 	run_command(s);
 	quit(0);
 }

@@ -117,6 +117,7 @@ void drop_bounding(void);
 
 // network.c
 #define OWN_NETWORK (~0ull) // sandbox.net of one that is not in the slot's
+long lo_up(void);
 void make_network(struct slot *z);
 long lo_up(void);
 long slot_network(struct slot *z);

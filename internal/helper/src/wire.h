@@ -29,6 +29,9 @@ enum {
 	REQUEST_AS_USER = 131072,
 	REQUEST_HOST_SHELL = 262144,
 	REQUEST_OWNERS = 524288,
+	REQUEST_SET_NAME = 1048576, // init: the host name is not set yet
+	REQUEST_LO_UP = 2097152, // init: the loopback interface is not up yet
+	REQUEST_KEEP_CAPS = 4194304, // around: the program has all capabilities of the user namespace
 };
 
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.
