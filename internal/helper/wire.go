@@ -59,9 +59,9 @@ const (
 	// around: with OwnPID, the root in the shell is whole, /proc and /dev included,
 	// the shell shows the host's programs, and is the program's root.
 	HostShell
-	Owners // the command is user 0; answer with a log of owners
-	SetName // init: the host name of our namespace is still to be set
-	LoUp    // init: the loopback interface of our namespace is still to be brought up
+	Owners   // the command is user 0; answer with a log of owners
+	SetName  // init: the host name of our namespace is still to be set
+	LoUp     // init: the loopback interface of our namespace is still to be brought up
 	KeepCaps // around: with "user", the program has all capabilities of its user namespace
 )
 

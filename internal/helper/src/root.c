@@ -887,6 +887,23 @@ static void own_pid(struct sandbox *s)
 	host_shell(s, (s32)shell);
 }
 
+// keep_capabilities lets the program that we are about to execute have those that we
+// have in our user namespace, where nobody is root.
+static void keep_capabilities(struct sandbox *s)
+{
+	const struct {
+		u32 version;
+		s32 pid;
+	} header = {CAP_VERSION_3, 0};
+	u32 all[6]; // effective, permitted, inheritable; and again, the upper halves
+	must(s, "look at capabilities", 0, SYS(capget, &header, all));
+	all[2] = all[1];
+	all[5] = all[4];
+	must(s, "pass capabilities on", 0, SYS(capset, &header, all));
+	for (int cap = 0; cap < 64; cap++)
+		SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+}
+
 // around_root makes a place of three directories in a mount namespace that is
 // otherwise the host's, and executes the program there: "root" is the whole root but for
 // /proc and /dev, "job" is for files that the program reads and writes, and
@@ -955,6 +972,8 @@ void around_root(struct sandbox *s)
 		become_user(s, 0);
 	for (int fd = 0; s->req->flags & REQUEST_STDIO && fd < 2; fd++)
 		must(s, "pass a descriptor", 0, SYS(dup3, FD_SOCKET + fd, fd, 0));
+	if (s->req->flags & REQUEST_KEEP_CAPS && s->slot->unprivileged)
+		keep_capabilities(s);
 	if (s->req->flags & REQUEST_HOST_SHELL) // the path may lead elsewhere now
 		fail(s, "execute", s->argv[0], SYS(execveat, program, "", s->argv, s->envp, AT_EMPTY_PATH));
 	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
