@@ -223,6 +223,11 @@ type Capabilities struct {
 	Loopback bool // NetworkNone has a loopback interface; else there are no sockets at all
 	KillsAll bool // no process of a command survives it, whatever it does
 
+	// OwnKernel says that the command meets a kernel of its own: its processes are
+	// not the host's, and what the root has beside /proc, /dev and /tmp, what is in
+	// /dev, and what /proc says of signals is that kernel's business.
+	OwnKernel bool
+
 	PidNamespace bool // host processes are invisible
 	Exposed      bool // the command can signal the sandbox's process 1, and so end itself with an error of Run
 	IPCNamespace bool

@@ -93,12 +93,31 @@ func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	}
 	var st *backends.Status
 	if err == nil {
-		st, err = b.run(ctx, spec)
+		st, err = b.runPiped(ctx, spec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", name, err)
 	}
 	return st, nil
+}
+
+// runPiped is run, with pipes where the tool needs them.
+func (b *Backend) runPiped(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	if !b.tool.Pipes {
+		return b.run(ctx, spec)
+	}
+	inner, wait, err := piped(spec)
+	if err != nil {
+		return nil, err
+	}
+	st, err := b.run(ctx, inner)
+	if e := wait(); err == nil && e != nil {
+		if st.Root != nil {
+			st.Root.Close()
+		}
+		return nil, fmt.Errorf("write the command's output: %w", e)
+	}
+	return st, err
 }
 
 // check refuses what we cannot do, or what the tool would take for something else.

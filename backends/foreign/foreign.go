@@ -63,6 +63,14 @@ type Tool struct {
 	// with Tree, and needs [UserCapabilities].
 	UserRoot bool
 
+	// InitFile says that the tool cannot execute a file without a name: then the
+	// program of Init is in the root, and removes itself.
+	InitFile bool
+
+	// Pipes says that the tool's commands cannot share a place in a file: output that
+	// is to go to one goes through a pipe.
+	Pipes bool
+
 	// Stdio says that the tool passes on no descriptors but 0 to 2. Then 0 and 1 are
 	// what else FirstFD and LastFD are.
 	Stdio bool

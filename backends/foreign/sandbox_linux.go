@@ -225,6 +225,7 @@ func (b *Backend) around(spec *backends.Spec) uint32 {
 		{b.tool.OwnRest, helper.OwnRest},
 		{b.tool.OwnRest && spec.Network == backends.NetworkNone, helper.OwnNet},
 		{b.tool.HostShell, helper.HostShell},
+		{b.tool.HostShell || b.tool.InitFile, helper.PutInit},
 		{b.tree(), helper.HasTree},
 		{b.tool.AsUser, helper.AsUser},
 		{b.tool.Stdio, helper.OnStdio},
@@ -247,10 +248,13 @@ func (b *Backend) init() []string {
 	if b.tool.Stdio {
 		args = append(args, "stdio")
 	}
+	if b.tool.HostShell || b.tool.InitFile {
+		args = append(args, "gone")
+		args[0] = helper.InitPath
+	}
 	switch {
 	case b.tool.HostShell:
-		args = append(args, "gone", "old")
-		args[0] = "/tmp/.sbx-init"
+		args = append(args, "old")
 	case b.tool.AsUser:
 		args = append(args, "user", "nest", "name")
 	case b.tool.UserRoot && b.unprivileged:

@@ -8,6 +8,9 @@
 // has made, and its state is in the job's directory: both end with the runtime,
 // whatever ends it.
 //
+// Runsc has no use for most of this: gVisor's kernel has a /dev of its own with
+// /dev/fuse, a /sys, and a /proc that says less, and knows no limit of memory.
+//
 // For users who are not root, runc and crun are the root of a user namespace that
 // knows one user. They make no control group, and need none.
 package oci
@@ -38,13 +41,14 @@ type runtime struct {
 	global []string // flags before the command
 	hide   string   // what it must not see of the host
 
-	rootOnly bool
+	rootOnly  bool
+	ownKernel bool // which knows the host's files and descriptors 0 to 2, and nothing else of it
 }
 
 var runtimes = map[string]runtime{
 	"runc":  {pack: "runc"},
 	"crun":  {pack: "crun", global: []string{"--cgroup-manager=disabled"}, hide: "/sys/fs/cgroup"},
-	"runsc": {pack: "runsc", global: []string{"--network=none", "--platform=ptrace"}},
+	"runsc": {pack: "runsc", global: []string{"--platform=ptrace"}, rootOnly: true, ownKernel: true},
 }
 
 // Open returns the backend. It does not fail where the runtime is missing or
@@ -60,12 +64,24 @@ func Open(o Options) (backends.Backend, error) {
 		RootOnly: r.rootOnly,
 		UserRoot: !r.rootOnly,
 		Hide:     r.hide,
+		Stdio:    r.ownKernel,
+		InitFile: r.ownKernel,
+		Pipes:    r.ownKernel,
+		Adjust:   r.adjust,
 		Command:  r.command,
 	})
 }
 
+// adjust takes back what a command under another kernel has not, or cannot be seen
+// to have.
+func (r *runtime) adjust(c *backends.Capabilities) {
+	if r.ownKernel {
+		c.OwnKernel, c.Exposed, c.Observe, c.MemoryLimit = true, true, false, backends.Absent
+	}
+}
+
 func (r *runtime) command(j *foreign.Job) (foreign.Line, error) {
-	config, err := json.Marshal(bundle(j))
+	config, err := json.Marshal(r.bundle(j))
 	if err != nil {
 		return foreign.Line{}, err
 	}
@@ -73,7 +89,14 @@ func (r *runtime) command(j *foreign.Job) (foreign.Line, error) {
 		return foreign.Line{}, err
 	}
 	args := append([]string{j.Program, "--root", j.Dir + "/state"}, r.global...)
-	args = append(args, "run", "--bundle", j.Dir, fmt.Sprintf("--preserve-fds=%d", foreign.LastFD-foreign.FirstFD+1), name(j))
+	if r.ownKernel {
+		args = append(args, "--network="+map[backends.Network]string{backends.NetworkNone: "none", backends.NetworkHost: "host"}[j.Network])
+	}
+	args = append(args, "run", "--bundle", j.Dir)
+	if !r.ownKernel {
+		args = append(args, fmt.Sprintf("--preserve-fds=%d", foreign.LastFD-foreign.FirstFD+1))
+	}
+	args = append(args, name(j))
 	return foreign.Line{Args: args, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}, nil
 }
 
@@ -82,7 +105,7 @@ func (r *runtime) command(j *foreign.Job) (foreign.Line, error) {
 func name(j *foreign.Job) string { return fmt.Sprintf("sbx-%d-%d", os.Getpid(), j.PID) }
 
 // bundle is the configuration of a container for j.
-func bundle(j *foreign.Job) *specs.Spec {
+func (r *runtime) bundle(j *foreign.Job) *specs.Spec {
 	caps := foreign.Capabilities()
 	kinds := []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.MountNamespace}
 	if j.Network == backends.NetworkNone {
@@ -112,6 +135,9 @@ func bundle(j *foreign.Job) *specs.Spec {
 			MaskedPaths:       []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/proc/acpi"},
 			ReadonlyPaths:     []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
+	}
+	if r.ownKernel {
+		spec.Root.Readonly = false // or all that is mounted there would be; the host sees to it
 	}
 	if j.User {
 		// The command gets a /proc of its own: what of ours is covered could not be

@@ -19,5 +19,6 @@ func opener(runtime string) func(*testing.T) backends.Backend {
 	}
 }
 
-func TestRunc(t *testing.T) { backendtest.Test(t, opener("runc")) }
-func TestCrun(t *testing.T) { backendtest.Test(t, opener("crun")) }
+func TestRunc(t *testing.T)  { backendtest.Test(t, opener("runc")) }
+func TestCrun(t *testing.T)  { backendtest.Test(t, opener("crun")) }
+func TestRunsc(t *testing.T) { backendtest.TestRootOnly(t, opener("runsc")) }

@@ -32,7 +32,7 @@ func Open(o Options) (backends.Backend, error) {
 		OwnPID:    true,
 		OwnRest:   true,
 		HostShell: true,
-		Adjust:    func(c *backends.Capabilities) { c.Observe, c.Exposed = false, true },
+		Adjust:    func(c *backends.Capabilities) { c.Observe, c.Owners, c.Exposed = false, false, true },
 		Command: func(j *foreign.Job) (foreign.Line, error) {
 			args := []string{j.Program, "-r", j.Root, "-w", "/"}
 			return foreign.Line{Args: append(args, j.Init...), Env: []string{"PROOT_TMP_DIR=/tmp", "PATH=/usr/bin:/bin"}}, nil

@@ -48,7 +48,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "lxc", "nspawn", "firejail", "podman", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot"}
+	return []string{"native", "bubblewrap", "crun", "runc", "runsc", "lxc", "nspawn", "firejail", "podman", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -58,7 +58,7 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return native.Open(o)
 	case "bubblewrap":
 		return bubblewrap.Open(bubblewrap.Options{})
-	case "crun", "runc":
+	case "crun", "runc", "runsc":
 		return oci.Open(oci.Options{Runtime: name})
 	case "lxc":
 		return lxc.Open(lxc.Options{})

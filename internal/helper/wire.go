@@ -63,7 +63,11 @@ const (
 	SetName  // init: the host name of our namespace is still to be set
 	LoUp     // init: the loopback interface of our namespace is still to be brought up
 	KeepCaps // around: with "user", the program has all capabilities of its user namespace
+	PutInit  // around: this program is also in the root, as InitPath
 )
+
+// InitPath is where PutInit puts the helper.
+const InitPath = "/tmp/.sbx-init"
 
 const (
 	requestSize = 88 + 40

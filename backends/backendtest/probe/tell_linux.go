@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -91,15 +92,36 @@ func hostname([]string) int {
 
 // status KEY… prints lines of /proc/self/status.
 func status(keys []string) int {
+	told := map[string]bool{}
 	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/status")))) {
 		key, value, _ := strings.Cut(line, ":")
 		for _, want := range keys {
 			if key == want {
 				fmt.Println(key, strings.TrimSpace(value))
+				told[key] = true
 			}
 		}
 	}
+	// Other kernels say less.
+	if slices.Contains(keys, "CapAmb") && !told["CapAmb"] && ambient() == 0 {
+		fmt.Println("CapAmb 0000000000000000")
+	}
+	if slices.Contains(keys, "NoNewPrivs") && !told["NoNewPrivs"] {
+		on, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+		fmt.Println("NoNewPrivs", on)
+	}
 	return 0
+}
+
+// ambient counts the ambient capabilities.
+func ambient() int {
+	n := 0
+	for c := range unix.CAP_LAST_CAP + 1 {
+		if on, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, uintptr(c), 0, 0); err == nil {
+			n += on
+		}
+	}
+	return n
 }
 
 // ls PATH… prints, for each entry of a directory and for any other file, its

@@ -190,7 +190,7 @@ func (t *trial) wait() time.Duration { return t.Lifetime / 2 }
 // visible waits until a process with mark is running: the control that shows
 // that it would be seen if it went on.
 func (t *trial) visible(mark string) error {
-	err := t.eventually(t.wait(), "control: a process of the command is visible on the host", func() bool { return len(alive(mark)) > 0 })
+	err := t.eventually(t.wait(), "control: a process of the command is visible on the host", func() bool { return len(t.alive(mark)) > 0 })
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnproven, err)
 	}
@@ -199,8 +199,8 @@ func (t *trial) visible(mark string) error {
 
 // gone checks that no process with mark is left. Whoever called Run may look
 // at once.
-func gone(mark string) error {
-	if pids := alive(mark); len(pids) > 0 {
+func (t *trial) gone(mark string) error {
+	if pids := t.alive(mark); len(pids) > 0 {
 		return fmt.Errorf("processes %v are still alive", pids)
 	}
 	return nil
@@ -217,7 +217,7 @@ func checkTimeOut(t *trial) error {
 	if err != nil {
 		return err
 	}
-	left := gone(mark)
+	left := t.gone(mark)
 	if !o.TimedOut || o.Code == 0 {
 		return fmt.Errorf("a command that takes longer: %v", o)
 	}
@@ -240,7 +240,7 @@ func checkCancel(t *trial) error {
 	canceled := *t
 	canceled.ctx = ctx
 	o, err := canceled.run(t.spec("daemon", mark, t.lifetime(), "sleep", t.lifetime(), mark))
-	left := gone(mark)
+	left := t.gone(mark)
 	if err == nil {
 		return fmt.Errorf("no error, but %v", o)
 	}
@@ -287,7 +287,7 @@ func checkDaemon(t *trial) error {
 	if err != nil {
 		return err
 	}
-	left := gone(mark)
+	left := t.gone(mark)
 	if took := time.Since(begun); took > 15*time.Second {
 		return fmt.Errorf("it ended after %v: somebody waited for the daemon", took)
 	}
@@ -307,7 +307,7 @@ func checkBomb(t *trial) error {
 	if err != nil {
 		return err
 	}
-	left := gone(mark)
+	left := t.gone(mark)
 	if !o.TimedOut {
 		return fmt.Errorf("ended with %v", o)
 	}

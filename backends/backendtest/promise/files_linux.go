@@ -16,7 +16,7 @@ import (
 
 func filePromises() []Promise {
 	return inOwnRoot([]Promise{
-		{Name: "files/root", Says: "the root has the files that were asked for, /proc, /dev and /tmp, and nothing else", check: checkRootEntries},
+		{Name: "files/root", Says: "the root has the files that were asked for, /proc, /dev and /tmp, and nothing else", needs: underHost(nil), check: checkRootEntries},
 		{Name: "files/calls", Says: "no system call, old or new, finds a file of the host by its path", check: checkCalls},
 		{Name: "files/fill", Says: "files that were put into the scratch belong to the command, which may change them", check: checkFill},
 		{Name: "files/bind", Says: "directories and files of the host are shown where they were asked for, in order", check: checkBind},
@@ -25,7 +25,7 @@ func filePromises() []Promise {
 		{Name: "files/bind-device", Says: "devices among the files that are shown cannot be opened", check: checkBindDevice},
 		{Name: "files/bind-mounts", Says: "what is mounted below a directory that is shown, by whomever, is shown too, and read-only", check: checkBindMounts},
 		{Name: "files/tmp", Says: "/tmp is empty at the start, anybody may write there, and it is not the host's", check: checkTmp},
-		{Name: "files/dev", Says: "/dev has the devices that programs expect, which work, and no others", check: checkDev},
+		{Name: "files/dev", Says: "/dev has the devices that programs expect, which work, and no others", needs: underHost(nil), check: checkDev},
 		{Name: "files/fresh", Says: "nothing that one command wrote is seen by the next one", check: checkFresh},
 	}...)
 }

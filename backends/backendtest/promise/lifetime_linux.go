@@ -191,7 +191,7 @@ func checkKilled(t *trial) error {
 	}
 	var left error
 	if t.eventually(t.wait(), "nothing is left", func() bool {
-		left = all(func() error { return gone(mark) }, func() error { return before.left(t.scene(), pids...) })
+		left = all(func() error { return t.gone(mark) }, func() error { return before.left(t.scene(), pids...) })
 		return left == nil
 	}) != nil {
 		return left

@@ -27,8 +27,14 @@ func asNamespaceRoot(cmd *exec.Cmd) {
 }
 
 // alive finds the processes that have mark on their command line.
-func alive(mark string) []int {
+func (t *trial) alive(mark string) []int {
 	var pids []int
+	if t.caps.OwnKernel { // which hides them: then those are meant that it consists of
+		for pid := range descendants() {
+			pids = append(pids, pid)
+		}
+		return pids
+	}
 	for _, pid := range processes() {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if bytes.Contains(line, []byte(mark)) {

@@ -16,7 +16,7 @@ func processPromises() []Promise {
 		{Name: "process/host-proc", Says: "processes of the host are not in /proc", needs: hasPidNamespace, check: checkHostProc},
 		own(Promise{Name: "process/host-root", Says: "no process in /proc leads to the host's files", check: checkHostRoot}),
 		{Name: "process/init-trace", Says: "process 1, which tells how the command ended, cannot be traced", needs: hasPidNamespace, check: checkInitTrace},
-		{Name: "process/init-memory", Says: "the memory, descriptors and environment of process 1 cannot be read", needs: hasPidNamespace, check: checkInitMemory},
+		{Name: "process/init-memory", Says: "the memory, descriptors and environment of process 1 cannot be read", needs: underHost(hasPidNamespace), check: checkInitMemory},
 		{Name: "process/init-namespaces", Says: "the namespaces of process 1 cannot be entered", needs: hasPidNamespace, check: checkInitNamespaces},
 		{Name: "process/init-kill", Says: "process 1 cannot be killed from inside", needs: hasUnexposedInit, check: checkInitKill},
 		{Name: "process/other-action", Says: "processes of another command that runs at the same time are invisible", needs: hasPidNamespace, check: checkOtherProcesses},

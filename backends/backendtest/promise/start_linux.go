@@ -26,7 +26,7 @@ func startPromises() []Promise {
 		{Name: "start/ids", Says: "user and group are 65000 in every way, and there are no other groups", needs: hasFixedID, check: checkIDs},
 		{Name: "start/umask", Says: "the file mode creation mask is 022", check: checkUmask},
 		{Name: "start/no-core", Says: "no core dumps are written", check: checkNoCore},
-		{Name: "start/signals", Says: "no signal is ignored or blocked at the start, whatever the caller ignores", check: checkSignalsDefault},
+		{Name: "start/signals", Says: "no signal is ignored or blocked at the start, whatever the caller ignores", needs: underHost(nil), check: checkSignalsDefault},
 		{Name: "start/descriptors", Says: "no descriptor beyond 0, 1 and 2 is inherited", check: checkDescriptors},
 		{Name: "start/hostname", Says: "the host name is always the same", needs: hasUTSNamespace, check: checkHostname},
 		own(Promise{Name: "start/names", Says: "files and directories may have any name, in the root, as program and as directory", check: checkNames}),

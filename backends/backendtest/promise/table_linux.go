@@ -32,6 +32,9 @@ func inOwnRoot(list ...Promise) []Promise {
 	for i := range list {
 		needs, asks := list[i].needs, list[i].asks
 		list[i].needs = func(c backends.Capabilities) bool { return c.OwnRoot && (needs == nil || needs(c)) }
+		if needs != nil && asks == nil {
+			continue // of what else it needs, nobody can ask for it
+		}
 		list[i].asks = func(s *backends.Spec) {
 			s.Root.InPlace = false
 			if asks != nil {
@@ -50,6 +53,12 @@ func hasLoopback(c backends.Capabilities) bool     { return c.NetworkNone && c.L
 func killsAll(c backends.Capabilities) bool        { return c.KillsAll }
 func hasNetworkNone(c backends.Capabilities) bool  { return c.NetworkNone }
 func hasPidNamespace(c backends.Capabilities) bool { return c.PidNamespace }
+
+// underHost is for promises of what is the kernel's business.
+func underHost(needs func(backends.Capabilities) bool) func(backends.Capabilities) bool {
+	return func(c backends.Capabilities) bool { return !c.OwnKernel && (needs == nil || needs(c)) }
+}
+
 func hasUnexposedInit(c backends.Capabilities) bool {
 	return c.PidNamespace && !c.Exposed
 }

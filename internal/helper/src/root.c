@@ -882,7 +882,6 @@ static void own_pid(struct sandbox *s)
 	long root = SYS(openat, AT_FDCWD, place_name(s, path, "/job/shell/sbx"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", path, root);
 	furnish(s, (s32)root, 1);
-	put_init(s, (s32)root);
 	SYS(close, root);
 	host_shell(s, (s32)shell);
 }
@@ -945,6 +944,8 @@ void around_root(struct sandbox *s)
 	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, options));
 	SYS(close, at);
 	bind_all(s, (s32)fd);
+	if (s->req->flags & REQUEST_PUT_INIT)
+		put_init(s, (s32)fd);
 	finish_root(s, (s32)fd, &before);
 	if (*s->hide) { // and all that is mounted below it
 		while (SYS(umount2, s->hide, MNT_DETACH) >= 0)

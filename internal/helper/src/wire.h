@@ -32,6 +32,7 @@ enum {
 	REQUEST_SET_NAME = 1048576, // init: the host name is not set yet
 	REQUEST_LO_UP = 2097152, // init: the loopback interface is not up yet
 	REQUEST_KEEP_CAPS = 4194304, // around: the program has all capabilities of the user namespace
+	REQUEST_PUT_INIT = 8388608,
 };
 
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.
