@@ -49,7 +49,10 @@ func command(j *foreign.Job) (foreign.Line, error) {
 	}
 	if j.User {
 		id := strconv.Itoa(backends.ID)
-		args = append(args, "--unshare-user", "--disable-userns", "--uid", id, "--gid", id)
+		args = append(args, "--unshare-user", "--uid", id, "--gid", id)
+		if !j.OwnUser {
+			args = append(args, "--disable-userns")
+		}
 	} else {
 		for _, c := range foreign.Capabilities() {
 			args = append(args, "--cap-add", c)

@@ -120,6 +120,9 @@ type Job struct {
 	// may write there without any capability, such as root.
 	ReadOnlyProc bool
 
+	// OwnUser says that the command has to get a user namespace of its own.
+	OwnUser bool
+
 	// WriteFile writes a file into Dir.
 	WriteFile func(name string, data []byte) error
 }

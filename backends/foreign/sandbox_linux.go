@@ -285,6 +285,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 		Init:    b.init(),
 		Network: spec.Network, ReadOnly: spec.Root.ReadOnly,
 		ReadOnlyProc: spec.Root.As != nil && *spec.Root.As != backends.ID,
+		OwnUser:      spec.Owners,
 		WriteFile: func(name string, data []byte) error {
 			files[name] = data
 			return nil

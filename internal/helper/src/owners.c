@@ -584,6 +584,9 @@ int owners_answer(struct owners *o, const struct seccomp_notif *n, struct seccom
 			continue;
 		if (!(++o->calls & 63))
 			sweep(o, 1); // who deletes a large file gets its room back
+		// In a root without anything of the host all belongs to the command.
+		if (!o->count && !o->s->req->nbinds && c->how >= OWN_STAT && c->how <= OWN_STATX)
+			return 0;
 		o->tid = n->pid;
 		long result = respond(o, c, arch, n->data.args);
 		if (result == CONTINUE)
