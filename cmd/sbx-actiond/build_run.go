@@ -32,6 +32,7 @@ type buildFlags struct {
 	verbose        bool
 	offline        bool
 	scratchDir     string
+	noOwners       bool
 
 	remote wiring.Remote
 
@@ -77,6 +78,7 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.jobs, "jobs", "`N`: most components that are built at a time (default: half the processors)")
 	flags.Var(&f.memory, "memory", "`SIZE` that components may need together, of those that say what they need")
 	flags.Var(&f.componentMemory, "component-memory", "`SIZE`: most memory that one component may use")
+	flags.BoolVar(&f.noOwners, "no-owners", false, "run commands as a user who cannot give files away or make devices,\ninstead of recording that")
 	flags.Var((*commandline.Given)(&f.scratchDir), "scratch-dir", "`DIR` for what builds write, for those that memory cannot hold")
 	flags.Var(&f.timeout, "timeout", "`DURATION` after which a component is killed")
 	flags.BoolVar(&f.keepGoing, "keep-going", false, "when a component fails, build what does not need it")
@@ -230,7 +232,7 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 	parts.fetcher.Say = view.Say
 	b := &component.Builder{
 		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Results: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
-		Bases: parts.base, ISA: component.HostISA(), ScratchDir: f.scratchDir, Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
+		Bases: parts.base, ISA: component.HostISA(), ScratchDir: f.scratchDir, Owners: !f.noOwners, Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
 	}
 	if state := stateOf(parts.store.Dir(), job.dir); f.caches {
 		b.Caches = state.Caches

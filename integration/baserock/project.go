@@ -171,7 +171,7 @@ func (c *converter) chunk(e *Element) *component.Component {
 	arch := cmp.Or(c.Arch, "x86_64")
 	m := &component.Component{
 		Name: e.Path, Short: e.Name, Where: e.Place.String(), MaxJobs: cmp.Or(e.MaxJobs, c.MaxJobs), Limits: c.Limits,
-		Artifacts: c.artifactNames(e), HostTools: e.Bootstrap(),
+		Artifacts: c.artifactNames(e), HostTools: e.Bootstrap(), Owners: true, // as Morph and YBD run it
 	}
 	c.made[e] = m
 	if m.HostTools && !c.HostBootstrap {

@@ -29,6 +29,10 @@ type Builder struct {
 	Bases    func(ctx context.Context, b Base) (*BaseTree, error)
 	ISA      string // of the platform, as REAPI spells it
 
+	// Owners lets components that ask for it, and integration, change owners and
+	// make devices, which are recorded.
+	Owners bool
+
 	// ScratchDir is a directory of the host for what builds write, where memory
 	// cannot hold it. Empty: memory.
 	ScratchDir string
@@ -229,7 +233,7 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 		p.inputs.Base = base.Tree.String()
 	}
 	root := newTree(b.Blobs, b.Function, base.Tree)
-	root.origin = map[string]string{}
+	root.origin, root.owners, root.devices = map[string]string{}, staging.Owners{}, true
 	if err := b.stageNeeds(ctx, req, root, p); err != nil {
 		return nil, err
 	}
@@ -266,6 +270,9 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 	p.action = &action.Action{
 		Command: p.command.Digest(b.Function), InputRoot: input.seal(&seal), Timeout: c.Limits.Timeout,
 		Platform: []action.Property{{Name: "ISA", Value: b.ISA}, {Name: "OSFamily", Value: "linux"}, {Name: staging.RootfsProperty, Value: rootfs.ID()}},
+	}
+	if b.Owners && c.Owners && !c.HostTools {
+		p.record(b.Function, known(root.owners))
 	}
 	p.save = func(ctx context.Context) error {
 		for _, save := range saves {
@@ -423,7 +430,7 @@ func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outco
 		request := &action.Request{
 			Action: p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
 			Limits:     backends.Limits{Wall: l.Timeout, Memory: l.Memory, Scratch: l.Scratch, Pids: l.Pids},
-			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools && !p.stager.whole,
+			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools && !p.stager.whole && len(p.stager.owned) == 0,
 		}
 		out, err := r.Run(ctx, request)
 		if b.Remember != nil && out != nil {

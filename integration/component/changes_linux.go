@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // coarseNow is the clock by which the kernel dates changes of inodes.
@@ -30,6 +31,8 @@ type changeWalker struct {
 	ctx  context.Context
 	s    *buildStager
 	list []Change
+
+	owned *staging.Owned // or nil
 }
 
 func (w *changeWalker) add(how, p string, n *node) {
@@ -120,7 +123,7 @@ func (w *changeWalker) read(parent int, name string, st *unix.Stat_t, p string) 
 	case unix.S_IFLNK:
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(parent, name, buf)
-		return &node{link: &action.SymlinkNode{Target: string(buf[:max(n, 0)])}}, err
+		return &node{link: &action.SymlinkNode{Target: string(buf[:max(n, 0)]), Properties: w.own(nil, parent, name, p, st)}}, err
 	case unix.S_IFREG:
 		f, err := openNode(parent, name, 0)
 		if err != nil {
@@ -132,6 +135,7 @@ func (w *changeWalker) read(parent int, name string, st *unix.Stat_t, p string) 
 		if mode := st.Mode & 0o7777; mode != 0o644 && mode != 0o755 {
 			file.Properties = &action.NodeProperties{UnixMode: &mode}
 		}
+		file.Properties = w.own(file.Properties, parent, name, p, st)
 		return &node{file: file}, err
 	case unix.S_IFDIR:
 		return w.readDir(parent, name, st, p)
@@ -153,6 +157,7 @@ func (w *changeWalker) readDir(parent int, name string, st *unix.Stat_t, p strin
 	if mode := st.Mode & 0o7777; mode != 0o755 {
 		d.props = &action.NodeProperties{UnixMode: &mode}
 	}
+	d.props = w.own(d.props, parent, name, p, st)
 	for _, n := range names {
 		if err := action.CheckName(n); err != nil {
 			return nil, err
@@ -168,6 +173,14 @@ func (w *changeWalker) readDir(parent int, name string, st *unix.Stat_t, p strin
 		d.names[n] = k
 	}
 	return &node{dir: d}, nil
+}
+
+// own adds the owner of a file to its properties.
+func (w *changeWalker) own(props *action.NodeProperties, parent int, name, p string, st *unix.Stat_t) *action.NodeProperties {
+	if w.owned == nil {
+		return props
+	}
+	return staging.WithOwner(props, w.owned.Of(parent, name, "/"+p, st))
 }
 
 // openNode opens a file or directory for reading, also if its owner may not.

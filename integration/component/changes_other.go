@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 func coarseNow() time.Time { return time.Now() }
@@ -15,6 +17,8 @@ type changeWalker struct {
 	ctx  context.Context
 	s    *buildStager
 	list []Change
+
+	owned *staging.Owned
 }
 
 func (w *changeWalker) directory(int, string, *dir, string) error {

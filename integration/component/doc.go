@@ -24,10 +24,19 @@
 // are written. So a component that was built again and became the same does not
 // make those that need it be built again.
 //
-// # What is not in a result
+// # Owners
 //
-// Commands run as a user without privileges. Owners and device nodes cannot be
-// made: in a system everything belongs to root, but for the devices that its
-// components declare. Modes are kept, those of setuid programs too. A command
-// that must change an owner fails.
+// Commands of a component that asks for it (Component.Owners: all chunks of
+// definitions do), and of integration, are root, as far as they can tell, whoever
+// builds: owners that they change and devices that they make are recorded (backends.Owned), are in the
+// result's tree as node properties (staging.OwnerProperties), and in the images of
+// systems. A component that is built on top of the result sees them; that they are
+// what they are is then in its key. Owners of files of the base are not told.
+// Modes are kept, those of setuid programs too. A command that changes the owner of
+// something outside of its DESTDIR makes the build fail, as if it had changed the
+// file.
+//
+// Others run as a user without privileges, as many configure scripts and test suites
+// want it; so do those that are built with the host's tools (bootstrap), and all where
+// Builder.Owners is not set. There a command that must change an owner fails.
 package component

@@ -172,6 +172,7 @@ func (f *fileReader) component(field strictyaml.Field) {
 	f.limits(c, m.Take("limits"))
 	f.outputs(c, m.Take("outputs"))
 	c.Devices = f.devices(m.Take("devices"))
+	c.Owners = m.Bool("owners")
 	c.Caches = f.caches(c, m.Take("caches"))
 	f.tests(c, m.Take("tests"))
 	m.Done()

@@ -50,7 +50,7 @@ func (t *tree) plain(ctx context.Context, d *dir) error {
 			n.file = &f
 		case n.link != nil:
 			l := *n.link
-			l.Properties = nil
+			l.Properties = plainProperties(l.Properties, 0o777, 0o777)
 			n.link = &l
 		default:
 			if err := t.plain(ctx, n.dir); err != nil {

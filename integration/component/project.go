@@ -77,6 +77,10 @@ type Component struct {
 	Tests []*Component
 	Test  bool // it is one
 
+	// Owners says that its commands are root, as far as they can tell, and may
+	// change owners and make devices: see doc.go.
+	Owners bool
+
 	// Tree, where it is not empty, is the result, in the place of a build: a
 	// root file system.
 	Tree Base

@@ -295,7 +295,7 @@ func hint(tail string) string {
 		}
 		for _, word := range []string{"chown", "chgrp", "ownership", "mknod"} {
 			if strings.Contains(line, word) {
-				return "commands run as a user without privileges, who cannot give files away or make devices: leave that out; in a system everything belongs to root, and devices are declared"
+				return "commands run as a user without privileges, who cannot give files away or make devices: with \"owners: true\" in sbx.yaml, and without --no-owners, both are recorded"
 			}
 		}
 	}

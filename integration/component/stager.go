@@ -3,7 +3,7 @@ package component
 import (
 	"context"
 	"fmt"
-	"os"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +26,9 @@ type buildStager struct {
 
 	scratch string // see Builder.ScratchDir
 
+	recorded bool           // the command may change owners
+	owned    staging.Owners // what of the root belongs to others
+
 	whole bool     // collect the whole root, and not an output
 	own   []string // names in the root directory that the action may change
 
@@ -42,7 +45,7 @@ func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Com
 		return backends.Root{}, err
 	}
 	root, err := base.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: a.InputRoot}, s.rootfs)
-	root.ScratchDir = s.scratch
+	root.ScratchDir, root.Owned = s.scratch, specOf(s.owned)
 	root.Binds = append(root.Binds, s.binds...)
 	s.staged = coarseNow()
 	return root, err
@@ -54,12 +57,15 @@ func (s *buildStager) Collect(ctx context.Context, left *backends.Status, c *act
 		return s.collectWhole(ctx, left)
 	}
 	res, missing, err := staging.Collect(ctx, s.blobs, left.Root, staging.Outputs{
-		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.f, Format: c.OutputDirectoryFormat, Modes: true,
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.f, Format: c.OutputDirectoryFormat, Modes: true, Owned: staging.NewOwned(left.Owned),
 	})
 	if err != nil || len(missing) > 0 || s.root == nil {
 		return res, missing, err
 	}
-	changes, err := s.changes(ctx, left.Root)
+	changes, err := s.changes(ctx, left)
+	for _, p := range slices.Sorted(maps.Keys(s.given(left))) {
+		changes = append(changes, Change{How: "changed the owner of", Path: p})
+	}
 	if err == nil && len(changes) > 0 {
 		err = &OutsideError{changes}
 	}
@@ -92,9 +98,9 @@ type Change struct {
 func (c Change) String() string { return c.How + " /" + c.Path }
 
 // changes lists how the root differs from what was staged.
-func (s *buildStager) changes(ctx context.Context, root *os.File) ([]Change, error) {
-	w := &changeWalker{ctx: ctx, s: s}
-	if err := w.directory(int(root.Fd()), ".", s.root.root, ""); err != nil {
+func (s *buildStager) changes(ctx context.Context, left *backends.Status) ([]Change, error) {
+	w := &changeWalker{ctx: ctx, s: s, owned: staging.NewOwned(left.Owned)}
+	if err := w.directory(int(left.Root.Fd()), ".", s.root.root, ""); err != nil {
 		return nil, fmt.Errorf("look for changes of the root: %w", err)
 	}
 	return w.list, nil
@@ -121,13 +127,19 @@ func (s *buildStager) ignored(p string) bool {
 // collectWhole makes the result of an action whose output is its root: what was
 // staged, with what changed.
 func (s *buildStager) collectWhole(ctx context.Context, left *backends.Status) (*action.Result, []action.Missing, error) {
-	changes, err := s.changes(ctx, left.Root)
+	changes, err := s.changes(ctx, left)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, c := range changes {
 		if err := s.root.apply(ctx, c); err != nil {
 			return nil, nil, fmt.Errorf("%v: %w", c, err)
+		}
+	}
+	given := s.given(left)
+	for _, p := range slices.Sorted(maps.Keys(given)) {
+		if err := s.root.own(ctx, p, given[p]); err != nil {
+			return nil, nil, fmt.Errorf("/%s: %w", p, err)
 		}
 	}
 	var seal sealer

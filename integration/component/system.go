@@ -266,6 +266,9 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 			{Name: staging.RootfsProperty, Value: rootfs.ID()},
 		},
 	}
+	if b.Owners {
+		p.record(b.Function, known(out.Owners))
+	}
 	p.save = func(ctx context.Context) error {
 		for _, save := range saves {
 			if err := save(ctx); err != nil {
@@ -301,14 +304,30 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 // changed keeps the owner and the mode that it had.
 func (b *Builder) settle(ctx context.Context, out *BuiltSystem, before, d action.Digest) error {
 	s := &settling{ctx: ctx, out: out, is: newTree(b.Blobs, b.Function, d), was: newTree(b.Blobs, b.Function, before)}
+	if err := s.directory(s.is.root, s.was.root, ""); err != nil {
+		return err
+	}
 	out.Tree = d
-	return s.directory(s.is.root, s.was.root, "")
+	if len(s.devices) == 0 {
+		return nil
+	}
+	for _, p := range s.devices { // only the owners have them
+		dir, err := s.is.directory(ctx, path.Dir(p), true)
+		if err != nil {
+			return err
+		}
+		delete(dir.names, path.Base(p))
+	}
+	var seal sealer
+	out.Tree = s.is.seal(&seal)
+	return seal.save(ctx, b.Blobs, b.Function)
 }
 
 type settling struct {
 	ctx     context.Context
 	out     *BuiltSystem
 	is, was *tree
+	devices []string
 }
 
 // directory settles the directory d at p. was is nil if it is new.
@@ -328,8 +347,14 @@ func (s *settling) directory(d, was *dir, p string) error {
 			s.out.Origin[at] = IntegrationOrigin
 		}
 		switch {
-		case n.file != nil && (old == nil || !old.same(n)):
-			s.mode(at, staging.TypeFile, n.file.Properties)
+		case n.file != nil && (old == nil || !old.same(n) || saysOwner(n.file.Properties)):
+			if err := s.mode(at, staging.TypeFile, n.file.Properties); err != nil {
+				return err
+			}
+		case n.link != nil:
+			if err := s.mode(at, staging.TypeLink, n.link.Properties); err != nil {
+				return err
+			}
 		case n.dir != nil:
 			var below *dir
 			if old != nil {
@@ -338,7 +363,9 @@ func (s *settling) directory(d, was *dir, p string) error {
 			if err := s.directory(n.dir, below, at); err != nil {
 				return err
 			}
-			s.mode(at, staging.TypeDir, n.dir.props)
+			if err := s.mode(at, staging.TypeDir, n.dir.props); err != nil {
+				return err
+			}
 		}
 	}
 	for name := range was.names {
@@ -349,13 +376,32 @@ func (s *settling) directory(d, was *dir, p string) error {
 	return nil
 }
 
-func (s *settling) mode(p string, t staging.NodeType, props *action.NodeProperties) {
-	if props == nil || props.UnixMode == nil {
-		return
+// mode notes mode and owner of what integration has made or changed.
+func (s *settling) mode(p string, t staging.NodeType, props *action.NodeProperties) error {
+	if props == nil {
+		return nil
 	}
-	o := s.out.Owners[p]
-	o.Type, o.Mode = t, *props.UnixMode&0o7777
+	o, had := s.out.Owners[p]
+	usual := map[staging.NodeType]uint32{staging.TypeDir: 0o755, staging.TypeLink: 0o777, staging.TypeFile: 0o644}[t]
+	if n, err := s.is.directory(s.ctx, path.Dir(p), false); err == nil && n != nil && t == staging.TypeFile && n.names[path.Base(p)].file.Executable {
+		usual = 0o755
+	}
+	if had {
+		usual = o.Mode
+	}
+	now, err := staging.OwnerOf(props, t, usual)
+	if err != nil {
+		return fmt.Errorf("/%s: %w", p, err)
+	}
+	o.Type, o.Mode = t, now.Mode
+	if saysOwner(props) {
+		o = now
+	}
 	s.out.Owners[p] = o
+	if !o.InTree() {
+		s.devices = append(s.devices, p)
+	}
+	return nil
 }
 
 // forget removes what is known of a path that is gone, and of all below it.

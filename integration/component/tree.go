@@ -1,6 +1,7 @@
 package component
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,9 +24,13 @@ type tree struct {
 	root  *dir
 
 	// Where they are not nil, overlay notes what it lays: modes that are not
-	// the usual ones, and whose each path is.
+	// the usual ones and owners, and whose each path is.
 	owners staging.Owners
 	origin map[string]string
+
+	// devices says that the empty files that stand for devices and pipes are laid,
+	// too. Otherwise only owners has them.
+	devices bool
 }
 
 // A dir is a directory of a tree. Until it is loaded, digest says what it is.
@@ -220,7 +225,7 @@ func (t *tree) overlay(ctx context.Context, over *tree, name string) ([]meeting,
 	if err := over.load(ctx, over.root); err != nil {
 		return nil, err
 	}
-	if err := o.directory(t.root, over.root, ""); err != nil {
+	if err := cmp.Or(o.directory(t.root, over.root, ""), o.bad); err != nil {
 		return nil, err
 	}
 	return o.met, nil
@@ -231,6 +236,7 @@ type overlaying struct {
 	t, over *tree
 	name    string
 	met     []meeting
+	bad     error // a property that nobody can read
 }
 
 // directory lays the directory from over d, both at p, and says in d that it
@@ -243,7 +249,7 @@ func (o *overlaying) directory(d, from *dir, p string) error {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	d.digest = action.Digest{}
-	o.note(p, staging.TypeDir, from.props)
+	o.note(p, staging.TypeDir, 0o755, from.props)
 	for _, name := range slices.Sorted(maps.Keys(from.names)) {
 		if err := o.entry(d, name, from.names[name], path.Join(p, name)); err != nil {
 			return err
@@ -257,7 +263,9 @@ func (o *overlaying) entry(d *dir, name string, n *node, p string) error {
 	switch {
 	case old == nil:
 		c, err := o.copied(n, p)
-		d.names[name] = c
+		if c != nil {
+			d.names[name] = c
+		}
 		return err
 	case n.dir != nil && old.dir != nil:
 		return o.directory(old.dir, n.dir, p)
@@ -278,6 +286,11 @@ func (o *overlaying) entry(d *dir, name string, n *node, p string) error {
 	if err != nil {
 		return err
 	}
+	if c == nil {
+		o.met = append(o.met, meeting{p, was})
+		delete(d.names, name)
+		return nil
+	}
 	if !old.same(c) {
 		o.met = append(o.met, meeting{p, was})
 	}
@@ -285,36 +298,50 @@ func (o *overlaying) entry(d *dir, name string, n *node, p string) error {
 	return nil
 }
 
-// note notes what is laid at p.
-func (o *overlaying) note(p string, t staging.NodeType, props *action.NodeProperties) {
+// note notes what is laid at p, and says whether it is one that a tree cannot hold.
+func (o *overlaying) note(p string, t staging.NodeType, usual uint32, props *action.NodeProperties) bool {
 	if o.t.origin != nil && (t != staging.TypeDir || o.t.origin[p] == "") {
 		o.t.origin[p] = o.name
 	}
+	who, err := staging.OwnerOf(props, t, usual)
+	if err != nil && o.bad == nil {
+		o.bad = fmt.Errorf("%s: %w", p, err)
+	}
 	if o.t.owners == nil || p == "" {
-		return
+		return !who.InTree()
 	}
 	switch {
-	case props != nil && props.UnixMode != nil:
-		o.t.owners[p] = staging.Owner{Type: t, Mode: *props.UnixMode & 0o7777}
+	case props != nil && (props.UnixMode != nil || saysOwner(props)):
+		o.t.owners[p] = who
 	case t != staging.TypeDir: // what was there is gone
 		delete(o.t.owners, p)
 	}
+	return !who.InTree()
 }
 
-// copied returns n, which is to be at p, without modes and with relative links.
-// Whole directories that need no change stay whole.
+// copied returns n, which is to be at p, without modes and owners and with relative
+// links; nil for a device that is not to be there. Whole directories that need no
+// change stay whole.
 func (o *overlaying) copied(n *node, p string) (*node, error) {
 	switch {
 	case n.link != nil:
-		o.note(p, staging.TypeLink, nil)
-		if !path.IsAbs(n.link.Target) {
+		o.note(p, staging.TypeLink, 0o777, n.link.Properties)
+		if !path.IsAbs(n.link.Target) && n.link.Properties == nil {
 			return n, nil
 		}
 		l := *n.link
-		l.Target = relativeTo(path.Dir(p), n.link.Target)
+		if l.Properties = nil; path.IsAbs(l.Target) {
+			l.Target = relativeTo(path.Dir(p), n.link.Target)
+		}
 		return &node{link: &l}, nil
 	case n.file != nil:
-		o.note(p, staging.TypeFile, n.file.Properties)
+		usual := uint32(0o644)
+		if n.file.Executable {
+			usual = 0o755
+		}
+		if o.note(p, staging.TypeFile, usual, n.file.Properties) && !o.t.devices {
+			return nil, nil
+		}
 		if n.file.Properties == nil {
 			return n, nil
 		}
@@ -325,7 +352,7 @@ func (o *overlaying) copied(n *node, p string) (*node, error) {
 	if err := o.over.load(o.ctx, n.dir); err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
-	o.note(p, staging.TypeDir, n.dir.props)
+	o.note(p, staging.TypeDir, 0o755, n.dir.props)
 	c := &dir{digest: n.dir.digest, loaded: true, names: make(map[string]*node, len(n.dir.names))}
 	if n.dir.props != nil {
 		c.digest = action.Digest{}
@@ -334,6 +361,10 @@ func (o *overlaying) copied(n *node, p string) (*node, error) {
 		k, err := o.copied(kid, path.Join(p, name))
 		if err != nil {
 			return nil, err
+		}
+		if k == nil {
+			c.digest = action.Digest{}
+			continue
 		}
 		if k.link != kid.link || k.file != kid.file || k.dir != nil && k.dir.digest.IsZero() {
 			c.digest = action.Digest{}

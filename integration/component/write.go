@@ -111,6 +111,9 @@ func (w *yamlWriter) component(c *Component) {
 		// Each comes with what it needs to run; all are listed, in their order.
 		w.line(2, "build-needs: [%s]", strings.Join(needs, ", "))
 	}
+	if c.Owners && !c.HostTools {
+		w.line(2, "owners: true")
+	}
 	if c.MaxJobs > 0 {
 		w.line(2, "max-jobs: %d", c.MaxJobs)
 	}

@@ -54,6 +54,10 @@ func (e *Engine) platform(instance string, p *repb.Platform) (wants, error) {
 			if !slices.Contains(isas(), value) {
 				return w, unsuited(name, value, strings.Join(isas(), " and "))
 			}
+		case action.OwnersProperty:
+			if value != action.OwnersRecorded || !e.opts.Can.Owners {
+				return w, unsuited(name, value, "no recorder of owners, or")
+			}
 		case staging.RootfsProperty, "container-image":
 			if named && value != rootfs {
 				return w, invalid("the platform names two root file systems, %q and %q", rootfs, value)
@@ -62,7 +66,7 @@ func (e *Engine) platform(instance string, p *repb.Platform) (wants, error) {
 			continue // the ID of what it means is what counts
 		default:
 			if !slices.Contains(e.opts.IgnoreProperties, name) && !slices.Contains(e.opts.IgnoreProperties, "*") {
-				return w, invalid("platform property %q=%q is not known here: this server knows OSFamily, ISA, rootfs and container-image; "+
+				return w, invalid("platform property %q=%q is not known here: this server knows OSFamily, ISA, rootfs, container-image and owners; "+
 					"leave it out, or start the server with --ignore-property %s", name, value, name)
 			}
 		}

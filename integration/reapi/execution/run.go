@@ -294,7 +294,7 @@ func (s *stager) hint() action.Digest {
 func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
 	res, _, err := staging.Collect(ctx, s.e.opts.Store, left.Root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.j.digest.Function(), Format: c.OutputDirectoryFormat,
-		Properties: c.OutputNodeProperties,
+		Properties: c.OutputNodeProperties, Owned: staging.NewOwned(left.Owned),
 	})
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, cache.ErrUnwritable) {

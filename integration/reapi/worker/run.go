@@ -285,7 +285,7 @@ func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.C
 	s.task.meta.OutputUploadStartTimestamp = s.task.now()
 	return staging.Collect(ctx, s.w.Store, left.Root, staging.Outputs{
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
-		Properties: c.OutputNodeProperties,
+		Properties: c.OutputNodeProperties, Owned: staging.NewOwned(left.Owned),
 	})
 }
 
