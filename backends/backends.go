@@ -13,6 +13,7 @@ package backends
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 )
@@ -60,6 +61,11 @@ type Spec struct {
 	// internal/helper/src/scribe.c) mostly 0.1 µs.
 	Observe bool
 
+	// Filter is a program for seccomp, struct sock_filter after struct
+	// sock_filter as the kernel takes it, that the command's system calls go
+	// through besides our deny list. See [CheckFilter]. It has to let execve pass.
+	Filter []byte
+
 	// KeepRoot asks for Status.Root.
 	KeepRoot bool
 
@@ -86,6 +92,30 @@ type Spec struct {
 // for every caller, so that what it sees of itself never differs. Debian
 // reserves 65000–65533, so no user of the host has it.
 const ID = 65000
+
+// FilterMax is the most instructions that a Spec.Filter can have: the kernel's
+// limit.
+const FilterMax = 4096
+
+// CheckFilter says what is wrong with the size of a Spec.Filter. What is wrong
+// inside it, only the kernel knows.
+func CheckFilter(filter []byte) error {
+	const size = 8 // of an instruction
+	switch n := len(filter); {
+	case n == 0:
+		return errors.New("it is empty: a filter has at least one instruction, of 8 bytes")
+	case n%size != 0:
+		return fmt.Errorf("it has %d bytes, which is no multiple of 8, the size of an instruction: is it a compiled BPF program?", n)
+	case n > FilterMax*size:
+		return fmt.Errorf("it has %d instructions, and the kernel takes %d at most", n/size, FilterMax)
+	}
+	return nil
+}
+
+// HasUser says whether the root asks for a user or a group other than ID.
+func (r *Root) HasUser() bool {
+	return r.As != nil && *r.As != ID || r.Group != nil && *r.Group != ID
+}
 
 // HostName is the host name that every command sees.
 const HostName = "sbx"
@@ -167,6 +197,9 @@ type Root struct {
 	// capability, for roots in which files of the host keep their owners.
 	// Nil: ID.
 	As *int
+
+	// Group is the group, where it is another number than As.
+	Group *int
 }
 
 // A Layer is one read-only layer of a root: exactly one of the fields is set.
@@ -200,7 +233,8 @@ type Capabilities struct {
 	Overlay     bool // Root.Lowers of kind Dir
 	Images      bool // Root.Lowers of kind Image
 	DataLayers  bool // Root.Data
-	Users       bool // Root.As other than ID
+	Users       bool // Root.As and Root.Group other than ID
+	Filters     bool // Spec.Filter
 	OverBinds   bool // Bind.Over
 	Observe     bool // Spec.Observe
 	Vary        bool // Spec.Vary

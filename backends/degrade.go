@@ -26,6 +26,7 @@ func Degrade(spec *Spec, c Capabilities) (*Spec, []string) {
 	drop(s.Limits.Scratch > 0, c.ScratchLimit, "what is written is not limited", func() { s.Limits.Scratch = 0 })
 	drop(s.Owners, c.Owners, "owners cannot be changed, and devices not be made", func() { s.Owners = false })
 	drop(s.Observe, c.Observe, "look-ups are not observed", func() { s.Observe = false })
-	drop(s.Root.As != nil && *s.Root.As != ID, c.Users, fmt.Sprintf("the command runs as user %d", ID), func() { s.Root.As = nil })
+	drop(s.Root.HasUser(), c.Users, fmt.Sprintf("the command runs as user %d", ID), func() { s.Root.As, s.Root.Group = nil, nil })
+	drop(s.Filter != nil, c.Filters, "the filter of system calls is not in force", func() { s.Filter = nil })
 	return &s, dropped
 }

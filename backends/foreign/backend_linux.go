@@ -131,6 +131,11 @@ func (b *Backend) check(spec *backends.Spec) error {
 	if err := checkPaths(spec); err != nil {
 		return err
 	}
+	if spec.Filter != nil {
+		if err := backends.CheckFilter(spec.Filter); err != nil {
+			return fmt.Errorf("the filter of system calls: %w", err)
+		}
+	}
 	l := spec.Limits
 	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
 		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
@@ -162,10 +167,11 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"data layers", spec.Root.Data != "", func(c backends.Capabilities) bool { return c.DataLayers }},
 		{"a network of its own", spec.Network == backends.NetworkNone && b.tool.Adjust != nil, func(c backends.Capabilities) bool { return c.NetworkNone }},
 		{"the host's network", spec.Network == backends.NetworkHost && b.tool.Adjust != nil, func(c backends.Capabilities) bool { return c.NetworkHost }},
-		{"another user", spec.Root.As != nil && *spec.Root.As != backends.ID, func(c backends.Capabilities) bool { return c.Users }},
+		{"another user", spec.Root.HasUser(), func(c backends.Capabilities) bool { return c.Users }},
 		{"binds below fresh layers", over, func(c backends.Capabilities) bool { return c.OverBinds }},
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
 		{"a terminal", spec.Terminal != nil, func(c backends.Capabilities) bool { return c.Terminal }},
+		{"a filter of system calls", spec.Filter != nil, func(c backends.Capabilities) bool { return c.Filters }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
 		{"recorded owners", spec.Owners, func(c backends.Capabilities) bool { return c.Owners }},
 		{"programs of another machine", spec.Machine != nil, func(c backends.Capabilities) bool { return c.Machines }},

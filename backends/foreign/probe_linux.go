@@ -43,7 +43,7 @@ func (b *Backend) probe() backends.Capabilities {
 		return c
 	}
 	c.Works = true
-	c.Mounts, c.Users = true, !b.unprivileged && !b.tool.AsUser && !b.tool.HostShell
+	c.Mounts, c.Filters, c.Users = true, true, !b.unprivileged && !b.tool.AsUser && !b.tool.HostShell
 	c.NetworkNone, c.NetworkHost = true, true
 	c.OwnRoot, c.FixedID, c.Loopback, c.KillsAll = true, true, true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true

@@ -304,7 +304,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	req := helper.NewRequest(spec)
 	req.Seq, req.Target, req.Dir = 1, target, "/"
 	req.Args, req.Env = line.Args, line.Env
-	req.Stdio, req.Wall = [3]*os.File{}, 0
+	req.Stdio, req.Wall, req.Filter = [3]*os.File{}, 0, nil
 	req.Flags &= helper.FillRoot | helper.ReadOnly
 	req.Hide = b.tool.Hide
 	req.Flags |= b.around(spec)

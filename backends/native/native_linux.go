@@ -193,6 +193,11 @@ func check(spec *backends.Spec) error {
 	if spec.Root.Data != "" && len(spec.Root.Lowers) == 0 {
 		return fmt.Errorf("Root.Data without Root.Lowers: %w", unix.EINVAL)
 	}
+	if spec.Filter != nil {
+		if err := backends.CheckFilter(spec.Filter); err != nil {
+			return fmt.Errorf("the filter of system calls: %w", err)
+		}
+	}
 	l := spec.Limits
 	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
 		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
@@ -217,7 +222,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		}
 	}
 	switch {
-	case spec.Root.As != nil && *spec.Root.As != backends.ID && b.unprivileged:
+	case spec.Root.HasUser() && b.unprivileged:
 		what = "Root.As"
 	case spec.Root.Data != "" && !b.dataLayers():
 		what = "Root.Data"

@@ -33,7 +33,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Vary, c.Terminal = b.varies(), true
 	c.Owners, c.Machines = b.records(), b.emulates()
 	c.OverBinds = c.Overlay
-	c.Mounts, c.Users = true, !b.unprivileged
+	c.Mounts, c.Users, c.Filters = true, !b.unprivileged, true
 	c.NetworkNone, c.NetworkHost = true, true
 	c.OwnRoot, c.FixedID, c.Loopback, c.KillsAll = true, true, true, true
 	c.PidNamespace, c.IPCNamespace, c.UTSNamespace = true, true, true

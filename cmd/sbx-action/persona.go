@@ -19,6 +19,7 @@ type personality struct {
 func personalities() []personality {
 	return []personality{
 		{"bwrap", "make a sandbox as bubblewrap does, with its options", bwrap.Main},
+		{"linux-user-chroot", "run a program in another root, with linux-user-chroot's options", bwrap.MainUserChroot},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -64,7 +65,8 @@ was not found, 126 when it cannot be executed, and 125 when sbx-action failed.
 			flags.StringVar(&f.stdout, "stdout", "", "`FILE` for standard output")
 			flags.StringVar(&f.stderr, "stderr", "", "`FILE` for standard error; - for the same as standard output")
 			flags.IntVar(&f.uid, "uid", -1, "`NUMBER` of the user that the command runs as; only root can choose")
-			flags.IntVar(&f.gid, "gid", -1, "`NUMBER` of the group, which is the user's")
+			flags.IntVar(&f.gid, "gid", -1, "`NUMBER` of the group (default: the user's)")
+			flags.StringVar(&f.seccomp, "seccomp", "", "`FILE` with a compiled BPF program, as bwrap's --seccomp takes it: system calls\ngo through it, too")
 			flags.Var(&f.memory, "memory", "`SIZE`: most memory that the command may use, such as 512M")
 			flags.Var(&f.pids, "pids", "`N`: most processes and threads at a time")
 			flags.Var(&f.timeout, "timeout", "`DURATION` after which the command and all its children are killed")
@@ -83,6 +85,7 @@ type sandboxFlags struct {
 	flags *flag.FlagSet
 
 	cwd, network, stdout, stderr string
+	seccomp                      string
 	env, writable, mounts, tmpfs list
 	uid, gid                     int
 	memory                       size
@@ -226,8 +229,10 @@ func (f *sandboxFlags) check() error {
 	switch {
 	case f.network != "isolated" && f.network != "host":
 		return fmt.Errorf("--network %s: want isolated or host", f.network)
-	case f.uid >= 0 && f.gid >= 0 && f.uid != f.gid:
-		return fmt.Errorf("--uid %d --gid %d: the group has to be the user's: give one of them, or the same number", f.uid, f.gid)
+	case f.uid > math.MaxInt32:
+		return fmt.Errorf("--uid %d: no user has so large a number", f.uid)
+	case f.gid > math.MaxInt32:
+		return fmt.Errorf("--gid %d: no group has so large a number", f.gid)
 	case f.memory > 0 && f.memory < 1<<20:
 		return fmt.Errorf("--memory %d: no program starts with less than 1M", f.memory)
 	case !f.proc:
@@ -352,9 +357,14 @@ func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults) error {
 	if spec.Env, err = f.environ(d.Env); err != nil {
 		return err
 	}
-	if f.uid >= 0 || f.gid >= 0 {
-		id := max(f.uid, f.gid)
-		spec.Root.As = &id
+	if f.uid >= 0 {
+		spec.Root.As = &f.uid
+	}
+	if f.gid >= 0 {
+		spec.Root.Group = &f.gid
+	}
+	if spec.Filter, err = f.filter(); err != nil {
+		return err
 	}
 	spec.Network = f.networkKind()
 	spec.Limits = backends.Limits{Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids)}
@@ -392,6 +402,27 @@ func (f *sandboxFlags) environ(image []string) ([]string, error) {
 		out = append(out, name+"="+env[name])
 	}
 	return out, nil
+}
+
+// filter reads --seccomp.
+func (f *sandboxFlags) filter() ([]byte, error) {
+	if f.seccomp == "" {
+		return nil, nil
+	}
+	file, err := os.Open(f.seccomp)
+	if err != nil {
+		return nil, fmt.Errorf("--seccomp: %w", err)
+	}
+	defer file.Close()
+	const most = backends.FilterMax * 8
+	data, err := io.ReadAll(io.LimitReader(file, most+8)) // /dev/zero has no end
+	if err != nil {
+		return nil, fmt.Errorf("--seccomp: %w", err)
+	}
+	if err := backends.CheckFilter(data); err != nil {
+		return nil, fmt.Errorf("--seccomp %s: %w", f.seccomp, err)
+	}
+	return data, nil
 }
 
 func (f *sandboxFlags) addMounts(spec *backends.Spec) error {

@@ -31,16 +31,23 @@ func Main(args []string) int {
 		return end.code
 	}
 	fmt.Fprint(os.Stderr, warnings)
+	return s.run(func() {
+		p := parser{called: args[0]}
+		fmt.Fprint(os.Stderr, p.usage())
+	})
+}
+
+// run becomes what was asked for; usage is for when there is no command.
+func (s *settings) run(usage func()) int {
 	if complaint := s.check(os.Getuid(), os.Getgid()); complaint != "" {
 		fmt.Fprint(os.Stderr, s.message(3, complaint))
 		return 1
 	}
 	if len(s.command) == 0 {
-		p := parser{name: args[0]}
-		fmt.Fprint(os.Stderr, p.usage())
+		usage()
 		return 1
 	}
-	err = s.become()
+	err := s.become()
 	fmt.Fprint(os.Stderr, s.message(3, err.Error()))
 	return 1
 }

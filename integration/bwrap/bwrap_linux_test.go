@@ -15,20 +15,25 @@ const debian = "/usr/bin/bwrap"
 
 // TestMain is bwrap where the test is called by that name.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "bwrap" {
+	switch filepath.Base(os.Args[0]) {
+	case "bwrap":
 		os.Exit(Main(os.Args))
+	case "linux-user-chroot":
+		os.Exit(MainUserChroot(os.Args))
 	}
 	os.Exit(m.Run())
 }
 
 // ours is a link by which this test is our bwrap.
-func ours(t *testing.T) string {
+func ours(t *testing.T) string { return linked(t, "bwrap") }
+
+func linked(t *testing.T, name string) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := filepath.Join(t.TempDir(), "bwrap")
+	link := filepath.Join(t.TempDir(), name)
 	if err := os.Symlink(self, link); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +69,7 @@ func shell(t *testing.T, bwrap, script string) result {
 		t.Fatal(err)
 	}
 	clean := func(b bytes.Buffer) string {
-		return strings.NewReplacer(dir, "DIR", filepath.Base(dir), "DIR", bwrap, "BWRAP").Replace(b.String())
+		return strings.NewReplacer(dir, "HERE", bwrap, "BWRAP").Replace(b.String())
 	}
 	return result{clean(stdout), clean(stderr), cmd.ProcessState.ExitCode()}
 }
@@ -93,18 +98,18 @@ var same = []struct{ name, script, want string }{
 	{"not executable", host + ` /etc/passwd; echo $?`, "1\n"},
 	{"no format", `printf 'echo script $0 $1' >s; chmod +x s; ` + host + ` ./s x`, "script ./s x\n"},
 	{"empty path variable", `unset PATH; ` + strings.Replace(host, "$B", `PATH=: $B`, 1) + ` nothing`, ""},
-	{"no arguments", `$B 2>&1 | head -n 1; echo ${PIPESTATUS[0]}`, "1\n"},
-	{"no command", small + ` --unshare-pid 2>&1 | head -n 1; echo ${PIPESTATUS[0]}`, "1\n"},
-	{"help", `$B --help | head -n 1`, "usage: BWRAP [OPTIONS...] [--] COMMAND [ARGS...]\n"},
+	{"no arguments", `$B 2>&1 | sed -n 1p; echo ${PIPESTATUS[0]}`, "1\n"},
+	{"no command", small + ` --unshare-pid 2>&1 | sed -n 1p; echo ${PIPESTATUS[0]}`, "1\n"},
+	{"help", `$B --help | sed -n 1p`, "usage: BWRAP [OPTIONS...] [--] COMMAND [ARGS...]\n"},
 	{"stdin", `echo text | ` + host + ` cat`, "text\n"},
 	{"name", host + ` sh -c 'echo $0'`, "sh\n"},
 
 	{"environment", host + ` env`, "A=1\n"},
 	{"setenv", host + ` --setenv A 2 --setenv B 3 --unsetenv LC_ALL env`, "B=3\n"},
-	{"clearenv", host + ` --clearenv --setenv X y /usr/bin/env`, "X=y\nPWD=DIR\n"},
+	{"clearenv", host + ` --clearenv --setenv X y /usr/bin/env`, "X=y\nPWD=HERE\n"},
 	{"setenv, bad name", host + ` --setenv a=b c true; echo $?`, "1\n"},
 	{"unsetenv, bad name", host + ` --unsetenv '' true; echo $?`, "1\n"},
-	{"directory", host + ` pwd`, "DIR\n"},
+	{"directory", host + ` pwd`, "HERE\n"},
 	{"directory, home", `HOME=/usr; export HOME; ` + small + ` sh -c 'echo $PWD; pwd'`, "/usr\n/usr\n"},
 	{"directory, root", `HOME=/nothing; export HOME; ` + small + ` sh -c 'echo $PWD; pwd'`, "/\n/\n"},
 	{"chdir", host + ` --chdir /usr sh -c 'echo $PWD; pwd'`, "/usr\n/usr\n"},

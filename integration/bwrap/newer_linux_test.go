@@ -38,7 +38,7 @@ var newer = []struct{ name, script, want string }{
 	{"sources at the end", small + ` --overlay-src; echo $?`, "1\n" + dangling},
 	{"perms of an overlay", small + ` --perms 0700 --overlay-src / --tmp-overlay /o true; echo $?`, "1\nbwrap: --perms must be followed by an option that creates a file\n"},
 	{"overlay of nothing", small + ` --overlay-src /nothing --tmp-overlay /o true; echo $?`, "1\nbwrap: Can't find source path /nothing: No such file or directory\n"},
-	{"overlap", lowers + small + ` --overlay-src l1 --overlay l1 work /o true; echo $?`, "1\nbwrap: Can't make overlay mount on /newroot/o with options upperdir=/oldrootPWD/l1,workdir=/oldrootPWD/work,lowerdir=/oldrootPWD/l1,userxattr: Overlay directories may not overlap\n"},
+	{"overlap", lowers + small + ` --overlay-src l1 --overlay l1 work /o true; echo $?`, "1\nbwrap: Can't make overlay mount on /newroot/o with options upperdir=/oldrootHERE/l1,workdir=/oldrootHERE/work,lowerdir=/oldrootHERE/l1,userxattr: Overlay directories may not overlap\n"},
 	{"label", small + ` --file-label x true; echo $?`, "1\nbwrap: labeling not supported on this system\n"},
 	{"a link that leads nowhere as destination", small + ` --dir /d --symlink d/f /l --ro-bind /usr/bin/env /l ls /d`, "f\n"},
 	{"a number too large for a descriptor", small + ` --sync-fd 4294967296 true; echo $?`, "1\nbwrap: Invalid fd: 4294967296\n"},
@@ -64,7 +64,7 @@ func TestNewerOptions(t *testing.T) {
 	for _, c := range newer {
 		t.Run(c.name, func(t *testing.T) {
 			r := shell(t, link, c.script)
-			if got := r.stdout + strings.ReplaceAll(r.stderr, "DIR", "PWD"); got != c.want {
+			if got := r.stdout + r.stderr; got != c.want {
 				t.Errorf("%s\nexit %d:\n%s\nwant\n%s", c.script, r.code, got, c.want)
 			}
 		})
@@ -152,8 +152,8 @@ func TestNumbers(t *testing.T) {
 	if kinds == nil {
 		t.Fatal("src/plan.h has no enum kind")
 	}
-	if last := len(regexp.MustCompile(`[A-Z_]+`).FindAll(kinds[1], -1)); last != int(opChmod) {
-		t.Errorf("%d kinds in C, %d in Go", last, opChmod)
+	if last := len(regexp.MustCompile(`[A-Z_]+`).FindAll(kinds[1], -1)); last != int(opReadOnly) {
+		t.Errorf("%d kinds in C, %d in Go", last, opReadOnly)
 	}
 	if !bytes.Contains(source, []byte("PLAN_VERSION = 0x"+strconv.FormatInt(planVersion, 16))) {
 		t.Error("the versions differ")

@@ -255,7 +255,7 @@ func idOption(name, usage string, where func(*parser) *int) option {
 // usage is what --help prints.
 func (p *parser) usage() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "usage: %s [OPTIONS...] [--] COMMAND [ARGS...]\n\n", p.name)
+	fmt.Fprintf(&b, "usage: %s [OPTIONS...] [--] COMMAND [ARGS...]\n\n", p.called)
 	for _, o := range options() {
 		fmt.Fprintf(&b, "    %-28s %s\n", strings.TrimSpace("--"+o.name+" "+o.args), o.usage)
 	}

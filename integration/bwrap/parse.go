@@ -19,12 +19,16 @@ const maxArgs = 9000
 
 // A settings is what a command line says.
 type settings struct {
-	ops []op
+	name string // of the program, in messages
+	ops  []op
 
 	user, userTry, ipc, pid, net, uts, cgroup, cgroupTry bool
 	disableUserns, assertUsernsDisabled                  bool
 	newSession, dieWithParent, asPid1, level             bool
 	hostname, devpts, capsGiven                          bool
+
+	// Of linux-user-chroot.
+	keepPWD, endWithCommand, signalsAre1 bool
 
 	// Descriptors and numbers that were not given are -1.
 	syncFD, blockFD, usernsBlockFD, infoFD, jsonFD int
@@ -43,11 +47,20 @@ type settings struct {
 	command     []string
 }
 
+func newSettings(name string, env []string, caps uint64) settings {
+	return settings{
+		name: name, env: env, caps: caps,
+		syncFD: -1, blockFD: -1, usernsBlockFD: -1, infoFD: -1, jsonFD: -1,
+		seccompFD: -1, usernsFD: -1, userns2FD: -1, pidnsFD: -1,
+		uid: -1, gid: -1,
+	}
+}
+
 // A parser reads a command line. What is wrong ends it by a panic with a
 // [stopped], because every option can say so.
 type parser struct {
 	settings
-	name    string // of the program, for --help
+	called  string // the program, for --help
 	options map[string]option
 	total   int // of arguments, for maxArgs
 
@@ -68,14 +81,10 @@ type stopped struct {
 // parse reads the arguments, without the name of the program. caps are the
 // capabilities that the command gets unless options say otherwise.
 func parse(name string, args, env []string, caps uint64) (s *settings, warnings string, end *stopped) {
-	p := &parser{name: name, options: map[string]option{}, perms: -1, total: len(args)}
+	p := &parser{settings: newSettings("bwrap", env, caps), called: name, options: map[string]option{}, perms: -1, total: len(args)}
 	for _, o := range options() {
 		p.options["--"+o.name] = o
 	}
-	p.syncFD, p.blockFD, p.usernsBlockFD, p.infoFD, p.jsonFD = -1, -1, -1, -1, -1
-	p.seccompFD, p.usernsFD, p.userns2FD, p.pidnsFD = -1, -1, -1, -1
-	p.uid, p.gid = -1, -1
-	p.caps, p.env = caps, env
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
@@ -199,7 +208,7 @@ func readAll(fd int) ([]byte, error) {
 	}
 }
 
-func (p *parser) add(o op) { p.ops = append(p.ops, o) }
+func (s *settings) add(o op) { s.ops = append(s.ops, o) }
 
 // fd is the value of an option for a descriptor, the last of which counts.
 func (p *parser) fd(to *int, name, value string) {
@@ -283,9 +292,9 @@ func (p *parser) onlyLast(name string) {
 // message is a line for standard error; severity is that of syslog.
 func (s *settings) message(severity int, text string) string {
 	if s.level {
-		return fmt.Sprintf("<%d>bwrap: %s\n", severity, text)
+		return fmt.Sprintf("<%d>%s: %s\n", severity, s.name, text)
 	}
-	return "bwrap: " + text + "\n"
+	return s.name + ": " + text + "\n"
 }
 
 func (p *parser) leave(code int, stdout, stderr string) {

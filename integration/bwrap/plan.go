@@ -20,7 +20,8 @@ type op struct {
 	perms  int
 	size   uint64 // bytes, or 0
 	try    bool   // nothing to do if the source is not there
-	exists bool   // dest is there, and so are its parents
+	exists bool   // the parents of dest are there
+	made   bool   // dest is there
 }
 
 type opKind uint32
@@ -45,6 +46,7 @@ const (
 	opRemountRO
 	opHostname
 	opChmod
+	opReadOnly // dest, with all that is mounted below
 )
 
 // A plan is what the C program reads: see src/plan.h, which describes it.
@@ -84,7 +86,7 @@ func (s *settings) flags() int {
 	flags := 0
 	for i, on := range []bool{
 		s.user, s.ipc, s.pid, s.net, s.uts, s.cgroup, s.disableUserns, s.assertUsernsDisabled,
-		s.newSession, s.dieWithParent, s.asPid1, s.level, s.devpts, s.capsGiven, s.cgroupTry,
+		s.newSession, s.dieWithParent, s.asPid1, s.level, s.devpts, s.capsGiven, s.keepPWD, s.endWithCommand, s.signalsAre1,
 	} {
 		if on {
 			flags |= 1 << i
@@ -115,7 +117,7 @@ func (s *settings) encode(o outside) []byte {
 	if s.argv0 != nil {
 		argv[0] = *s.argv0
 	}
-	for _, v := range []string{o.dir, o.home, o.tty, s.chdir, s.execLabel, s.fileLabel, program} {
+	for _, v := range []string{s.name, o.dir, o.home, o.tty, s.chdir, s.execLabel, s.fileLabel, program} {
 		p.string(v)
 	}
 	p.strings(argv)
@@ -152,6 +154,9 @@ func (o *op) encode(p *plan) {
 	}
 	if o.exists {
 		flags |= 2
+	}
+	if o.made {
+		flags |= 4
 	}
 	source, failed, err := o.resolve()
 	fd := -1

@@ -13,6 +13,7 @@ import (
 func NewRequest(spec *backends.Spec) *Request {
 	r := &Request{
 		ID:         backends.ID,
+		GID:        backends.ID,
 		Dir:        spec.Dir,
 		Args:       spec.Args,
 		Env:        spec.Env,
@@ -48,8 +49,12 @@ func NewRequest(spec *backends.Spec) *Request {
 		r.Flags |= ReadOnly
 	}
 	if spec.Root.As != nil {
-		r.ID = *spec.Root.As
+		r.ID, r.GID = *spec.Root.As, *spec.Root.As
 	}
+	if spec.Root.Group != nil {
+		r.GID = *spec.Root.Group
+	}
+	r.Filter = spec.Filter
 	if spec.Root.Fill != nil {
 		r.Flags |= FillRoot
 	}

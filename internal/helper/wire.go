@@ -66,11 +66,14 @@ const (
 	PutInit  // around: this program is also in the root, as InitPath
 )
 
+// filtered is a flag, too: there is a Request.Filter.
+const filtered uint32 = 1 << 30
+
 // InitPath is where PutInit puts the helper.
 const InitPath = "/tmp/.sbx-init"
 
 const (
-	requestSize = 88 + 40
+	requestSize = 96 + 40
 	replySize   = 552
 	maxMessage  = 64 << 10 // bytes in one packet
 	maxGroups   = 8
@@ -81,7 +84,7 @@ const (
 // On the wire it is, in the byte order of the machine:
 //
 //	uint32 size, version; uint64 seq; uint32 flags, id;
-//	uint32 nargs, nenv, nlowers, nbinds, ngroups, nknown;
+//	uint32 nargs, nenv, nlowers, nbinds, ngroups, nknown, gid, 0;
 //	uint64 wall, data, procs, fileSize, scratch
 //	uint64 varyFlags; int64 clock; uint64 step; uint32 order, umask, cpus, delay
 //	8*(nargs+nenv+3) bytes of room, for the pointers of argv and envp
@@ -90,12 +93,13 @@ const (
 //	  known (uid, gid, kind, major, minor and a path, with blanks between), args, env
 //
 // with the descriptors of stdin, stdout, stderr (those that are there), of
-// the control groups, and of the tree. If it is larger than a packet, the packet holds only the
+// the control groups, of the tree, and of a memory file with the filter. If it is larger than a packet, the packet holds only the
 // fixed part, and one more descriptor, the last one, a memory file with all.
 type Request struct {
 	Seq   uint64 // comes back in the Reply
 	Flags uint32
-	ID    int // user and group of the command
+	ID    int // user of the command
+	GID   int // and group
 
 	Dir       string
 	Args, Env []string
@@ -122,6 +126,7 @@ type Request struct {
 	Stdio  [3]*os.File // nil: /dev/null
 	Groups []*os.File  // cgroup.procs files, which the command enters
 	Tree   *os.File    // init, with HasTree
+	Filter []byte      // backends.Spec.Filter
 }
 
 // Flags of a Variation.
@@ -168,13 +173,16 @@ func (r *Request) encode() ([]byte, error) {
 	if size > maxMessage {
 		flags |= bigRequest
 	}
+	if len(r.Filter) > 0 {
+		flags |= filtered
+	}
 	b := make([]byte, 0, size)
 	e := binary.NativeEndian
 	b = e.AppendUint32(b, uint32(size))
 	b = e.AppendUint32(b, Version)
 	b = e.AppendUint64(b, r.Seq)
 	for _, v := range []int{
-		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.directories()), len(r.Known),
+		int(flags), r.ID, len(r.Args), len(r.Env), len(r.Lowers), len(r.Binds) / 2, len(r.directories()), len(r.Known), r.GID, 0,
 	} {
 		b = e.AppendUint32(b, uint32(v))
 	}
@@ -225,6 +233,14 @@ func (r *Request) Send(socket int) error {
 	}
 	for _, f := range r.directories() {
 		fds = append(fds, int(f.Fd()))
+	}
+	if len(r.Filter) > 0 {
+		filter, err := memoryFile(r.Filter)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(filter)
+		fds = append(fds, filter)
 	}
 	if len(b) > maxMessage {
 		big, err := memoryFile(b)

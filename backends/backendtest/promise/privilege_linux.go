@@ -19,6 +19,14 @@ func privilegePromises() []Promise {
 			Name: "privilege/as", Says: "a command that runs as the owner of what it sees has no other right of the owner's",
 			needs: func(c backends.Capabilities) bool { return c.Users }, asks: func(s *backends.Spec) { s.Root.As = new(int) }, check: checkAs,
 		},
+		{
+			Name: "privilege/group", Says: "a group that was asked for is the group in every way",
+			needs: func(c backends.Capabilities) bool { return c.Users }, asks: func(s *backends.Spec) { s.Root.Group = new(int) }, check: checkGroup,
+		},
+		{
+			Name: "privilege/filter", Says: "a filter of system calls that was asked for is in force, besides the deny list",
+			needs: func(c backends.Capabilities) bool { return c.Filters }, asks: func(s *backends.Spec) { s.Filter = refuseUname }, check: checkFilter,
+		},
 		{Name: "privilege/capabilities", Says: "there is no capability in any set", needs: hasNoNewPrivs, check: checkCapabilities},
 		{Name: "privilege/no-new-privs", Says: "no program that is executed gains privileges", needs: hasNoNewPrivs, check: checkNoNewPrivs},
 		{Name: "privilege/seccomp", Says: "a system call filter is in force", needs: hasSeccomp, check: checkSeccomp},

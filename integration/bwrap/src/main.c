@@ -7,7 +7,6 @@
 //
 // It is called as "bwrap DESCRIPTOR", of the plan.
 #include "plan.h"
-#include "sys_more.h"
 
 u64 cookie; // lib.c of the helper wants it
 
@@ -122,7 +121,7 @@ static int exit_code(s32 status)
 {
 	if (!(status & 0x7f))
 		return status >> 8 & 0xff;
-	return 128 + (status & 0x7f);
+	return on(SIGNALS_ARE_1) ? 1 : 128 + (status & 0x7f);
 }
 
 // wait_byte waits until there is something to read, or its end.
@@ -411,6 +410,8 @@ static void enter_dir(void)
 	} else if (*str(the_plan->home) && !SYS(chdir, str(the_plan->home))) {
 		dir = str(the_plan->home);
 	}
+	if (on(KEEP_PWD))
+		return;
 	char *pwd = join("PWD=", dir, "");
 	for (u32 i = 0; i < env_count; i++)
 		if (has_prefix(the_env[i], "PWD=")) {
@@ -479,6 +480,8 @@ static _Noreturn void process_1(long command)
 			u64 value = (u64)code + 1;
 			if (exit_event >= 0)
 				SYS(write, exit_event, &value, 8);
+			if (on(END_WITH_COMMAND))
+				quit(code);
 		}
 		if (pid < 0 && pid != -EINTR) {
 			if (pid != -ECHILD)
@@ -665,7 +668,7 @@ static void prepare(void)
 {
 	struct kernel_sigaction standard = {0};
 	SYS(rt_sigaction, SIGCHLD, &standard, 0, 8); // its caller may ignore it, but signalfd needs it
-	SYS(prctl, PR_SET_NAME, "bwrap");
+	SYS(prctl, PR_SET_NAME, str(the_plan->name));
 	check_caps();
 	must(SYS(prctl, PR_SET_NO_NEW_PRIVS, 1), "prctl(PR_SET_NO_NEW_PRIVS) failed");
 	proc_fd = (s32)SYS(openat, AT_FDCWD, "/proc", O_PATH | O_CLOEXEC);

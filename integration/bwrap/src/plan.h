@@ -21,7 +21,9 @@ enum {
 	LEVEL_PREFIX = 1 << 11,
 	NEEDS_DEVPTS = 1 << 12,
 	CAPS_GIVEN = 1 << 13,
-	UNSHARE_CGROUP_TRY = 1 << 14,
+	KEEP_PWD = 1 << 14, // set no variable PWD
+	END_WITH_COMMAND = 1 << 15, // kill who is left
+	SIGNALS_ARE_1 = 1 << 16, // the exit code for every signal
 };
 
 enum kind {
@@ -43,9 +45,12 @@ enum kind {
 	REMOUNT_RO,
 	HOSTNAME,
 	CHMOD,
+	READ_ONLY,
 };
 
-enum { OP_TRY = 1, OP_EXISTS = 2 };
+// OP_EXISTS: the parents need not be made. OP_MADE: neither does what something is
+// mounted on.
+enum { OP_TRY = 1, OP_EXISTS = 2, OP_MADE = 4 };
 
 struct op {
 	u32 kind, flags;
@@ -60,7 +65,7 @@ struct plan {
 	s32 sync_fd, block_fd, userns_block_fd, info_fd, json_fd, seccomp_fd, userns_fd, userns2_fd, pidns_fd;
 	u32 uid, gid, real_uid, real_gid;
 	u32 tmp_overlays, caps_low, caps_high;
-	u32 old_dir, home, tty, chdir, exec_label, file_label, program; // strings
+	u32 name, old_dir, home, tty, chdir, exec_label, file_label, program; // strings; name is ours
 	// Then argv, the environment and the lock files: a number, and so many
 	// strings. Then the filters: a number, and for each its length in
 	// instructions, and its place. Then the number of operations, and they.

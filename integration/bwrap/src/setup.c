@@ -1,7 +1,6 @@
 // The operations on the new root, which is /newroot here; what there was before
 // is below /oldroot, and the working directory is /.
 #include "plan.h"
-#include "sys_more.h"
 
 static long stat_of(const char *path, struct statx *st)
 {
@@ -113,6 +112,8 @@ static void mount_tmpfs(const char *dest, u32 mode, u64 size)
 
 static void need_dir(struct op *o, const char *dest)
 {
+	if (o->flags & OP_MADE)
+		return;
 	long err = ensure_dir(dest, 0755);
 	if (err)
 		die(err, "Can't mkdir %s", str(o->dest));
@@ -278,7 +279,9 @@ static void make_symlink(struct op *o, const char *dest)
 // since its name was looked up.
 static void bind_source(struct op *o, const char *dest, const char *source, int dir)
 {
-	long err = dir ? ensure_dir(dest, 0755) : ensure_file(dest, 0444);
+	long err = 0;
+	if (!(o->flags & OP_MADE))
+		err = dir ? ensure_dir(dest, 0755) : ensure_file(dest, 0444);
 	if (err)
 		die(err, dir ? "Can't mkdir %s" : "Can't create file at %s", str(o->dest));
 	bind(source, dest, (o->kind == DEV_BIND ? 0 : MOUNT_ATTR_NODEV) | (o->kind == RO_BIND ? MOUNT_ATTR_RDONLY : 0));
@@ -366,6 +369,9 @@ static void perform(struct op *o)
 		break;
 	case REMOUNT_RO:
 		remount_read_only(dest);
+		break;
+	case READ_ONLY:
+		bind(dest, dest, MOUNT_ATTR_RDONLY);
 		break;
 	case HOSTNAME:
 		err = SYS(sethostname, str(o->dest), strlen(str(o->dest)));

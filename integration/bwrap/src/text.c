@@ -1,6 +1,5 @@
 // Memory that is never given back, texts, messages, and errors by name.
 #include "plan.h"
-#include "sys_more.h"
 #include <stdarg.h>
 
 _Noreturn void quit(int code)
@@ -100,7 +99,8 @@ _Noreturn void die(long err, const char *f, ...)
 	if (err)
 		s = join(s, ": ", error_text(err));
 	// One write: the line stays whole among those of others.
-	write_all(2, join(the_plan && on(LEVEL_PREFIX) ? "<3>bwrap: " : "bwrap: ", s, "\n"));
+	s = join(the_plan ? str(the_plan->name) : "sbx-bwrap", ": ", s);
+	write_all(2, join(the_plan && on(LEVEL_PREFIX) ? "<3>" : "", s, "\n"));
 	quit(1);
 }
 

@@ -127,7 +127,7 @@ int receive(struct sandbox *s)
 {
 	struct {
 		struct cmsghdr h;
-		s32 fds[FDS_MAX + 4];
+		s32 fds[FDS_MAX + 5];
 	} control;
 	struct iovec iov = {s->message, sizeof s->message};
 	struct msghdr m = {.iov = &iov, .iovlen = 1, .control = &control};
@@ -146,10 +146,12 @@ int receive(struct sandbox *s)
 	u32 nfds = m.controllen > sizeof control.h ? (u32)(control.h.len - sizeof control.h) / 4 : 0, used = 0;
 	for (u32 i = 0; i < 3; i++)
 		s->stdio[i] = r->flags & REQUEST_STDIN << i && used < nfds ? control.fds[used++] : s->slot->null;
-	if (r->ngroups > FDS_MAX || used + r->ngroups + !!(r->flags & REQUEST_BIG) != nfds)
+	if (r->ngroups > FDS_MAX || used + r->ngroups + !!(r->flags & REQUEST_FILTER) + !!(r->flags & REQUEST_BIG) != nfds)
 		fail(s, "the request has another number of descriptors", 0, -EINVAL);
 	for (u32 i = 0; i < r->ngroups; i++)
 		s->groups[i] = control.fds[used++];
+	if (r->flags & REQUEST_FILTER)
+		s->filter = control.fds[used++];
 	if (r->flags & REQUEST_BIG) {
 		long at = sys6(SYS_mmap, 0, r->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, control.fds[used], 0);
 		if (at < 0 && at > -4096)

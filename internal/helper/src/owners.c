@@ -34,11 +34,9 @@ enum {
 	SPARE_FDS = 128, // that are not used to hold inodes
 	SWEEP = 8, // entries that are looked at for each one that is new
 	EBADF = 9,
-	EROFS = 30,
 	ST_RDONLY = 1,
 	S_ISUID = 04000,
 	S_ISGID = 02000,
-	S_IFLNK = 0120000,
 	S_IFBLK = 0060000,
 	S_IFIFO = 0010000,
 	S_IFSOCK = 0140000,

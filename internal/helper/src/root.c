@@ -392,7 +392,7 @@ static const char *mount_root(struct sandbox *s, const char *scratch, const char
 	}
 	make_dir(s, place_name(s, upper, "/scratch/upper"));
 	make_dir(s, place_name(s, work, "/scratch/work"));
-	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->id, 0));
+	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->gid, 0));
 	fill(s, upper);
 	attach(s, mount_overlay(s, upper, work), root);
 	// The kernel makes directories in it that an ordinary owner could not look
@@ -545,7 +545,7 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 	must(s, "look at", source, SYS(statx, from, "", AT_EMPTY_PATH, STATX_MTIME | STATX_MODE, &st));
 	make_dir(s, upper);
 	make_dir(s, work);
-	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->id, 0));
+	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->gid, 0));
 	must(s, "open up", upper, SYS(fchmodat, AT_FDCWD, upper, (st.mode & 07777) | 0700));
 	struct timespec times[2] = {{st.mtime.sec, st.mtime.nsec}, {st.mtime.sec, st.mtime.nsec}};
 	SYS(utimensat, AT_FDCWD, upper, times, 0);

@@ -49,10 +49,10 @@ static void drop(struct sandbox *s)
 		s32 pid;
 	} header = {CAP_VERSION_3, 0};
 	const u32 none[6] = {0}, own[6] = {OWNER_CAPS, OWNER_CAPS};
-	u32 id = s->req->id;
+	u32 id = s->req->id, gid = s->req->gid;
 	if (!s->slot->unprivileged && !own_namespace(s)) {
 		need(s, "drop groups", SYS(setgroups, 0, 0));
-		need(s, "become the group", SYS(setresgid, id, id, id));
+		need(s, "become the group", SYS(setresgid, gid, gid, gid));
 		need(s, "become the user", SYS(setresuid, id, id, id));
 	}
 	SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -200,9 +200,18 @@ static void become(struct sandbox *s)
 	}
 	if (s->fence)
 		need(s, "put the Landlock rules in force", enter_fence(s));
+	// One at a time: a slot runs one command, and the rest of it is dying.
+	static struct sock_filter filter[USER_FILTER_MAX];
+	long size = 0;
+	if (s->req->flags & REQUEST_FILTER)
+		need(s, "read the filter of system calls", size = SYS(pread64, s->filter, filter, sizeof filter, 0));
 	SYS(close_range, 3, ~0u, 0);
 	u64 none = 0;
 	SYS(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+	if (size) { // last, as it may forbid anything else
+		struct sock_fprog program = {(u16)(size / sizeof *filter), filter};
+		need(s, "install the filter of system calls: the kernel does not take it", SYS(seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+	}
 	s->start_errno = search_exec(s);
 	quit(s->start_errno == ENOENT ? 127 : 126);
 }
@@ -280,7 +289,7 @@ static void own_pipes(struct sandbox *s)
 		if (s->stdio[i] == s->slot->null)
 			continue;
 		if (SYS(fstatfs, s->stdio[i], statfs) >= 0 && statfs[0] == PIPEFS_MAGIC)
-			SYS(fchown, s->stdio[i], s->req->id, s->req->id);
+			SYS(fchown, s->stdio[i], s->req->id, s->req->gid);
 	}
 }
 
@@ -312,7 +321,7 @@ static void open_terminal(struct sandbox *s)
 	for (int i = 0; i < 3 && err >= 0; i++) // three, as each is closed
 		s->stdio[i] = (s32)(err = SYS(openat, AT_FDCWD, name, O_RDWR | O_NOCTTY | O_CLOEXEC));
 	if (err >= 0 && !s->slot->unprivileged)
-		err = SYS(fchown, s->stdio[0], s->req->id, s->req->id);
+		err = SYS(fchown, s->stdio[0], s->req->id, s->req->gid);
 	if (err < 0)
 		fail(s, "make a terminal", 0, err);
 	s->reply_fds[0] = (s32)far;

@@ -47,7 +47,7 @@ struct sandbox {
 	const char *known; // the first string of what is known of owners
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
-	s32 stdio[3], groups[FDS_MAX];
+	s32 stdio[3], groups[FDS_MAX], filter; // filter: a file, with REQUEST_FILTER
 	s32 tree; // the root, for init to enter; or -1
 	void *big; // mapped, if it did not fit into a packet
 	size_t big_size;

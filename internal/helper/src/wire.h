@@ -35,6 +35,8 @@ enum {
 	REQUEST_PUT_INIT = 8388608,
 };
 
+enum { REQUEST_FILTER = 1073741824 }; // there is a filter, as a descriptor
+
 // What a command is told that is not so, or is done to it: with REQUEST_VARY.
 enum {
 	VARY_SHIFT = 1, // the wall clock is wrong by "clock"
@@ -60,7 +62,7 @@ struct request {
 	u32 size, version;
 	u64 seq;
 	u32 flags, id;
-	u32 nargs, nenv, nlowers, nbinds, ngroups, nknown;
+	u32 nargs, nenv, nlowers, nbinds, ngroups, nknown, gid, spare;
 	u64 wall_ns, data, nproc, file_size, scratch;
 	struct vary vary;
 };
@@ -122,5 +124,6 @@ struct lookup {
 enum {
 	MESSAGE_MAX = 64 << 10, // of what fits into a packet; more goes by memfd
 	FDS_MAX = 8,
+	USER_FILTER_MAX = 4096, // instructions, as the kernel has it
 	LOG_MAX = 64 << 20,
 };
