@@ -38,8 +38,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/access"
+	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 )
 
 // asProgram says to the test's own binary that it is to be the program.
@@ -409,6 +411,98 @@ func TestServeTLSAndRights(t *testing.T) {
 		if res.StatusCode != want {
 			t.Errorf("PUT with %q: %d, want %d", header, res.StatusCode, want)
 		}
+	}
+	s.end(t)
+}
+
+// TestOwnClientOverTLS has our own client send and get blobs and a result through
+// TLS, with a certificate and with a token, and be refused without, and with a
+// server that it has no reason to trust.
+func TestOwnClientOverTLS(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("server")
+	a.issue("builder")
+	sum := sha256.Sum256([]byte("s3cret"))
+	list, header, wrong := a.file("access"), a.file("header"), a.file("wrong")
+	if err := errors.Join(
+		os.WriteFile(list, []byte("ci:sha256="+hex.EncodeToString(sum[:])+":read,write@main\nbuilder:cert:read,write@main\n"), 0o600),
+		os.WriteFile(header, []byte("authorization: Bearer s3cret\n"), 0o600), os.WriteFile(wrong, []byte("authorization: Bearer guess\n"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	s := serving(t, filepath.Join(t.TempDir(), "cache"), "--tls-cert", a.file("server.pem"), "--tls-key", a.file("server.key"),
+		"--tls-client-ca", a.file("authority.pem"), "--access", list, "--instance", "main")
+	ca, cert, key := a.file("authority.pem"), a.file("builder.pem"), a.file("builder.key")
+	for name, c := range map[string]struct {
+		scheme string
+		with   connection
+		want   codes.Code
+	}{
+		"a certificate":           {"grpcs", connection{ca: ca, cert: cert, key: key}, codes.OK},
+		"a token":                 {"grpcs", connection{ca: ca, headers: header}, codes.OK},
+		"a wrong token":           {"grpcs", connection{ca: ca, headers: wrong}, codes.Unauthenticated},
+		"nothing":                 {"grpcs", connection{ca: ca}, codes.Unauthenticated},
+		"a server without reason": {"grpcs", connection{cert: cert, key: key}, codes.Unavailable},
+		"no TLS":                  {"grpc", connection{headers: header}, codes.Unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options, err := c.with.options()
+			if err != nil {
+				t.Fatal(err)
+			}
+			options.Timeout, options.Attempts = 30*time.Second, 1
+			at, err := address("remote", c.scheme+"://"+s.grpc+"/main")
+			if err != nil {
+				t.Fatal(err)
+			}
+			client, err := remote.Dial(at, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			from, err := cache.Open(t.TempDir(), cache.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer from.Close()
+			large := make([]byte, 9<<20) // in a stream, and a small one in a batch
+			rand.Read(large)
+			var blobs []action.Digest
+			for _, data := range [][]byte{large, []byte("small of " + name)} {
+				d, err := from.PutBytes(t.Context(), action.SHA256, data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				blobs = append(blobs, d)
+			}
+			err = client.Upload(t.Context(), from, blobs)
+			if status.Code(err) != c.want {
+				t.Fatalf("Upload: %v, want %v", err, c.want)
+			}
+			if err != nil {
+				return
+			}
+			ran := action.Sum(action.SHA256, []byte("action of "+name))
+			res := &action.Result{Files: []action.OutputFile{{Path: "large", Digest: blobs[0]}}}
+			message, err := remote.ToResult(res)
+			if err == nil {
+				err = client.PutResult(t.Context(), ran, message)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, err := cache.Open(t.TempDir(), cache.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer to.Close()
+			if err := client.Download(t.Context(), to, blobs); err != nil || !to.Has(t.Context(), blobs[0]) || !to.Has(t.Context(), blobs[1]) {
+				t.Errorf("Download: %v", err)
+			}
+			if got, err := client.Result(t.Context(), ran); err != nil || len(got.Files) != 1 || got.Files[0].Digest != blobs[0] {
+				t.Errorf("Result: %v, %v", got, err)
+			}
+		})
 	}
 	s.end(t)
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
 	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/runnerpb"
@@ -121,6 +122,34 @@ func TestRule08Execute(t *testing.T) {
 		}
 		if res := s.succeed(s.action(call{args: []string{"no-such-program"}})); res.Result.ExitCode != 127 || !strings.Contains(res.Message, "could not be started") {
 			t.Errorf("a program that is not there: %v", res)
+		}
+	})
+	t.Run("Memory", func(t *testing.T) {
+		var can backends.Capabilities
+		s := start(t, func(o *execution.Options) { o.Limits.Memory, can = 32<<20, o.Backend.Capabilities() })
+		d := s.action(call{script: "echo begun; head -c 300000000 /dev/zero | tail -n 1 | wc -c"})
+		if res := s.succeed(s.action(call{script: "head -c 1000000 /dev/zero | tail -n 1 | wc -c"})); string(res.Result.StdoutRaw) != "1000000\n" {
+			t.Errorf("control: %v", res)
+		}
+		r := s.execute(d)
+		if r.err != nil || r.response == nil {
+			t.Fatal(r.err)
+		}
+		switch code := codes.Code(r.response.Status.GetCode()); {
+		case can.MemoryLimit == backends.Exact: // the group as a whole
+			if code != codes.ResourceExhausted || !strings.Contains(r.response.Status.Message, "memory") || !strings.HasPrefix(string(r.response.Result.GetStdoutRaw()), "begun\n") {
+				t.Errorf("%v", r.response)
+			}
+			details := status.FromProto(r.response.Status).Details()
+			if !slices.ContainsFunc(details, func(d any) bool { _, ok := d.(*errdetails.RetryInfo); return ok }) {
+				t.Errorf("it does not say when to try again: %v", details)
+			}
+		case code != codes.OK || string(r.response.Result.StdoutRaw) == "begun\n300000000\n": // each process by itself
+			t.Errorf("it had 300 MB: %v", r.response)
+		}
+		_, err := s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d})
+		if can.MemoryLimit == backends.Exact {
+			wantCode(t, "the result of an action without enough memory", err, codes.NotFound)
 		}
 	})
 	t.Run("MalformedInputs", func(t *testing.T) {
