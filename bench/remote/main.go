@@ -2,6 +2,8 @@
 // and starts, and any whose address is given.
 //
 //	go run ./bench/remote
+//	go run ./bench/remote -fill 1000000
+//	go run ./bench/remote -large 10737418240
 //	go run ./bench/remote -only 'batch|find' -seconds 1 grpc://127.0.0.1:9092#4711
 //
 // Each row is a loop of so many seconds; what is shown is the rate, the median
@@ -39,12 +41,33 @@ func main() {
 	seconds := flag.Float64("seconds", 2, "how long each row takes")
 	rounds := flag.Int("rounds", 1, "how often each row is measured")
 	jobs := flag.Int("jobs", runtime.NumCPU(), "how many actions our server runs at a time")
+	count := flag.Int("fill", 0, "store `N` small blobs in our server, and measure nothing else")
+	size := flag.Int64("large", 0, "send a blob of so many `BYTES` there and back, and measure nothing else")
 	program := flag.String("server", "", "`FILE` of sbx-actiond (default: it is built)")
 	flag.Parse()
-	if err := run(*only, *seconds, *rounds, *jobs, *program, flag.Args()); err != nil {
+	var err error
+	switch {
+	case *count > 0:
+		err = withDir(func(dir string) error { return fill(dir, *count, *jobs, *program) })
+	case *size > 0:
+		err = withDir(func(dir string) error { return large(dir, *size, *jobs, *program) })
+	default:
+		err = run(*only, *seconds, *rounds, *jobs, *program, flag.Args())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench/remote:", err)
 		os.Exit(1)
 	}
+}
+
+// withDir calls f with a directory that is removed then.
+func withDir(f func(dir string) error) error {
+	dir, err := os.MkdirTemp("", "sbx-bench-remote-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	return f(dir)
 }
 
 // A target is a server.
@@ -64,7 +87,7 @@ func run(only string, seconds float64, rounds, jobs int, program string, address
 		return err
 	}
 	defer os.RemoveAll(dir)
-	own, stop, err := startOwn(dir, jobs, program)
+	own, stop, err := startOwn(dir, filepath.Join(dir, "cache"), jobs, program)
 	if err != nil {
 		return err
 	}
@@ -146,17 +169,22 @@ func dial(address string) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)), grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20))
 }
 
-// startOwn starts our server with an empty store.
-func startOwn(dir string, jobs int, program string) (*target, func(), error) {
+// startOwn starts our server with a store. Where no program is given, it is built
+// in dir, once.
+func startOwn(dir, store string, jobs int, program string) (*target, func(), error) {
+	built := filepath.Join(dir, "sbx-actiond")
+	if _, err := os.Stat(built); program == "" && err == nil {
+		program = built
+	}
 	if program == "" {
-		program = filepath.Join(dir, "sbx-actiond")
+		program = built
 		build := exec.Command("go", "build", "-o", program, "./cmd/sbx-actiond")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, nil, fmt.Errorf("%w\n%s", err, out)
 		}
 	}
-	cmd := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--cache", filepath.Join(dir, "cache"), "--jobs", strconv.Itoa(jobs), "--abandon", "1m")
+	cmd := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--cache", store, "--jobs", strconv.Itoa(jobs), "--abandon", "1m")
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, nil, err
