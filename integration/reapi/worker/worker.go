@@ -93,6 +93,16 @@ type Worker struct {
 	trees map[action.Digest]time.Time // guarded by mu: directories that were whole in the store, and when
 }
 
+// An Executor is what those who speak with schedulers need of a [Worker].
+type Executor interface {
+	// Execute executes a task: see [Worker.Execute].
+	Execute(ctx context.Context, task *Task, id string, stage func(Stage)) *rexec.ExecuteResponse
+	// Ready says why no task should be taken at present, or nil.
+	Ready(ctx context.Context) error
+}
+
+var _ Executor = (*Worker)(nil)
+
 // New returns a worker.
 func New(o Options) *Worker {
 	return &Worker{

@@ -37,16 +37,10 @@ import (
 	pb "github.com/sbx-action/sbx-action/integration/reapi/worker/proto/botspb"
 )
 
-// An Executor is what executes: a [worker.Worker].
-type Executor interface {
-	Execute(ctx context.Context, task *worker.Task, id string, stage func(worker.Stage)) *rexec.ExecuteResponse
-	Ready(ctx context.Context) error
-}
-
 // Options of a [Bot].
 type Options struct {
 	Server   pb.BotsClient
-	Executor Executor
+	Executor worker.Executor
 
 	ID       string // unlike that of any other bot of the farm
 	Instance string

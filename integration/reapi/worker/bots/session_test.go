@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,7 +46,7 @@ func start(t *testing.T, fault func(int) workertest.Fault) *farm {
 }
 
 // run starts a bot and returns what drains it and waits for its end.
-func (f *farm) run(t *testing.T, x bots.Executor, id string) (drain func() error) {
+func (f *farm) run(t *testing.T, x worker.Executor, id string) (drain func() error) {
 	t.Helper()
 	b, err := bots.New(bots.Options{
 		Server: f.client, Executor: x, ID: id, Instance: f.Instance, Platform: []*rexec.Platform_Property{{Name: "OSFamily", Value: "linux"}},
@@ -57,28 +56,7 @@ func (f *farm) run(t *testing.T, x bots.Executor, id string) (drain func() error
 	if err != nil {
 		t.Fatal(err)
 	}
-	draining, begin := context.WithCancel(context.Background())
-	ctx, kill := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx, draining) }()
-	var once sync.Once
-	drain = func() (err error) {
-		once.Do(func() {
-			begin()
-			select {
-			case err = <-done:
-			case <-time.After(30 * time.Second):
-				err = errors.New("it does not end")
-			}
-			kill()
-		})
-		return err
-	}
-	t.Cleanup(func() {
-		kill()
-		drain()
-	})
-	return drain
+	return workertest.Run(t, b.Run)
 }
 
 // An executor runs nothing; it answers with the digest that it was given.

@@ -38,16 +38,10 @@ import (
 	pb "github.com/sbx-action/sbx-action/integration/reapi/worker/proto/remoteworkerpb"
 )
 
-// An Executor is what executes: a [worker.Worker].
-type Executor interface {
-	Execute(ctx context.Context, task *worker.Task, id string, stage func(worker.Stage)) *rexec.ExecuteResponse
-	Ready(ctx context.Context) error
-}
-
 // Options of a [Slot].
 type Options struct {
 	Queue    pb.OperationQueueClient
-	Executor Executor
+	Executor worker.Executor
 
 	ID        map[string]string          // unlike that of any other slot of the cluster
 	Prefix    string                     // of the names of the instances that it works for

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,7 +61,7 @@ func start(t *testing.T, fault func(int, *pb.SynchronizeRequest) workertest.Faul
 }
 
 // run starts a slot and returns what drains it and waits for its end.
-func (c *cluster) run(t *testing.T, x buildbarn.Executor, id string) (drain func() error) {
+func (c *cluster) run(t *testing.T, x worker.Executor, id string) (drain func() error) {
 	t.Helper()
 	s, err := buildbarn.New(buildbarn.Options{
 		Queue: c.queue, Executor: x, ID: map[string]string{"hostname": "here", "thread": id}, Prefix: c.Prefix,
@@ -71,28 +70,7 @@ func (c *cluster) run(t *testing.T, x buildbarn.Executor, id string) (drain func
 	if err != nil {
 		t.Fatal(err)
 	}
-	draining, begin := context.WithCancel(context.Background())
-	ctx, kill := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, draining) }()
-	var once sync.Once
-	drain = func() (err error) {
-		once.Do(func() {
-			begin()
-			select {
-			case err = <-done:
-			case <-time.After(30 * time.Second):
-				err = errors.New("it does not end")
-			}
-			kill()
-		})
-		return err
-	}
-	t.Cleanup(func() {
-		kill()
-		drain()
-	})
-	return drain
+	return workertest.Run(t, s.Run)
 }
 
 // An executor is one that runs nothing: it tells all stages and answers as a

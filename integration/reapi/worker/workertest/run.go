@@ -1,0 +1,37 @@
+package workertest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Run runs a slot or a bot in the background. What it returns drains it, and
+// waits for its end; the end of the test kills it.
+func Run(t *testing.T, run func(ctx, drain context.Context) error) (drain func() error) {
+	t.Helper()
+	draining, begin := context.WithCancel(context.Background())
+	ctx, kill := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, draining) }()
+	var once sync.Once
+	drain = func() (err error) {
+		once.Do(func() {
+			begin()
+			select {
+			case err = <-done:
+			case <-time.After(2 * time.Minute):
+				err = errors.New("it does not end")
+			}
+			kill()
+		})
+		return err
+	}
+	t.Cleanup(func() {
+		kill()
+		_ = drain()
+	})
+	return drain
+}
