@@ -116,6 +116,7 @@ type scout struct {
 	host  func(rooted string) (string, bool)
 	made  func(dir string) ([]byte, bool)
 	hash  *FileHasher
+	vet   func(host string, d FileDigest) error
 	began Moment
 	found map[fact]seen
 	nodes map[string]*StatID // by path in the root; nil: absent
@@ -142,7 +143,7 @@ type way struct {
 
 func (w *HostWitness) scout() *scout {
 	return &scout{
-		host: w.Host, made: w.Made, hash: w.Hash, began: Now(),
+		host: w.Host, made: w.Made, hash: w.Hash, vet: w.Vet, began: Now(),
 		found: map[fact]seen{}, nodes: map[string]*StatID{}, dirs: map[string]seen{}, ways: map[string]way{},
 	}
 }
@@ -312,6 +313,11 @@ func (c *scout) file(p string, info *StatID) error {
 	}
 	if err != nil {
 		return err
+	}
+	if c.vet != nil {
+		if err := c.vet(host, d); err != nil {
+			return err
+		}
 	}
 	c.add(seen{path: p, kind: seenFile, perm: info.perm(), digest: d.Digest, id: d.ID, stable: d.Stable})
 	return nil

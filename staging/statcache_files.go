@@ -23,7 +23,7 @@ import (
 //
 //	 0 u64 checksum of the rest, of the digest function and of the version
 //	 8 u64 device, 16 u64 inode, 24 i64 size, 32 i64 mtime, 40 i64 ctime
-//	48 zeros
+//	48 u8 what the owner of the table said of the content, or 0; 49 zeros
 //	56 hash (32 bytes)
 //
 // A slot with a wrong checksum is free: so a torn write, damage, or another
@@ -51,6 +51,8 @@ type FileDigest struct {
 	// this digest. It is false for a file that was changed just now, that
 	// someone has open for writing, or whose file system's times prove nothing.
 	Stable bool
+	// Mark is what [FileHasher.Mark] has noted of the content, or 0.
+	Mark byte
 }
 
 // A FileHasher gives the digests of files, and reads only those that changed
@@ -259,6 +261,7 @@ func (s *fileSlot) fill(d *FileDigest, seed uint64) {
 	le.PutUint64(s[24:], uint64(d.ID.Size))
 	le.PutUint64(s[32:], uint64(d.ID.MTime))
 	le.PutUint64(s[40:], uint64(d.ID.CTime))
+	s[48] = d.Mark
 	sum := d.Digest.Bytes()
 	copy(s[56:], sum[:])
 	le.PutUint64(s[:], s.checksum(seed))
@@ -285,9 +288,16 @@ func (h *FileHasher) recall(id *StatID, now Moment) (FileDigest, bool) {
 		if le.Uint64(s[16:]) != id.Ino || !s.is(id) || le.Uint64(s[:]) != s.checksum(h.seed) {
 			continue
 		}
-		return FileDigest{recordedDigest(h.fn, s[56:88], id.Size), *id, true}, true
+		return FileDigest{Digest: recordedDigest(h.fn, s[56:88], id.Size), ID: *id, Stable: true, Mark: s[48]}, true
 	}
 	return FileDigest{}, false
+}
+
+// Mark notes something of the content of a file, which d tells later, as long as the
+// file is as it is. Of a file that is not stable nothing is noted.
+func (h *FileHasher) Mark(d FileDigest, mark byte) {
+	d.Mark = mark
+	h.remember(&d)
 }
 
 // remember keeps a stable digest, in the slot that the file had, a free one,

@@ -48,6 +48,10 @@ type HostWitness struct {
 	Hash  *FileHasher
 	Log   *slog.Logger
 
+	// Vet, where not nil, looks at each file of the host that a command read, when
+	// what it saw is sealed. An error keeps it from being sealed.
+	Vet func(host string, d FileDigest) error
+
 	// Known says that a path was absent when the run began; nil: nothing is
 	// known. Without it, an absence in a directory that changed meanwhile,
 	// as directories do in which others build, is not believed.

@@ -100,6 +100,9 @@ func TestScribe(t *testing.T) {
 		}
 		m := map[string]bool{}
 		for _, l := range st.Lookups {
+			if strings.HasPrefix(l.Path, "/usr") || strings.HasPrefix(l.Path, "/lib") || strings.HasPrefix(l.Path, "/etc") || strings.HasPrefix(l.Path, "/bin") {
+				l.Found = false // only a scribe knows
+			}
 			m[own.ReplaceAllString(fmt.Sprint(l.Op, " ", l.Path, l.Found, l.Made), "/proc/N")] = true
 		}
 		return m

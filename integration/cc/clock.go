@@ -12,6 +12,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // clockUsers are the names of macros that stand for the time of day or of the
@@ -22,39 +23,48 @@ const longestClockUser = len("__TIMESTAMP__")
 
 var errClock = errors.New("uses the date or time of the compilation")
 
-// suspect says why what was read may make results differ that have the same
-// facts, or nil.
+// compiles says whether the call reads sources.
+func (s *Session) compiles() bool {
+	return s.call.Kind == Compile || s.call.Kind == Preprocess || s.call.Kind == Link && s.call.Sources > 0
+}
+
+// suspect says why precompiled files that were read may make results differ that have
+// the same facts, or nil.
 func (s *Session) suspect(ctx context.Context, lookups []backends.Lookup) error {
-	compiles := s.call.Kind == Compile || s.call.Kind == Preprocess || s.call.Kind == Link && s.call.Sources > 0
+	if !s.compiles() {
+		return nil
+	}
 	once := map[string]bool{}
 	for _, l := range lookups {
-		if l.Op != backends.Open || once[l.Path] {
+		if l.Op != backends.Open || !precompiled(l.Path) || once[l.Path] {
 			continue
 		}
 		once[l.Path] = true
 		host, ok := s.view.host(filepath.Clean(l.Path))
-		if !ok || !compiles {
+		if !ok {
 			continue
 		}
-		if s.call.Clang && precompiled(host) {
-			if _, err := os.Stat(host); err == nil && !s.clean(ctx, host) {
-				return fmt.Errorf("%s, which was made elsewhere or with times: %s", l.Path, ReasonTimes)
-			}
+		if _, err := os.Stat(host); err != nil || s.clean(ctx, host) {
 			continue
+		}
+		if s.call.Clang {
+			return fmt.Errorf("%s, which was made elsewhere or with times: %s", l.Path, ReasonTimes)
 		}
 		if strings.HasSuffix(host, ".gch") {
-			if _, err := os.Stat(host); err == nil && !s.clean(ctx, host) {
-				return fmt.Errorf("%s, a precompiled header that was made elsewhere, perhaps %w", l.Path, errClock)
-			}
-			continue
+			return fmt.Errorf("%s, a precompiled header that was made elsewhere, perhaps %w", l.Path, errClock)
 		}
-		found, err := s.usesClock(host)
-		if err != nil {
-			return err
-		}
-		if found {
-			return fmt.Errorf("%s %w", l.Path, errClock)
-		}
+	}
+	return nil
+}
+
+// vet says why a file that was read may make results differ that have the same
+// facts, or nil.
+func (s *Session) vet(host string, d staging.FileDigest) error {
+	if !s.compiles() || precompiled(host) && (s.call.Clang || strings.HasSuffix(host, ".gch")) {
+		return nil // see suspect
+	}
+	if s.usesClock(host, d) {
+		return fmt.Errorf("%s %w", s.view.name(host), errClock)
 	}
 	return nil
 }
@@ -63,40 +73,59 @@ const clockMax = 64 << 20
 
 // usesClock looks for the names of the macros in a file. With SOURCE_DATE_EPOCH
 // the date and the time are in the key, but not that of the file.
-func (s *Session) usesClock(name string) (bool, error) {
-	info, err := os.Stat(name)
-	if err != nil || !info.Mode().IsRegular() {
-		return false, nil
+func (s *Session) usesClock(name string, d staging.FileDigest) bool {
+	if d.Mark == 0 {
+		var err error
+		if d.Mark, err = s.clockIn(name, d.Digest.Size()); err != nil {
+			return true // who knows
+		}
+		s.parts.Hash.Mark(d, d.Mark)
 	}
+	return d.Mark&usesTimestamp != 0 || d.Mark&usesDate != 0 && !s.dated()
+}
+
+// What is noted of a file, so that the next compile need not read it.
+const (
+	clockSeen     = 1 << iota // it has been looked at
+	usesTimestamp             // __TIMESTAMP__ is in it
+	usesDate                  // __DATE__ or __TIME__ is in it
+)
+
+// clockIn says which of the macros are in a file.
+func (s *Session) clockIn(name string, size int64) (byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return false, nil // nor could the compiler
+		return 0, err
 	}
 	defer f.Close()
 	var head [8]byte
 	n, _ := f.ReadAt(head[:], 0)
 	if bytes.HasPrefix(head[:n], []byte("\x7fELF")) || bytes.HasPrefix(head[:n], []byte("!<arch>")) {
-		return false, nil // programs and libraries, which no preprocessor reads
+		return clockSeen, nil // programs and libraries, which no preprocessor reads
 	}
-	if info.Size() > clockMax {
-		return true, nil
+	if size > clockMax {
+		return clockSeen | usesTimestamp, nil
 	}
 	if s.text == nil { // one for all: to touch new memory costs more than to read
 		s.text = make([]byte, 64<<10)
 	}
+	mark := byte(clockSeen)
 	for kept := 0; ; {
 		n, err := f.Read(s.text[kept:])
 		data := s.text[:kept+n]
 		for _, u := range clockUsers {
-			if names(data, u) && (string(u) == "__TIMESTAMP__" || !s.dated()) {
-				return true, nil
+			if !names(data, u) {
+				continue
+			}
+			if mark |= usesDate; string(u) == "__TIMESTAMP__" {
+				mark |= usesTimestamp
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return false, nil
+			return mark, nil
 		}
 		if err != nil {
-			return true, nil // who knows
+			return 0, err
 		}
 		// A name may be cut in two.
 		kept = copy(s.text, data[len(data)-min(len(data), longestClockUser):])

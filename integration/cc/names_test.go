@@ -5,13 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // TestUsesClock puts a macro over the edges of the pieces in which a file is read.
 func TestUsesClock(t *testing.T) {
-	s := &Session{command: &action.Command{}}
+	s := &Session{command: &action.Command{}, parts: &Parts{Hash: staging.NewFileHasher(t.TempDir(), action.BLAKE3)}}
 	name := filepath.Join(t.TempDir(), "x.h")
 	for _, size := range []int{0, 10, 64 << 10, 200 << 10} {
 		data := bytes.Repeat([]byte("_"), size)
@@ -20,7 +22,8 @@ func TestUsesClock(t *testing.T) {
 			if err := os.WriteFile(name, data, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if have, err := s.usesClock(name); have != want || err != nil {
+			d, err := s.parts.Hash.Digest(name)
+			if have := s.usesClock(name, d); have != want || err != nil {
 				t.Errorf("%d bytes: %v, %v; want %v", size, have, err, want)
 			}
 		}
@@ -37,6 +40,38 @@ func TestUsesClock(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMarks: what is noted of an old file is believed, and not of another one.
+func TestMarks(t *testing.T) {
+	table := t.TempDir()
+	name := filepath.Join(t.TempDir(), "x.h")
+	old := time.Now().Add(-time.Hour)
+	check := func(text, date string, want bool) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			s := &Session{command: &action.Command{}, parts: &Parts{Hash: staging.NewFileHasher(table, action.BLAKE3)}}
+			if date != "" {
+				s.command.Environment = []action.EnvironmentVariable{{Name: "SOURCE_DATE_EPOCH", Value: date}}
+			}
+			d, err := s.parts.Hash.Digest(name)
+			if have := s.usesClock(name, d); have != want || err != nil {
+				t.Errorf("%q, %q: %v, %v; want %v", text, date, have, err, want)
+			}
+			// The change time is what counts, and a file is not believed while it is new.
+			_ = os.Chtimes(name, old, old)
+			time.Sleep(150 * time.Millisecond)
+		}
+	}
+	check("int a;", "", false)
+	check("__DATE", "", false)
+	check("__DATE__", "", true)
+	check("__DATE__", "1", false)
+	check("__TIMESTAMP__", "1", true)
+	check("int b;", "1", false)
 }
 
 func TestNames(t *testing.T) {

@@ -171,7 +171,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: platform,
 	}
 	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent,
+		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet,
 	}
 	return s, true
 }
@@ -268,7 +268,7 @@ func (s *Session) Again() *Session {
 	again := *s
 	again.binds, again.listed, again.written, again.removed, again.refused = nil, nil, nil, nil, nil
 	w := *s.witness
-	w.Known = again.wasAbsent
+	w.Known, w.Vet = again.wasAbsent, again.vet
 	again.witness = &w
 	v := *s.view
 	again.view = &v

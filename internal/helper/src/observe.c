@@ -390,13 +390,18 @@ static void note_magic(struct observer *o, u8 op, int follow_last)
 
 // presence says whether there is something at o->name, following links. Of a call
 // that we are asked about before it is made, somebody else may remove it or put it
-// there in the microseconds in between.
+// there in the microseconds in between. We do not look for what is below the system's
+// directories: whatever changes there shows in the times of a directory.
 static u8 presence(struct observer *o)
 {
+	static const char *const system[] = {"/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt"};
 	if (o->result >= 0 && o->result != NOT_YET)
 		return LOOKUP_FOUND;
 	if (o->result == -ENOENT || o->result == -ENOTDIR || o->result == -ELOOP || o->result == -EACCES)
 		return 0;
+	for (u32 i = 0; i < sizeof system / sizeof *system; i++)
+		if (below(o->name, system[i]))
+			return 0;
 	return SYS(faccessat, AT_FDCWD, o->name, 0) >= 0 ? LOOKUP_FOUND : 0;
 }
 
