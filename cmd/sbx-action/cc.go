@@ -190,7 +190,6 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		return j.broken(err)
 	}
 	if !j.readOnly && done.Result.ExitCode == 0 {
-		s.LeaveTrail(ctx, done)
 		j.remember(ctx, s, done, started)
 	}
 	j.record(event)

@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/sbx-action/sbx-action/action"
-	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -103,35 +100,6 @@ func (f *ccFlags) printStats() error {
 	if why := f.blindReason(); why != "" {
 		fmt.Printf("nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
 	}
-	return nil
-}
-
-func (f *ccFlags) printWhy(ctx context.Context) error {
-	store, err := f.openStore(cache.Options{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	path, err := filepath.Abs(f.why)
-	if err != nil {
-		return err
-	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-		path = filepath.Join(dir, filepath.Base(path))
-	}
-	t, err := cc.ReadTrail(ctx, store, action.BLAKE3, path)
-	if errors.Is(err, action.ErrMiss) {
-		return fmt.Errorf("%s: no run of a compiler that made it is known: it always came from the cache, or was made without 'sbx-action cc'", f.why)
-	}
-	if err != nil {
-		return err
-	}
-	var words []string
-	for _, a := range t.Args {
-		words = append(words, shellQuote(a))
-	}
-	fmt.Printf("%s\n  made by  %s\n  in       %s\n  at       %s\n  because  %s\n", f.why, strings.Join(words, " "), t.Dir,
-		t.When.Local().Format(time.DateTime), t.Why)
 	return nil
 }
 
