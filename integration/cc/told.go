@@ -119,7 +119,7 @@ var untoldEnv = []string{
 
 // untold says whether an argument is for observation only, whatever it belongs to.
 func untold(a string) bool {
-	return strings.HasPrefix(a, "@") || strings.Contains(a, "has_include") || strings.Contains(a, "incbin") || strings.Contains(a, "embed")
+	return strings.HasPrefix(a, "@") || strings.HasPrefix(a, "-include-pch") || precompiled(a) || strings.Contains(a, "has_include") || strings.Contains(a, "incbin") || strings.Contains(a, "embed")
 }
 
 // made adds what the call makes.

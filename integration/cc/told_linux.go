@@ -214,9 +214,14 @@ func (t *teller) files() error {
 	var names []string
 	for _, f := range t.a.files {
 		t.add(backends.Open, f)
-		t.add(backends.Stat, f+".gch")
-		if _, err := os.Lstat(t.s.call.abs(f + ".gch")); err == nil {
-			return fmt.Errorf("%s.gch may be read in the place of %s, and only observation tells", f, f)
+		if precompiled(f) {
+			return fmt.Errorf("%s is precompiled, and only observation tells what it depends on", f)
+		}
+		for _, end := range []string{".gch", ".pch"} {
+			t.add(backends.Stat, f+end)
+			if _, err := os.Lstat(t.s.call.abs(f + end)); err == nil {
+				return fmt.Errorf("%s%s may be read in the place of %s, and only observation tells", f, end, f)
+			}
 		}
 		if d := path.Dir(f); !slices.Contains(beside, d) {
 			beside = append(beside, d)
