@@ -39,6 +39,16 @@ const victimArgs = "SBX_BACKENDTEST_VICTIM"
 // Tests that call Test must not run in parallel with others: some promises are
 // about the whole process.
 func Test(t *testing.T, open func(*testing.T) backends.Backend) {
+	check(t, open, testing.Short())
+}
+
+// TestBrief is Test with the first promise of each kind, and what is left behind:
+// for a backend that takes long, and shares with others what it does.
+func TestBrief(t *testing.T, open func(*testing.T) backends.Backend) {
+	check(t, open, true)
+}
+
+func check(t *testing.T, open func(*testing.T) backends.Backend, brief bool) {
 	if args, ok := os.LookupEnv(victimArgs); ok {
 		beVictim(t, open, strings.Split(args, "\n"))
 		return
@@ -53,7 +63,7 @@ func Test(t *testing.T, open func(*testing.T) backends.Backend) {
 	e.Victim = func(ctx context.Context, args []string) (*os.Process, *os.File, error) {
 		return startVictim(ctx, t, e, args)
 	}
-	for _, p := range promises(e.Backend) {
+	for _, p := range promises(e.Backend, brief) {
 		t.Run(p.Name, func(t *testing.T) {
 			e.Logf = t.Logf
 			Report(t, promise.Check(t.Context(), e, p))
@@ -61,20 +71,21 @@ func Test(t *testing.T, open func(*testing.T) backends.Backend) {
 	}
 }
 
-// promises are those to check: with -short, for a backend that is not the
+// promises are those to check: in brief, as with -short, for a backend that is not the
 // default one, the first of each kind only, because some tools take long. What
 // starts a kernel for each command is not asked for each of 256 exit codes.
-func promises(b backends.Backend) []promise.Promise {
-	if b.Capabilities().OwnKernel && !testing.Short() {
+func promises(b backends.Backend, brief bool) []promise.Promise {
+	if b.Capabilities().OwnKernel && !brief {
 		return slices.DeleteFunc(promise.All(), func(p promise.Promise) bool { return strings.HasSuffix(p.Name, "-all") })
 	}
-	if !testing.Short() || b.Name() == "native" {
+	if !brief || b.Name() == "native" {
 		return promise.All()
 	}
 	var list []promise.Promise
 	last := ""
 	for _, p := range promise.All() {
-		if kind, _, _ := strings.Cut(p.Name, "/"); kind != last {
+		kind, _, _ := strings.Cut(p.Name, "/")
+		if kind != last || !testing.Short() && (kind == "kill" || kind == "lifetime") {
 			list, last = append(list, p), kind
 		}
 	}

@@ -22,6 +22,7 @@ type Backend struct {
 	missing      error  // why there is none
 	unprivileged bool
 	capabilities func() backends.Capabilities
+	prepare      func() error // once
 
 	// starts is served by one thread, which lives as long as the Backend: tools
 	// die with their parent, and for the kernel that is the thread.
@@ -50,6 +51,12 @@ func Open(tool Tool) (*Backend, error) {
 		b.missing = fmt.Errorf("%s works for root only: be root, or take another backend", tool.Program)
 	}
 	b.capabilities = sync.OnceValue(b.probe)
+	b.prepare = sync.OnceValue(func() error {
+		if tool.Prepare == nil {
+			return nil
+		}
+		return tool.Prepare(b.program)
+	})
 	go b.serve()
 	return b, nil
 }

@@ -84,6 +84,15 @@ type Tool struct {
 	// stands in for it. Such a one can be run, but does not work.
 	Compiled bool
 
+	// Remote says that the tool only asks another program to make the sandbox: one
+	// that sees nothing of our mounts and descriptors. Then Init connects to us, and
+	// gets the root as with Tree. Only the image that Prepare makes has its program:
+	// see [Program]. It makes its network itself, from that of the host.
+	Remote bool
+
+	// Prepare, if it is there, is called once, before the first command.
+	Prepare func(program string) error
+
 	// Hide is a directory of the host that the tool must not see, or empty.
 	Hide string
 
@@ -111,7 +120,7 @@ type Job struct {
 
 	Root string   // the whole root but for /proc and /dev
 	Dir  string   // for the tool's own files; empty
-	Init []string // what to run
+	Init []string // what to run; its first element may be replaced by the program's place
 
 	Network  backends.Network
 	ReadOnly bool // Root is read-only, but for what is mounted in it; it has to stay so

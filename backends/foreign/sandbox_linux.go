@@ -27,11 +27,17 @@ type sandbox struct {
 	socket int      // to the helper
 	errors *os.File // what the tool has to say
 
-	mu   sync.Mutex
-	over bool // guarded by mu: pidfd and socket are closed, or about to be
+	door *door // where a remote init connects, or nil
+
+	mu    sync.Mutex
+	over  bool // guarded by mu: pidfd, socket and inner are closed, or about to be
+	inner int  // guarded by mu: the socket of a remote init, or -1
 }
 
 func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
+	if err := b.prepare(); err != nil {
+		return nil, err
+	}
 	s, err := b.start()
 	if err != nil {
 		return nil, err
@@ -66,10 +72,17 @@ func (b *Backend) start() (*sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
 	}
-	s := &sandbox{errors: os.NewFile(uintptr(fd), "sandbox-errors")}
+	s := &sandbox{errors: os.NewFile(uintptr(fd), "sandbox-errors"), inner: -1}
+	if b.tool.Remote {
+		if s.door, err = openDoor(); err != nil {
+			s.errors.Close()
+			return nil, err
+		}
+	}
 	sockets, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.errors.Close()
+		s.door.close()
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
 	s.socket = sockets[0]
@@ -105,6 +118,7 @@ func (b *Backend) start() (*sandbox, error) {
 	if err != nil {
 		unix.Close(s.socket)
 		s.errors.Close()
+		s.door.close()
 		return nil, fmt.Errorf("start the sandbox helper: %w", err)
 	}
 	return s, nil
@@ -120,6 +134,9 @@ func (s *sandbox) cancel() {
 		return
 	}
 	unix.Shutdown(s.socket, unix.SHUT_RDWR)
+	if s.inner >= 0 {
+		unix.Shutdown(s.inner, unix.SHUT_RDWR)
+	}
 }
 
 // grace is how long a tool that was cancelled may take. A file system of the
@@ -150,6 +167,10 @@ func (s *sandbox) wait() string {
 	s.over = true
 	s.mu.Unlock()
 	unix.Close(s.socket)
+	if s.inner >= 0 {
+		unix.Close(s.inner)
+	}
+	s.door.close()
 	if s.pidfd >= 0 {
 		unix.Close(s.pidfd)
 	}
@@ -192,9 +213,18 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 		req.Flags |= helper.LoUp
 	}
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
+	socket := s.socket
+	if b.tool.Remote {
+		if spec.Network == backends.NetworkNone {
+			req.Flags |= helper.OwnNet
+		}
+		if socket, err = s.admit(); err != nil {
+			return nil, err
+		}
+	}
 	// Who does not listen any more may have said why.
-	notSent := req.Send(s.socket)
-	reply, err := helper.Receive(s.socket, req)
+	notSent := req.Send(socket)
+	reply, err := helper.Receive(socket, req)
 	if err != nil {
 		return nil, errors.Join(notSent, err)
 	}
@@ -211,7 +241,9 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 
 // tree says whether our init gets its root from us. In a nested sandbox it needs a
 // /proc of its own.
-func (b *Backend) tree() bool { return b.tool.Tree || b.tool.UserRoot && b.unprivileged }
+func (b *Backend) tree() bool {
+	return b.tool.Tree || b.tool.Remote || b.tool.UserRoot && b.unprivileged
+}
 
 // around are the flags of the request for what is around the tool.
 func (b *Backend) around(spec *backends.Spec) uint32 {
@@ -239,7 +271,7 @@ func (b *Backend) around(spec *backends.Spec) uint32 {
 
 // init is the command line of our init. The program cannot be named: it is a
 // file in memory.
-func (b *Backend) init() []string {
+func (b *Backend) init(d *door) []string {
 	fd := LastFD
 	if b.tool.Stdio {
 		fd = 1
@@ -247,6 +279,9 @@ func (b *Backend) init() []string {
 	args := []string{"/proc/self/fd/" + strconv.Itoa(fd), "init"}
 	if b.tool.Stdio {
 		args = append(args, "stdio")
+	}
+	if d != nil {
+		args = append(args, "connect", d.name)
 	}
 	if b.tool.HostShell || b.tool.InitFile {
 		args = append(args, "gone")
@@ -282,7 +317,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	job := &Job{
 		Program: b.program, PID: s.pid, User: b.unprivileged,
 		Root: filepath.Join(target, helper.RootDir), Dir: filepath.Join(target, helper.JobDir),
-		Init:    b.init(),
+		Init:    b.init(s.door),
 		Network: spec.Network, ReadOnly: spec.Root.ReadOnly,
 		ReadOnlyProc: spec.Root.As != nil && *spec.Root.As != backends.ID,
 		OwnUser:      spec.Owners,

@@ -16,6 +16,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends/bazelsandbox"
 	"github.com/sbx-action/sbx-action/backends/bubblewrap"
 	"github.com/sbx-action/sbx-action/backends/chroot"
+	"github.com/sbx-action/sbx-action/backends/docker"
 	"github.com/sbx-action/sbx-action/backends/firejail"
 	"github.com/sbx-action/sbx-action/backends/landlock"
 	"github.com/sbx-action/sbx-action/backends/linuxuserchroot"
@@ -48,7 +49,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "runsc", "lxc", "nspawn", "firejail", "podman", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot"}
+	return []string{"native", "bubblewrap", "crun", "runc", "runsc", "lxc", "nspawn", "firejail", "podman", "docker", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -76,6 +77,8 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return minijail.Open(minijail.Options{})
 	case "userchroot":
 		return userchroot.Open(userchroot.Options{})
+	case "docker":
+		return docker.Open(docker.Options{Host: os.Getenv("DOCKER_HOST")})
 	case "podman":
 		return podman.Open(podman.Options{})
 	case "bazel-sandbox":

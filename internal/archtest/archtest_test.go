@@ -39,6 +39,7 @@ var table = []row{
 	{"backends/bazelsandbox", "backends backends/foreign", "backends/backendtest"},
 	{"backends/bubblewrap", "backends backends/foreign", "backends/backendtest"},
 	{"backends/chroot", "backends backends/foreign", "backends/backendtest"},
+	{"backends/docker", "backends backends/foreign", "backends/backendtest"},
 	{"backends/firejail", "backends backends/foreign", "backends/backendtest"},
 	{"backends/landlock", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
 	{"backends/linuxuserchroot", "backends backends/foreign", "backends/backendtest"},
@@ -132,7 +133,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/firejail backends/landlock backends/linuxuserchroot backends/lxc backends/minijail backends/native backends/nspawn backends/oci backends/podman backends/proot backends/schroot backends/userchroot cmd/commandline integration/reapi/share internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/docker backends/firejail backends/landlock backends/linuxuserchroot backends/lxc backends/minijail backends/native backends/nspawn backends/oci backends/podman backends/proot backends/schroot backends/userchroot cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

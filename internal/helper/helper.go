@@ -35,7 +35,7 @@
 //     are refused, or with "hostnet" those with a name in the file system.
 //     Request.Hide is the program's path, if it is not Args[0]. The end of the
 //     socket kills all descendants and removes the directory Request.Target.
-//   - init [user] [nest] [name] [stdio] [gone] [old]: for the inside of another
+//   - init [user] [nest] [name] [stdio] [gone] [old] [connect NAME]: for the inside of another
 //     sandbox, as pid 1, or as pid 2 of a pid 1 that only reaps. Runs the command of the
 //     request, in the root it finds, or in Request.Tree, as the user it is (or as
 //     ID if it is root), and reports, with everything else in the pid namespace
@@ -44,7 +44,9 @@
 //     With "user", the sandbox is in a user namespace; with "nest" we are its root,
 //     and make one more, where we are ID; with "name" it has no host name yet; with
 //     "stdio" the socket is descriptor 0; with "gone" the program removes its file;
-//     with "old" system calls that proot does not know are missing.
+//     with "old" system calls that proot does not know are missing;
+//     with "connect" the socket is a connection to the abstract socket NAME. With
+//     the flag OwnNet it makes a network of its own.
 //
 // # Messages
 //

@@ -52,7 +52,7 @@ const (
 	ReadOnly // backends.Root.ReadOnly
 	OwnPID   // around: with Shell, the program is the first of a pid namespace, and has /proc and /dev there
 	OwnRest  // around: with OwnPID, it has ipc and uts namespaces of its own, too,
-	OwnNet   // and a network
+	OwnNet   // and a network; init: it makes its network itself
 	HasTree  // around: answer with the root as a tree that is mounted nowhere; init: Tree is the root to enter
 	OnStdio  // around: the program has the socket and the helper's file as descriptors 0 and 1
 	AsUser   // around: the program runs as the user ID of the host

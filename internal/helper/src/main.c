@@ -3,7 +3,7 @@
 //	slot UID GID [user] [hostnet] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
 //	around UID GID [user [root]]	makes one root below a directory and executes a program
 //	fence UID GID [user] [hostnet]	runs one command without any namespace
-//	init [user] [nest] [name] [stdio] [gone] [old]	runs one command, as the init of somebody else's sandbox
+//	init [user] [nest] [name] [stdio] [gone] [old] [connect NAME]	runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
 // slot), root.c (what is mounted), run.c (the command), filter.c (what it may
@@ -193,7 +193,9 @@ static void finish_namespaces(struct sandbox *s)
 	long err = 0;
 	if (s->req->flags & REQUEST_SET_NAME)
 		err = SYS_COOKIE(sethostname, "sbx", 3);
-	if (err >= 0 && s->req->flags & REQUEST_LO_UP)
+	if (err >= 0 && s->req->flags & REQUEST_OWN_NET)
+		err = SYS_COOKIE(unshare, CLONE_NEWNET);
+	if (err >= 0 && s->req->flags & (REQUEST_LO_UP | REQUEST_OWN_NET))
 		err = lo_up();
 	if (err < 0)
 		fail(s, "finish the namespaces", 0, err);
@@ -260,6 +262,29 @@ static _Noreturn void fence(struct slot *z)
 	quit(0);
 }
 
+// connect_caller makes FD_SOCKET, where nobody could give it to us: a connection to
+// the abstract socket of that name, in the network namespace that we begin in.
+static void connect_caller(const char *name)
+{
+	struct {
+		u16 family;
+		char path[108];
+	} address = {.family = AF_UNIX};
+	size_t n = strlen(name);
+	if (n > sizeof address.path - 1)
+		n = sizeof address.path - 1;
+	memcpy(address.path + 1, name, n);
+	long fd = SYS(socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	long err = fd < 0 ? fd : SYS(connect, fd, &address, 3 + n);
+	if (err < 0) {
+		static const char text[] = "whoever is to tell what to run cannot be reached\n";
+		SYS(write, 2, text, sizeof text - 1);
+		quit(125);
+	}
+	if (fd != FD_SOCKET)
+		SYS(dup3, fd, FD_SOCKET, O_CLOEXEC);
+}
+
 __attribute__((used)) _Noreturn void start(long *sp)
 {
 	long argc = sp[0];
@@ -278,6 +303,8 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		z->stdio |= str_equal(argv[i], "stdio");
 		z->child |= str_equal(argv[i], "child");
 		z->old |= str_equal(argv[i], "old");
+		if (str_equal(argv[i], "connect") && i + 1 < argc)
+			connect_caller(argv[++i]);
 		if (str_equal(argv[i], "gone"))
 			SYS(unlinkat, AT_FDCWD, argv[0], 0);
 	}

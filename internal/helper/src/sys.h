@@ -47,6 +47,7 @@ enum {
 	SYS_sched_yield = NR(24, 124),
 	SYS_getpid = NR(39, 172),
 	SYS_socket = NR(41, 198),
+	SYS_connect = NR(42, 203),
 	SYS_socketpair = NR(53, 199),
 	SYS_sendmsg = NR(46, 211),
 	SYS_recvmsg = NR(47, 212),
