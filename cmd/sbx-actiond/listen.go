@@ -104,14 +104,32 @@ loop:
 	if p.engine != nil {
 		p.engine.Drain(drain)
 	}
-	stop := time.AfterFunc(drain, srv.Stop)
-	srv.GracefulStop()
-	stop.Stop()
+	stop(srv)
 	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
 	p.log.Info("stopped")
 	return nil
+}
+
+// stop lets requests end, for a while, and then ends them. Connections that have not
+// become any, which gRPC would wait for, end with the process.
+func stop(srv *grpc.Server) {
+	stopped := make(chan struct{})
+	go func() {
+		srv.GracefulStop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		return
+	case <-time.After(drain):
+	}
+	go srv.Stop()
+	select {
+	case <-stopped:
+	case <-time.After(time.Second):
+	}
 }
 
 // listen listens on HOST:PORT or unix:PATH. The socket of a server that was

@@ -91,7 +91,9 @@ var errSent = errors.New("sent")
 func (h *Handler) view(w http.ResponseWriter, r *http.Request) (*view, error) {
 	switch kind, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); kind {
 	case "":
-		return h.home(r), nil
+		if rest == "" {
+			return h.home(r), nil
+		}
 	case "operation":
 		return h.operation(r, rest)
 	case "directory", "tree", "blob", "raw", "tar":
