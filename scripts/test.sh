@@ -73,6 +73,9 @@ scripts/insight.sh
 step "real clients of the server"
 scripts/clients.sh
 
+step "BuildStream builds on our bwrap"
+scripts/bwrap-client.sh
+
 step "real projects, through the compiler wrapper"
 scripts/cc-projects.sh lua zlib jq
 

@@ -23,6 +23,7 @@ var delegated = [][2]string{
 	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
 	{"worker", "execute the actions of a Buildbarn or BuildGrid cluster"},
 	{"runner", "run the commands of a stock bb_worker in sandboxes"},
+	{"buildbox-run", "run one action, with buildbox-run's options"},
 	{"init", "write an sbx.yaml, for build, with comments that say what everything is"},
 	{"attest", "sign where an output comes from (SLSA provenance), or check it"},
 	{"build", "build components: of a tree of Baserock definitions, or of one sbx.yaml"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -20,6 +21,11 @@ func personalities() []personality {
 	return []personality{
 		{"bwrap", "make a sandbox as bubblewrap does, with its options", bwrap.Main},
 		{"linux-user-chroot", "run a program in another root, with linux-user-chroot's options", bwrap.MainUserChroot},
+		{"buildbox-run", "", func(args []string) int {
+			err := delegate("buildbox-run", args[1:])
+			fmt.Fprintf(os.Stderr, "sbx-action: %v\n", err)
+			return exitOurs
+		}},
 	}
 }
 
@@ -41,6 +47,9 @@ func runPersonality(args []string) {
 // personalityCommands are for those who look at the table of commands.
 func personalityCommands() (list []command) {
 	for _, p := range personalities() {
+		if p.short == "" { // delegates has it
+			continue
+		}
 		list = append(list, command{Name: p.name, Short: p.short, Raw: func(_ context.Context, args []string) error {
 			if code := p.main(append([]string{p.name}, args...)); code != 0 {
 				return exitCode(code)

@@ -137,9 +137,11 @@ func (r *run) execute(ctx context.Context, resp *rexec.ExecuteResponse) error {
 // run runs the command. A blob that went missing below us is fetched again.
 func (r *run) run(ctx context.Context, limits backends.Limits) (*action.Outcome, error) {
 	for again := true; ; again = false {
-		out, err := r.runner().Run(ctx, &action.Request{
-			Action: r.action, Command: r.command, Save: r.fetch, Limits: limits, SkipLookup: true, SkipStore: true,
-		})
+		req := &action.Request{Action: r.action, Command: r.command, Save: r.fetch, Limits: limits, SkipLookup: true, SkipStore: true}
+		if r.w.WholeRoot {
+			req.Dir = "/" + r.command.WorkingDirectory
+		}
+		out, err := r.runner().Run(ctx, req)
 		_, remotely := errors.AsType[*remote.MissingError](err)
 		if err == nil || remotely || !errors.Is(err, action.ErrMiss) {
 			return out, err
@@ -283,8 +285,12 @@ func (r *run) runner() *action.Runner {
 func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
 	s.task.stage(Uploading)
 	s.task.meta.OutputUploadStartTimestamp = s.task.now()
+	work := ""
+	if s.w.WholeRoot {
+		work = "/"
+	}
 	return staging.Collect(ctx, s.w.Store, left.Root, staging.Outputs{
-		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
+		Work: work, Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
 		Properties: c.OutputNodeProperties, Owned: staging.NewOwned(left.Owned),
 	})
 }

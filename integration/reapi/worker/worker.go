@@ -55,6 +55,10 @@ type Options struct {
 	Capabilities backends.Capabilities
 	Rootfs       staging.Rootfs
 
+	// WholeRoot says that input roots are whole root file systems, beside which
+	// there is nothing: Rootfs is not looked at.
+	WholeRoot bool
+
 	// DefaultTimeout is for actions that say nothing, MaxTimeout the most that
 	// one may ask for. Zero: no limit.
 	DefaultTimeout, MaxTimeout time.Duration
@@ -191,5 +195,23 @@ func (s *stager) Stage(ctx context.Context, a *action.Action, c *action.Command)
 		Tree: a.InputRoot, Hint: action.Sum(a.InputRoot.Function(), []byte("worker "+s.task.task.Instance)),
 		Directories: staging.Parents(c, find), Properties: own,
 	}
+	if s.w.WholeRoot {
+		return s.wholeRoot(ctx, st, in)
+	}
 	return st.Stage(ctx, in, s.w.Rootfs)
+}
+
+// wholeRoot stages the input root as the root.
+func (s *stager) wholeRoot(ctx context.Context, st *staging.Stager, in staging.Input) (backends.Root, error) {
+	rootfs := staging.TreeRootfs(in.Tree)
+	empty, err := s.w.Store.PutBytes(ctx, in.Tree.Function(), (&action.Directory{}).Marshal())
+	if err != nil {
+		return backends.Root{}, err
+	}
+	st.WorkDir = "/tmp" // which is another one when the command runs
+	in.Tree, in.Properties = empty, false
+	for i, d := range in.Directories {
+		in.Directories[i] = "../" + d
+	}
+	return st.Stage(ctx, in, rootfs)
 }
