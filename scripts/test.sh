@@ -76,6 +76,9 @@ scripts/clients.sh
 step "BuildStream builds on our bwrap"
 scripts/bwrap-client.sh
 
+step "sandboxlib"
+scripts/sandboxlib.sh
+
 step "real projects, through the compiler wrapper"
 scripts/cc-projects.sh lua zlib jq
 

@@ -20,6 +20,7 @@ func main() {
 	}
 	runPersonality(os.Args)
 	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "sbx-action") { // a link: see cc.go
+		checkLink(name)
 		os.Args = append(linkedArgs(name), os.Args[1:]...)
 	}
 	program().Main()

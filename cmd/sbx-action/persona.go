@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/sbx-action/sbx-action/integration/bwrap"
+	"github.com/sbx-action/sbx-action/integration/cc"
 )
 
 // A personality is the command line of somebody else's program. It is had by
@@ -42,6 +43,30 @@ func runPersonality(args []string) {
 			os.Exit(p.main(args[1:]))
 		}
 	}
+}
+
+// checkLink ends the program if it was called by a name that stands for nothing:
+// no personality, no compiler, and no program of that name on PATH to be cached.
+func checkLink(name string) {
+	if cc.Knows(name) {
+		return
+	}
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err == nil && !info.IsDir() && !os.SameFile(info, self) {
+			return
+		}
+	}
+	names := ""
+	for _, p := range personalities() {
+		names += p.name + ", "
+	}
+	fmt.Fprintf(os.Stderr, "sbx-action: %s: called by this name, it stands for a program of that name, and there is none on PATH; the other names it knows are %scompilers (see 'sbx-action cc --help') and sbx-action\n", name, names)
+	os.Exit(exitOurs)
 }
 
 // personalityCommands are for those who look at the table of commands.

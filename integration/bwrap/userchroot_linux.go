@@ -22,6 +22,10 @@ const userChrootUsage = `usage: linux-user-chroot [OPTIONS...] ROOTDIR PROGRAM [
     --seccomp-profile-version N    Refuse system calls that builds do not need: 0 is the only list
     --help, --version              Print this text, or the version whose options these are
 
+Besides, for those who know that it is us:
+    --mount-tmpfs DIR              Mount an empty directory in memory
+    --map-root                     Be root in a user namespace
+
 This is sbx-action, which takes linux-user-chroot's options. DIRs are in ROOTDIR.
 `
 
@@ -55,7 +59,7 @@ func (s *settings) userChroot(args []string) (text, problem string) {
 	s.keepPWD, s.endWithCommand, s.signalsAre1 = true, true, true
 	s.chdir = "/"
 	s.add(op{kind: opDevBind, dest: "/", exists: true, made: true})
-	needs := map[string]int{"--mount-bind": 2, "--mount-readonly": 1, "--mount-proc": 1, "--mount-devapi": 1, "--chdir": 1, "--seccomp-profile-version": 1}
+	needs := map[string]int{"--mount-bind": 2, "--mount-readonly": 1, "--mount-proc": 1, "--mount-devapi": 1, "--mount-tmpfs": 1, "--chdir": 1, "--seccomp-profile-version": 1}
 	for len(args) > 0 {
 		arg, n := args[0], needs[args[0]]
 		if len(args) <= n {
@@ -82,6 +86,10 @@ func (s *settings) userChroot(args []string) (text, problem string) {
 		case "--mount-devapi":
 			s.devpts = true
 			s.add(op{kind: opDev, dest: a[0], exists: true, made: true})
+		case "--mount-tmpfs":
+			s.add(op{kind: opTmpfs, dest: a[0], perms: 0o1777, exists: true, made: true})
+		case "--map-root":
+			s.user, s.uid, s.gid = true, 0, 0
 		case "--chdir":
 			s.chdir = a[0]
 		case "--seccomp-profile-version":

@@ -33,6 +33,8 @@ func TestUserChroot(t *testing.T) {
 		{"proc", root + `run --unshare-pid --mount-proc /proc r sh -c 'cd /proc; echo [0-9]*'`, "1 2\n"},
 		{"dev", root + `run --mount-devapi /dev r sh -c 'echo x >/dev/null; cd /dev; echo *' | tr ' ' '\n' | grep -xE 'null|zero|full|u?random|tty|std.*'`, "full\nnull\nrandom\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"},
 		{"nothing is left in the root", root + `run --mount-devapi /dev --mount-proc /proc r true; find r/dev r/proc r/usr`, "r/dev\nr/proc\nr/usr\n"},
+		{"tmpfs", root + `run --mount-tmpfs /data r sh -c 'ls -A /data; echo x >/data/g; cat /data/g'; ls r/data`, "x\nf\n"},
+		{"root in a user namespace", `$B --map-root / sh -c 'id -u; id -g'`, "0\n0\n"},
 		{"network", `$B --unshare-net / grep -c : /proc/net/dev; $B --unshare-net / cut -d: -f1 /proc/net/dev`, "1\nInter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    lo\n"},
 		{"ipc and host name", `$B --unshare-ipc / sh -c 'readlink /proc/self/ns/ipc /proc/self/ns/uts' | grep -cvxF "$(readlink /proc/self/ns/ipc /proc/self/ns/uts)"`, "2\n"},
 		{"no new privileges", `$B / grep NoNewPrivs /proc/self/status`, "NoNewPrivs:\t1\n"},

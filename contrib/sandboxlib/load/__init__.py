@@ -1,0 +1,3 @@
+"""Images as root file systems."""
+
+from . import appc  # noqa: F401
