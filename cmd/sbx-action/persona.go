@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sbx-action/sbx-action/integration/bwrap"
 	"github.com/sbx-action/sbx-action/integration/cc"
@@ -61,11 +62,11 @@ func checkLink(name string) {
 			return
 		}
 	}
-	names := ""
+	var names strings.Builder
 	for _, p := range personalities() {
-		names += p.name + ", "
+		names.WriteString(p.name + ", ")
 	}
-	fmt.Fprintf(os.Stderr, "sbx-action: %s: called by this name, it stands for a program of that name, and there is none on PATH; the other names it knows are %scompilers (see 'sbx-action cc --help') and sbx-action\n", name, names)
+	fmt.Fprintf(os.Stderr, "sbx-action: %s: called by this name, it stands for a program of that name, and there is none on PATH; the other names it knows are %scompilers (see 'sbx-action cc --help') and sbx-action\n", name, names.String())
 	os.Exit(exitOurs)
 }
 
