@@ -77,4 +77,8 @@ diff "$work/want" "$work/out/share/greeting" || fail "BuildStream made something
 grep -q -- --unshare-pid "$work/calls" || fail "BuildStream did not call our bwrap: $(cat "$work/calls")"
 ! bst build fails.bst || fail "a command that fails did not fail the build"
 grep -q "exitcode 7" "$work/log" || fail "BuildStream does not know the exit code"
+# Our own backend bubblewrap, on our bwrap.
+mkdir "$work/link"
+ln -s "$work/sbx-action" "$work/link/bwrap"
+PATH=$work/link:$PATH go test -count 1 ./backends/bubblewrap -run TestPromises >"$work/log" 2>&1 || fail "the backend bubblewrap with our bwrap"
 echo "BuildStream 1.6: built in sandboxes of our bwrap, called $(wc -l <"$work/calls") times"

@@ -19,6 +19,10 @@ func Main(args []string) int {
 		fmt.Println(version)
 		return 0
 	}
+	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+		fmt.Fprintln(os.Stderr, "bwrap: sbx-action must not be setuid: users get their sandboxes by user namespaces")
+		return 1
+	}
 	caps, err := effectiveCaps()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bwrap: capget (for uid == 0) failed: %s\n", errorText(errno(err)))

@@ -43,6 +43,7 @@ var newer = []struct{ name, script, want string }{
 	{"a link that leads nowhere as destination", small + ` --dir /d --symlink d/f /l --ro-bind /usr/bin/env /l ls /d`, "f\n"},
 	{"a number too large for a descriptor", small + ` --sync-fd 4294967296 true; echo $?`, "1\nbwrap: Invalid fd: 4294967296\n"},
 	{"our own descriptors are not options'", small + ` --ro-bind-data 700 /f true; echo $?`, "1\nbwrap: Can't write data to file /f: Bad file descriptor\n"},
+	{"options without an end", small + ` --args 3 true 3</dev/zero; echo $?`, "1\nbwrap: Can't read --args data: File too large\n"},
 	// The option that comes last says that nothing was left pending.
 	{"user namespace", `unshare -Ur sh -c 'sleep 100 & echo $! >pid; exec sleep 100' & u=$!; until [ -s pid ]; do sleep 0; done
 until readlink /proc/$(cat pid)/ns/user | grep -vqxF "$(readlink /proc/self/ns/user)"; do sleep 0; done

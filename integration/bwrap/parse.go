@@ -191,6 +191,9 @@ func (p *parser) filter(fd int) {
 	p.filters = append(p.filters, data)
 }
 
+// readMost bounds what is read of a descriptor: /dev/zero has no end.
+const readMost = 64 << 20
+
 // readAll reads a descriptor that is not ours until its end: not as an os.File,
 // which would change it.
 func readAll(fd int) ([]byte, error) {
@@ -203,6 +206,9 @@ func readAll(fd int) ([]byte, error) {
 		}
 		if err != nil || n == 0 {
 			return data, err
+		}
+		if len(data)+n > readMost {
+			return nil, syscall.EFBIG
 		}
 		data = append(data, buf[:n]...)
 	}

@@ -35,6 +35,10 @@ This is sbx-action, which takes linux-user-chroot's options. DIRs are in ROOTDIR
 // code after a signal is 1 as it always was, and nobody lives longer than it in a
 // PID namespace of its own.
 func MainUserChroot(args []string) int {
+	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+		fmt.Fprintln(os.Stderr, "linux-user-chroot: sbx-action must not be setuid: users get their sandboxes by user namespaces")
+		return 1
+	}
 	caps, err := effectiveCaps()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "linux-user-chroot: capget: %v\n", err)
