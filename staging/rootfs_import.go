@@ -353,6 +353,9 @@ func cleanEntry(name string) (string, error) {
 	if strings.HasPrefix(name, "/") || strings.ContainsRune(name, 0) {
 		return "", fmt.Errorf("%q: %w", name, errNotRelative)
 	}
+	if slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return len(part) > 255 }) {
+		return "", fmt.Errorf("%q: a name of more than 255 bytes, which no file can have", name[:min(len(name), 40)]+"…")
+	}
 	if slices.Contains(strings.Split(name, "/"), "..") {
 		return "", fmt.Errorf("%q: %w", name, errNotRelative)
 	}

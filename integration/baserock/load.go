@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // The versions of the format that Load knows.
@@ -30,6 +31,7 @@ func Load(dir string) (*Tree, error) {
 	}
 	defer root.Close()
 	l := &loader{
+		root:  root,
 		fs:    root.FS(),
 		tree:  &Tree{Dir: dir, Elements: map[string]*Element{}},
 		files: map[string]*value{},
@@ -57,6 +59,7 @@ func Load(dir string) (*Tree, error) {
 // A loader serves one call of Load.
 type loader struct {
 	decoder
+	root     *os.Root
 	fs       fs.FS
 	tree     *Tree
 	order    []string          // the files of definitions, in the order in which they are read
@@ -95,7 +98,7 @@ func (l *loader) parse(name string) *value {
 func (p Problem) Error() string { return p.String() }
 
 func (l *loader) readFile(name string) ([]byte, error) {
-	f, err := l.fs.Open(name)
+	f, err := l.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO is nothing to wait for
 	if err != nil {
 		return nil, err
 	}

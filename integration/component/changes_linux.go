@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,24 @@ func (w *changeWalker) directory(parent int, name string, d *dir, p string) erro
 		}
 	}
 	return nil
+}
+
+// strays adds what commands have left beside the script that runs them.
+func (w *changeWalker) strays(root int) error {
+	at := strings.Trim(workRoot, "/")
+	f, err := openNode(root, at, unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("/%s: %w", at, err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	slices.Sort(names)
+	for _, n := range names {
+		if n != scriptName && n != outputName {
+			w.add("added", path.Join(at, n), nil)
+		}
+	}
+	return err
 }
 
 // entry compares what is at name with what was there, if anything was.

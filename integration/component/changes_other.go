@@ -21,6 +21,8 @@ type changeWalker struct {
 	owned *staging.Owned
 }
 
+func (w *changeWalker) strays(int) error { return nil }
+
 func (w *changeWalker) directory(int, string, *dir, string) error {
 	return errors.New("only Linux has sandboxes")
 }

@@ -288,6 +288,9 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 // hint says what may be behind what a log says in the end, or nothing.
 func hint(tail string) string {
 	for line := range strings.Lines(tail) {
+		if strings.Contains(line, "No space left on device") {
+			return "what a build writes is in memory, unless --scratch-dir DIR puts it on a disk; a component's limits say how much it may be: {disk: 4GiB}"
+		}
 		// The latter for owners that are not in the user namespace of a caller who
 		// is not root.
 		if !strings.Contains(line, "Operation not permitted") && !strings.Contains(line, "Invalid argument") {

@@ -40,7 +40,17 @@ func (c *Component) script(env []Variable) string {
 		}
 	}
 	_, dest := c.dirs()
-	fmt.Fprintf(&b, "cd %s\nmv %s %s\n", workRoot, quote(dest), outputName)
+	fmt.Fprintf(&b, `cd %[1]s
+if [ ! -d %[2]s ] || [ -L %[2]s ]; then
+  echo "DESTDIR is no directory any more: what is installed goes below it"
+  exit 1
+fi
+if [ -e %[3]s ]; then
+  echo "%[1]s/%[3]s is there: it is not for commands"
+  exit 1
+fi
+mv %[2]s %[3]s
+`, workRoot, quote(dest), outputName)
 	return b.String()
 }
 

@@ -12,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -119,7 +118,7 @@ type Fetcher struct {
 	Say       func(string, ...any) // what takes long
 }
 
-// Missing says what is not there, without reading it: nil if everything is, or
+// Missing says what is not there, or cannot be meant, reading none but patches: nil if everything is, or
 // can be fetched.
 func (f *Fetcher) Missing(s *Source) error {
 	var err error
@@ -131,9 +130,8 @@ func (f *Fetcher) Missing(s *Source) error {
 		err = f.local(s)
 	}
 	for _, p := range s.Patches {
-		if _, e := os.Stat(p); e != nil {
-			err = errors.Join(err, e)
-		}
+		_, e := readPatch(p)
+		err = errors.Join(err, e)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Submodules)) {
 		if e := f.Missing(s.Submodules[name]); e != nil {
@@ -150,16 +148,20 @@ func (f *Fetcher) local(s *Source) error {
 		return err
 	case (s.Kind == DirSource || s.Kind == GitSource) && !info.IsDir():
 		return fmt.Errorf("%s is not a directory", s.At)
-	case (s.Kind == TarSource || s.Kind == DscSource) && info.IsDir():
-		return fmt.Errorf("%s is a directory, not a file", s.At)
+	case (s.Kind == TarSource || s.Kind == DscSource) && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no regular file", s.At)
 	case s.Kind == DscSource:
 		d, err := readDsc(s.At)
 		if err != nil {
 			return err
 		}
 		for _, file := range d.tars {
-			if _, err := os.Stat(file.path); err != nil {
+			info, err := os.Stat(file.path)
+			if err != nil {
 				return err
+			}
+			if !info.Mode().IsRegular() {
+				return fmt.Errorf("%s is no regular file", file.path)
 			}
 		}
 	}
@@ -424,7 +426,7 @@ func (f *Fetcher) get(ctx context.Context, url, to, sum string) error {
 func (f *Fetcher) patchesDir(ctx context.Context, s *Source) (*dir, error) {
 	d := newDir()
 	for i, p := range s.Patches {
-		data, err := os.ReadFile(p)
+		data, err := readPatch(p)
 		if err != nil {
 			return nil, err
 		}
@@ -436,6 +438,3 @@ func (f *Fetcher) patchesDir(ctx context.Context, s *Source) (*dir, error) {
 	}
 	return d, nil
 }
-
-// PatchName is the name of patch i in the directory /NAME.patches.
-func PatchName(i int, file string) string { return strconv.Itoa(i+1) + "-" + filepath.Base(file) }

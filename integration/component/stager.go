@@ -103,7 +103,10 @@ func (s *buildStager) changes(ctx context.Context, left *backends.Status) ([]Cha
 	if err := w.directory(int(left.Root.Fd()), ".", s.root.root, ""); err != nil {
 		return nil, fmt.Errorf("look for changes of the root: %w", err)
 	}
-	return w.list, nil
+	if s.whole {
+		return w.list, nil
+	}
+	return w.list, w.strays(int(root.Fd()))
 }
 
 // ignored says whether a path is none of the root file system's, or one whose
