@@ -106,7 +106,7 @@ func (s *buildStager) changes(ctx context.Context, left *backends.Status) ([]Cha
 	if s.whole {
 		return w.list, nil
 	}
-	return w.list, w.strays(int(root.Fd()))
+	return w.list, w.strays(int(left.Root.Fd()))
 }
 
 // ignored says whether a path is none of the root file system's, or one whose
