@@ -92,10 +92,10 @@ plain() {
 			--setenv DESTDIR '/$name.inst' --setenv HOME /tmp --setenv LC_ALL C --setenv PATH /usr/bin:/bin:/usr/sbin:/sbin \\
 			--setenv PREFIX /usr --setenv SHELL /bin/sh --setenv TERM dumb --setenv TZ UTC --setenv MAKEFLAGS -j$jobs --setenv SOURCE_DATE_EPOCH 1321009871 \\
 			sh -c -e "\$PLAIN"
-		(cd '$work/plain.inst' && find . -type l) | while read -r link; do # where there is a directory, cp would stop
+		(cd '$work/plain.inst' && find . -type l) | while read -r link; do # where there is a directory, tar would stop
 			[ -L '$work/root'/"\$link" ] || rm -rf '$work/root'/"\$link"
 		done
-		cp -a '$work/plain.inst/.' '$work/root/'
+		tar -C '$work/plain.inst' -cf - . | tar -C '$work/root' --keep-directory-symlink -xf - # /bin is a link there
 	EOF
 	PLAIN="{ $(field "$name" 4); } || exit 1; times" timed bash "$work/plain.sh"
 	# Nobody waits for what runs in bubblewrap: it says itself what it took.
