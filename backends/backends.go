@@ -257,6 +257,10 @@ type Capabilities struct {
 	Loopback bool // NetworkNone has a loopback interface; else there are no sockets at all
 	KillsAll bool // no process of a command survives it, whatever it does
 
+	// Boots says that each command boots a virtual machine: its processes are none of
+	// the host's.
+	Boots bool
+
 	// OwnKernel says that the command meets a kernel of its own: its processes are
 	// not the host's, and what the root has beside /proc, /dev and /tmp, what is in
 	// /dev, and what /proc says of signals is that kernel's business.

@@ -20,6 +20,7 @@ scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dp
 scripts/need.sh python3:python3 # for what script/suggest observes
 scripts/need.sh fakeroot:fakeroot pseudo:pseudo sqlite3:sqlite3 setcap:libcap2-bin qemu-aarch64-static:qemu-user-static # owners, and other machines
 scripts/need.sh zsh:zsh fish:fish man:man-db # whose completion is tried, and what reads the pages
+NEED_ONLY=1 scripts/need.sh qemu-system-x86_64:qemu-system-x86 /usr/lib/qemu/virtiofsd:qemu-system-common /usr/share/doc/linux-image-cloud-amd64:linux-image-cloud-amd64
 scripts/need.sh dot:graphviz # which reads what graph prints
 scripts/need.sh chromium:chromium # which looks at the server's pages
 command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }

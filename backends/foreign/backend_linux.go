@@ -22,7 +22,8 @@ type Backend struct {
 	missing      error  // why there is none
 	unprivileged bool
 	capabilities func() backends.Capabilities
-	prepare      func() error // once
+	prepare      func() error                 // once
+	basics       func() backends.Capabilities // the same, or where a machine would have to boot, as it has to be
 
 	// starts is served by one thread, which lives as long as the Backend: tools
 	// die with their parent, and for the kernel that is the thread.
@@ -50,13 +51,17 @@ func Open(tool Tool) (*Backend, error) {
 	case tool.RootOnly && b.unprivileged:
 		b.missing = fmt.Errorf("%s works for root only: be root, or take another backend", tool.Program)
 	}
-	b.capabilities = sync.OnceValue(b.probe)
 	b.prepare = sync.OnceValue(func() error {
 		if tool.Prepare == nil {
 			return nil
 		}
 		return tool.Prepare(b.program)
 	})
+	b.capabilities = sync.OnceValue(func() backends.Capabilities { return b.probe(true) })
+	b.basics = b.capabilities
+	if tool.Machine != nil {
+		b.basics = sync.OnceValue(func() backends.Capabilities { return b.probe(false) })
+	}
 	go b.serve()
 	return b, nil
 }
@@ -80,6 +85,10 @@ func (b *Backend) Name() string { return b.tool.Name }
 // Capabilities implements [backends.Backend]. The first call runs commands, to
 // see what this machine allows.
 func (b *Backend) Capabilities() backends.Capabilities { return b.capabilities() }
+
+// Basics are the capabilities, without the proof that a machine boots: who runs a
+// command will see.
+func (b *Backend) Basics() backends.Capabilities { return b.basics() }
 
 // Close implements [backends.Backend].
 func (b *Backend) Close() error {
@@ -186,7 +195,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"a limit of processes", spec.Limits.Pids > 0, func(c backends.Capabilities) bool { return c.PidsLimit != backends.Absent }},
 		{"a limit of a scratch that is a directory", spec.Limits.Scratch > 0 && spec.Root.ScratchDir != "", func(backends.Capabilities) bool { return false }},
 	} {
-		if r.asked && !r.has(b.Capabilities()) {
+		if r.asked && !r.has(b.basics()) {
 			return fmt.Errorf("%s: %w %s on this machine, as this user", r.what, backends.ErrUnsupported, b.Name())
 		}
 	}

@@ -93,6 +93,14 @@ type Tool struct {
 	// Prepare, if it is there, is called once, before the first command.
 	Prepare func(program string) error
 
+	// KeepCaps says that the program, of a user, has all capabilities of the user
+	// namespace that it is in.
+	KeepCaps bool
+
+	// Machine, if it is there, makes what runs our init where no socket leads to; the
+	// tool, then, does not start the init, and ends when the machine does.
+	Machine func() (Machine, error)
+
 	// Hide is a directory of the host that the tool must not see, or empty.
 	Hide string
 

@@ -18,3 +18,6 @@ func Open(tool Tool) (backends.Backend, error) {
 func Program() ([]byte, error) {
 	return nil, fmt.Errorf("there is no program of our init for %s: %w", runtime.GOOS, backends.ErrUnsupported)
 }
+
+// A Machine needs Linux, too.
+type Machine any

@@ -22,7 +22,7 @@ func (b *Backend) owner() int {
 }
 
 // probe finds out what can be done here, by doing it.
-func (b *Backend) probe() backends.Capabilities {
+func (b *Backend) probe(boot bool) backends.Capabilities {
 	c := backends.Capabilities{Owner: b.owner()}
 	if b.missing != nil {
 		c.Reason = b.missing.Error()
@@ -36,9 +36,18 @@ func (b *Backend) probe() backends.Capabilities {
 		}
 		return c
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	// A machine takes long to boot, so one has to tell all.
+	machine, patience := b.tool.Machine != nil, time.Minute
+	if machine {
+		patience *= 5
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := b.try(ctx, &backends.Spec{}, unix.ENOENT); err != nil {
+	err := b.present()
+	if err == nil && boot {
+		err = b.try(ctx, &backends.Spec{Observe: machine}, unix.ENOENT)
+	}
+	if err != nil {
 		c.Reason = err.Error()
 		return c
 	}
@@ -54,8 +63,8 @@ func (b *Backend) probe() backends.Capabilities {
 		// As root there mostly is none, and all commands are one user.
 		c.PidsLimit = backends.PerProc
 	}
-	c.Observe = b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
-	c.Owners = b.try(ctx, &backends.Spec{Owners: true}, unix.ENOENT) == nil
+	c.Observe = machine || b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
+	c.Owners = !machine && b.try(ctx, &backends.Spec{Owners: true}, unix.ENOENT) == nil
 	if b.tool.Adjust != nil {
 		b.tool.Adjust(&c)
 	}
@@ -77,6 +86,34 @@ func (b *Backend) probe() backends.Capabilities {
 // the root is like. So a root needs no program for it to be seen.
 const probeName = "/probe"
 
+// present says whether what a machine is made of is there.
+func (b *Backend) present() error {
+	if b.tool.Machine == nil {
+		return nil
+	}
+	m, err := b.tool.Machine()
+	if err == nil {
+		m.Close()
+	}
+	return err
+}
+
+// tryRoot makes a root on the host, which is all that layers need, and does not wait
+// for a machine to boot.
+func (b *Backend) tryRoot(spec *backends.Spec) error {
+	s, err := b.start(nil)
+	if err != nil {
+		return err
+	}
+	ready, err := s.makeRoot(b, spec)
+	if err == nil {
+		ready.Close()
+	}
+	s.cancel()
+	s.wait()
+	return err
+}
+
 func isScript(program string) bool {
 	f, err := os.Open(program)
 	if err != nil {
@@ -90,6 +127,9 @@ func isScript(program string) bool {
 
 // try runs it in a root that has nothing but what spec says.
 func (b *Backend) try(ctx context.Context, spec *backends.Spec, want error) error {
+	if b.tool.Machine != nil && len(spec.Root.Lowers) > 0 {
+		return b.tryRoot(spec)
+	}
 	spec.Args, spec.Dir = []string{probeName}, "/"
 	st, err := b.run(ctx, spec)
 	if err != nil {

@@ -29,6 +29,8 @@ type sandbox struct {
 
 	door *door // where a remote init connects, or nil
 
+	machine Machine // of a tool that has one, else nil
+
 	mu    sync.Mutex
 	over  bool // guarded by mu: pidfd, socket and inner are closed, or about to be
 	inner int  // guarded by mu: the socket of a remote init, or -1
@@ -38,7 +40,15 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	if err := b.prepare(); err != nil {
 		return nil, err
 	}
-	s, err := b.start()
+	var machine Machine
+	if b.tool.Machine != nil {
+		var err error
+		if machine, err = b.tool.Machine(); err != nil {
+			return nil, err
+		}
+		defer machine.Close()
+	}
+	s, err := b.start(machine)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +73,7 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 }
 
 // start starts the helper around. It gets its orders by converse.
-func (b *Backend) start() (*sandbox, error) {
+func (b *Backend) start(machine Machine) (*sandbox, error) {
 	program, err := helper.Binary()
 	if err != nil {
 		return nil, err
@@ -72,7 +82,7 @@ func (b *Backend) start() (*sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
 	}
-	s := &sandbox{errors: os.NewFile(uintptr(fd), "sandbox-errors"), inner: -1}
+	s := &sandbox{errors: os.NewFile(uintptr(fd), "sandbox-errors"), inner: -1, machine: machine}
 	if b.tool.Remote {
 		if s.door, err = openDoor(); err != nil {
 			s.errors.Close()
@@ -98,22 +108,22 @@ func (b *Backend) start() (*sandbox, error) {
 		return nil, err
 	}
 	defer null.Close()
-	done := make(chan bool)
-	start := func() {
-		defer close(done)
-		s.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), argv, &syscall.ProcAttr{
+	files := []uintptr{null.Fd(), s.errors.Fd(), s.errors.Fd(), uintptr(sockets[1]), program.Fd()}
+	if machine != nil {
+		for _, f := range machine.Files() {
+			files = append(files, f.Fd())
+		}
+	}
+	started := b.begin(func() {
+		// The number that it has when the others are in their places.
+		s.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", LastFD), argv, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   []string{},
-			Files: []uintptr{null.Fd(), s.errors.Fd(), s.errors.Fd(), uintptr(sockets[1]), program.Fd()},
+			Files: files,
 			Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &s.pidfd}, // Ctrl-C is for us to hear
 		})
-	}
-	select {
-	case b.starts <- start:
-		<-done
-	case <-b.stop:
-		err = errors.New("the backend is closed")
-	}
+	})
+	err = errors.Join(started, err)
 	unix.Close(sockets[1])
 	if err != nil {
 		unix.Close(s.socket)
@@ -122,6 +132,22 @@ func (b *Backend) start() (*sandbox, error) {
 		return nil, fmt.Errorf("start the sandbox helper: %w", err)
 	}
 	return s, nil
+}
+
+// begin runs f on the thread that lives as long as the backend.
+func (b *Backend) begin(f func()) error {
+	done := make(chan bool)
+	start := func() {
+		defer close(done)
+		f()
+	}
+	select {
+	case b.starts <- start:
+		<-done
+		return nil
+	case <-b.stop:
+		return errors.New("the backend is closed")
+	}
 }
 
 // cancel may be called by anybody, at any time. The init ends everything when
@@ -136,6 +162,9 @@ func (s *sandbox) cancel() {
 	unix.Shutdown(s.socket, unix.SHUT_RDWR)
 	if s.inner >= 0 {
 		unix.Shutdown(s.inner, unix.SHUT_RDWR)
+	}
+	if s.machine != nil {
+		s.machine.Kill()
 	}
 }
 
@@ -213,20 +242,9 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 		req.Flags |= helper.LoUp
 	}
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
-	socket := s.socket
-	if b.tool.Remote {
-		if spec.Network == backends.NetworkNone {
-			req.Flags |= helper.OwnNet
-		}
-		if socket, err = s.admit(); err != nil {
-			return nil, err
-		}
-	}
-	// Who does not listen any more may have said why.
-	notSent := req.Send(socket)
-	reply, err := helper.Receive(socket, req)
+	reply, err := s.exchange(b, req, spec)
 	if err != nil {
-		return nil, errors.Join(notSent, err)
+		return nil, err
 	}
 	if reply.Kind != helper.Done {
 		defer reply.Close()
@@ -237,6 +255,70 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 		st.Root, ready.Root = ready.Root, nil
 	}
 	return st, err
+}
+
+// exchange hands the request to our init, and waits for the answer.
+func (s *sandbox) exchange(b *Backend, req *helper.Request, spec *backends.Spec) (*helper.Reply, error) {
+	if s.machine != nil {
+		req.Target = "/root"
+		req.Flags |= helper.SetName | helper.LoUp
+		defer s.machine.Kill() // and with it the tool
+		ended, err := s.watch()
+		if err != nil {
+			return nil, err
+		}
+		reply, err := s.machine.Exchange(b.begin, req, spec)
+		if ended() && err != nil { // it waits for a tool that says why
+			err = fmt.Errorf("%w: %w", helper.ErrGone, err)
+		}
+		return reply, err
+	}
+	socket := s.socket
+	if b.tool.Remote {
+		if spec.Network == backends.NetworkNone {
+			req.Flags |= helper.OwnNet
+		}
+		var err error
+		if socket, err = s.admit(); err != nil {
+			return nil, err
+		}
+	}
+	// Who does not listen any more may have said why.
+	notSent := req.Send(socket)
+	reply, err := helper.Receive(socket, req)
+	if err != nil {
+		return nil, errors.Join(notSent, err)
+	}
+	return reply, nil
+}
+
+// watch ends the machine when the tool ends, until the function that it returns is
+// called, which says whether that happened.
+func (s *sandbox) watch() (func() bool, error) {
+	var wake [2]int
+	if err := unix.Pipe2(wake[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	first := make(chan bool, 1)
+	go func() {
+		fds := []unix.PollFd{{Fd: int32(s.pidfd), Events: unix.POLLIN}, {Fd: int32(wake[0]), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+				break
+			}
+		}
+		ended := fds[0].Revents != 0 && fds[1].Revents == 0
+		if ended {
+			s.machine.Kill()
+		}
+		first <- ended
+	}()
+	return func() bool {
+		unix.Close(wake[1])
+		ended := <-first
+		unix.Close(wake[0])
+		return ended
+	}, nil
 }
 
 // tree says whether our init gets its root from us. In a nested sandbox it needs a
@@ -261,6 +343,7 @@ func (b *Backend) around(spec *backends.Spec) uint32 {
 		{b.tree(), helper.HasTree},
 		{b.tool.AsUser, helper.AsUser},
 		{b.tool.Stdio, helper.OnStdio},
+		{b.tool.KeepCaps, helper.KeepCaps},
 	} {
 		if f.on {
 			flags |= f.flag

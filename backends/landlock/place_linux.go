@@ -64,11 +64,23 @@ func (s *places) make(scratch string, owner int) (*place, error) {
 	return p, nil
 }
 
+// hostTemp is $TMPDIR, or /tmp if that is one of root's own, as the command is another
+// user.
+func hostTemp() string {
+	dir := os.TempDir()
+	for d := dir; os.Geteuid() == 0 && d != "/" && d != "."; d = filepath.Dir(d) {
+		if info, err := os.Stat(d); err != nil || info.Mode()&0o001 == 0 {
+			return "/tmp"
+		}
+	}
+	return dir
+}
+
 // newPlace makes a temporary directory and locks it, before somebody else sweeps
 // it away.
 func newPlace() (*place, error) {
 	for {
-		base, err := os.MkdirTemp("", pattern)
+		base, err := os.MkdirTemp(hostTemp(), pattern)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +119,7 @@ func lockDir(dir string) (*os.File, error) {
 
 // sweep removes the directories of ours that nobody holds.
 func sweep() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), pattern+"*"))
+	dirs, _ := filepath.Glob(filepath.Join(hostTemp(), pattern+"*"))
 	for _, dir := range dirs {
 		var st unix.Stat_t
 		if unix.Lstat(dir, &st) != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR {

@@ -114,7 +114,7 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	}
 	defer b.Close()
 	spec := &backends.Spec{Args: args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	defaults, done, err := f.root(ctx, source, spec, b.Capabilities(), log)
+	defaults, done, err := f.root(ctx, source, spec, wiring.Basics(b), log)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if !b.Capabilities().OwnRoot && !slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, "TMPDIR=") }) {
+	if !wiring.Basics(b).OwnRoot && !slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, "TMPDIR=") }) {
 		spec.Env = append(spec.Env, "TMPDIR=/tmp") // of the root, wherever that is
 	}
 	if f.degrade {
@@ -155,7 +155,7 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 // inTerminal runs the command in a terminal of its own, connected to ours, if
 // that is where it would talk to.
 func (f *sandboxFlags) inTerminal(b backends.Backend, spec *backends.Spec, run func() (*backends.Status, error)) (*backends.Status, error) {
-	if !isTTY(os.Stdin) || !isTTY(os.Stdout) || f.stdout != "" || f.stderr != "" || !b.Capabilities().Terminal {
+	if !isTTY(os.Stdin) || !isTTY(os.Stdout) || f.stdout != "" || f.stderr != "" || !wiring.Basics(b).Terminal {
 		return run()
 	}
 	t, err := newTerminal(os.Stdin, os.Stdout)

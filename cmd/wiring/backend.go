@@ -27,8 +27,10 @@ import (
 	"github.com/sbx-action/sbx-action/backends/oci"
 	"github.com/sbx-action/sbx-action/backends/podman"
 	"github.com/sbx-action/sbx-action/backends/proot"
+	"github.com/sbx-action/sbx-action/backends/sandboxexec"
 	"github.com/sbx-action/sbx-action/backends/schroot"
 	"github.com/sbx-action/sbx-action/backends/userchroot"
+	"github.com/sbx-action/sbx-action/backends/vm"
 )
 
 // CacheDir is the directory of the store: that of the flag --cache, if it is
@@ -49,7 +51,7 @@ func CacheDir(flag string) (string, error) {
 
 // BackendNames are the backends, the best first.
 func BackendNames() []string {
-	return []string{"native", "bubblewrap", "crun", "runc", "runsc", "lxc", "nspawn", "firejail", "podman", "docker", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot"}
+	return []string{"native", "bubblewrap", "crun", "runc", "runsc", "lxc", "nspawn", "firejail", "podman", "docker", "chroot", "linux-user-chroot", "minijail", "userchroot", "landlock", "bazel-sandbox", "schroot", "proot", "vm", "sandbox-exec"}
 }
 
 // OpenBackend wires a backend by name: the one place that knows them all.
@@ -79,6 +81,10 @@ func OpenBackend(name string, o native.Options) (backends.Backend, error) {
 		return userchroot.Open(userchroot.Options{})
 	case "docker":
 		return docker.Open(docker.Options{Host: os.Getenv("DOCKER_HOST")})
+	case "vm":
+		return vm.Open(vm.Options{})
+	case "sandbox-exec":
+		return sandboxexec.Open(sandboxexec.Options{})
 	case "podman":
 		return podman.Open(podman.Options{})
 	case "bazel-sandbox":

@@ -44,6 +44,8 @@ var table = []row{
 	{"backends/landlock", "backends internal/helper golang.org/x/sys", "backends/backendtest"},
 	{"backends/linuxuserchroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/minijail", "backends backends/foreign", "backends/backendtest"},
+	{"backends/vm", "backends backends/foreign internal/helper golang.org/x/sys", "backends/backendtest"},
+	{"backends/sandboxexec", "backends", ""},
 	{"backends/userchroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/lxc", "backends backends/foreign", "backends/backendtest"},
 	{"backends/nspawn", "backends backends/foreign", "backends/backendtest"},
@@ -133,7 +135,7 @@ var table = []row{
 
 	// What both programs are made of.
 	{"cmd/commandline", "action", ""},
-	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/docker backends/firejail backends/landlock backends/linuxuserchroot backends/lxc backends/minijail backends/native backends/nspawn backends/oci backends/podman backends/proot backends/schroot backends/userchroot cmd/commandline integration/reapi/share internal/durable staging", ""},
+	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/docker backends/firejail backends/landlock backends/linuxuserchroot backends/lxc backends/minijail backends/native backends/nspawn backends/oci backends/podman backends/proot backends/sandboxexec backends/schroot backends/userchroot backends/vm cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{

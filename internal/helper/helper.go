@@ -35,6 +35,7 @@
 //     are refused, or with "hostnet" those with a name in the file system.
 //     Request.Hide is the program's path, if it is not Args[0]. The end of the
 //     socket kills all descendants and removes the directory Request.Target.
+//   - vm: process 1 of a virtual machine; backends/vm is at the other end.
 //   - init [user] [nest] [name] [stdio] [gone] [old] [connect NAME]: for the inside of another
 //     sandbox, as pid 1, or as pid 2 of a pid 1 that only reaps. Runs the command of the
 //     request, in the root it finds, or in Request.Tree, as the user it is (or as

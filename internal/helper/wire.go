@@ -72,9 +72,12 @@ const filtered uint32 = 1 << 30
 // InitPath is where PutInit puts the helper.
 const InitPath = "/tmp/.sbx-init"
 
+// ReplySize is the size of a reply on the wire, in bytes.
+const ReplySize = 552
+
 const (
 	requestSize = 96 + 40
-	replySize   = 552
+	replySize   = ReplySize
 	maxMessage  = 64 << 10 // bytes in one packet
 	maxGroups   = 8
 )
@@ -147,6 +150,16 @@ type Variation struct {
 	Order, Umask, CPUs, Delay uint32
 
 	HostName, Alias string // empty: as always
+}
+
+// Encode returns the bytes of r for a helper that is not at the end of a socket. What
+// descriptors there are is in them, too.
+func (r *Request) Encode() ([]byte, error) {
+	b, err := r.encode()
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // encode returns the bytes of r, and the flags that go with its descriptors.
@@ -346,6 +359,29 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 		closeAll(files)
 		return nil, fmt.Errorf("%w: received %d bytes", ErrGone, n)
 	}
+	r := newReply(b[:])
+	if len(files) > 0 && (r.Kind != Done || asked.Flags&KeepRoot != 0) {
+		r.Root, files = files[0], files[1:]
+	}
+	if len(files) > 0 && r.Kind == Ready {
+		r.Job, files = files[0], files[1:]
+	}
+	if len(files) > 0 && r.Kind == Ready {
+		r.Tree, files = files[0], files[1:]
+	}
+	if len(files) > 0 && asked.Flags&Observe != 0 {
+		r.log, files = files[0], files[1:]
+	}
+	if len(files) > 0 && asked.Flags&Owners != 0 {
+		r.owners, files = files[0], files[1:]
+	}
+	closeAll(files)
+	return r, nil
+}
+
+// newReply reads what is in a packet, without what came beside it.
+func newReply(b []byte) *Reply {
+	e := binary.NativeEndian
 	r := &Reply{
 		Kind:          Kind(e.Uint32(b[0:])),
 		Seq:           e.Uint64(b[8:]),
@@ -366,22 +402,25 @@ func Receive(socket int, asked *Request) (*Reply, error) {
 		text, _, _ := strings.Cut(string(b[72:]), "\x00")
 		r.Err = fmt.Errorf("%s: %w", text, syscall.Errno(e.Uint32(b[64:])))
 	}
-	if len(files) > 0 && (r.Kind != Done || asked.Flags&KeepRoot != 0) {
-		r.Root, files = files[0], files[1:]
+	return r
+}
+
+// Decode is Receive for an answer that was carried here from another machine's
+// kernel: b is the packet, and the log behind it.
+func Decode(b []byte, asked *Request) (*Reply, error) {
+	if len(b) < ReplySize || binary.NativeEndian.Uint32(b[4:]) != Version {
+		return nil, fmt.Errorf("%w: received %d bytes", ErrGone, len(b))
 	}
-	if len(files) > 0 && r.Kind == Ready {
-		r.Job, files = files[0], files[1:]
+	r := newReply(b[:ReplySize])
+	r.logSize = len(b) - ReplySize
+	if asked.Flags&Observe == 0 {
+		return r, nil
 	}
-	if len(files) > 0 && r.Kind == Ready {
-		r.Tree, files = files[0], files[1:]
+	fd, err := memoryFile(b[ReplySize:])
+	if err != nil {
+		return nil, err
 	}
-	if len(files) > 0 && asked.Flags&Observe != 0 {
-		r.log, files = files[0], files[1:]
-	}
-	if len(files) > 0 && asked.Flags&Owners != 0 {
-		r.owners, files = files[0], files[1:]
-	}
-	closeAll(files)
+	r.log = os.NewFile(uintptr(fd), "log")
 	return r, nil
 }
 

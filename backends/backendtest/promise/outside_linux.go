@@ -29,7 +29,7 @@ func asNamespaceRoot(cmd *exec.Cmd) {
 // alive finds the processes that have mark on their command line.
 func (t *trial) alive(mark string) []int {
 	var pids []int
-	if t.caps.OwnKernel { // which hides them: then those are meant that it consists of
+	if t.caps.OwnKernel || t.caps.Boots { // which hides them: then those are meant that it consists of
 		for pid := range descendants() {
 			pids = append(pids, pid)
 		}

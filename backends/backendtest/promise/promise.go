@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
@@ -111,12 +112,21 @@ var errUnprobed = errors.New("not probed")
 // to do. A check that needs it has failed.
 const patience = 2 * time.Minute
 
+// patience is more for a backend that boots a machine for each command.
+func (t *trial) patience() time.Duration {
+	if t.caps.Boots {
+		return 10 * patience
+	}
+	return patience
+}
+
 // Check probes one promise.
 func Check(ctx context.Context, e *Env, p Promise) Finding {
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	t := &trial{Env: e, caps: e.Backend.Capabilities()}
+	var cancel context.CancelFunc
+	t.ctx, cancel = context.WithTimeout(ctx, t.patience())
 	defer cancel()
-	t := &trial{Env: e, ctx: ctx, caps: e.Backend.Capabilities()}
 	defer t.cleanup()
 
 	f := Finding{Promise: p}
@@ -149,20 +159,47 @@ func Check(ctx context.Context, e *Env, p Promise) Finding {
 // calls found for each. A backend that does not work gets no findings, and an
 // error that says why.
 func Matrix(ctx context.Context, e *Env, found func(Finding)) error {
-	if caps := e.Backend.Capabilities(); !caps.Works {
+	caps := e.Backend.Capabilities()
+	if !caps.Works {
 		return fmt.Errorf("backend %s: %s", e.Backend.Name(), caps.Reason)
 	}
 	for _, p := range All() {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if p.slow {
+		if p.slow || caps.Boots && !slices.Contains(few, p.Name) {
 			found(Finding{Promise: p, Verdict: Unprobed, Err: errUnprobed})
 			continue
 		}
 		found(Check(ctx, e, p))
 	}
 	return nil
+}
+
+// few are the promises that one boot each shows, of as many kinds as there are.
+var few = []string{
+	"start/arguments", "start/ids", "streams/binary", "kill/time-out", "network/host-tcp", "network/host", "process/host-proc",
+	"privilege/capabilities", "files/bind-read-only", "layers/copy-up", "lifetime/fill-error", "lifetime/bind-error",
+}
+
+// essential are the promises to which a backend is held that boots a machine for
+// each command: a few of each kind.
+var essential = []string{
+	"start/arguments", "start/environment", "start/ids", "start/descriptors", "streams/joined", "streams/binary",
+	"end/signal", "kill/time-out", "kill/cancel", "network/interfaces", "network/host-tcp", "network/host-unix", "network/host",
+	"process/host-proc", "privilege/capabilities", "privilege/system-calls", "files/bind-read-only", "output/root",
+	"layers/copy-up", "mounts/writable", "limits/memory", "observe/programs", "lifetime/killed", "lifetime/fill-error", "lifetime/bind-error",
+}
+
+// Essential returns those of the table that a backend with the capabilities c is
+// best held to: all of them, or where each command needs a machine of its own, those
+// that take some fifty of them, or with short a dozen.
+func Essential(c backends.Capabilities, short bool) []Promise {
+	list := essential
+	if short {
+		list = few
+	}
+	return slices.DeleteFunc(All(), func(p Promise) bool { return c.Boots && !slices.Contains(list, p.Name) })
 }
 
 // CanBeAsked says whether a Spec can ask for what the promise is about, so that

@@ -2,6 +2,7 @@
 //
 //	slot UID GID [user] [hostnet] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
 //	around UID GID [user [root]]	makes one root below a directory and executes a program
+//	vm				process 1 of a virtual machine
 //	fence UID GID [user] [hostnet]	runs one command without any namespace
 //	init [user] [nest] [name] [stdio] [gone] [old] [connect NAME]	runs one command, as the init of somebody else's sandbox
 //
@@ -203,7 +204,7 @@ static void finish_namespaces(struct sandbox *s)
 
 // init runs one command as the init of a sandbox that somebody else has made:
 // as pid 1, or under a pid 1 that does nothing but reap.
-static _Noreturn void init(struct slot *z, char *name)
+_Noreturn void init(struct slot *z, char *name)
 {
 	struct sandbox *s = &z->sandboxes[0];
 	s->slot = z;
@@ -331,6 +332,8 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		around(z);
 	else if (str_equal(mode, "init"))
 		init(z, argv[0]);
+	else if (str_equal(mode, "vm"))
+		guest(z);
 	else if (str_equal(mode, "fence"))
 		fence(z);
 	static const char usage[] = "sbx-helper: started by sbx-action, not by hand\n";

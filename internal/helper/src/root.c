@@ -901,6 +901,8 @@ static void keep_capabilities(struct sandbox *s)
 	must(s, "pass capabilities on", 0, SYS(capset, &header, all));
 	for (int cap = 0; cap < 64; cap++)
 		SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+	struct sock_filter filter[8];
+	must(s, "install a filter", 0, install(filter, groups_filter(filter), 0));
 }
 
 // around_root makes a place of three directories in a mount namespace that is

@@ -107,6 +107,7 @@ _Noreturn void quit(int code);
 _Noreturn void fail(struct sandbox *s, const char *what, const char *name, long err);
 void send_reply(struct sandbox *s, u32 kind);
 int receive(struct sandbox *s);
+_Noreturn void init(struct slot *z, char *name);
 const char *next_string(const char *p);
 
 // slot.c
@@ -147,6 +148,7 @@ enum { FILTER_MAX = 1024 };
 u32 deny_filter(struct sock_filter *out, int with_cookie);
 u32 old_filter(struct sock_filter *out);
 u32 observe_filter(struct sock_filter *out);
+u32 groups_filter(struct sock_filter *out);
 u32 socket_filter(struct sock_filter *out, int internet);
 u32 owners_filter(struct sock_filter *out, int observed);
 u32 vary_filter(struct sock_filter *out, const struct vary *v);
@@ -158,6 +160,9 @@ s32 begin_observing(struct sandbox *s, const char *dir);
 void observe(struct sandbox *s, s32 listener);
 void finish_observer(struct sandbox *s);
 void free_observer(struct sandbox *s);
+
+// guest.c
+_Noreturn void guest(struct slot *z);
 
 // fence.c
 void make_fence(struct sandbox *s);
