@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/sbx-action/sbx-action/integration/cc"
 )
 
 func mutations() (list []mutation) {
@@ -98,7 +100,7 @@ func searchMutations() []mutation {
 		{name: "a directory on the search path becomes a link", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "one/a.h": "#define A 1\n", "two/a.h": "#define A 2\n"}, call: "gcc -Ione -c a.c", change: func(w *world) { w.link("two", "one") }, back: steps(gone("one"), text("one/a.h", "#define A 1\n"))},
 		{name: "a header of a sysroot", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "root/usr/include/a.h": "#define A 1\n"}, call: "gcc --sysroot=root -c a.c", change: text("root/usr/include/a.h", "#define A 2\n")},
 		{name: "a header appears for clang", files: onPath, call: "clang -Iearly -Ilate -c src/a.c -o a.o", change: text("early/a.h", "#define A 2\n")},
-		{name: "a header map of modules for clang", free: true, files: map[string]string{"a.c": "#include <m.h>\nint a = A;\n", "inc/m.h": "#define A 1\n", "inc/module.modulemap": "module m { header \"m.h\" }\n"}, call: "clang -fmodules -fmodules-cache-path=mc -Iinc -c a.c", make: func(w *world) { w.skip = "mc" }, change: text("inc/m.h", "#define A 2\n")},
+		{name: "a header map of modules for clang", ends: []cc.Outcome{cc.Plain}, files: map[string]string{"a.c": "#include <m.h>\nint a = A;\n", "inc/m.h": "#define A 1\n", "inc/module.modulemap": "module m { header \"m.h\" }\n"}, call: "clang -fmodules -fmodules-cache-path=mc -Iinc -c a.c", make: func(w *world) { w.skip = "mc" }, change: text("inc/m.h", "#define A 2\n")},
 	}
 }
 
@@ -130,11 +132,11 @@ func optionMutations() []mutation {
 			},
 		},
 		{
-			name: "the header of a precompiled one", free: true, files: map[string]string{"a.c": "#include \"pre.h\"\nint a = A;\n", "pre.h": "#define A 1\n"},
+			name: "the header of a precompiled one", same: true, files: map[string]string{"a.c": "#include \"pre.h\"\nint a = A;\n", "pre.h": "#define A 1\n"},
 			make: func(w *world) { w.precompile("pre.h") }, call: "gcc -c a.c", change: text("pre.h", "#define A 2\n"),
 		},
 		{
-			name: "clang's precompiled header is out of date", free: true, files: map[string]string{"a.c": "int a = A;\n", "pre.h": "#define A 1\n"},
+			name: "clang's precompiled header is out of date", ends: []cc.Outcome{cc.Unkept}, files: map[string]string{"a.c": "int a = A;\n", "pre.h": "#define A 1\n"},
 			make: func(w *world) { w.host("clang", "-x", "c-header", "pre.h", "-o", "pre.h.pch") }, call: "clang -include-pch pre.h.pch -c a.c",
 			change: func(w *world) {
 				w.must(os.Chtimes(w.path("pre.h"), timeLongAgo, timeLongAgo))
@@ -255,7 +257,7 @@ func environmentMutations() []mutation {
 		{name: "the variable LANG", files: warn, make: env("LANG", "C.UTF-8"), call: "gcc -Wall -c a.c", change: env("LANG", "C"), back: env("LANG", "C.UTF-8")},
 		{name: "the variable DEPENDENCIES_OUTPUT", files: twoFiles, make: env("DEPENDENCIES_OUTPUT", "one.d"), call: "gcc -c a.c", change: env("DEPENDENCIES_OUTPUT", "two.d"), back: env("DEPENDENCIES_OUTPUT", "one.d")},
 		{name: "the variable SUNPRO_DEPENDENCIES", files: twoFiles, make: env("SUNPRO_DEPENDENCIES", "one.d"), call: "gcc -c a.c", change: env("SUNPRO_DEPENDENCIES", "two.d"), back: env("SUNPRO_DEPENDENCIES", "one.d")},
-		{name: "the variable GCC_EXEC_PREFIX", files: map[string]string{"a.c": "#include <stddef.h>\nint a;\n"}, free: true, call: "gcc -c a.c", change: env("GCC_EXEC_PREFIX", "/nowhere/"), back: unset("GCC_EXEC_PREFIX")},
+		{name: "the variable GCC_EXEC_PREFIX", files: map[string]string{"a.c": "#include <stddef.h>\nint a;\n"}, silent: true, call: "gcc -c a.c", change: env("GCC_EXEC_PREFIX", "/nowhere/"), back: unset("GCC_EXEC_PREFIX")},
 		{name: "the variable COMPILER_PATH", files: map[string]string{"a.c": "int a;\n"}, make: func(w *world) {
 			for _, d := range []string{"one", "two"} {
 				w.script(d+"/as", "exec "+real(w, "as")+" "+map[string]string{"one": "--execstack", "two": "--noexecstack"}[d]+" \"$@\"")
@@ -272,12 +274,12 @@ func environmentMutations() []mutation {
 			w.must(os.WriteFile(filepath.Join(w.top, "q/a.c"), []byte("int a;\n"), 0o644))
 			w.write("a.c", "int a;\n")
 			w.write("q/a.c", "int a;\n")
-		}, call: "gcc -g -c a.c -o a.o", change: func(w *world) { w.in = "p/q" }, back: func(w *world) { w.in = "" }, free: true},
+		}, call: "gcc -g -c a.c -o a.o", change: func(w *world) { w.in = "p/q" }, back: func(w *world) { w.in = "" }},
 		{name: "another name of the working directory", files: map[string]string{"a.c": "int a;\n"}, make: func(w *world) {
 			w.must(os.Symlink(w.dir, filepath.Join(w.top, "other")))
 		}, call: "gcc -g -c a.c", change: func(w *world) { w.env["PWD"] = filepath.Join(w.top, "other") }, back: unset("PWD")},
-		{name: "the umask", files: twoFiles, call: compileA, make: func(w *world) { w.umask = "022" }, change: func(w *world) { w.umask = "077" }, back: func(w *world) { w.umask = "022" }, free: true},
-		{name: "permissions of a header", files: twoFiles, call: compileA, free: os.Geteuid() == 0, change: func(w *world) { w.must(os.Chmod(w.path("a.h"), 0)) }, back: func(w *world) { w.must(os.Chmod(w.path("a.h"), 0o644)) }},
-		{name: "permissions of a directory", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "one/a.h": "#define A 1\n", "two/a.h": "#define A 2\n"}, call: "gcc -Ione -Itwo -c a.c", free: os.Geteuid() == 0, change: func(w *world) { w.must(os.Chmod(w.path("one"), 0)) }, back: func(w *world) { w.must(os.Chmod(w.path("one"), 0o755)) }},
+		{name: "the umask", files: twoFiles, call: compileA, make: func(w *world) { w.umask = "022" }, change: func(w *world) { w.umask = "077" }, back: func(w *world) { w.umask = "022" }, changed: []cc.Outcome{cc.Hit}},
+		{name: "permissions of a header", files: twoFiles, call: compileA, silent: os.Geteuid() == 0, changed: asRoot(cc.Failed), change: func(w *world) { w.must(os.Chmod(w.path("a.h"), 0)) }, back: func(w *world) { w.must(os.Chmod(w.path("a.h"), 0o644)) }},
+		{name: "permissions of a directory", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "one/a.h": "#define A 1\n", "two/a.h": "#define A 2\n"}, call: "gcc -Ione -Itwo -c a.c", silent: os.Geteuid() == 0, changed: asRoot(cc.Failed), change: func(w *world) { w.must(os.Chmod(w.path("one"), 0)) }, back: func(w *world) { w.must(os.Chmod(w.path("one"), 0o755)) }},
 	}
 }

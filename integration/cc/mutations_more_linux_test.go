@@ -49,7 +49,7 @@ func linkMutations() []mutation {
 		}, back: func(w *world) { w.host("sh", "-c", "cp $(gcc -print-file-name=Scrt1.o) b/Scrt1.o; rm -f s.s") }},
 		{name: "the linker", make: steps(objects, func(w *world) { w.script("b/ld", "exec "+real(w, "ld")+" --defsym=sbx=1 \"$@\"") }), call: "gcc -Bb/ main.o f.o -o prog", change: func(w *world) { w.script("b/ld", "exec "+real(w, "ld")+" --defsym=sbx=2 \"$@\"") }},
 		{name: "a compile that links", files: map[string]string{"a.c": "#include \"a.h\"\nint main(void) { return A; }\n", "a.h": "#define A 1\n"}, call: "gcc a.c -o a", change: text("a.h", "#define A 2\n")},
-		{name: "link-time optimisation", files: map[string]string{"a.c": "int f(void);\nint main(void) { return f(); }\n", "b.c": "int f(void) { return 1; }\n"}, call: "gcc -O2 -flto=1 a.c b.c -o a", change: text("b.c", "int f(void) { return 2; }\n"), free: true},
+		{name: "link-time optimisation", files: map[string]string{"a.c": "int f(void);\nint main(void) { return f(); }\n", "b.c": "int f(void) { return 1; }\n"}, call: "gcc -O2 -flto=1 a.c b.c -o a", change: text("b.c", "int f(void) { return 2; }\n")},
 		{name: "the linker alone", make: objects, call: "ld -r one.o main.o -o both.o", change: copied("two.o", "one.o"), back: func(w *world) { w.host("gcc", "-c", "one.c") }},
 		{name: "a member of an archive", make: objects, call: "ar rcs lib.a f.o main.o", change: copied("two.o", "f.o")},
 		{name: "the archive that members are put into", make: steps(objects, copied("one.a", "lib.a")), call: "ar rcs lib.a main.o", change: copied("two.a", "lib.a"), back: copied("one.a", "lib.a")},
