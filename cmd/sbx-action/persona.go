@@ -67,7 +67,7 @@ func checkLink(name string) {
 		names.WriteString(p.name + ", ")
 	}
 	fmt.Fprintf(os.Stderr, "sbx-action: %s: called by this name, it stands for a program of that name, and there is none on PATH; the other names it knows are %scompilers (see 'sbx-action cc --help') and sbx-action\n", name, names.String())
-	os.Exit(exitOurs)
+	os.Exit(127) // as a shell has it for a program that is not there
 }
 
 // personalityCommands are for those who look at the table of commands.
