@@ -9,13 +9,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -32,6 +32,7 @@ type job struct {
 	action    *action.Action
 	command   *action.Command
 	stdin     *os.File
+	machine   *backends.Machine // whose programs run; nil: this one's
 
 	scanned, delivered time.Duration
 }
@@ -272,17 +273,24 @@ func environment(settings []string) ([]action.EnvironmentVariable, error) {
 
 // platform is what the result depends on besides command and input root.
 func (f *runFlags) platform(j *job) ([]action.Property, error) {
-	isa := map[string]string{"amd64": "x86-64", "arm64": "arm-a64"}[runtime.GOARCH]
-	if isa == "" {
-		isa = runtime.GOARCH
+	var err error
+	if j.machine, err = f.owned.machine(); err != nil {
+		return nil, err
 	}
 	list := []action.Property{
-		{Name: "ISA", Value: isa},
+		{Name: "ISA", Value: wiring.ISA(f.owned.arch)},
 		{Name: "OSFamily", Value: "linux"},
 		{Name: staging.RootfsProperty, Value: j.parts.rootfs.ID()},
 	}
 	if f.network {
 		list = append(list, action.Property{Name: "network", Value: "host"})
+	}
+	if j.machine != nil {
+		d, err := j.parts.hasher.Digest(j.machine.Emulator)
+		if err != nil {
+			return nil, fmt.Errorf("--arch %s: %w", f.owned.arch, err)
+		}
+		list = append(list, action.Property{Name: wiring.EmulatorProperty, Value: d.Digest.String()})
 	}
 	if f.owned.record {
 		list = append(list, action.Property{Name: action.OwnersProperty, Value: action.OwnersRecorded})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -199,6 +200,13 @@ func (r *recorded) request(j *job) *action.Request {
 	req := &action.Request{
 		Action: j.action, Command: j.command, Stdin: j.stdin, Stdout: os.Stdout, Stderr: os.Stderr, Observe: true,
 		Save: func(ctx context.Context) error { return j.parts.keepRootfs(ctx) },
+	}
+	if property(r.action, wiring.EmulatorProperty) != "" {
+		m, err := wiring.Arch(property(r.action, "ISA"))
+		if err != nil {
+			say("%v", err)
+		}
+		req.Machine = m
 	}
 	if property(r.action, "network") == "host" {
 		req.Network = backends.NetworkHost

@@ -147,7 +147,7 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 	}
 	req := f.request(job, stdout, stderr)
 	req.Admit = admit
-	req.Elsewhere = f.verify == 0 && !f.unused && !f.owned.record // these look at how it ran
+	req.Elsewhere = f.verify == 0 && !f.unused && !f.owned.record && job.machine == nil // these look at how it ran
 	check := f.checker(job, req, started)
 	if f.inside.shell {
 		return nil, f.inside.enter(ctx, job, req)
@@ -184,7 +184,8 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 // request is what the runner is asked for.
 func (f *runFlags) request(job *job, stdout, stderr io.Writer) *action.Request {
 	return &action.Request{
-		Action: job.action, Command: job.command, Save: job.save, Stdin: job.stdin, Stdout: stdout, Stderr: stderr,
+		Machine: job.machine,
+		Action:  job.action, Command: job.command, Save: job.save, Stdin: job.stdin, Stdout: stdout, Stderr: stderr,
 		Limits: backends.Limits{
 			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
 		},

@@ -81,6 +81,9 @@ func (f *buildFlags) system(ctx context.Context, run *component.Run, s *componen
 func (f *buildFlags) write(ctx context.Context, run *component.Run, parts *buildParts, b *component.BuiltSystem, built map[*component.Component]*component.Built) error {
 	w := &component.Writer{Blobs: parts.store, Function: f.digest.Function, Say: run.Say}
 	im := &component.Image{Name: b.Name, Tree: b.Tree, Owners: b.Owners, Arch: runtime.GOARCH}
+	if run.Machine != nil {
+		im.Arch = run.Machine.Name
+	}
 	for _, o := range f.outputs {
 		out, err := component.ParseOutput(o)
 		if err != nil {

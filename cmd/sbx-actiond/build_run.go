@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +61,7 @@ type buildFlags struct {
 func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.dir, "definitions", "", "`DIR` with the file VERSION of a tree of Baserock definitions")
 	flags.StringVar(&f.file, "file", "", "`FILE` in the form of sbx.yaml (default: sbx.yaml, if it is there)")
-	flags.StringVar(&f.arch, "arch", "", "`ARCH` to build for, such as x86_64 (default: that of the system)")
+	flags.StringVar(&f.arch, "arch", "", "`ARCH` to build for, such as x86_64 (default: that of the system); if it is not this\nmachine's, qemu executes its programs")
 	flags.BoolVar(&f.warnings, "warnings", false, "say what in definitions is allowed but probably not meant")
 	f.digest.Function = action.BLAKE3
 	flags.Var((*commandline.Given)(&f.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
@@ -189,7 +190,10 @@ func (f *buildFlags) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, parts.Close()) }()
-	run, view := f.wire(parts, job)
+	run, view, err := f.wire(parts, job)
+	if err != nil {
+		return err
+	}
 	for _, w := range job.warnings {
 		view.Say("warning: %s", w)
 	}
@@ -224,7 +228,18 @@ func (j *buildJob) needed() []*component.Component {
 }
 
 // wire makes the run.
-func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *component.Shown) {
+func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *component.Shown, error) {
+	arch := cmp.Or(f.arch, job.project.Arch)
+	machine, err := wiring.Arch(arch)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--arch %s: %w", arch, err)
+	}
+	var emulator action.Digest
+	if machine != nil {
+		if emulator, err = sumOf(f.digest.Function, machine.Emulator); err != nil {
+			return nil, nil, fmt.Errorf("--arch %s: %w", arch, err)
+		}
+	}
 	view := &component.Shown{To: os.Stderr, Verbose: f.verbose, Color: os.Getenv("NO_COLOR") == ""}
 	if !f.plain {
 		view.Size = progress.Terminal(os.Stderr)
@@ -232,7 +247,7 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 	parts.fetcher.Say = view.Say
 	b := &component.Builder{
 		Runner: parts.runner(), Staging: parts.staging, Blobs: parts.store, Results: parts.store, Function: f.digest.Function, Fetcher: parts.fetcher,
-		Bases: parts.base, ISA: component.HostISA(), ScratchDir: f.scratchDir, Owners: !f.noOwners, Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
+		Bases: parts.base, ISA: wiring.ISA(arch), Machine: machine, Emulator: emulator, ScratchDir: f.scratchDir, Owners: !f.noOwners, Overlaps: component.Overlaps(f.overlaps), Say: view.Say,
 	}
 	if state := stateOf(parts.store.Dir(), job.dir); f.caches {
 		b.Caches = state.Caches
@@ -256,7 +271,19 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 	} else if server != nil {
 		run.Tokens = server
 	}
-	return run, view
+	return run, view, nil
+}
+
+// sumOf is the digest of a file.
+func sumOf(f action.Function, path string) (action.Digest, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return action.Digest{}, err
+	}
+	defer file.Close()
+	h := action.NewHasher(f)
+	_, err = io.Copy(h, file)
+	return h.Sum(), err
 }
 
 // stateOf is where logs of a project are: below the store, by its directory.
@@ -376,7 +403,6 @@ func (f *buildFlags) fileJob(dir string, args []string) (*buildJob, error) {
 		{"--alias", len(f.aliases) > 0},
 		{"--source", len(f.sources) > 0},
 		{"--source-map", f.sourceMap != ""},
-		{"--arch", f.arch != ""},
 		{"--replace", len(f.replace) > 0},
 		{"--allow-host-bootstrap", f.hostBootstrap},
 		{"--max-jobs", f.maxJobs > 0},

@@ -53,7 +53,10 @@ func (f *buildFlags) one(args []string) (*buildParts, *component.Run, *component
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	run, _ := f.wire(parts, job)
+	run, _, err := f.wire(parts, job)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, parts.Close())
+	}
 	return parts, run, job.roots[0], nil
 }
 

@@ -66,6 +66,7 @@ func (t *Tree) Project(target *Element, o Options) (*component.Project, error) {
 	if len(c.missing) > 0 {
 		return nil, c.lost()
 	}
+	c.project.Arch = c.Arch
 	return c.project, errors.Join(c.problems...)
 }
 

@@ -1,12 +1,10 @@
 package component
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +30,11 @@ type Builder struct {
 	// Owners lets components that ask for it, and integration, change owners and
 	// make devices, which are recorded.
 	Owners bool
+
+	// Machine, where not nil, is the one whose programs run, and Emulator the digest
+	// of what executes them.
+	Machine  *backends.Machine
+	Emulator action.Digest
 
 	// ScratchDir is a directory of the host for what builds write, where memory
 	// cannot hold it. Empty: memory.
@@ -271,6 +274,11 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 		Command: p.command.Digest(b.Function), InputRoot: input.seal(&seal), Timeout: c.Limits.Timeout,
 		Platform: []action.Property{{Name: "ISA", Value: b.ISA}, {Name: "OSFamily", Value: "linux"}, {Name: staging.RootfsProperty, Value: rootfs.ID()}},
 	}
+	if b.Machine != nil && !c.HostTools {
+		p.stager.machine = true
+		p.action.Platform = append(p.action.Platform, b.emulator())
+		slices.SortFunc(p.action.Platform, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
+	}
 	if b.Owners && c.Owners && !c.HostTools {
 		p.record(b.Function, known(root.owners))
 	}
@@ -428,9 +436,10 @@ func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outco
 	for {
 		started := time.Now()
 		request := &action.Request{
-			Action: p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
+			Machine: b.machine(p),
+			Action:  p.action, Command: p.command, Save: save, Stdout: req.Log, Stderr: req.Log,
 			Limits:     backends.Limits{Wall: l.Timeout, Memory: l.Memory, Scratch: l.Scratch, Pids: l.Pids},
-			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools && !p.stager.whole && len(p.stager.owned) == 0,
+			SkipLookup: req.Rebuild || again, Observe: req.Component.HostTools, Elsewhere: !req.Component.HostTools && !p.stager.whole && len(p.stager.owned) == 0 && !p.stager.machine,
 		}
 		out, err := r.Run(ctx, request)
 		if b.Remember != nil && out != nil {
@@ -455,9 +464,4 @@ func (b *Builder) known(ctx context.Context, p *plan) (*action.Result, error) {
 		err = fmt.Errorf("it failed: %w", action.ErrMiss)
 	}
 	return res, err
-}
-
-// HostISA is the architecture of this machine as REAPI spells it.
-func HostISA() string {
-	return cmp.Or(map[string]string{"amd64": "x86-64", "arm64": "arm-a64"}[runtime.GOARCH], runtime.GOARCH)
 }

@@ -39,7 +39,7 @@ func known(owners staging.Owners) staging.Owners {
 // record makes the action one whose command may change owners and make devices, in
 // a root in which list is known.
 func (p *plan) record(f action.Function, list staging.Owners) {
-	p.stager.recorded, p.stager.owned = true, list
+	p.stager.owned = list
 	p.action.Platform = append(p.action.Platform, action.Property{Name: action.OwnersProperty, Value: action.OwnersRecorded})
 	if len(list) > 0 {
 		p.action.Platform = append(p.action.Platform, action.Property{Name: ownedProperty, Value: action.Sum(f, list.Marshal()).String()})

@@ -10,6 +10,7 @@ type Project struct {
 	Components []*Component // each after what it needs
 	Targets    []*Component // those that were asked for
 	Systems    []*System
+	Arch       string // of the systems, where definitions say it
 }
 
 // Names are the names of all components and systems.

@@ -26,8 +26,8 @@ type buildStager struct {
 
 	scratch string // see Builder.ScratchDir
 
-	recorded bool           // the command may change owners
-	owned    staging.Owners // what of the root belongs to others
+	machine bool           // programs are another machine's: see Builder.Machine
+	owned   staging.Owners // what of the root belongs to others
 
 	whole bool     // collect the whole root, and not an output
 	own   []string // names in the root directory that the action may change

@@ -266,6 +266,11 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 			{Name: staging.RootfsProperty, Value: rootfs.ID()},
 		},
 	}
+	if b.Machine != nil {
+		p.stager.machine = true
+		p.action.Platform = append([]action.Property{b.emulator()}, p.action.Platform...)
+		slices.SortFunc(p.action.Platform, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
+	}
 	if b.Owners {
 		p.record(b.Function, known(out.Owners))
 	}

@@ -347,7 +347,9 @@ static s32 start_command(struct sandbox *s)
 		struct timespec now = {0, 0};
 		SYS(rt_sigtimedwait, &chld, 0, &now, 8);
 		s->prepared = 0;
-		s->listener_ready = s->go = 0;
+		// It may have seen the request, and have begun with it.
+		s->listener_ready = s->go = s->user_asked = s->user_mapped = 0;
+		s->setup_errno = 0;
 	}
 	long pid;
 	if (other || s->req->flags & REQUEST_OBSERVE) {

@@ -57,20 +57,52 @@ static void emulate(struct sandbox *s)
 	SYS(close, fs);
 }
 
+// write_proc writes to a file of /proc, also where that is read-only.
+static long write_proc(struct sandbox *s, const char *file, const char *text)
+{
+	char name[48];
+	struct text t = text_in(name, sizeof name);
+	put(&t, "/proc/");
+	put(&t, file);
+	long fd = SYS(openat, s->own_proc ? s->own_proc : AT_FDCWD, s->own_proc ? file : name, O_WRONLY | O_CLOEXEC);
+	long err = fd < 0 ? fd : SYS(write, fd, text, strlen(text));
+	if (fd >= 0)
+		SYS(close, fd);
+	return err;
+}
+
+// be_plain makes root of the namespace the user that commands usually are, by
+// another namespace in it. In one without a root nobody could have registered.
+static void be_plain(struct sandbox *s)
+{
+	char line[48];
+	u32 id = s->req->id;
+	struct text t = text_in(line, sizeof line);
+	put_number(&t, id);
+	put(&t, " 0 1");
+	need(s, "make a user namespace for the command", SYS_COOKIE(unshare, CLONE_NEWUSER));
+	SYS(prctl, PR_SET_DUMPABLE, 1); // as in map_own_user
+	need(s, "map the user of the command", write_proc(s, "self/uid_map", line));
+	need(s, "map the group of the command", write_proc(s, "self/gid_map", line));
+	need(s, "become the group", SYS(setresgid, id, id, id));
+	need(s, "become the user", SYS(setresuid, id, id, id));
+}
+
 // own_user makes the namespace, in the command's process.
 void own_user(struct sandbox *s)
 {
-	u32 id = s->req->flags & REQUEST_OWNERS ? 0 : s->req->id;
 	if (!s->slot->unprivileged)
 		need(s, "drop groups", SYS(setgroups, 0, 0));
 	need(s, "make a user namespace for the command", SYS_COOKIE(unshare, CLONE_NEWUSER | (*s->emulator ? CLONE_NEWNS : 0)));
 	tell(&s->user_asked);
 	while (!__atomic_load_n(&s->user_mapped, __ATOMIC_SEQ_CST))
 		SYS(futex, &s->user_mapped, FUTEX_WAIT, 0, 0);
-	need(s, "become the group", SYS(setresgid, id, id, id));
-	need(s, "become the user", SYS(setresuid, id, id, id));
+	need(s, "become the group", SYS(setresgid, 0, 0, 0));
+	need(s, "become the user", SYS(setresuid, 0, 0, 0));
 	if (*s->emulator)
 		emulate(s);
+	if (!(s->req->flags & REQUEST_OWNERS))
+		be_plain(s);
 	u64 keep = s->req->flags & REQUEST_OWNERS ? OWNER_CAPS : 0;
 	for (int cap = 0; cap < 64; cap++)
 		if (!(keep >> cap & 1))
@@ -82,14 +114,9 @@ static void map_id(struct sandbox *s, const char *file, const char *text)
 {
 	char name[48];
 	struct text t = text_in(name, sizeof name);
-	put(&t, "/proc/");
 	put_number(&t, (u64)s->prepared);
 	put(&t, file);
-	s32 proc = s->own_proc ? s->own_proc : AT_FDCWD;
-	long fd = SYS(openat, proc, s->own_proc ? name + 6 : name, O_WRONLY | O_CLOEXEC);
-	long err = fd < 0 ? fd : SYS(write, fd, text, strlen(text));
-	if (fd >= 0)
-		SYS(close, fd);
+	long err = write_proc(s, name, text);
 	if (err < 0)
 		fail(s, "map the user of the command: write", name, err);
 }
@@ -101,9 +128,10 @@ void map_own_user(struct sandbox *s)
 {
 	char line[48];
 	await(s, &s->user_asked);
+	if (s->setup_errno) // it gave up before: see run_command
+		return;
 	struct text t = text_in(line, sizeof line);
-	put_number(&t, s->req->flags & REQUEST_OWNERS ? 0 : s->req->id);
-	put(&t, " ");
+	put(&t, "0 ");
 	put_number(&t, s->req->id);
 	put(&t, " 1");
 	SYS(prctl, PR_SET_DUMPABLE, 1);
