@@ -79,6 +79,9 @@ type Spec struct {
 	// It costs 5 µs for each stat.
 	Owners bool
 
+	// SELinux, where not nil, are the labels of the command and its mounts.
+	SELinux *SELinux
+
 	// Machine, where not nil, is the machine whose programs the command and its
 	// children are.
 	Machine *Machine
@@ -240,6 +243,7 @@ type Capabilities struct {
 	Vary        bool // Spec.Vary
 	Owners      bool // Spec.Owners
 	Machines    bool // Spec.Machine
+	SELinux     bool // Spec.SELinux, where SELinux is active
 	Terminal    bool // Spec.Terminal
 	NetworkNone bool
 	NetworkHost bool

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 // # Owners in trees
@@ -116,4 +117,25 @@ func (o *Owner) parseDevice(value string) error {
 		return fmt.Errorf("want c:MAJOR:MINOR, b:MAJOR:MINOR or p")
 	}
 	return nil
+}
+
+// Known is a list of owners as a command with recorded owners is told of it: what
+// does not belong to 0:0, and devices.
+func Known(list Owners) []backends.Owned {
+	const charDevice, blockDevice = 0o020000, 0o060000 // S_IFCHR, S_IFBLK of Linux
+	var out []backends.Owned
+	for _, p := range slices.Sorted(maps.Keys(list)) {
+		o := list[p]
+		x := backends.Owned{Path: "/" + p, UID: uint32(o.UID), GID: uint32(o.GID), Major: uint32(o.Major), Minor: uint32(o.Minor)}
+		switch o.Type {
+		case TypeChar:
+			x.Kind = charDevice
+		case TypeBlock:
+			x.Kind = blockDevice
+		}
+		if x.UID|x.GID|x.Kind != 0 && p != "." {
+			out = append(out, x)
+		}
+	}
+	return out
 }

@@ -3,6 +3,8 @@ package staging
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -94,4 +96,52 @@ func (o *Outputs) with(p *action.NodeProperties, dir int, name, at string, st *u
 		return p
 	}
 	return WithOwner(p, o.Owned.Of(dir, name, at, st))
+}
+
+// LeftOwners lists what is not as usual of the files below root: modes, and of a
+// command whose owners were recorded, these.
+func LeftOwners(root *os.File, left []backends.Owned) (Owners, error) {
+	list, owned := Owners{}, NewOwned(left)
+	if owned == nil {
+		owned = NewOwned([]backends.Owned{})
+	}
+	err := leftBelow(int(root.Fd()), ".", ".", 0, func(dir int, name, p string, st *unix.Stat_t) {
+		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFSOCK || kind == unix.S_IFCHR || kind == unix.S_IFBLK {
+			return // of the sandbox
+		}
+		if o := owned.Of(dir, name, path.Join("/", p), st); !o.plain() {
+			list[p] = o
+		}
+	})
+	return list, err
+}
+
+// leftBelow visits what is in the directory name of parent, at p.
+func leftBelow(parent int, name, p string, depth int, visit func(dir int, name, p string, st *unix.Stat_t)) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%s: directories nested deeper than %d", p, maxDepth)
+	}
+	f, err := openLocked(parent, name, unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	for _, n := range names {
+		var st unix.Stat_t
+		at := path.Join(p, n)
+		if err := unix.Fstatat(int(f.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		visit(int(f.Fd()), n, at, &st)
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if err := leftBelow(int(f.Fd()), n, at, depth+1, visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

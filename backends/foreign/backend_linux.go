@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/internal/helper"
 )
 
 // A Backend runs commands with a tool.
@@ -159,6 +160,11 @@ func (b *Backend) check(spec *backends.Spec) error {
 	if spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost {
 		return fmt.Errorf("network %d: %w", spec.Network, backends.ErrUnsupported)
 	}
+	if spec.SELinux != nil && b.tool.Labels {
+		if err := helper.CheckSELinux(spec.SELinux, helper.SELinuxStatus); err != nil {
+			return err
+		}
+	}
 	return b.refuse(spec)
 }
 
@@ -189,6 +195,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"a terminal", spec.Terminal != nil, func(c backends.Capabilities) bool { return c.Terminal }},
 		{"a filter of system calls", spec.Filter != nil, func(c backends.Capabilities) bool { return c.Filters }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
+		{"SELinux labels", spec.SELinux != nil, func(backends.Capabilities) bool { return b.tool.Labels }},
 		{"recorded owners", spec.Owners, func(c backends.Capabilities) bool { return c.Owners }},
 		{"programs of another machine", spec.Machine != nil, func(c backends.Capabilities) bool { return c.Machines }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},

@@ -101,6 +101,9 @@ type Tool struct {
 	// tool, then, does not start the init, and ends when the machine does.
 	Machine func() (Machine, error)
 
+	// Labels says that the tool obeys Job.SELinux.
+	Labels bool
+
 	// Hide is a directory of the host that the tool must not see, or empty.
 	Hide string
 
@@ -139,6 +142,9 @@ type Job struct {
 
 	// OwnUser says that the command has to get a user namespace of its own.
 	OwnUser bool
+
+	// SELinux are the labels that were asked for, or nil.
+	SELinux *backends.SELinux
 
 	// WriteFile writes a file into Dir.
 	WriteFile func(name string, data []byte) error

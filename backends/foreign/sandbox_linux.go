@@ -228,6 +228,7 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 	}
 	req := helper.NewRequest(spec)
 	req.Flags &^= helper.KeepRoot | helper.FillRoot
+	req.Label, req.Context = "", "" // the tool has seen to them
 	switch {
 	case b.tree():
 		req.Flags |= helper.HasTree
@@ -404,6 +405,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 		Network: spec.Network, ReadOnly: spec.Root.ReadOnly,
 		ReadOnlyProc: spec.Root.As != nil && *spec.Root.As != backends.ID,
 		OwnUser:      spec.Owners,
+		SELinux:      spec.SELinux,
 		WriteFile: func(name string, data []byte) error {
 			files[name] = data
 			return nil

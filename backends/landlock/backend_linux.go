@@ -133,6 +133,7 @@ func (b *backend) check(spec *backends.Spec) error {
 		{"observation", spec.Observe},
 		{"a terminal", spec.Terminal != nil},
 		{"variation", spec.Vary != nil},
+		{"SELinux labels", spec.SELinux != nil},
 		{"recorded owners", spec.Owners},
 		{"programs of another machine", spec.Machine != nil},
 		{"a limit of processes", l.Pids > 0},

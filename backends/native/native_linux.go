@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/internal/helper"
 )
 
 // A Backend runs commands with the kernel's own means.
@@ -207,6 +208,9 @@ func check(spec *backends.Spec) error {
 
 // refuse refuses what our Capabilities do not offer, but for the limits.
 func (b *Backend) refuse(spec *backends.Spec) error {
+	if err := helper.CheckSELinux(spec.SELinux, helper.SELinuxStatus); err != nil {
+		return err
+	}
 	what := ""
 	for _, l := range spec.Root.Lowers {
 		switch {

@@ -31,7 +31,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Works = true
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
 	c.Vary, c.Terminal = b.varies(), true
-	c.Owners, c.Machines = b.records(), b.emulates()
+	c.Owners, c.Machines, c.SELinux = b.records(), b.emulates(), true
 	c.OverBinds = c.Overlay
 	c.Mounts, c.Users, c.Filters = true, !b.unprivileged, true
 	c.NetworkNone, c.NetworkHost = true, true

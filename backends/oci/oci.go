@@ -64,6 +64,7 @@ func Open(o Options) (backends.Backend, error) {
 		RootOnly: r.rootOnly,
 		UserRoot: !r.rootOnly,
 		Hide:     r.hide,
+		Labels:   !r.ownKernel,
 		Stdio:    r.ownKernel,
 		InitFile: r.ownKernel,
 		Pipes:    r.ownKernel,
@@ -135,6 +136,9 @@ func (r *runtime) bundle(j *foreign.Job) *specs.Spec {
 			MaskedPaths:       []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/scsi", "/proc/acpi"},
 			ReadonlyPaths:     []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
+	}
+	if l := j.SELinux; l != nil {
+		spec.Process.SelinuxLabel, spec.Linux.MountLabel = l.Process, l.Mount
 	}
 	if r.ownKernel {
 		spec.Root.Readonly = false // or all that is mounted there would be; the host sees to it

@@ -20,6 +20,7 @@ const heavyProgram = "sbx-actiond"
 // sbx-action: the name and one line.
 var delegated = [][2]string{
 	{"rootfs", "import, list, export and remove root file systems"},
+	{"owners", "read and write what fakeroot and pseudo know of owners"},
 	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
 	{"worker", "execute the actions of a Buildbarn or BuildGrid cluster"},
 	{"runner", "run the commands of a stock bb_worker in sandboxes"},

@@ -73,6 +73,9 @@ was not found, 126 when it cannot be executed, and 125 when sbx-action failed.
 			flags.BoolVar(&f.changes, "changes", false, "list what the command added, changed and deleted")
 			flags.BoolVar(&f.commit, "commit", false, "make the directory ROOTFS as the command left it, if it succeeded")
 			f.owned.declare(flags)
+			f.owned.declareFiles(flags)
+			flags.StringVar(&f.selinux.Process, "selinux-label", "", "`LABEL` of SELinux that the command gets, such as system_u:system_r:container_t:s0;\nrefused where SELinux is not active")
+			flags.StringVar(&f.selinux.Mount, "selinux-mount-label", "", "`LABEL` of SELinux that the files of its root get")
 			flags.BoolVar(&f.degrade, "degrade", false, "drop what the backend cannot do, and say so, instead of refusing")
 			flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
 			return f.run
@@ -94,6 +97,7 @@ type sandboxFlags struct {
 	proc, degrade                bool
 	changes, commit              bool
 	owned                        ownerFlags
+	selinux                      backends.SELinux
 
 	dir string // ROOTFS, if it is a directory
 }
@@ -127,6 +131,9 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	}
 	if err := f.owned.apply(spec); err != nil {
 		return err
+	}
+	if f.selinux != (backends.SELinux{}) {
+		spec.SELinux = &f.selinux
 	}
 	closeFiles, err := f.redirect(spec)
 	if err != nil {
@@ -172,7 +179,7 @@ func (f *sandboxFlags) inTerminal(b backends.Backend, spec *backends.Spec, run f
 
 // runAndCompare runs the command, and says or keeps what it left in the root.
 func (f *sandboxFlags) runAndCompare(ctx context.Context, b backends.Backend, spec *backends.Spec) (*backends.Status, error) {
-	if !f.changes && !f.commit {
+	if !f.changes && !f.commit && f.owned.save == "" {
 		return b.Run(ctx, spec)
 	}
 	spec.KeepRoot = true
@@ -182,6 +189,12 @@ func (f *sandboxFlags) runAndCompare(ctx context.Context, b backends.Backend, sp
 		return st, err
 	}
 	defer st.Root.Close()
+	if err := f.owned.write(st); err != nil {
+		return st, err
+	}
+	if !f.changes && !f.commit {
+		return st, nil
+	}
 	// Another root made of the same, in which nothing ran.
 	fresh := backends.Spec{Root: spec.Root, Network: spec.Network, Args: []string{"/nothing/to/run"}, Dir: "/", KeepRoot: true}
 	fresh.Root.ReadOnly = false

@@ -3,7 +3,6 @@ package component
 import (
 	"context"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -45,24 +44,6 @@ func (p *plan) record(f action.Function, list staging.Owners) {
 		p.action.Platform = append(p.action.Platform, action.Property{Name: ownedProperty, Value: action.Sum(f, list.Marshal()).String()})
 	}
 	slices.SortFunc(p.action.Platform, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
-}
-
-// spec is list as a sandbox wants it.
-func specOf(list staging.Owners) []backends.Owned {
-	var out []backends.Owned
-	for _, p := range slices.Sorted(maps.Keys(list)) {
-		o := list[p]
-		x := backends.Owned{Path: "/" + p, UID: uint32(o.UID), GID: uint32(o.GID)}
-		switch o.Type {
-		case staging.TypeChar:
-			x.Kind = unix.S_IFCHR
-		case staging.TypeBlock:
-			x.Kind = unix.S_IFBLK
-		}
-		x.Major, x.Minor = uint32(o.Major), uint32(o.Minor)
-		out = append(out, x)
-	}
-	return out
 }
 
 // given returns what a command has given away, or taken, of what is not an output

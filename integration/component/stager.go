@@ -45,7 +45,7 @@ func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Com
 		return backends.Root{}, err
 	}
 	root, err := base.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: a.InputRoot}, s.rootfs)
-	root.ScratchDir, root.Owned = s.scratch, specOf(s.owned)
+	root.ScratchDir, root.Owned = s.scratch, staging.Known(s.owned)
 	root.Binds = append(root.Binds, s.binds...)
 	s.staged = coarseNow()
 	return root, err

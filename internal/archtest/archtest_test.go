@@ -116,6 +116,7 @@ var table = []row{
 	{"integration/reapi/tracing", "", ""},
 	{"integration/reapi/metrics", "google.golang.org/grpc", ""},
 	{"integration/reapi/webpage", "action cache integration/reapi integration/reapi/execution staging " + reapi, ""},
+	{"integration/ownerstate", "staging golang.org/x/sys", ""},
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// Clients of the Remote Execution API, and workers of other people's clusters.
@@ -139,7 +140,7 @@ var table = []row{
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{
-		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring history integration/baserock integration/component integration/images " +
+		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring history integration/baserock integration/component integration/images integration/ownerstate " +
 			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution " +
 			"integration/reapi/metrics integration/reapi/storage integration/reapi/tracing integration/reapi/webpage " +
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +

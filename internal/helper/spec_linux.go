@@ -73,6 +73,9 @@ func NewRequest(spec *backends.Spec) *Request {
 			r.Known = append(r.Known, fmt.Sprintf("%d %d %d %d %d %s", k.UID, k.GID, k.Kind, k.Major, k.Minor, k.Path))
 		}
 	}
+	if l := spec.SELinux; l != nil {
+		r.Label, r.Context = l.Process, l.Mount
+	}
 	if m := spec.Machine; m != nil {
 		r.Binfmt, r.Emulator = m.Binfmt(), m.Emulator
 	}

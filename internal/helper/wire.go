@@ -92,7 +92,7 @@ const (
 //	uint64 varyFlags; int64 clock; uint64 step; uint32 order, umask, cpus, delay
 //	8*(nargs+nenv+3) bytes of room, for the pointers of argv and envp
 //	NUL-terminated strings: dir, data, scratchDir, target, hide, hostName, alias,
-//	  binfmt, emulator, lowers ("d" or "i" and a path), binds (source, target),
+//	  binfmt, emulator, label, context, lowers ("d" or "i" and a path), binds (source, target),
 //	  known (uid, gid, kind, major, minor and a path, with blanks between), args, env
 //
 // with the descriptors of stdin, stdout, stderr (those that are there), of
@@ -124,6 +124,8 @@ type Request struct {
 
 	Known    []string // of owners, with the flag Owners
 	Binfmt   string   // how to know the programs of another machine, as binfmt_misc wants it: all before the emulator
+	Label    string   // SELinux: of the command,
+	Context  string   // and of its mounts; or empty
 	Emulator string   // and what executes them, a path of the host; or empty
 
 	Stdio  [3]*os.File // nil: /dev/null
@@ -165,7 +167,7 @@ func (r *Request) Encode() ([]byte, error) {
 // encode returns the bytes of r, and the flags that go with its descriptors.
 func (r *Request) encode() ([]byte, error) {
 	size := requestSize + 8*(len(r.Args)+len(r.Env)+3)
-	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Hide, r.Vary.HostName, r.Vary.Alias, r.Binfmt, r.Emulator}, r.Lowers, r.Binds, r.Known, r.Args, r.Env}
+	lists := [][]string{{r.Dir, r.DataDir, r.ScratchDir, r.Target, r.Hide, r.Vary.HostName, r.Vary.Alias, r.Binfmt, r.Emulator, r.Label, r.Context}, r.Lowers, r.Binds, r.Known, r.Args, r.Env}
 	for _, list := range lists {
 		for _, s := range list {
 			if strings.IndexByte(s, 0) >= 0 {

@@ -112,6 +112,8 @@ static void unpack(struct sandbox *s)
 	s->alias = p = strings(s, p, end, 1);
 	s->binfmt = p = strings(s, p, end, 1);
 	s->emulator = p = strings(s, p, end, 1);
+	s->label = p = strings(s, p, end, 1);
+	s->context = p = strings(s, p, end, 1);
 	s->lowers = p = strings(s, p, end, 1);
 	s->binds = p = strings(s, p, end, r->nlowers);
 	s->known = p = strings(s, p, end, 2 * r->nbinds);

@@ -260,7 +260,7 @@ static void mount_scratch(struct sandbox *s, const char *at)
 		SYS(close, dir);
 		return;
 	}
-	char options[128];
+	char options[512];
 	struct text t = text_in(options, sizeof options);
 	put(&t, s->slot->as_root ? "mode=755" : SCRATCH_OPTIONS);
 	if (s->req->scratch) {
@@ -270,7 +270,12 @@ static void mount_scratch(struct sandbox *s, const char *at)
 		put(&t, ",nr_inodes=");
 		put_number(&t, s->req->scratch / 1024 + 1024);
 	}
-	if (*s->place) // around: nothing has been prepared
+	if (*s->context) {
+		put(&t, ",context=\"");
+		put(&t, s->context);
+		put(&t, "\"");
+	}
+	if (*s->place || *s->context) // around: nothing has been prepared; and labels cannot be changed
 		must(s, "mount the scratch on", at, mount("tmpfs", at, MS_NOSUID | MS_NODEV, options));
 	else if (s->req->scratch)
 		must(s, "limit the scratch", 0, mount("tmpfs", at, MS_REMOUNT | MS_NOSUID | MS_NODEV, options));
@@ -330,6 +335,8 @@ static s32 mount_overlay(struct sandbox *s, const char *upper, const char *work)
 		if (*s->data)
 			fs_set(&f, "metacopy", "on");
 	}
+	if (*s->context)
+		fs_set(&f, "context", s->context);
 	if (*s->scratch_dir)
 		fs_set(&f, "volatile", 0); // no sync of what is read once and thrown away
 	return fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
@@ -668,7 +675,7 @@ static void alias_in(struct sandbox *s, s32 root, const char *source)
 void build_root(struct sandbox *s)
 {
 	// What has been placed in advance is in the way of another scratch.
-	if (s->placed && *s->scratch_dir) {
+	if (s->placed && (*s->scratch_dir || *s->context)) {
 		place(s, "/", "/scratch");
 		s->placed = 0;
 	}

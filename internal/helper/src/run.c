@@ -188,6 +188,12 @@ static void become(struct sandbox *s)
 	if (s->req->flags & REQUEST_TERMINAL)
 		need(s, "make it the controlling terminal", SYS(ioctl, 0, TIOCSCTTY, 0));
 	set_limits(s);
+	if (*s->label) {
+		long fd = SYS(openat, AT_FDCWD, "/proc/self/attr/exec", O_WRONLY | O_CLOEXEC);
+		need(s, "label the command", fd);
+		need(s, "label the command", SYS(write, fd, s->label, strlen(s->label)));
+		SYS(close, fd);
+	}
 	drop(s);
 	long err = s->prepared ? SYS(fchdir, s->dir_fd) : SYS(chdir, s->dir);
 	if (err < 0)

@@ -44,6 +44,7 @@ struct sandbox {
 	const char *dir, *data, *scratch_dir, *target, *hide; // the last two mean something else to fence
 	const char *host_name, *alias; // of a command that is varied, or empty
 	const char *binfmt, *emulator; // of a command of another machine, or empty
+	const char *label, *context; // of SELinux: the command's and its mounts'; or empty
 	const char *known; // the first string of what is known of owners
 	char **argv, **envp;
 	const char *lowers, *binds; // the first string of each list
