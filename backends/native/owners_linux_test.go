@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -286,5 +287,81 @@ func TestOwnersGivesRoomBack(t *testing.T) {
 	spec.Limits.Scratch = 20 << 20
 	if got, st := output(t, b, spec); st.Code != 0 {
 		t.Errorf("exit %d: %s", st.Code, got)
+	}
+}
+
+// TestOwnersOnDisk: a scratch on a disk uses inode numbers again.
+func TestOwnersOnDisk(t *testing.T) {
+	b := openNative(t)
+	for _, name := range []string{"reuse", "reuse dir", "rename", "hard link", "copy", "many", "deleted, open"} {
+		want, st := output(t, b, owned(ownerScripts[name]))
+		if st.Code != 0 {
+			t.Fatalf("%s: exit %d: %s", name, st.Code, want)
+		}
+		spec := owned(ownerScripts[name])
+		spec.Root.ScratchDir = t.TempDir()
+		if err := os.Chown(spec.Root.ScratchDir, b.Capabilities().Owner, b.Capabilities().Owner); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := output(t, b, spec); got != want {
+			t.Errorf("%s: got\n%swant\n%s", name, got, want)
+		}
+	}
+}
+
+// program32 is a program of 32 bits that changes an owner, in both ways that it may,
+// makes a device, and exits with 0 if it sees what it did.
+const program32 = `
+static long call(long n, long a, long b, long c, long d, long e)
+{
+	long r;
+	__asm__ volatile("push %%ebp; int $0x80; pop %%ebp" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
+	return r;
+}
+static struct {
+	unsigned long long dev;
+	unsigned pad, short_ino, mode, nlink, uid, gid;
+	unsigned long long rdev;
+	char rest[56];
+} __attribute__((packed)) s;
+static unsigned x[64];
+static void fail(int n) { call(1, n, 0, 0, 0, 0); }
+void _start(void)
+{
+	call(8, (long)"x", 0644, 0, 0, 0); /* creat */
+	if (call(212, (long)"x", 70000, 8, 0, 0)) fail(1); /* chown32 */
+	if (call(195, (long)"x", (long)&s, 0, 0, 0) || s.uid != 70000 || s.gid != 8) fail(2); /* stat64 */
+	if (call(16, (long)"x", 5, 0xffff, 0, 0)) fail(3); /* lchown */
+	if (call(196, (long)"x", (long)&s, 0, 0, 0) || s.uid != 5 || s.gid != 8) fail(4); /* lstat64 */
+	if (call(14, (long)"n", 020600, 0x103, 0, 0)) fail(5); /* mknod */
+	if (call(300, -100, (long)"n", (long)&s, 0, 0) || s.mode != 020600 || s.rdev != 0x103) fail(6); /* fstatat64 */
+	if (call(383, -100, (long)"x", 0, 0x7ff, (long)x) || x[5] != 5) fail(7); /* statx */
+	if (call(213, 7, 0, 0, 0, 0) || call(199, 0, 0, 0, 0, 0)) fail(8); /* setuid32, getuid32 */
+	fail(0);
+}
+`
+
+// TestOwners32: programs of 32 bits have other calls, which are answered, too.
+func TestOwners32(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		return // nobody else runs them
+	}
+	dir := t.TempDir()
+	source, program := filepath.Join(dir, "p.c"), filepath.Join(dir, "p")
+	if err := os.WriteFile(source, []byte(program32), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-m32", "-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie",
+		"-fomit-frame-pointer", "-o", program, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, observed := range []bool{false, true} {
+		b := openNative(t)
+		spec := owned("/p && stat -c '%u:%g' x && stat -c '%F' n")
+		spec.Observe = observed
+		spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: program, Target: "/p"})
+		if got, st := output(t, b, spec); st.Code != 0 || got != "5:8\ncharacter special file\n" {
+			t.Errorf("observed %v: exit %d, %q", observed, st.Code, got)
+		}
 	}
 }
