@@ -365,3 +365,43 @@ func TestOwners32(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnersOneInode: in a layer, files with the same contents are one; their owners
+// are not.
+func TestOwnersOneInode(t *testing.T) {
+	b := openNative(t)
+	if !b.Capabilities().Overlay {
+		t.Log("no layers here")
+		return
+	}
+	layer := t.TempDir()
+	for i, name := range []string{"a", "b", "c", "d"} {
+		var err error
+		if i == 0 {
+			err = os.WriteFile(filepath.Join(layer, name), nil, 0o644)
+		} else {
+			err = os.Link(filepath.Join(layer, "a"), filepath.Join(layer, name))
+		}
+		if err == nil {
+			err = os.Symlink("a", filepath.Join(layer, "l"+name))
+		}
+		if err == nil && os.Geteuid() == 0 {
+			err = os.Lchown(filepath.Join(layer, name), backends.ID, backends.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec := owned("stat -c '%n %u %F' /a /b /c /d /la; chown 7 /c; chown -h 8 /lb; stat -c '%n %u' /a /b /c /d /la /lb; mv /lb /lz; mv /c /z; stat -c '%n %u' /lz /z")
+	spec.Root.Lowers = []backends.Layer{{Dir: layer}}
+	spec.Root.Owned = []backends.Owned{
+		{Path: "/a", UID: 5},
+		{Path: "/b", Kind: unix.S_IFCHR, Major: 1, Minor: 3},
+		{Path: "/la", UID: 6},
+	}
+	want := "/a 5 regular empty file\n/b 0 character special file\n/c 0 regular empty file\n/d 0 regular empty file\n/la 6 symbolic link\n" +
+		"/a 5\n/b 0\n/c 7\n/d 0\n/la 6\n/lb 8\n/lz 8\n/z 7\n"
+	if got, _ := output(t, b, spec); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}

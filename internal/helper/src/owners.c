@@ -311,14 +311,18 @@ static long look(s32 fd, struct statx *st)
 
 // touch does what changing the owner does besides: bits that a new owner must not
 // have are cleared. It also has the file copied into the layer that takes the
-// writes, which may change its number.
-static void touch(struct owners *o, s32 fd, const struct statx *st)
+// writes: that changes its number, and in the layers below files with the same
+// contents may be one.
+static void touch(struct owners *o, s32 fd, const struct statx *st, int clear)
 {
 	char name[32];
 	u32 mode = st->mode & 07777;
-	if ((st->mode & S_IFMT) == S_IFLNK)
+	if ((st->mode & S_IFMT) == S_IFLNK) {
+		struct timespec times[2] = {{st->atime.sec, st->atime.nsec}, {st->mtime.sec, st->mtime.nsec}};
+		SYS(utimensat, fd, "", times, AT_EMPTY_PATH);
 		return;
-	if ((st->mode & S_IFMT) == S_IFREG)
+	}
+	if (clear && (st->mode & S_IFMT) == S_IFREG)
 		mode &= ~(S_ISUID | (mode & 010 ? S_ISGID : 0));
 	SYS(fchmodat, o->proc, self_fd(name, fd), mode);
 }
@@ -342,7 +346,7 @@ static long give(struct owners *o, long fd, u32 uid, u32 gid)
 	u32 was_uid = w ? w->uid : 0, was_gid = w ? w->gid : 0;
 	uid = uid == (u32)NO_ID ? was_uid : uid;
 	gid = gid == (u32)NO_ID ? was_gid : gid;
-	touch(o, (s32)fd, &st);
+	touch(o, (s32)fd, &st, 1);
 	if (uid == was_uid && gid == was_gid) {
 		SYS(close, fd);
 		return 0;
@@ -620,7 +624,12 @@ static void known(struct owners *o, const char *p)
 	long fd = SYS(openat, AT_FDCWD, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return;
-	if (look((s32)fd, &st) < 0) {
+	long err = look((s32)fd, &st);
+	if (err >= 0) {
+		touch(o, (s32)fd, &st, 0);
+		err = look((s32)fd, &st);
+	}
+	if (err < 0) {
 		SYS(close, fd);
 		return;
 	}
