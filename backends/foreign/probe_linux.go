@@ -65,10 +65,7 @@ func (b *Backend) probe(boot bool) backends.Capabilities {
 	}
 	c.Observe = machine || b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
 	c.Owners = !machine && b.try(ctx, &backends.Spec{Owners: true}, unix.ENOENT) == nil
-
-	c.Observe = b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
 	c.SELinux = b.tool.Labels
-	c.Owners = b.try(ctx, &backends.Spec{Owners: true}, unix.ENOENT) == nil
 	if b.tool.Adjust != nil {
 		b.tool.Adjust(&c)
 	}

@@ -31,9 +31,7 @@ func program() *commandline.Program {
 	return &commandline.Program{
 		Name: name,
 		Commands: []commandline.Command{
-			serveCommand(), buildCommand(), initCommand(), rootfsCommand(), workerCommand(), runnerCommand(), buildboxCommand(), agentCommand(), attestCommand(), commandline.VersionCommand("sbx-actiond"),
-
-			serveCommand(), buildCommand(), initCommand(), rootfsCommand(), ownersCommand(), workerCommand(), runnerCommand(), agentCommand(), attestCommand(), commandline.VersionCommand("sbx-actiond"),
+			serveCommand(), buildCommand(), initCommand(), rootfsCommand(), ownersCommand(), workerCommand(), runnerCommand(), buildboxCommand(), agentCommand(), attestCommand(), commandline.VersionCommand("sbx-actiond"),
 		},
 		Intro: `
 sbx-actiond has what of sbx-action speaks to the network: it serves a cache and
