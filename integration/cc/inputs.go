@@ -1,0 +1,127 @@
+package cc
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/staging"
+)
+
+// inputs are the look-ups without those that only found out whether something
+// was in the way of what was then written.
+func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
+	if s.shared != "" {
+		lookups = slices.DeleteFunc(slices.Clone(lookups), func(l backends.Lookup) bool { return l.Path == s.shared })
+	}
+	if s.call.Kind == Any {
+		return lookups
+	}
+	bases := map[string]bool{}
+	for p := range s.written {
+		bases[path.Base(p)] = true
+	}
+	list := make([]backends.Lookup, 0, len(lookups))
+	for _, l := range lookups {
+		host, ok := s.view.host(l.Path)
+		if base := path.Base(l.Path); ok && (bases[base] || s.temporary(host)) {
+			dir, err := filepath.EvalSymlinks(path.Dir(host))
+			if err == nil && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(host) {
+				list = append(list, backends.Lookup{Path: path.Dir(l.Path), Op: backends.Stat})
+				continue
+			}
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// updates says whether what was in the place of an output is an input: of an
+// archive that members are put into.
+func (s *Session) updates(host string) bool {
+	return s.call.Kind == Archive && !s.temporary(host)
+}
+
+// temporary says whether p is a file that ar writes beside the archive, under a
+// name of its own making, and moves in its place.
+func (s *Session) temporary(p string) bool {
+	if s.call.Kind != Archive {
+		return false
+	}
+	base := path.Base(p)
+	if len(base) != 8 || !strings.HasPrefix(base, "st") {
+		return false
+	}
+	_, err := os.Lstat(p)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// wasAbsent says whether the path was not there when the run began. It knows of
+// the directories that a parallel build writes to.
+func (s *Session) wasAbsent(p string) bool {
+	p, ok := s.view.host(p)
+	if !ok {
+		return false
+	}
+	names, ok := s.listed[path.Dir(p)]
+	return ok && !names[path.Base(p)]
+}
+
+// list notes the names in the directories in which the call looks for files.
+func (s *Session) list() {
+	s.listed = map[string]map[string]bool{}
+	dirs := []string{s.call.Dir, path.Dir(s.call.Dir)}
+	for _, v := range s.command.Environment {
+		if v.Name == "HOME" && path.IsAbs(v.Value) {
+			dirs = append(dirs, path.Clean(v.Value))
+		}
+	}
+	for _, d := range s.call.Search {
+		dirs = append(dirs, s.call.abs(d))
+	}
+	for _, f := range slices.Concat(s.call.Outputs, s.call.Inputs) {
+		dirs = append(dirs, path.Dir(s.call.abs(f)))
+	}
+	for _, d := range dirs {
+		if len(s.listed) >= 64 {
+			return
+		}
+		first, _, _ := strings.Cut(d[1:], "/")
+		if _, ok := s.listed[d]; ok || s.view.system(first) {
+			continue
+		}
+		f, err := os.Open(d)
+		if err != nil {
+			continue
+		}
+		names, err := f.Readdirnames(20000)
+		f.Close()
+		if err != nil && err != io.EOF || len(names) == 20000 {
+			continue
+		}
+		set := make(map[string]bool, len(names))
+		for _, n := range names {
+			set[n] = true
+		}
+		s.listed[d] = set
+	}
+}
+
+// settle waits until the clock that files are stamped with has moved on from the
+// inputs that we know of: what changes from now on then has another time. It is a
+// few milliseconds, and only for what was written in the last few.
+func (s *Session) settle() {
+	for _, f := range s.call.Inputs {
+		id, err := staging.StatPath(s.call.abs(f), staging.FollowLinks)
+		for n := 0; err == nil && n < 20 && id.CTime >= int64(staging.Now()) && id.CTime < int64(staging.Now())+int64(20*time.Millisecond); n++ {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
