@@ -16,7 +16,7 @@ scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dp
 	bwrap:bubblewrap ccache:ccache setpriv:util-linux script:bsdutils fsck.erofs:erofs-utils git:git busybox:busybox-static bzip2:bzip2 perl:perl \
 	ssh-keygen:openssh-client openssl:openssl pgrep:procps xz:xz-utils zstd:zstd \
 	umoci:umoci skopeo:skopeo mmdebstrap:mmdebstrap sqfstar:squashfs-tools mke2fs:e2fsprogs cpio:cpio patch:patch clang:clang autoconf:autoconf python3:python3 \
-	runc:runc crun:crun runsc:runsc lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman proot:proot schroot:schroot /usr/share/bazel/linux-sandbox:bazel-bootstrap protoc:protobuf-compiler pgrep:procps
+	runc:runc crun:crun runsc:runsc lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman dockerd:docker.io proot:proot schroot:schroot /usr/share/bazel/linux-sandbox:bazel-bootstrap protoc:protobuf-compiler pgrep:procps
 scripts/need.sh python3:python3 # for what script/suggest observes
 scripts/need.sh fakeroot:fakeroot pseudo:pseudo sqlite3:sqlite3 setcap:libcap2-bin qemu-aarch64-static:qemu-user-static # owners, and other machines
 scripts/need.sh zsh:zsh fish:fish man:man-db # whose completion is tried, and what reads the pages

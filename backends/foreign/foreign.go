@@ -67,6 +67,10 @@ type Tool struct {
 	// program of Init is in the root, and removes itself.
 	InitFile bool
 
+	// OldCalls says that the tool does not know newer system calls with paths, or not
+	// all of them: then they are missing, and programs do without.
+	OldCalls bool
+
 	// Pipes says that the tool's commands cannot share a place in a file: output that
 	// is to go to one goes through a pipe.
 	Pipes bool

@@ -371,9 +371,10 @@ func (b *Backend) init(d *door) []string {
 		args = append(args, "gone")
 		args[0] = helper.InitPath
 	}
-	switch {
-	case b.tool.HostShell:
+	if b.tool.OldCalls {
 		args = append(args, "old")
+	}
+	switch {
 	case b.tool.AsUser:
 		args = append(args, "user", "nest", "name")
 	case b.tool.UserRoot && b.unprivileged:

@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"os"
 	"testing"
 
 	"github.com/sbx-action/sbx-action/backends"
@@ -17,4 +18,10 @@ func open(t *testing.T) backends.Backend {
 	return b
 }
 
-func TestPromises(t *testing.T) { backendtest.Test(t, open) }
+func TestPromises(t *testing.T) {
+	if os.Geteuid() != 0 { // crun alone is asked for all of it
+		backendtest.TestBrief(t, open)
+		return
+	}
+	backendtest.Test(t, open)
+}

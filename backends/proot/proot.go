@@ -32,6 +32,7 @@ func Open(o Options) (backends.Backend, error) {
 		OwnPID:    true,
 		OwnRest:   true,
 		HostShell: true,
+		OldCalls:  true, // it would let them through as they are
 		Adjust:    func(c *backends.Capabilities) { c.Observe, c.Owners, c.Exposed = false, false, true },
 		Command: func(j *foreign.Job) (foreign.Line, error) {
 			args := []string{j.Program, "-r", j.Root, "-w", "/"}
