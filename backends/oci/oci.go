@@ -77,7 +77,8 @@ func Open(o Options) (backends.Backend, error) {
 // to have.
 func (r *runtime) adjust(c *backends.Capabilities) {
 	if r.ownKernel {
-		c.OwnKernel, c.Exposed, c.Observe, c.MemoryLimit = true, true, false, backends.Absent
+		c.OwnKernel, c.Exposed, c.MemoryLimit = true, true, backends.Absent
+		c.Observe, c.Filters = false, false
 	}
 }
 
