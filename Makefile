@@ -5,10 +5,11 @@
 # make cc-projects  builds six projects through the compiler wrapper
 # make cc-bench     measures the compiler wrapper against ccache
 # make corpus       builds fifteen components, beside the same by hand
-# make helper rebuilds the sandbox's helper program from C
+# make helper rebuilds the sandbox's helper program, and the front, from C
 SHELL := /bin/bash
 GO ?= go
 BIN := $(CURDIR)/bin
+FRONT = $(if $(filter linux/amd64 linux/arm64,$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)),-E sbx_front)
 
 .PHONY: build demo test check bench cc-projects cc-bench corpus lint fuzz cross helper clean tools user-test race
 
@@ -18,7 +19,8 @@ $(BIN)/sbx-action $(BIN)/sbx-actiond: FORCE
 	@command -v $(GO) >/dev/null || { echo "make: Go is missing: install Go 1.26 or newer from your distribution or go.dev" >&2; exit 1; }
 	@mkdir -p $(BIN)
 	@# A static program starts 0.5 ms faster, and runs in roots without libraries.
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/$(@F)
+	@# Hits are answered before Go starts, where there is a front: see internal/front.
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(if $(filter sbx-action,$(@F)),$(FRONT))' -o $@ ./cmd/$(@F)
 .PHONY: FORCE
 FORCE:
 
@@ -52,6 +54,7 @@ cc-bench: build
 
 helper:
 	internal/helper/build.sh
+	internal/front/build.sh
 
 clean:
 	rm -rf $(BIN)

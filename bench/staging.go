@@ -45,14 +45,29 @@ func (w *inputs) rows() []row {
 	if w.n == 100_000 {
 		targets = map[string]string{"warm": "≤ 1 ms", "changed": "≤ 10 ms"}
 	}
+	// Any row may be measured alone: whichever is first makes the files.
+	made := func(then func() error) func() error {
+		return func() error {
+			if len(w.names) == 0 {
+				if err := w.first(); err != nil {
+					return err
+				}
+				if _, err := w.steps(new(int64), "scan", "save"); err != nil {
+					return err
+				}
+			}
+			return then()
+		}
+	}
+	nothing := func() error { return nil }
 	return []row{
 		{name: label("first scan, and store them"), rounds: 1, ours: w.side("scan and save", w.first, "scan", "save")},
-		{name: label("scan, no change"), target: "≤ 2.5", rounds: 5, ours: w.side("scan", w.settle, "scan"), peer: side{name: "fstatat loop", run: w.statLoop}},
-		{name: label("stage, cold"), rounds: 1, ours: w.side("stage", nil, "stage")},
-		{name: label("stage, warm"), target: targets["warm"], rounds: 10, ours: w.side("stage", nil, "stage")},
-		{name: label("stage and run a command, warm"), rounds: 5, ours: w.side("stage, true", nil, "run")},
-		{name: label("0.1 % changed: scan and store"), rounds: 3, ours: w.side("scan and save", w.change, "scan", "save")},
-		{name: label("0.1 % changed: stage"), target: targets["changed"], rounds: 3, ours: w.side("stage", w.changeAndSave, "stage")},
+		{name: label("scan, no change"), target: "≤ 2.5", rounds: 5, ours: w.side("scan", made(w.settle), "scan"), peer: side{name: "fstatat loop", run: w.statLoop}},
+		{name: label("stage, cold"), rounds: 1, ours: w.side("stage", made(nothing), "stage")},
+		{name: label("stage, warm"), target: targets["warm"], rounds: 10, ours: w.side("stage", made(nothing), "stage")},
+		{name: label("stage and run a command, warm"), rounds: 5, ours: w.side("stage, true", made(nothing), "run")},
+		{name: label("0.1 % changed: scan and store"), rounds: 3, ours: w.side("scan and save", made(w.change), "scan", "save")},
+		{name: label("0.1 % changed: stage"), target: targets["changed"], rounds: 3, ours: w.side("stage", made(w.changeAndSave), "stage")},
 	}
 }
 

@@ -87,18 +87,31 @@ type Removal struct {
 // AddRun appends a run to the history. It is one write, and all that a hit
 // leaves behind.
 func (s *Store) AddRun(r *Run) error {
-	if len(r.Data) > HistoryRecordMax {
-		return fmt.Errorf("add to the history: the record has %d bytes, at most %d are allowed", len(r.Data), HistoryRecordMax)
+	b, err := r.Record()
+	if err != nil {
+		return err
 	}
 	if err := s.writable("add to the history"); err != nil {
 		return err
+	}
+	return s.addHistory(b)
+}
+
+// Record is what is appended to the history for the run.
+func (r *Run) Record() ([]byte, error) {
+	if len(r.Data) > HistoryRecordMax {
+		return nil, fmt.Errorf("add to the history: the record has %d bytes, at most %d are allowed", len(r.Data), HistoryRecordMax)
 	}
 	b := make([]byte, 0, historyFrame+historyHead+32+len(r.Data))
 	b = beginHistory(b, kindRun, r.Function, r.Time, r.Key)
 	b = append(b, r.Unsealed[:]...)
 	b = append(b, r.Data...)
-	return s.addHistory(endHistory(b, 0))
+	return endHistory(b, 0), nil
 }
+
+// HistoryFile is the name of the file in a store to which records are appended, and
+// how large it may be before it has to become the old one.
+func HistoryFile() (name string, most int64) { return historyName, historyMax }
 
 func beginHistory(b []byte, kind byte, f action.Function, t time.Time, hash [32]byte) []byte {
 	b = append(b, historyMagic...)

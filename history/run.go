@@ -163,9 +163,16 @@ func Add(ctx context.Context, s *cache.Store, r *Run) error {
 			}
 		}
 	}
-	return s.AddRun(&cache.Run{
+	return s.AddRun(r.inStore(command))
+}
+
+// Record is what is appended to the history for a hit. It has no command.
+func (r *Run) Record() ([]byte, error) { return r.inStore(nil).Record() }
+
+func (r *Run) inStore(command []byte) *cache.Run {
+	return &cache.Run{
 		Time: r.Time, Function: r.Key.Function(), Key: r.Key.Bytes(), Unsealed: r.Unsealed.Bytes(), Data: r.encode(command),
-	})
+	}
 }
 
 var errRun = errors.New("not a run")

@@ -14,5 +14,5 @@ scripts/need.sh ccache:ccache sccache:sccache bwrap:bubblewrap gcc:gcc g++:g++ m
 work=$(mktemp -d "${BENCH_DIR:-/tmp}/sbx-ccb-XXXXXX")
 export SBX_CACHE=$work/cache SBX_CC_CACHE_LINKS=1 SCCACHE_DIR=$work/sccache SCCACHE_SERVER_UDS= SCCACHE_SERVER_PORT=$((20000 + $$ % 20000)) SCCACHE_IDLE_TIMEOUT=600
 trap 'sccache --stop-server >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/sbx-action" ./cmd/sbx-action
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -E sbx_front' -o "$work/sbx-action" ./cmd/sbx-action
 python3 scripts/cc-bench.py "$work" "$@"

@@ -15,7 +15,7 @@ projects=${*:-lua zlib jq}
 work=$(mktemp -d /tmp/sbx-ccp-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-CGO_ENABLED=0 go build -trimpath -o "$work/sbx-action" ./cmd/sbx-action
+CGO_ENABLED=0 go build -trimpath -ldflags '-E sbx_front' -o "$work/sbx-action" ./cmd/sbx-action
 export SBX_CACHE=$work/cache SBX_CC_CACHE_LINKS=1
 jobs=$(nproc)
 W="$work/sbx-action cc"

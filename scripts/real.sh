@@ -9,7 +9,7 @@ top=$PWD
 work=$(mktemp -d /tmp/sbx-real-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-CGO_ENABLED=0 go build -trimpath -o "$work/sbx-action" ./cmd/sbx-action
+CGO_ENABLED=0 go build -trimpath -ldflags '-E sbx_front' -o "$work/sbx-action" ./cmd/sbx-action
 cp -r examples "$work/examples"
 
 lua=$(scripts/debian-source.sh lua5.4 "$work/source")

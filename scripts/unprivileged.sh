@@ -9,7 +9,7 @@ git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t 
 mkdir -p "$home/tests" "$home/tmp"
 export GOCACHE=${GOCACHE:-$(go env GOCACHE)} GOMODCACHE=${GOMODCACHE:-$(go env GOMODCACHE)}
 CGO_ENABLED=0 go build -o "$home/sbx-probe" ./backends/backendtest/probe/sbx-probe
-CGO_ENABLED=0 go build -o "$home/sbx-action" ./cmd/sbx-action
+CGO_ENABLED=0 go build -ldflags '-E sbx_front' -o "$home/sbx-action" ./cmd/sbx-action
 CGO_ENABLED=0 go build -o "$home/sbx-actiond" ./cmd/sbx-actiond
 for package in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
 	dir=${package#github.com/sbx-action/sbx-action}

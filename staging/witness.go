@@ -56,6 +56,11 @@ type HostWitness struct {
 	// known. Without it, an absence in a directory that changed meanwhile,
 	// as directories do in which others build, is not believed.
 	Known func(rooted string) bool
+
+	// Hold keeps what the last Recall or Seal found, for Held. Then these are for
+	// one goroutine.
+	Hold bool
+	held *variant
 }
 
 var _ action.Witness = (*HostWitness)(nil)
@@ -120,6 +125,7 @@ func (w *HostWitness) Recall(ctx context.Context, a *action.Action) (*action.Act
 	}
 	// The first one usually holds, and then the others need not be looked at.
 	if refreshed, err := w.holds(&variants[0]); err == nil && !refreshed {
+		w.hold(&variants[0])
 		return sealed(a, variants[0].seal), nil
 	}
 	if variants, err = w.variants(ctx, key, maxShared); err != nil {
@@ -137,9 +143,16 @@ func (w *HostWitness) Recall(ctx context.Context, a *action.Action) (*action.Act
 		if refreshed || i > 0 {
 			w.keep(ctx, key, variants, i)
 		}
+		w.hold(&variants[i])
 		return sealed(a, variants[i].seal), nil
 	}
 	return nil, fmt.Errorf("%w: %w", first, action.ErrMiss)
+}
+
+func (w *HostWitness) hold(v *variant) {
+	if w.Hold {
+		w.held = v
+	}
 }
 
 // Seal implements [action.Witness].
@@ -172,6 +185,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	variants, _ := w.variants(ctx, key, maxShared)
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
 	variants = append(variants, variant{seal, list})
+	w.hold(&variants[len(variants)-1])
 	w.keep(ctx, key, variants, len(variants)-1)
 	return sealed(a, seal), nil
 }

@@ -33,6 +33,7 @@ type ccFlags struct {
 	verify              count
 	stats, zero, json   bool
 	why, installLinks   string
+	looked              lookups // for the settings
 	flags               *flag.FlagSet
 }
 
@@ -99,6 +100,7 @@ func linkedArgs(name string) []string {
 }
 
 func (f *ccFlags) run(ctx context.Context, args []string) error {
+	f.looked.began = staging.Now()
 	dir, err := cc.WorkingDirectory()
 	if serr := f.settings(dir); serr != nil {
 		return serr
@@ -157,8 +159,10 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if j.parts, err = j.openCC(action.BLAKE3, j.readOnly); err != nil {
 		return j.broken(err)
 	}
+	told := false
 	s, done, err := j.session(ctx)
 	if errors.Is(err, cc.ErrBlind) {
+		told = true
 		s, done, err = j.told(ctx, err)
 	}
 	if s == nil && err == nil {
@@ -194,6 +198,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	}
 	j.record(event)
 	j.explain(done)
+	if !told {
+		j.leaveMemo(ctx, s, done, dir)
+	}
 	j.parts.Close()
 	_, err1 := os.Stdout.Write(done.Stdout)
 	_, err2 := os.Stderr.Write(done.Stderr)
@@ -244,7 +251,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 	case os.Getenv("LD_PRELOAD") != "":
 		return cc.ReasonPreload
 	}
-	j.want.Root = cc.ProjectRoot(dir)
+	j.want.Root = cc.ProjectRootBy(dir, j.looked.exists)
 	if j.root != "" {
 		if root, err := filepath.Abs(j.root); err == nil {
 			j.want.Root, _ = filepath.EvalSymlinks(root)
@@ -494,7 +501,7 @@ func (f *ccFlags) settings(dir string) error {
 			set(variable, fl.Name, value)
 		}
 	})
-	name, data := projectFile(dir)
+	name, data := projectFile(dir, f.looked.read)
 	for line := range strings.Lines(data) {
 		key, value, ok := strings.Cut(line, "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
@@ -520,10 +527,10 @@ func isSetting(name string) bool {
 
 // projectFile returns the name and the text of the file .sbx-cc in dir or the
 // nearest directory above.
-func projectFile(dir string) (name, text string) {
+func projectFile(dir string, read func(string) ([]byte, error)) (name, text string) {
 	for range 40 {
 		name := filepath.Join(dir, ".sbx-cc")
-		if data, err := os.ReadFile(name); err == nil {
+		if data, err := read(name); err == nil {
 			return name, string(data)
 		}
 		if dir == "/" || dir == "" {

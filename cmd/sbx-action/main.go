@@ -14,11 +14,15 @@ import (
 	"github.com/sbx-action/sbx-action/backends/backendtest/promise"
 )
 
+// calledAs are the arguments that we were given.
+var calledAs []string
+
 func main() {
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
 	}
 	runPersonality(os.Args)
+	calledAs = os.Args
 	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "sbx-action") { // a link: see cc.go
 		checkLink(name)
 		os.Args = append(linkedArgs(name), os.Args[1:]...)

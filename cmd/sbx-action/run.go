@@ -16,6 +16,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/internal/front"
 )
 
 // runFlags are the flags of run, and of explain, which takes the same ones so
@@ -130,7 +131,11 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer job.Close()
-	_, err = f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
+	job.parts.witness.Hold = front.Wanted()
+	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
+	if err == nil {
+		f.leaveMemo(ctx, job, out)
+	}
 	return err
 }
 

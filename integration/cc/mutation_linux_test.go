@@ -2,7 +2,9 @@ package cc_test
 
 import (
 	"os"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
@@ -45,7 +47,18 @@ func steps(list ...func(*world)) func(*world) {
 
 const usesA = "#include \"a.h\"\nint value(void) { int unused; return A; }\n"
 
+// answered counts the mutations before which the front answered the call: it has to
+// have noticed them.
+var answered atomic.Int32
+
 func TestMutations(t *testing.T) {
+	t.Cleanup(func() { // when all of them are done
+		if n := answered.Load(); !testing.Short() && n < 60 && runtime.GOARCH == "amd64" {
+			t.Errorf("the front was there for %d mutations, want 60", n)
+		} else {
+			t.Logf("the front was there for %d mutations", n)
+		}
+	})
 	for i, m := range mutations() {
 		if testing.Short() && i%8 != 0 {
 			continue
@@ -91,6 +104,9 @@ func (m *mutation) test(w *world) {
 	}
 	w.expect("at first", args, first, ran...)
 	w.expect("unchanged", args, first, hit...)
+	if !m.free && w.atOnce("unchanged, by the front", args, first) {
+		answered.Add(1)
+	}
 	before := w.tree()
 	m.change(w)
 	second := w.bare(args)
@@ -100,6 +116,7 @@ func (m *mutation) test(w *world) {
 	switch {
 	case m.same:
 		w.expect("changed without effect", args, second, hit...)
+		w.atOnce("changed without effect, by the front", args, second)
 	case second.code != 0:
 		w.expect("changed, so that it fails", args, second, cc.Failed, cc.Broken, cc.Plain)
 	case m.changed != nil:
@@ -108,6 +125,9 @@ func (m *mutation) test(w *world) {
 	default:
 		w.expect("changed", args, second, ran...)
 		w.expect("changed, again", args, second, hit...)
+		if !m.free {
+			w.atOnce("changed, by the front", args, second)
+		}
 	}
 	if m.back != nil {
 		m.back(w)
@@ -115,6 +135,9 @@ func (m *mutation) test(w *world) {
 		w.restore(before)
 	}
 	w.expect("changed back", args, first, hit...)
+	if !m.free {
+		w.atOnce("changed back, by the front", args, first)
+	}
 }
 
 // asRoot is how calls end after a change that is none for root, but for a compiler in

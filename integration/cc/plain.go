@@ -21,15 +21,18 @@ func WorkingDirectory() (string, error) {
 }
 
 // Self is this program, for telling links to it from compilers.
-type Self struct{ info os.FileInfo }
+type Self struct {
+	info  os.FileInfo
+	asked map[string]bool // what Is was asked, and said
+}
 
 // NewSelf returns the program that runs.
 func NewSelf() *Self {
 	info, err := os.Stat("/proc/self/exe")
 	if err != nil {
-		return &Self{}
+		return &Self{asked: map[string]bool{}}
 	}
-	return &Self{info}
+	return &Self{info, map[string]bool{}}
 }
 
 // Is says whether path is this program, perhaps by way of links.
@@ -38,8 +41,13 @@ func (s *Self) Is(path string) bool {
 		return false
 	}
 	info, err := os.Stat(path)
-	return err == nil && os.SameFile(info, s.info)
+	is := err == nil && os.SameFile(info, s.info)
+	s.asked[path] = is
+	return is
 }
+
+// Asked is what Is was asked, and what it said.
+func (s *Self) Asked() map[string]bool { return s.asked }
 
 // LinksIn returns a function that says whether a directory of PATH holds a link
 // to us called name.

@@ -169,7 +169,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: platform,
 	}
 	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet,
+		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, Hold: true,
 	}
 	return s, true
 }
@@ -276,13 +276,19 @@ func (s *Session) Again() *Session {
 	return &again
 }
 
+// Here is a result with its outputs at their places on the host, below "/".
+func (s *Session) Here(ctx context.Context, res *action.Result) (*action.Result, error) {
+	if s.view.base == "" {
+		return res, nil
+	}
+	return s.here(ctx, res)
+}
+
 // Deliver writes the outputs of a result to their places.
 func (s *Session) Deliver(ctx context.Context, res *action.Result) error {
-	if s.view.base != "" {
-		var err error
-		if res, err = s.here(ctx, res); err != nil {
-			return err
-		}
+	res, err := s.Here(ctx, res)
+	if err != nil {
+		return err
 	}
 	if err := staging.Deliver(ctx, s.parts.Blobs, res, staging.Workspace{Root: "/"}); err != nil {
 		return err

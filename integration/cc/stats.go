@@ -49,6 +49,16 @@ const (
 	statsMax  = 4 << 20
 )
 
+// AtOnce is the reason of a hit that the front answered: see internal/front.
+const AtOnce Reason = "at once"
+
+// StatsFile is the name of the file of statistics in its directory, and how large
+// it may be before it has to be folded.
+func StatsFile() (name string, most int64) { return statsName, statsMax }
+
+// Line is what is appended to the file of statistics for the event.
+func (e Event) Line() []byte { return appendEvent(nil, e, 1) }
+
 // Record adds an event to the statistics in dir. A failure loses the event.
 func Record(dir string, e Event) {
 	name := filepath.Join(dir, statsName)
@@ -238,10 +248,17 @@ func (d *Done) Event() Event {
 	if d.told && (e.Outcome == Hit || e.Outcome == Miss) {
 		e.Reason = ReasonTold
 	}
-	for i := range d.Result.Files {
-		e.Bytes += d.Result.Files[i].Digest.Size()
+	of := HitOf(d.Result)
+	e.Bytes, e.Saved = of.Bytes, of.Saved
+	return e
+}
+
+// HitOf is the event of a hit with this result.
+func HitOf(res *action.Result) Event {
+	e := Event{Outcome: Hit, Saved: took(res)}
+	for i := range res.Files {
+		e.Bytes += res.Files[i].Digest.Size()
 	}
-	e.Saved = took(d.Result)
 	return e
 }
 

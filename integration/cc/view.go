@@ -103,7 +103,7 @@ func zone(dir string) string {
 	names := strings.Split(strings.Trim(dir, "/"), "/")
 	depth := 2
 	switch names[0] {
-	case "usr", "var", "opt", "run", "etc", "home":
+	case "usr", "var", "opt", "run", "etc", "home", "dev":
 		depth = 3
 	}
 	return "/" + strings.Join(names[:min(depth, len(names))], "/")
@@ -244,7 +244,8 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 		binds = append(binds, backends.Bind{Source: z, Target: z, Over: true})
 		for _, m := range below {
 			if _, ok := under(m, z); ok && m != z {
-				binds = append(binds, backends.Bind{Source: m, Target: m})
+				over := slices.ContainsFunc(v.dirs, func(d string) bool { _, ok := under(d, m); return ok })
+				binds = append(binds, backends.Bind{Source: m, Target: m, Over: over})
 			}
 		}
 	}

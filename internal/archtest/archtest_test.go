@@ -93,6 +93,7 @@ var table = []row{
 	{"internal/blake3", "", "github.com/zeebo/blake3"},
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
+	{"internal/front", "golang.org/x/sys", ""},
 	{"internal/helper", "backends golang.org/x/sys", ""},
 	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
@@ -151,7 +152,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share leftover progress reproduce schedule staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share internal/front leftover progress reproduce schedule staging why golang.org/x/sys",
 		"progress/screen github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
