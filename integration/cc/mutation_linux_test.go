@@ -104,7 +104,7 @@ func (m *mutation) test(w *world) {
 	}
 	w.expect("at first", args, first, ran...)
 	w.expect("unchanged", args, first, hit...)
-	if !m.free && w.atOnce("unchanged, by the front", args, first) {
+	if m.ends == nil && w.atOnce("unchanged, by the front", args, first) {
 		answered.Add(1)
 	}
 	before := w.tree()
@@ -125,7 +125,7 @@ func (m *mutation) test(w *world) {
 	default:
 		w.expect("changed", args, second, ran...)
 		w.expect("changed, again", args, second, hit...)
-		if !m.free {
+		if m.ends == nil {
 			w.atOnce("changed, by the front", args, second)
 		}
 	}
@@ -135,7 +135,7 @@ func (m *mutation) test(w *world) {
 		w.restore(before)
 	}
 	w.expect("changed back", args, first, hit...)
-	if !m.free {
+	if m.ends == nil {
 		w.atOnce("changed back, by the front", args, first)
 	}
 }
