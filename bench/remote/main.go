@@ -30,6 +30,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -193,7 +194,7 @@ func startOwn(dir, store string, jobs int, program string) (*target, func(), err
 		return nil, nil, err
 	}
 	stop := func() {
-		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Process.Signal(syscall.SIGTERM) // SIGINT is ignored by what a script started in the background
 		_ = cmd.Wait()
 	}
 	found := make(chan string, 1)
