@@ -40,8 +40,9 @@ func daemon(t *testing.T) string {
 		t.Fatal(err)
 	}
 	host := "unix://" + dir + "/socket"
+	// In a mount namespace of its own: what it mounts is no other test's leftover.
 	cmd := exec.Command(
-		program, "--host="+host, "--data-root="+dir+"/data", "--exec-root="+dir+"/exec", "--pidfile="+dir+"/pid",
+		"unshare", "--mount", "--propagation", "slave", program, "--host="+host, "--data-root="+dir+"/data", "--exec-root="+dir+"/exec", "--pidfile="+dir+"/pid",
 		"--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none", "--storage-driver=vfs", "--shutdown-timeout=5",
 	)
 	cmd.Stdout, cmd.Stderr = log, log

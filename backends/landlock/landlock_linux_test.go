@@ -269,6 +269,7 @@ func TestSupervisorKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	defer w.Close()
 	spec := shell("echo $$ $PPID; exec sleep 600")
 	spec.Stdout = w
 	ended := make(chan error, 1)
@@ -281,7 +282,6 @@ func TestSupervisorKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
 	pids := bytes.Fields(line[:n])
 	if len(pids) != 2 {
 		t.Fatalf("the command says %q", line[:n])

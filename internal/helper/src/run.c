@@ -138,15 +138,21 @@ static s32 search_exec(struct sandbox *s)
 // it; so until then the two share their descriptors.
 static void listen(struct sandbox *s)
 {
-	static struct sock_filter filter[FILTER_MAX];
-	static u32 n;
-	int other = s->req && s->req->flags & (REQUEST_VARY | REQUEST_OWNERS);
-	if (other && s->req->flags & REQUEST_VARY) // each time another one
+	// Both are shared with the other sandboxes of the slot; the one is always the same.
+	static struct sock_filter observing[FILTER_MAX], other[FILTER_MAX];
+	static u32 observing_n;
+	struct sock_filter *filter = other;
+	u32 n;
+	if (!s->early_child && s->req->flags & REQUEST_VARY) {
 		n = vary_filter(filter, &s->req->vary);
-	else if (other)
+	} else if (!s->early_child && s->req->flags & REQUEST_OWNERS) {
 		n = owners_filter(filter, s->req->flags & REQUEST_OBSERVE);
-	else if (!n)
-		n = observe_filter(filter);
+	} else {
+		if (!observing_n)
+			observing_n = observe_filter(observing);
+		filter = observing;
+		n = observing_n;
+	}
 	u32 flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
 	// Without it (before 5.19) a signal with a handler, as Go programs get
 	// many, makes the kernel forget that we were told, and tell us again.
@@ -155,8 +161,6 @@ static void listen(struct sandbox *s)
 		fd = install(filter, n, flags);
 	if (fd >= 0) // since 6.6: the process runs on our processor while we wait for it
 		SYS(ioctl, fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-	if (other)
-		n = 0;
 	s->listener = (s32)fd;
 	__atomic_store_n(&s->listener_ready, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->listener_ready, FUTEX_WAKE, 1, 0);
@@ -229,16 +233,18 @@ static void child(void *arg)
 
 // watched_child is the command's process where it is observed. What it shares
 // with pid 1 until it knows its command are descriptors, root and directory:
-// those that pid 1 has then are the command's.
+// those that pid 1 has then are the command's. An early one knows nothing of the
+// request, which pid 1 may be reading at the moment, before it is told to go.
 static void watched_child(void *arg)
 {
 	struct sandbox *s = arg;
-	if (own_namespace(s)) { // what needs privileges comes before it
+	int early = s->early_child;
+	if (!early && own_namespace(s)) { // what needs privileges comes before it
 		enter_network(s);
 		enter_groups(s);
 		own_user(s);
 	}
-	if (!s->req || s->req->flags & (REQUEST_OBSERVE | REQUEST_VARY | REQUEST_OWNERS))
+	if (early || s->req->flags & (REQUEST_OBSERVE | REQUEST_VARY | REQUEST_OWNERS))
 		listen(s);
 	while (!__atomic_load_n(&s->go, __ATOMIC_SEQ_CST))
 		SYS(futex, &s->go, FUTEX_WAIT, 0, 0);
@@ -254,6 +260,7 @@ void prepare_command(struct sandbox *s)
 {
 	if (!s->observer && !(s->req && !(s->req->flags & REQUEST_OBSERVE)))
 		s->observer = new_observer(s);
+	s->early_child = !s->req;
 	u64 flags = CLONE_VM | CLONE_FILES | CLONE_FS | SIGCHLD;
 	long pid = clone_onto(flags, s->child_stack + sizeof s->child_stack, watched_child, s);
 	if (pid < 0)
@@ -353,8 +360,7 @@ static s32 start_command(struct sandbox *s)
 		struct timespec now = {0, 0};
 		SYS(rt_sigtimedwait, &chld, 0, &now, 8);
 		s->prepared = 0;
-		// It may have seen the request, and have begun with it.
-		s->listener_ready = s->go = s->user_asked = s->user_mapped = 0;
+		s->listener_ready = 0;
 		s->setup_errno = 0;
 	}
 	long pid;

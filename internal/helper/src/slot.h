@@ -64,6 +64,7 @@ struct sandbox {
 	s32 over; // of /over, if a bind needed it; else 0
 	s32 fence; // Landlock rules of a command that has no namespaces, or 0
 	s32 emulator_fd; // or 0
+	s32 early_child; // the command's process was made before there was a request
 	u32 user_asked, user_mapped; // futexes: see own_user
 	s32 prepared; // pid of a process that waits for its command, or 0
 	int stdio_open; // pid 1 has the command's descriptors, too
