@@ -56,9 +56,20 @@ func openRemote(f *wiring.Remote, p *buildParts, run *component.Run) (*buildRemo
 	return r, nil
 }
 
+// socketDir makes a directory that nobody else can enter, whose path is short
+// enough for a socket's: 107 bytes (unix(7)), which a long TMPDIR exceeds.
+func socketDir() (string, error) {
+	dir, err := os.MkdirTemp("", "sbx-build-")
+	if err == nil && len(dir) > 100 {
+		os.Remove(dir)
+		dir, err = os.MkdirTemp("/tmp", "sbx-build-")
+	}
+	return dir, err
+}
+
 // start starts the agent.
 func (r *buildRemote) start(p *buildParts, target share.Target) error {
-	dir, err := os.MkdirTemp("", "sbx-build-") // nobody else can enter it
+	dir, err := socketDir()
 	if err != nil {
 		return err
 	}
