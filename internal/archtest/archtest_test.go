@@ -49,7 +49,7 @@ var table = []row{
 	{"backends/userchroot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/lxc", "backends backends/foreign", "backends/backendtest"},
 	{"backends/nspawn", "backends backends/foreign", "backends/backendtest"},
-	{"backends/oci", "backends backends/foreign github.com/opencontainers/runtime-spec", "backends/backendtest"},
+	{"backends/oci", "backends backends/foreign github.com/opencontainers/runtime-spec", "backends/backendtest backends/native"},
 	{"backends/podman", "backends backends/foreign", "backends/backendtest"},
 	{"backends/proot", "backends backends/foreign", "backends/backendtest"},
 	{"backends/schroot", "backends backends/foreign", "backends/backendtest"},

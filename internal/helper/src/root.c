@@ -387,6 +387,14 @@ static void fill(struct sandbox *s, const char *dir)
 	await_go(s, "filling was given up");
 }
 
+// own gives dir to the command. In a user namespace all belongs to one user, who
+// need not have the command's number here: a tool is root of its own.
+static void own(struct sandbox *s, const char *dir)
+{
+	if (!s->slot->unprivileged)
+		must(s, "own", dir, SYS(fchownat, AT_FDCWD, dir, s->req->id, s->req->gid, 0));
+}
+
 // mount_root mounts what the command may write to and the layers, if any, below
 // it, and returns where.
 static const char *mount_root(struct sandbox *s, const char *scratch, const char *root)
@@ -399,7 +407,7 @@ static const char *mount_root(struct sandbox *s, const char *scratch, const char
 	}
 	make_dir(s, place_name(s, upper, "/scratch/upper"));
 	make_dir(s, place_name(s, work, "/scratch/work"));
-	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->gid, 0));
+	own(s, upper);
 	fill(s, upper);
 	attach(s, mount_overlay(s, upper, work), root);
 	// The kernel makes directories in it that an ordinary owner could not look
@@ -552,7 +560,7 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 	must(s, "look at", source, SYS(statx, from, "", AT_EMPTY_PATH, STATX_MTIME | STATX_MODE, &st));
 	make_dir(s, upper);
 	make_dir(s, work);
-	must(s, "own", upper, SYS(fchownat, AT_FDCWD, upper, s->req->id, s->req->gid, 0));
+	own(s, upper);
 	must(s, "open up", upper, SYS(fchmodat, AT_FDCWD, upper, (st.mode & 07777) | 0700));
 	struct timespec times[2] = {{st.mtime.sec, st.mtime.nsec}, {st.mtime.sec, st.mtime.nsec}};
 	SYS(utimensat, AT_FDCWD, upper, times, 0);
