@@ -29,6 +29,10 @@ type ImportOptions struct {
 	Function action.Function
 	MaxBytes int64 // of all files together
 	MaxFiles int   // files, links and directories
+
+	// Readable leaves out, with a note, what the caller may not read of a
+	// directory, instead of giving up.
+	Readable bool
 }
 
 // Bounds returns o with the defaults in the place of zeros.
@@ -261,6 +265,20 @@ func (im *Importer) importDir(dir *os.Root, to *importNode, show string) error {
 	return nil
 }
 
+// unread is what an entry that could not be opened becomes: an error that says
+// where it is, or nothing.
+func (im *Importer) unread(show string, err error) (*importNode, error) {
+	var last *fs.PathError
+	if errors.As(err, &last) {
+		err = last.Err // its path is the last name only
+	}
+	if im.Readable && errors.Is(err, fs.ErrPermission) {
+		im.note("%s: left out, because it may not be read", show)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("open %s: %w", show, err)
+}
+
 func (im *Importer) importEntry(dir *os.Root, name, show string) (*importNode, error) {
 	info, err := dir.Lstat(name)
 	if err != nil {
@@ -270,9 +288,14 @@ func (im *Importer) importEntry(dir *os.Root, name, show string) (*importNode, e
 	case mode.IsDir():
 		sub, err := dir.OpenRoot(name)
 		if err != nil {
-			return nil, err
+			return im.unread(show, err)
 		}
 		defer sub.Close()
+		f, err := sub.Open(".")
+		if err != nil {
+			return im.unread(show, err)
+		}
+		f.Close()
 		n := im.newDir()
 		return n, im.importDir(sub, n, show)
 	case mode&fs.ModeSymlink != 0:
@@ -286,7 +309,7 @@ func (im *Importer) importEntry(dir *os.Root, name, show string) (*importNode, e
 	}
 	f, err := dir.Open(name)
 	if err != nil {
-		return nil, err
+		return im.unread(show, err)
 	}
 	defer f.Close()
 	if info.Size() > im.MaxBytes-im.out.Bytes {

@@ -175,6 +175,28 @@ func TestTreeRootfs(t *testing.T) {
 	}
 }
 
+// Who is not root cannot read all of the host.
+func TestImportUnreadable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	dir := fakeRoot(t, spec{"a/shadow": "secret", "a/b": "12345", "a/shut/": ""})
+	for _, name := range []string{"/a/shadow", "/a/shut"} {
+		if err := os.Chmod(dir+name, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chmod(dir+name, 0o755)
+	}
+	store := newTestStore(t)
+	if _, err := ImportDir(t.Context(), store, dir, ImportOptions{}); err == nil || !strings.Contains(err.Error(), "open a/sh") {
+		t.Errorf("got %v, want an error with the path", err)
+	}
+	im, err := ImportDir(t.Context(), store, dir, ImportOptions{Function: action.BLAKE3, Readable: true})
+	if want := (spec{"a/b": "12345"}).add(t, store, action.BLAKE3); err != nil || im.Tree != want || len(im.Notes) != 2 {
+		t.Errorf("%+v, %v: want tree %v and two notes", im, err, want)
+	}
+}
+
 func TestImportDir(t *testing.T) {
 	dir := fakeRoot(t, spec{"a/b": "12345", "x": "#! run", "l": "-> /etc/shadow", "empty/": "", "setuid": "#! s"})
 	if err := os.Link(dir+"/a/b", dir+"/hard"); err != nil {

@@ -127,6 +127,7 @@ func importHost(ctx context.Context, blobs action.Blobs, o Options) (*Image, err
 	if err := o.none("the host"); err != nil {
 		return nil, err
 	}
+	o.Readable = true // there always is an /etc/shadow
 	im := staging.NewImporter(ctx, blobs, o.ImportOptions)
 	root, err := os.OpenRoot("/")
 	if err != nil {
