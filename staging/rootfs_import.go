@@ -373,6 +373,9 @@ var errNotRelative = errors.New("not a path inside the archive")
 
 // cleanEntry returns the path of an archive's entry: "." for the root.
 func cleanEntry(name string) (string, error) {
+	if name != "" && strings.Trim(name, "/") == "" {
+		return ".", nil // as umoci and kaniko write it
+	}
 	if strings.HasPrefix(name, "/") || strings.ContainsRune(name, 0) {
 		return "", fmt.Errorf("%q: %w", name, errNotRelative)
 	}

@@ -260,6 +260,7 @@ func TestImportTar(t *testing.T) {
 	plain := archive(
 		t,
 		tar.Header{Name: "./", Typeflag: tar.TypeDir},
+		tar.Header{Name: "/", Typeflag: tar.TypeDir},
 		tar.Header{Name: "./d/", Typeflag: tar.TypeDir, Mode: 0o700},
 		tar.Header{Name: "d/f", Mode: 0o644},
 		tar.Header{Name: "implied/x", Mode: 0o4755},
@@ -325,6 +326,7 @@ func TestImportTarHostile(t *testing.T) {
 		"hard link abs":   archive(t, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "/etc/shadow"}),
 		"hard link ahead": archive(t, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "later"}, tar.Header{Name: "later"}),
 		"root":            archive(t, tar.Header{Name: "./", Typeflag: tar.TypeSymlink, Linkname: "/etc"}),
+		"root, absolute":  archive(t, tar.Header{Name: "/", Typeflag: tar.TypeSymlink, Linkname: "/etc"}),
 		"deep":            archive(t, tar.Header{Name: strings.Repeat("d/", maxDepth+1) + "f"}),
 		"not UTF-8":       archive(t, tar.Header{Name: "\xff", Format: tar.FormatGNU}),
 		"many":            archive(t, many...),
