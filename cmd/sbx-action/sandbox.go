@@ -152,7 +152,10 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 	st, err := f.inTerminal(b, spec, func() (*backends.Status, error) { return f.runAndCompare(ctx, b, spec) })
 	if err := errors.Join(err, closeFiles()); err != nil {
 		if errors.Is(err, backends.ErrUnsupported) && !f.degrade {
-			return fmt.Errorf("%w; --degrade does without, 'sbx-action backends' says what the others can do", err)
+			if _, dropped := backends.Degrade(spec, b.Capabilities()); len(dropped) > 0 {
+				err = fmt.Errorf("%w; --degrade does without", err)
+			}
+			return fmt.Errorf("%w; 'sbx-action backends' says what the others can do", err)
 		}
 		return err
 	}
@@ -239,9 +242,17 @@ func (f *sandboxFlags) words(args []string) (source string, command []string, er
 }
 
 func (f *sandboxFlags) check() error {
+	given := map[string]bool{}
+	f.flags.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	switch {
 	case f.network != "isolated" && f.network != "host":
 		return fmt.Errorf("--network %s: want isolated or host", f.network)
+	case f.uid < 0 && given["uid"]:
+		return fmt.Errorf("--uid %d: want a number from 0 on", f.uid)
+	case f.gid < 0 && given["gid"]:
+		return fmt.Errorf("--gid %d: want a number from 0 on", f.gid)
+	case slices.Contains(f.tmpfs, "/"):
+		return errors.New("--tmpfs /: that is the root itself; what is written there is gone afterwards anyway")
 	case f.uid > math.MaxInt32:
 		return fmt.Errorf("--uid %d: no user has so large a number", f.uid)
 	case f.gid > math.MaxInt32:
@@ -275,15 +286,25 @@ type imageDefaults struct {
 func (f *sandboxFlags) root(ctx context.Context, source string, spec *backends.Spec, c backends.Capabilities, log *slog.Logger) (*imageDefaults, func(), error) {
 	none := func() {}
 	if info, err := os.Stat(source); err == nil && info.IsDir() && source != "host" {
-		dir, err := filepath.Abs(source)
-		if err == nil {
-			dir, err = filepath.EvalSymlinks(dir)
+		owner := fileOwner(info)
+		if c.Owner != backends.ID {
+			owner = -1 // all files are the caller's
 		}
-		spec.Root.Lowers, f.dir = []backends.Layer{{Dir: dir}}, dir
-		if owner := fileOwner(info); owner >= 0 && c.Owner == backends.ID {
-			spec.Root.As = &owner
+		if c.Overlay && (owner < 0 || owner == backends.ID || c.Users) {
+			dir, err := filepath.Abs(source)
+			if err == nil {
+				dir, err = filepath.EvalSymlinks(dir)
+			}
+			spec.Root.Lowers, f.dir = []backends.Layer{{Dir: dir}}, dir
+			if owner >= 0 {
+				spec.Root.As = &owner
+			}
+			return &imageDefaults{}, none, err
 		}
-		return &imageDefaults{}, none, err
+		if f.commit {
+			return nil, nil, errors.New("--commit: the backend cannot put a layer above the directory, or not run the command as its owner: take another one")
+		}
+		log.Info("the command gets a copy of the directory: the backend cannot put a layer above it, or not run the command as its owner")
 	}
 	f.rootfs = source
 	p, err := f.open(ctx, action.BLAKE3, f.networkKind(), false)
