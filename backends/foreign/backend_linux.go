@@ -197,6 +197,8 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},
 		{"SELinux labels", spec.SELinux != nil, func(backends.Capabilities) bool { return b.tool.Labels }},
 		{"recorded owners", spec.Owners, func(c backends.Capabilities) bool { return c.Owners }},
+		// The tools have no right to give our init a map with the host's other users.
+		{"recorded owners as another user", spec.Owners && spec.Root.HasUser(), func(backends.Capabilities) bool { return b.unprivileged }},
 		{"programs of another machine", spec.Machine != nil, func(c backends.Capabilities) bool { return c.Machines }},
 		{"a memory limit", spec.Limits.Memory > 0, func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent }},
 		{"a limit of processes", spec.Limits.Pids > 0, func(c backends.Capabilities) bool { return c.PidsLimit != backends.Absent }},

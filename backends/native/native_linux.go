@@ -215,34 +215,34 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 	for _, l := range spec.Root.Lowers {
 		switch {
 		case l.Dir != "" && !b.overlay():
-			what = "Root.Lowers"
+			what = "layers"
 		case l.Image != "" && !b.images():
-			what = "Layer.Image"
+			what = "layers that are images"
 		}
 	}
 	for _, bind := range spec.Root.Binds {
 		if bind.Over && !b.basics().OverBinds {
-			what = "Bind.Over"
+			what = "binds below fresh layers"
 		}
 	}
 	switch {
 	case spec.Root.HasUser() && b.unprivileged:
-		what = "Root.As"
+		what = "another user"
 	case spec.Root.Data != "" && !b.dataLayers():
-		what = "Root.Data"
+		what = "data layers"
 	case spec.Observe && !b.observes():
-		what = "Observe"
+		what = "observation"
 	case spec.Vary != nil && (spec.Observe || spec.Owners || !b.varies()):
-		what = "Vary"
+		what = "variation"
 	case spec.Owners && !b.records():
-		what = "Owners"
+		what = "recorded owners"
 	case spec.Machine != nil && !b.emulates():
-		what = "Machine, before Linux 6.7,"
+		what = "programs of another machine, which need Linux 6.7"
 	case spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost:
 		what = fmt.Sprintf("network %d", spec.Network)
 	}
 	if what != "" {
-		return fmt.Errorf("%s: %w", what, backends.ErrUnsupported)
+		return fmt.Errorf("%s: %w native on this machine, as this user", what, backends.ErrUnsupported)
 	}
 	return nil
 }
