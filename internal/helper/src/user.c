@@ -71,20 +71,28 @@ static long write_proc(struct sandbox *s, const char *file, const char *text)
 	return err;
 }
 
+// map_line says who the number inside is outside, alone.
+static const char *map_line(char *line, size_t size, u32 inside, u32 outside)
+{
+	struct text t = text_in(line, size);
+	put_number(&t, inside);
+	put(&t, " ");
+	put_number(&t, outside);
+	put(&t, " 1");
+	return line;
+}
+
 // be_plain makes root of the namespace the user that commands usually are, by
 // another namespace in it. In one without a root nobody could have registered.
 static void be_plain(struct sandbox *s)
 {
 	char line[48];
-	u32 id = s->req->id;
-	struct text t = text_in(line, sizeof line);
-	put_number(&t, id);
-	put(&t, " 0 1");
+	u32 id = s->req->id, gid = s->req->gid;
 	need(s, "make a user namespace for the command", SYS_COOKIE(unshare, CLONE_NEWUSER));
 	SYS(prctl, PR_SET_DUMPABLE, 1); // as in map_own_user
-	need(s, "map the user of the command", write_proc(s, "self/uid_map", line));
-	need(s, "map the group of the command", write_proc(s, "self/gid_map", line));
-	need(s, "become the group", SYS(setresgid, id, id, id));
+	need(s, "map the user of the command", write_proc(s, "self/uid_map", map_line(line, sizeof line, id, 0)));
+	need(s, "map the group of the command", write_proc(s, "self/gid_map", map_line(line, sizeof line, gid, 0)));
+	need(s, "become the group", SYS(setresgid, gid, gid, gid));
 	need(s, "become the user", SYS(setresuid, id, id, id));
 }
 
@@ -130,14 +138,10 @@ void map_own_user(struct sandbox *s)
 	await(s, &s->user_asked);
 	if (s->setup_errno) // it gave up before: see run_command
 		return;
-	struct text t = text_in(line, sizeof line);
-	put(&t, "0 ");
-	put_number(&t, s->req->id);
-	put(&t, " 1");
 	SYS(prctl, PR_SET_DUMPABLE, 1);
 	map_id(s, "/setgroups", "deny");
-	map_id(s, "/uid_map", line);
-	map_id(s, "/gid_map", line);
+	map_id(s, "/uid_map", map_line(line, sizeof line, 0, s->req->id));
+	map_id(s, "/gid_map", map_line(line, sizeof line, 0, s->req->gid));
 	SYS(prctl, PR_SET_DUMPABLE, 0);
 	tell(&s->user_mapped);
 }
