@@ -145,7 +145,11 @@ func (b *Backend) limit(l backends.Limits, req *helper.Request) (*group, error) 
 		}
 		// Counted in the slot's user namespace, in which the slot itself and
 		// the inits of all its sandboxes are.
-		req.Procs = l.Pids + helper.Sandboxes + 1
+		inits := int64(helper.Sandboxes)
+		if b.once {
+			inits = 1
+		}
+		req.Procs = l.Pids + inits + 1
 	}
 	if !needMemory && !needPids {
 		return nil, nil
