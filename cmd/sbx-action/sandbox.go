@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -124,7 +125,7 @@ func (f *sandboxFlags) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer done()
-	if err := f.complete(spec, defaults); err != nil {
+	if err := f.complete(spec, defaults, wiring.Basics(b)); err != nil {
 		return err
 	}
 	if f.commit && f.dir == "" {
@@ -278,8 +279,25 @@ func (f *sandboxFlags) check() error {
 // imageDefaults is what an image says of commands: images.Config, as 'rootfs
 // import' has stored it.
 type imageDefaults struct {
-	Args, Env []string
-	Dir       string
+	Args, Env   []string
+	Dir         string
+	User, Group string // numbers, names, or empty
+}
+
+// ids returns the user and the group that the image wants, -1 where it has none
+// that we take: names mean something only to the image's own passwd, and its root
+// is not the host's, for which --uid 0 has to be said.
+func (d *imageDefaults) ids() (user, group int) {
+	number := func(s string) int {
+		if n, err := strconv.ParseUint(s, 10, 31); err == nil && n > 0 {
+			return int(n)
+		}
+		return -1
+	}
+	if user = number(d.User); user < 0 {
+		return -1, -1
+	}
+	return user, number(d.Group)
 }
 
 // root finds what ROOTFS means and fills spec.Root. What it returns besides
@@ -367,7 +385,7 @@ func imageDefaultsOf(ctx context.Context, store *cache.Store, name string) (*ima
 }
 
 // complete fills in the rest of spec.
-func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults) error {
+func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults, c backends.Capabilities) error {
 	if len(spec.Args) == 0 {
 		spec.Args = d.Args
 	}
@@ -391,6 +409,12 @@ func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults) error {
 	var err error
 	if spec.Env, err = f.environ(d.Env); err != nil {
 		return err
+	}
+	if user, group := d.ids(); user >= 0 && f.uid < 0 && f.gid < 0 && c.Users {
+		spec.Root.As = &user
+		if group >= 0 {
+			spec.Root.Group = &group
+		}
 	}
 	if f.uid >= 0 {
 		spec.Root.As = &f.uid
