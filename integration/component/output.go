@@ -157,7 +157,14 @@ func writeFile(name string, write func(io.Writer) error) error {
 
 // squashfs writes a tar to sqfstar, which makes the image.
 func (w *Writer) squashfs(ctx context.Context, im *Image, made string) error {
-	cmd := exec.CommandContext(ctx, "sqfstar", "-quiet", "-no-progress", "-reproducible", "-mkfs-time", fmt.Sprint(staging.MTime), made)
+	root, ok := im.Owners["."] // sqfstar takes nothing of it from the tar
+	if !ok {
+		root.Mode = 0o755
+	}
+	now := fmt.Sprint(staging.MTime)
+	cmd := exec.CommandContext(ctx, "sqfstar", "-quiet", "-no-progress", "-reproducible", "-mkfs-time", now, "-all-time", now,
+		"-root-mode", fmt.Sprintf("%o", root.Mode), made)
+	beUser(cmd, root.UID, root.GID)      // the root belongs to who calls; -root-uid is not looked at (4.5.1)
 	cmd.Env = withoutEpoch(os.Environ()) // it must not be there beside -mkfs-time
 	in, err := cmd.StdinPipe()
 	if err != nil {

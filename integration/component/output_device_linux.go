@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"os"
+	"os/exec"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -25,4 +27,16 @@ func (x *extractor) device(at string, o staging.Owner) error {
 		return nil
 	}
 	return cmp.Or(os.Lchown(at, o.UID, o.GID), os.Chmod(at, fileMode(o.Mode)))
+}
+
+// beUser starts a command as one who believes to be this user.
+func beUser(cmd *exec.Cmd, uid, gid int) {
+	if uid == os.Geteuid() && gid == os.Getegid() {
+		return
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: os.Getegid(), Size: 1}},
+	}
 }

@@ -19,6 +19,7 @@ func image(t *testing.T, m *memory) *Image {
 		"bin/tool": "a tool", "etc/secret": "s", "link": "-> bin/tool", "a b/c \"d\"": "odd", "empty": "", "dev": "", "big": strings.Repeat("x", 100_000),
 	})
 	return &Image{Name: "test", Tree: tr.seal(&sealer{}), Arch: "amd64", Owners: staging.Owners{
+		".":           {Type: staging.TypeDir, Mode: 0o750, UID: 3, GID: 4},
 		"bin/tool":    {Type: staging.TypeFile, Mode: 0o4755},
 		"etc/secret":  {Type: staging.TypeFile, Mode: 0o640, GID: 42},
 		"empty":       {Type: staging.TypeDir, Mode: 0o1777},
@@ -60,7 +61,7 @@ func TestOutputs(t *testing.T) {
 				"sh", "-c", "TZ=UTC cpio -itv <"+p)
 		},
 		SquashfsOutput: func(p string) {
-			have(t, []string{"-rwsr-xr-x 0/0 6 2011-11-11 11:11 squashfs-root/bin/tool", "-rw-r----- 0/42", "crw------- 0/0 5, 1", "drwxrwxrwt 0/0"}, "unsquashfs", "-UTC", "-lln", p)
+			have(t, []string{"-rwsr-xr-x 0/0 6 2011-11-11 11:11 squashfs-root/bin/tool", "-rw-r----- 0/42", "crw------- 0/0 5, 1", "drwxrwxrwt 0/0", "drwxr-x--- 3/4 95 2011-11-11 11:11 squashfs-root "}, "unsquashfs", "-UTC", "-lln", p)
 		},
 		Ext4Output: func(p string) {
 			have(t, nil, "/sbin/e2fsck", "-fn", p)
