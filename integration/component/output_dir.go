@@ -155,7 +155,12 @@ func fileMode(mode uint32) os.FileMode {
 // the directory does not have: owners, devices, and times.
 func (w *Writer) ext4(ctx context.Context, im *Image, tmp, made string) error {
 	tree := filepath.Join(tmp, "tree")
-	if _, err := w.extract(ctx, im, tree); err != nil {
+	// All devices come from debugfs, also where root could make them here, or
+	// else the image would be another for root.
+	plain := *im
+	plain.Owners = maps.Clone(im.Owners)
+	maps.DeleteFunc(plain.Owners, func(_ string, o staging.Owner) bool { return !o.InTree() })
+	if _, err := w.extract(ctx, &plain, tree); err != nil {
 		return err
 	}
 	var bytes, files int64
