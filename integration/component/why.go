@@ -136,6 +136,7 @@ func (r *Run) Shell(ctx context.Context, c *Component, needs map[*Component]*Bui
 	}
 	spec := &backends.Spec{
 		Root: root, Args: p.command.Arguments, Dir: workRoot, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Owners: r.Owners && c.Owners && !c.HostTools, Machine: r.machine(p),
 	}
 	for _, v := range p.command.Environment {
 		spec.Env = append(spec.Env, v.Name+"="+v.Value)
