@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		{"\ufeffa: b\r\nc: d\r\n", `{"a":"b" "c":"d"}`},
 		{"---\na: b\n...\n", `{"a":"b"}`},
 		{`a: "\ud83d\ude00"`, `{"a":"😀"}`},
+		{"s: {a: [x:y, z, u:v w, 1:2, p:q:r, 'k':v, k: v, http://x/y], b: x:y}\n", `{"s":{"a":["x:y" "z" "u:v w" "1:2" "p:q:r" {"k":"v"} {"k":"v"} "http://x/y"] "b":"x:y"}}`},
 		{"a: '%{x}'\nb: x%{y}\n", `{"a":"%{x}" "b":"x%{y}"}`},
 	} {
 		n, err := Parse("f.yaml", []byte(c.in))

@@ -150,6 +150,10 @@ func (c *converter) convert(n ast.Node, depth int) (*Node, error) {
 func (c *converter) list(n *ast.SequenceNode, pos Pos, depth int) (*Node, error) {
 	list := &Node{Kind: List, Pos: pos}
 	for _, v := range n.Values {
+		if item := c.glued(v); item != nil {
+			list.Items = append(list.Items, item)
+			continue
+		}
 		item, err := c.convert(v, depth+1)
 		if err != nil {
 			return nil, err
@@ -157,6 +161,38 @@ func (c *converter) list(n *ast.SequenceNode, pos Pos, depth int) (*Node, error)
 		list.Items = append(list.Items, item)
 	}
 	return list, nil
+}
+
+// glued returns the text a:b, where there is nothing between the colon and what
+// follows. The parser takes it for a mapping in a list within braces, and only
+// there: {x: [a:b]}.
+func (c *converter) glued(n ast.Node) *Node {
+	m, ok := n.(*ast.MappingNode)
+	if !ok || len(m.Values) != 1 || m.GetToken().Type == token.MappingStartType {
+		return nil
+	}
+	v := m.Values[0]
+	if !plain(v.Key) || !plain(v.Value) {
+		return nil
+	}
+	key, colon, value := c.at(v.Key.GetToken()), c.at(v.Start), c.at(v.Value.GetToken())
+	if colon.Line != value.Line || value.Column != colon.Column+1 {
+		return nil
+	}
+	c.nodes++
+	return &Node{Kind: Text, Pos: key, Text: v.Key.GetToken().Value + ":" + v.Value.GetToken().Value, Plain: true}
+}
+
+// plain says whether a node is a scalar that is written without quotes.
+func plain(n ast.Node) bool {
+	switch n.(type) {
+	case *ast.StringNode:
+		t := n.GetToken().Type
+		return t != token.SingleQuoteType && t != token.DoubleQuoteType
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return true
+	}
+	return false
 }
 
 func (c *converter) mapping(values []*ast.MappingValueNode, pos Pos, depth int) (*Node, error) {
