@@ -471,6 +471,7 @@ func (f *fileReader) system(field strictyaml.Field) {
 		}
 	}
 	chosen := map[*Component]*Content{}
+	whole := map[*Component]bool{} // asked for by name, without an output
 	for _, r := range f.references(m.Need("contents"), "contents") {
 		name, output, some := strings.Cut(r.name, ":")
 		c := f.find(reference{name, r.pos}, "system "+field.Key+" contains")
@@ -486,7 +487,8 @@ func (f *fileReader) system(field strictyaml.Field) {
 				s.Contents = append(s.Contents, Content{Component: x})
 			}
 		}
-		chosen[c.Component].All = !some
+		whole[c.Component] = whole[c.Component] || !some
+		chosen[c.Component].All = whole[c.Component]
 		if some {
 			chosen[c.Component].Artifacts = append(chosen[c.Component].Artifacts, output)
 		}

@@ -35,11 +35,12 @@ components:
     outputs: {bin: ["usr/bin/**"]}
 systems:
   s: {contents: ["app:bin"], base: true, integrate: ldconfig}
+  both: {contents: [lib, lib:doc, app:bin, app]}
 `)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.Names(); !slices.Equal(got, []string{"tool", "lib", "app", "s"}) {
+	if got := p.Names(); !slices.Equal(got, []string{"tool", "lib", "app", "s", "both"}) {
 		t.Errorf("names %q", got)
 	}
 	lib, app := p.Components[1], p.Components[2]
@@ -65,6 +66,9 @@ systems:
 	s := p.Systems[0]
 	if len(s.Contents) != 2 || !s.Contents[0].All || s.Contents[1].All || s.Contents[1].Artifacts[0] != "bin" || s.Base != "bookworm" {
 		t.Errorf("the system: %+v", s)
+	}
+	if s := p.Systems[1]; len(s.Contents) != 2 || !s.Contents[0].All || !s.Contents[1].All {
+		t.Errorf("a component and an output of it: %+v", s)
 	}
 }
 
