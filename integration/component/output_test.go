@@ -140,3 +140,19 @@ func TestOutputKeeps(t *testing.T) {
 		t.Errorf("left behind: %v", list)
 	}
 }
+
+// TestDevicesOfArtifacts wants a device where the artifact is that it is of.
+func TestDevicesOfArtifacts(t *testing.T) {
+	m := newMemory(t)
+	c := &Component{Name: "c", Split: func(string) string { return "misc" }, Devices: []Device{{Path: "dev/x", Type: 'c'}}}
+	for _, x := range []struct {
+		content Content
+		want    int
+	}{{Content{Component: c, All: true}, 1}, {Content{Component: c, Artifacts: []string{"misc"}}, 1}, {Content{Component: c, Artifacts: []string{"doc"}}, 0}} {
+		tr := newTree(m, action.BLAKE3, action.Digest{})
+		tr.origin, tr.owners = map[string]string{}, staging.Owners{}
+		if err := tr.addDevices(t.Context(), x.content); err != nil || len(tr.owners) != x.want {
+			t.Errorf("%+v: %v, %v", x.content, tr.owners, err)
+		}
+	}
+}

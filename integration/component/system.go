@@ -145,7 +145,7 @@ func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSys
 				return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
 			}
 		}
-		if err := root.addDevices(ctx, c.Component); err != nil {
+		if err := root.addDevices(ctx, c); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -158,9 +158,13 @@ func (b *Builder) addOwners(ctx context.Context, to staging.Owners, d action.Dig
 	return err
 }
 
-// addDevices notes the devices of a component, and makes their directories.
-func (t *tree) addDevices(ctx context.Context, c *Component) error {
+// addDevices notes the devices of a component that are of the artifacts that are
+// meant, and makes their directories.
+func (t *tree) addDevices(ctx context.Context, c Content) error {
 	for _, dev := range c.Devices {
+		if !c.All && c.Tree == "" && c.Split != nil && !slices.Contains(c.Artifacts, c.Split(dev.Path)) {
+			continue
+		}
 		if _, err := t.directory(ctx, path.Dir(dev.Path), true); err != nil {
 			return fmt.Errorf("device %s of %s: %w", dev.Path, c.Name, err)
 		}
