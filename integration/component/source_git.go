@@ -52,8 +52,24 @@ func (f *Fetcher) git(ctx context.Context, s *Source) (*Fetched, error) {
 		}
 		return d, err
 	}
-	out.Tree, err = f.noted(ctx, key, out)
+	if out.Tree, err = f.noted(ctx, key, out); err == nil && newTree(f.Blobs, f.Function, out.Tree).has(ctx, ".gitmodules") {
+		f.tellSubmodules(ctx, repo, commit, s)
+	}
 	return out, err
+}
+
+// tellSubmodules says which submodules a commit has that nobody wants.
+func (f *Fetcher) tellSubmodules(ctx context.Context, repo, commit string, s *Source) {
+	all, err := runGit(ctx, repo, nil, "ls-tree", "-r", "-z", commit)
+	if err != nil {
+		return
+	}
+	for _, entry := range strings.Split(all, "\x00") {
+		about, name, _ := strings.Cut(entry, "\t")
+		if strings.HasPrefix(about, "160000 ") && s.Submodules[name] == nil {
+			f.Say("warning: %s: %s is a submodule that nothing says the place of: it is an empty directory", s.At, name)
+		}
+	}
 }
 
 // mirror is where a repository from elsewhere is kept.

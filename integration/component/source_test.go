@@ -100,7 +100,12 @@ func TestGit(t *testing.T) {
 	if !x.Pinned || x.Epoch != 1500000000 || !strings.Contains(x.ID, commit) || !strings.Contains(x.ID, subCommit) {
 		t.Errorf("%+v", x)
 	}
+	said := ""
+	f.Say = func(format string, args ...any) { said += fmt.Sprintf(format, args...) }
 	x, _ = fetched(t, f, m, &Source{Kind: GitSource, At: repo, Ref: "main"})
+	if !strings.Contains(said, "vendor/sub is a submodule") {
+		t.Errorf("of a submodule that is left out: %q", said)
+	}
 	if x.Pinned {
 		t.Error("a branch is pinned")
 	}
