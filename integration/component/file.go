@@ -157,7 +157,7 @@ func (f *fileReader) component(field strictyaml.Field) {
 	if b := m.Take("base"); b != nil {
 		c.Base = f.readBase(b)
 	}
-	c.Source = f.source(m.Take("source"))
+	c.Source = f.source(m.Take("source"), false)
 	prefix := m.String("prefix")
 	if prefix == "" {
 		prefix = "/usr"
@@ -202,8 +202,9 @@ func (f *fileReader) environment(c *fileComponent, prefix string, own []Variable
 	return list
 }
 
-// source reads where a source is.
-func (f *fileReader) source(n *strictyaml.Node) *Source {
+// source reads where a source is. For a submodule of a repository, that says
+// which commit, unless a ref does.
+func (f *fileReader) source(n *strictyaml.Node, submodule bool) *Source {
 	if n == nil || n.Kind == strictyaml.Null {
 		return nil
 	}
@@ -234,7 +235,7 @@ func (f *fileReader) source(n *strictyaml.Node) *Source {
 		f.errs.Addf(n.Pos, "a tar must have its sha256, of 64 digits: 'sha256sum FILE' prints it")
 	case s.Kind != TarSource && s.Sum != "":
 		f.errs.Addf(m.KeyPos("sha256"), "sha256 is for a tar")
-	case s.Kind == GitSource && s.Ref == "":
+	case s.Kind == GitSource && s.Ref == "" && !submodule:
 		f.errs.Addf(n.Pos, "a git source must have a ref: a commit, or a branch, which can move")
 	}
 	for _, p := range m.Strings("patches") {
@@ -247,7 +248,7 @@ func (f *fileReader) source(n *strictyaml.Node) *Source {
 		if s.Submodules == nil {
 			s.Submodules = map[string]*Source{}
 		}
-		s.Submodules[field.Key] = f.source(field.Value)
+		s.Submodules[field.Key] = f.source(field.Value, s.Kind == GitSource)
 	}
 	m.Done()
 	return s

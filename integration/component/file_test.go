@@ -81,7 +81,7 @@ func TestWriteYAML(t *testing.T) {
 	lib := &Component{
 		Name: "strata/lib", Short: "lib", Needs: []*Component{base}, Rules: rules, MaxJobs: 2,
 		Env:     []Variable{{"DESTDIR", "/lib.inst"}, {"PATH", "/usr/bin:/bin"}, {"PREFIX", "/opt"}, {"Q", "a'b\"c"}},
-		Source:  &Source{Kind: GitSource, At: "/srv/lib", Ref: "v1"},
+		Source:  &Source{Kind: GitSource, At: "/srv/lib", Ref: "v1", Submodules: map[string]*Source{"a b": {Kind: GitSource, At: "/srv/sub"}}},
 		Steps:   []Step{{"build-commands", []string{strange, "make", "true", "- x", "a\nb\n"}, true}, {"install-commands", []string{"x: y"}, false}},
 		Devices: []Device{{Path: "dev/null", Type: 'c', Major: 1, Minor: 3, Mode: 0o666}},
 	}
@@ -101,6 +101,9 @@ func TestWriteYAML(t *testing.T) {
 	}
 	if got.Base != "bookworm" || got.MaxJobs != 2 || got.Source.String() != "git:/srv/lib@v1" || got.Devices[0] != lib.Devices[0] {
 		t.Errorf("%+v", got)
+	}
+	if sub := got.Source.Submodules["a b"]; sub == nil || sub.At != "/srv/sub" || sub.Ref != "" {
+		t.Errorf("the submodule: %+v", sub)
 	}
 	for _, v := range lib.Env {
 		if !slices.Contains(got.Env, v) {

@@ -140,11 +140,14 @@ func (w *yamlWriter) source(s *Source) {
 	}
 	for _, p := range slices.Sorted(maps.Keys(s.Submodules)) {
 		sub := s.Submodules[p]
-		ref := sub.Ref
-		if sub.Kind == GitSource && ref == "" {
-			ref = "HEAD" // which commit it is, the repository says; here somebody must
+		more := ""
+		if sub.Sum != "" {
+			more += ", sha256: " + yamlText(sub.Sum)
 		}
-		w.line(4, "%s: {%s: %s, ref: %s}", yamlText(p), sub.Kind, yamlText(sub.At), yamlText(ref))
+		if sub.Ref != "" { // or else the repository says which commit it is
+			more += ", ref: " + yamlText(sub.Ref)
+		}
+		w.line(4, "%s: {%s: %s%s}", yamlText(p), sub.Kind, yamlText(sub.At), more)
 	}
 }
 
