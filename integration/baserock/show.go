@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // Show writes what is known of an element: of a chunk its source, what is staged
@@ -48,6 +50,7 @@ func (t *Tree) showChunk(b *strings.Builder, e *Element, arch string) {
 		jobs = fmt.Sprint(e.MaxJobs)
 	}
 	fmt.Fprintf(b, "env MAKEFLAGS=-jN in build steps, N: %s\n", jobs)
+	fmt.Fprintf(b, "env SOURCE_DATE_EPOCH=N, N: the time of the commit, or %d\n", staging.MTime)
 	for _, step := range StepNames() {
 		for i, c := range t.Commands(e, step) {
 			fmt.Fprintf(b, "%s %d:\n", step, i+1)
