@@ -211,7 +211,8 @@ func schemaCommand() commandline.Command {
 func convertCommand() commandline.Command {
 	c := buildWord("convert", "print definitions as an sbx.yaml", `
 Prints TARGET of a tree of definitions, and what it needs, as an sbx.yaml. Sources
-that are nowhere keep the name of their repository: edit that.`,
+that are nowhere keep the name of their repository: edit that. Bootstrap chunks
+cannot be said there: --replace the toolchain.`,
 		convert)
 	c.Args = "[FLAGS] TARGET"
 	return c

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -40,7 +41,7 @@ func (t *Tree) showChunk(b *strings.Builder, e *Element, arch string) {
 	}
 	sandbox := ""
 	if e.Bootstrap() {
-		sandbox = "/sandbox"
+		sandbox = action.WorkRoot
 	}
 	for _, v := range e.Environment(arch, sandbox) {
 		fmt.Fprintf(b, "env %s=%s\n", v.Name, v.Value)

@@ -115,6 +115,13 @@ func TestWriteYAML(t *testing.T) {
 	}
 }
 
+func TestWriteYAMLRefuses(t *testing.T) {
+	var b strings.Builder
+	if err := WriteYAML(&b, &Project{Components: []*Component{{Name: "stage1", Short: "stage1", HostTools: true}}}); err == nil || b.Len() > 0 {
+		t.Errorf("%v: %q", err, b.String())
+	}
+}
+
 func TestGlobs(t *testing.T) {
 	for _, c := range []struct {
 		glob, yes, no string

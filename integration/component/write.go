@@ -17,6 +17,9 @@ import (
 func WriteYAML(to io.Writer, p *Project) error {
 	w := &yamlWriter{w: bufio.NewWriter(to), names: map[*Component]string{}}
 	for _, c := range p.Components {
+		if c.HostTools {
+			return fmt.Errorf("%s is built with the tools of this machine, which an sbx.yaml cannot say: put a root file system in its place", c.Name)
+		}
 		w.names[c] = uniqueName(p, c)
 	}
 	w.line(0, "sbx: 1")
