@@ -55,6 +55,8 @@ type converter struct {
 	lines   []string
 	anchors map[string]*Node
 	nodes   int
+
+	measured, width int // the line that was measured last, from 1, and its characters
 }
 
 func (c *converter) at(t *token.Token) Pos {
@@ -64,7 +66,10 @@ func (c *converter) at(t *token.Token) Pos {
 	// What is not written, such as a value that was left out, has a place behind
 	// the end of its line.
 	line := min(max(t.Position.Line, 1), len(c.lines))
-	return Pos{c.file, line, min(max(t.Position.Column, 1), utf8.RuneCountInString(c.lines[line-1])+1)}
+	if c.measured != line { // once: all of a file may be one line
+		c.measured, c.width = line, utf8.RuneCountInString(c.lines[line-1])
+	}
+	return Pos{c.file, line, min(max(t.Position.Column, 1), c.width+1)}
 }
 
 // checkTokens refuses what we do not take, while we still have the token, and
