@@ -64,7 +64,7 @@ func (f *Fetcher) tellSubmodules(ctx context.Context, repo, commit string, s *So
 	if err != nil {
 		return
 	}
-	for _, entry := range strings.Split(all, "\x00") {
+	for entry := range strings.SplitSeq(all, "\x00") {
 		about, name, _ := strings.Cut(entry, "\t")
 		if strings.HasPrefix(about, "160000 ") && s.Submodules[name] == nil {
 			f.Say("warning: %s: %s is a submodule that nothing says the place of: it is an empty directory", s.At, name)

@@ -108,7 +108,7 @@ var table = []row{
 	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
 	{"integration/reapi/inputs", "action cache staging", ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
-	{"integration/baserock", "integration/component internal/strictyaml", ""},
+	{"integration/baserock", "action integration/component internal/strictyaml staging", ""},
 	{
 		"integration/component", "action backends internal/strictyaml progress schedule staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz golang.org/x/sys",
 		"",
