@@ -39,6 +39,7 @@ const (
 	MaxSize  = 1 << 20
 	MaxDepth = 64
 	MaxNodes = 200_000
+	MaxKeys  = 10_000 // of one mapping: the parser takes the square of their number
 )
 
 // A Kind is the type of a value.

@@ -137,6 +137,24 @@ func TestAliasBomb(t *testing.T) {
 	}
 }
 
+// TestManyKeys: the parser needs the square of the number of keys, so there is an
+// end of it before it begins.
+func TestManyKeys(t *testing.T) {
+	keys := func(n int) []byte {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "k%d: 1\n", i)
+		}
+		return []byte(b.String())
+	}
+	if _, err := Parse("f.yaml", keys(MaxKeys)); err != nil {
+		t.Error(err)
+	}
+	if _, err := Parse("f.yaml", keys(MaxKeys+1)); err == nil || !strings.Contains(err.Error(), "f.yaml:10001:1: more than 10000 keys in one mapping") {
+		t.Errorf("one more: %v", err)
+	}
+}
+
 func TestPositions(t *testing.T) {
 	const in = "top:\n  # a comment\n  ä: [b, {c: d}]\n  list:\n    - x\n    - y: z\n      w: |\n        text\n"
 	const inJSON = "{\n\t\"top\": {\n\t\t\"ä\": [ \"b\",{\"c\" : \"d\"}],\n \"list\": []}}"

@@ -76,7 +76,8 @@ func (c *converter) at(t *token.Token) Pos {
 // nesting, before the parser walks down into it.
 func (c *converter) checkTokens(tokens token.Tokens) error {
 	flow, line, entries := 0, 0, 0
-	var columns []int // of the block mappings and lists around the token
+	type block struct{ column, keys int }
+	var columns []block // of the block mappings and lists around the token
 	for _, t := range tokens {
 		pos := c.at(t)
 		switch t.Type {
@@ -102,10 +103,20 @@ func (c *converter) checkTokens(tokens token.Tokens) error {
 		if pos.Line != line {
 			line, entries = pos.Line, 0
 			if flow == 0 {
-				for len(columns) > 0 && columns[len(columns)-1] >= pos.Column {
+				at := block{pos.Column, 0}
+				for len(columns) > 0 && columns[len(columns)-1].column >= pos.Column {
+					if last := columns[len(columns)-1]; last.column == pos.Column {
+						at = last
+					}
 					columns = columns[:len(columns)-1]
 				}
-				columns = append(columns, pos.Column)
+				if t.Type != token.SequenceEntryType {
+					at.keys++
+				}
+				if at.keys > MaxKeys {
+					return pos.Errorf("more than %d keys in one mapping", MaxKeys)
+				}
+				columns = append(columns, at)
 			}
 		}
 		if t.Type == token.SequenceEntryType {
