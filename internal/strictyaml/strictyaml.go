@@ -36,7 +36,7 @@ import (
 
 // The limits of a file.
 const (
-	MaxSize  = 1 << 20
+	MaxSize  = 4 << 20
 	MaxDepth = 64
 	MaxNodes = 200_000
 	MaxKeys  = 10_000 // of one mapping: the parser takes the square of their number

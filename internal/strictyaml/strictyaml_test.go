@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 		{strings.Repeat("[", 100), "f.yaml:1:65: nested more than 64 deep"},
 		{strings.Repeat("- ", 100), "f.yaml:1:"},
 		{strings.Repeat("{a: ", 100), "f.yaml:1:"},
-		{"a: " + strings.Repeat("x", MaxSize), "f.yaml is larger than 1048576 bytes"},
+		{"a: " + strings.Repeat("x", MaxSize), "f.yaml is larger than 4194304 bytes"},
 	} {
 		n, err := Parse("f.yaml", []byte(c.in))
 		if err == nil {

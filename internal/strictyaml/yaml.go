@@ -110,7 +110,7 @@ func (c *converter) checkTokens(tokens token.Tokens) error {
 					}
 					columns = columns[:len(columns)-1]
 				}
-				if t.Type != token.SequenceEntryType {
+				if t.Type != token.SequenceEntryType && t.Type != token.CommentType {
 					at.keys++
 				}
 				if at.keys > MaxKeys {
