@@ -28,7 +28,9 @@ class Executor:
         self.capabilities = capabilities
         self.options = list(options)
 
-    def degrade(self, in_config, warn=True):
+    def degrade_config_for_capabilities(self, in_config, warn=True):
+        """A configuration for run_sandbox without what is not possible; with
+        warn, a warning for each change."""
         config = dict(in_config)
         for key, floor in (('mounts', 'undefined'), ('network', 'undefined'), ('filesystem_writable_paths', 'all')):
             if key not in config or self._supports(key, config[key]):
@@ -38,9 +40,10 @@ class Executor:
             config[key] = floor
         return config
 
-    def maximum(self):
+    def maximum_possible_isolation(self):
+        """The configuration that isolates most."""
         best = {'mounts': 'isolated', 'network': 'isolated', 'filesystem_writable_paths': 'none'}
-        return self.degrade(best, warn=False)
+        return self.degrade_config_for_capabilities(best, warn=False)
 
     def _supports(self, key, value):
         if key == 'filesystem_writable_paths' and value != 'all':
@@ -53,8 +56,20 @@ class Executor:
                 raise AssertionError("'%s' is an unsupported value for '%s' in this backend. Supported values: %s" % (
                     value, key, ', '.join(self.capabilities[key])))
 
-    def run(self, command, cwd=None, env=None, filesystem_root='/', filesystem_writable_paths='all', mounts='undefined',
-            extra_mounts=None, network='undefined', stderr=subprocess.PIPE, stdout=subprocess.PIPE):
+    def run_sandbox_with_redirection(self, command, **sandbox_config):
+        """As run_sandbox, and returns the exit code alone."""
+        return self.run_sandbox(command, **sandbox_config)[0]
+
+    def run_sandbox(self, command, cwd=None, env=None, filesystem_root='/', filesystem_writable_paths='all', mounts='undefined',
+                    extra_mounts=None, network='undefined', stderr=subprocess.PIPE, stdout=subprocess.PIPE):
+        """Runs a command, and returns its exit code and what it wrote to standard
+        output and error, where these are CAPTURE; else None.
+
+        cwd, env; filesystem_root, writable where filesystem_writable_paths says:
+        'all', 'none', or a list; extra_mounts as (source, target, type, options)
+        of fstab, whose mount points are made; mounts and network: 'undefined', or
+        'isolated'.
+        """
         if isinstance(command, str):
             command = [command]
         if filesystem_writable_paths is None or filesystem_writable_paths == []:
