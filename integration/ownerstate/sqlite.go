@@ -190,7 +190,7 @@ func (d *database) payload(b []byte, size int) ([]byte, error) {
 
 func decodeRecord(b []byte) ([]value, error) {
 	head, n := varint(b)
-	if n == 0 || head > uint64(len(b)) {
+	if n == 0 || head < uint64(n) || head > uint64(len(b)) {
 		return nil, errDamaged
 	}
 	types, body := b[n:head], b[head:]
