@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -189,8 +190,7 @@ func parse(rec *cache.Run) (*Run, error) {
 		return nil, errRun
 	}
 	r := &Run{Time: rec.Time, Key: key, Unsealed: unsealed, Verdict: Verdict(head[1]), Lookup: Lookup(head[2])}
-	r.Took = time.Duration(p.uvarint()) * time.Microsecond
-	r.Cost = time.Duration(p.uvarint()) * time.Microsecond
+	r.Took, r.Cost = p.duration(), p.duration()
 	r.ExitCode = int(int32(p.uvarint()))
 	for _, s := range []*string{&r.Tool, &r.Label, &r.Workspace, &r.Miss, &r.Unkept} {
 		*s = p.text()
@@ -242,6 +242,16 @@ func (r *reader) uvarint() uint64 {
 	}
 	r.b = r.b[n:]
 	return v
+}
+
+// duration reads microseconds, of which there are no more than a Duration holds.
+func (r *reader) duration() time.Duration {
+	v := r.uvarint()
+	if v > uint64(math.MaxInt64/time.Microsecond) {
+		r.bad = true
+		return 0
+	}
+	return time.Duration(v) * time.Microsecond
 }
 
 func (r *reader) text() string { return string(r.take(r.uvarint())) }
