@@ -1,9 +1,11 @@
 package native
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -124,15 +126,26 @@ func TestVaryOrder(t *testing.T) {
 	if one == two || one != list(1, "ls -f d") || len(one) != len(two) {
 		t.Errorf("seed 1: %s; seed 2: %s", one, two)
 	}
-	// More than one buffer, also while it is emptied; in /proc, on the host.
-	got := list(3, `mkdir e; seq -f e/%g 40000 | xargs touch; ls -f e | sort -u | wc -l; find e -name '1*' -delete; ls e | wc -l; rm -r e d; ls -A; ls /proc | grep -c self; ls /usr/bin | wc -l`)
+	// More than one buffer, also while it is emptied; in /proc.
+	got := list(3, `mkdir e; seq -f e/%g 40000 | xargs touch; ls -f e | sort -u | wc -l; find e -name '1*' -delete; ls e | wc -l; rm -r e d; ls -A; ls /proc | grep -c self`)
 	want := list(3, `echo 40002; echo 28889; echo 2`)
-	host, err := os.ReadDir("/usr/bin")
-	if err != nil {
-		t.Fatal(err)
+	if got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
-	if f := strings.Fields(got); len(f) != 4 || strings.Join(f[:3], " ") != want || parse(t, f[3]) != time.Unix(int64(len(host)), 0) {
-		t.Errorf("got %s, want %s %d", got, want, len(host))
+	// On the host; what others install there just now may change it once.
+	for tries := 5; ; tries-- {
+		host, err := os.ReadDir("/usr/bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := list(3, `rm -r d; ls /usr/bin | wc -l`)
+		if got == strconv.Itoa(len(host)) {
+			break
+		}
+		if tries == 1 {
+			t.Errorf("/usr/bin has %s files, want %d", got, len(host))
+			break
+		}
 	}
 }
 
@@ -157,7 +170,8 @@ func TestVaryRest(t *testing.T) {
 		t.Errorf("layout: %s twice", a[0])
 	}
 	cpus := `taskset -p $$ | sed 's/.*: //'`
-	if got := vary(t, &backends.Vary{OneCPU: true}, "sh", "-c", cpus)[0]; strings.Trim(got, "0") != "1" && got != "2" && got != "4" && got != "8" {
+	// Groups of digits that are all 0 but for one with one bit.
+	if got := vary(t, &backends.Vary{OneCPU: true}, "sh", "-c", cpus)[0]; !strings.Contains("1248", cmp.Or(strings.Trim(got, "0,"), "none")) {
 		t.Errorf("one processor: mask %s", got)
 	}
 }
