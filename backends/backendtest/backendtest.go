@@ -144,7 +144,7 @@ func NewEnv(t *testing.T) *promise.Env {
 			t.Error(err)
 		}
 	})
-	e := &promise.Env{Dir: filepath.Join(dir, "files"), TempDir: filepath.Join(dir, "tmp"), Lifetime: 20 * time.Second, Logf: t.Logf}
+	e := &promise.Env{Dir: filepath.Join(dir, "files"), TempDir: filepath.Join(dir, "tmp"), Lifetime: time.Minute, Logf: t.Logf}
 	for _, d := range []string{dir, e.Dir, e.TempDir} {
 		os.Mkdir(d, 0o755)
 		if err := os.Chmod(d, 0o755); err != nil {

@@ -17,7 +17,7 @@ func socket(domain, typ int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
-	limit := unix.Timeval{Sec: 5}
+	limit := unix.Timeval{Sec: 30}
 	unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
 	unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 	return s, nil

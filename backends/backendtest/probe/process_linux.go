@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -28,7 +29,7 @@ func die(args []string) int {
 	set.Val[(sig-1)/64] = 1 << ((sig - 1) % 64)
 	must(0, unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil))
 	must(0, unix.Tgkill(unix.Getpid(), unix.Gettid(), syscall.Signal(sig)))
-	time.Sleep(5 * time.Second) // the signal may still be on its way
+	time.Sleep(30 * time.Second) // the signal may still be on its way
 	fmt.Fprintf(os.Stderr, "signal %d did not end me\n", sig)
 	return 99
 }
@@ -129,12 +130,29 @@ func allocate(args []string) int {
 		}
 		return answer(nil)
 	}
-	var all []*os.Process
-	for range number(args[1]) {
-		all = append(all, must(start(false, "allocate-and-wait", args[0])))
+	release, hold, err := os.Pipe()
+	must(release, err)
+	has, say, err := os.Pipe()
+	must(has, err)
+	n := number(args[1])
+	ends := make(chan int, n)
+	for range n {
+		p := must(os.StartProcess("/proc/self/exe", append(os.Args[:1:1], "allocate-and-wait", args[0]),
+			&os.ProcAttr{Env: []string{}, Files: []*os.File{release, say, os.Stderr}}))
+		go func() {
+			code := wait(p)
+			if code != 0 {
+				hold.Close() // nobody need wait for the others
+			}
+			ends <- code
+		}()
 	}
-	for _, p := range all {
-		if code := wait(p); code != 0 {
+	release.Close()
+	say.Close()
+	io.ReadFull(has, make([]byte, n)) // all have it, or are dead
+	hold.Close()
+	for range n {
+		if code := <-ends; code != 0 {
 			return answer(fmt.Errorf("a child ended with %d", code))
 		}
 	}
@@ -304,9 +322,10 @@ func startInUserNamespace(args ...string) (*os.Process, error) {
 	})
 }
 
-// allocateAndWait MIB holds memory for as long as the others need to get theirs.
+// allocateAndWait MIB holds memory, and says so, until its input ends.
 func allocateAndWait(args []string) int {
 	code := touch(args)
-	time.Sleep(500 * time.Millisecond)
+	fmt.Println()
+	os.Stdin.Read(make([]byte, 1))
 	return code
 }

@@ -216,24 +216,41 @@ func (t *trial) gone(mark string) error {
 }
 
 func checkTimeOut(t *trial) error {
-	mark := t.mark()
-	spec := t.spec("daemon", mark, t.lifetime(), "daemon", mark, t.lifetime(), "sleep", t.lifetime(), mark)
-	spec.Limits.Wall = 700 * time.Millisecond
-	seen := make(chan error, 1)
-	go func() { seen <- t.visible(mark) }()
-	begun := time.Now()
-	o, err := t.run(spec)
-	if err != nil {
-		return err
+	return t.timesOut(700*time.Millisecond, func(mark string) []string {
+		return []string{"daemon", mark, t.lifetime(), "daemon", mark, t.lifetime(), "sleep", t.lifetime(), mark}
+	})
+}
+
+// timesOut checks that a command, whose processes have the mark, is ended after
+// wall; and after more, where that was too little to see one of them run.
+func (t *trial) timesOut(wall time.Duration, command func(mark string) []string) error {
+	for ; ; wall *= 4 {
+		mark := t.mark()
+		spec := t.spec(command(mark)...)
+		spec.Limits.Wall = wall
+		watch := *t
+		var over context.CancelFunc
+		watch.ctx, over = context.WithCancel(t.ctx)
+		seen := make(chan error, 1)
+		go func() { seen <- watch.visible(mark) }()
+		begun := time.Now()
+		o, err := t.run(spec)
+		left := t.gone(mark)
+		over()
+		control := <-seen
+		if err != nil {
+			return err
+		}
+		if !o.TimedOut || o.Code == 0 {
+			return fmt.Errorf("a command that takes longer: %v", o)
+		}
+		if took := time.Since(begun); took < wall || took > t.soon(wall+t.wait()) || o.Usage.Wall < wall {
+			return fmt.Errorf("ended after %v, by its own account %v", took, o.Usage.Wall)
+		}
+		if left != nil || control == nil || wall > t.wait()/4 {
+			return all(func() error { return left }, func() error { return control })
+		}
 	}
-	left := t.gone(mark)
-	if !o.TimedOut || o.Code == 0 {
-		return fmt.Errorf("a command that takes longer: %v", o)
-	}
-	if took := time.Since(begun); took < spec.Limits.Wall || took > t.soon(10*time.Second) || o.Usage.Wall < spec.Limits.Wall {
-		return fmt.Errorf("ended after %v, by its own account %v", took, o.Usage.Wall)
-	}
-	return all(func() error { return left }, func() error { return <-seen })
 }
 
 func checkCancel(t *trial) error {
@@ -297,7 +314,7 @@ func checkDaemon(t *trial) error {
 		return err
 	}
 	left := t.gone(mark)
-	if took := time.Since(begun); took > t.soon(15*time.Second) {
+	if took := time.Since(begun); took > t.soon(t.Lifetime*3/4) {
 		return fmt.Errorf("it ended after %v: somebody waited for the daemon", took)
 	}
 	if err := equal("output", got, "done"); err != nil {
@@ -307,20 +324,9 @@ func checkDaemon(t *trial) error {
 }
 
 func checkBomb(t *trial) error {
-	mark := t.mark()
-	spec := t.spec("bomb", mark, t.lifetime(), "150")
-	spec.Limits.Wall = 1500 * time.Millisecond
-	seen := make(chan error, 1)
-	go func() { seen <- t.visible(mark) }()
-	o, err := t.run(spec)
-	if err != nil {
-		return err
-	}
-	left := t.gone(mark)
-	if !o.TimedOut {
-		return fmt.Errorf("ended with %v", o)
-	}
-	return all(func() error { return left }, func() error { return <-seen })
+	return t.timesOut(1500*time.Millisecond, func(mark string) []string {
+		return []string{"bomb", mark, t.lifetime(), "150"}
+	})
 }
 
 func checkInTime(t *trial) error {

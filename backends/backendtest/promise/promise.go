@@ -94,7 +94,7 @@ type Env struct {
 	Victim func(ctx context.Context, args []string) (*os.Process, *os.File, error)
 
 	// Lifetime is how long processes that a sandbox must end live on when it
-	// does not: 20 s is enough for a busy machine.
+	// does not: 20 s is enough for a machine that has little else to do.
 	Lifetime time.Duration
 
 	// Logf is told what a reader of the findings may want to know.
@@ -110,7 +110,7 @@ var errUnprobed = errors.New("not probed")
 
 // patience is how long one check may take, on a machine that has other things
 // to do. A check that needs it has failed.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // patience is more for a backend that boots a machine for each command.
 func (t *trial) patience() time.Duration {
