@@ -72,11 +72,12 @@ func (l *loader) warn(at Place, format string, args ...any) {
 	l.warnings = append(l.warnings, Problem{at, fmt.Sprintf(format, args...)})
 }
 
-// parse reads a YAML file, or reports why it cannot and returns nil.
+// parse reads a YAML file, and reports what is wrong with it. It returns nil if
+// nothing can be made of it.
 func (l *loader) parse(name string) *value {
 	data, err := l.readFile(name)
+	var v *value
 	if err == nil {
-		var v *value
 		if v, err = parseYAML(name, data); err == nil {
 			return v
 		}
@@ -91,7 +92,7 @@ func (l *loader) parse(name string) *value {
 	default:
 		l.problem(Place{File: name}, "%v", err)
 	}
-	return nil
+	return v
 }
 
 // Error makes a Problem an error.

@@ -32,11 +32,17 @@ func (p Problem) String() string { return p.Place.String() + ": " + p.Text }
 // Problems are everything that is wrong with a tree, by file and line.
 type Problems []Problem
 
-// Error is one line for each problem.
+// mostShown bounds what Error says.
+const mostShown = 1000
+
+// Error is one line for each problem; beyond a thousand, how many there are.
 func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.String()
+	lines := make([]string, 0, min(len(ps), mostShown)+2)
+	for _, p := range ps[:min(len(ps), mostShown)] {
+		lines = append(lines, p.String())
+	}
+	if more := len(ps) - mostShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	if len(ps) > 1 {
 		lines = append(lines, fmt.Sprintf("%d problems", len(ps)))

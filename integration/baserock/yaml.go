@@ -4,16 +4,26 @@ import (
 	"github.com/sbx-action/sbx-action/internal/strictyaml"
 )
 
-// parseYAML parses a file. An error is a Problem where it has a place.
+// parseYAML parses a file. An error is a Problem where it has a place, or
+// Problems: then there is a value all the same.
 func parseYAML(name string, data []byte) (*value, error) {
 	n, err := strictyaml.ParseMerging(name, data)
-	if err != nil {
-		if e, ok := err.(*strictyaml.Error); ok {
-			return nil, Problem{placeOf(e.Pos), e.Message}
+	switch e := err.(type) {
+	case nil:
+		return valueOf(n), nil
+	case *strictyaml.Error:
+		return nil, Problem{placeOf(e.Pos), e.Message}
+	case strictyaml.ErrorList:
+		var all Problems
+		for _, one := range e {
+			all = append(all, Problem{placeOf(one.Pos), one.Message})
 		}
-		return nil, err
+		if n == nil {
+			return nil, all
+		}
+		return valueOf(n), all
 	}
-	return valueOf(n), nil
+	return nil, err
 }
 
 func placeOf(p strictyaml.Pos) Place { return Place{p.File, p.Line, p.Column} }

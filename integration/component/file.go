@@ -26,10 +26,13 @@ const FileName = "sbx.yaml"
 // ReadFile reads an sbx.yaml. An error lists everything that is wrong with it.
 func ReadFile(name string) (*Project, error) {
 	n, err := strictyaml.ReadFile(name)
-	if err != nil {
+	if n == nil {
 		return nil, err
 	}
 	f := &fileReader{dir: filepath.Dir(name), components: map[string]*fileComponent{}}
+	if err != nil {
+		f.errs.Add(n.Pos, err)
+	}
 	f.file(n)
 	if err := f.errs.Err(); err != nil {
 		return nil, err

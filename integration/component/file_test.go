@@ -2,6 +2,7 @@ package component
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +70,22 @@ systems:
 	}
 	if s := p.Systems[1]; len(s.Contents) != 2 || !s.Contents[0].All || !s.Contents[1].All {
 		t.Errorf("a component and an output of it: %+v", s)
+	}
+}
+
+// TestAllProblems wants more than a screen of problems in one go, in their order.
+func TestAllProblems(t *testing.T) {
+	text := "sbx: 1\ncomponents:\n  a: {build: x}\n  a: {build: y}\n"
+	for i := range 40 {
+		text += fmt.Sprintf("  c%d: {nonsense: 1, needs: [none]}\n", i)
+	}
+	_, err := readText(t, text)
+	if err == nil {
+		t.Fatal("no problem")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 81 || !strings.Contains(lines[0], ":4:3: ") || !strings.Contains(lines[80], `sbx.yaml:44:30: `) {
+		t.Errorf("%d lines:\n%v", len(lines), err)
 	}
 }
 

@@ -156,7 +156,10 @@ func (p *jsonParser) mapping(n *Node, depth int) error {
 	if err != nil {
 		return err
 	}
-	return unique(n.Fields)
+	if twice := repeated(n.Fields); len(twice) > 0 {
+		return ErrorList(twice)
+	}
+	return nil
 }
 
 func (p *jsonParser) number(n *Node) error {

@@ -19,6 +19,10 @@ func (e *Errors) Addf(pos Pos, format string, args ...any) {
 
 // Add notes an error: as it is if it has a position, else as being at pos.
 func (e *Errors) Add(pos Pos, err error) {
+	if all, ok := errors.AsType[ErrorList](err); ok {
+		e.list = append(e.list, all...)
+		return
+	}
 	if at, ok := errors.AsType[*Error](err); ok {
 		e.list = append(e.list, at)
 		return
@@ -29,11 +33,25 @@ func (e *Errors) Add(pos Pos, err error) {
 // Len is how many mistakes there are.
 func (e *Errors) Len() int { return len(e.list) }
 
-// maxShown bounds what Err says.
-const maxShown = 10
+// maxShown bounds what an ErrorList says.
+const maxShown = 1000
 
-// Err returns nil if there are no mistakes, else one error that names the first
-// ten, in the order of the file, one on a line.
+// An ErrorList is all mistakes in a file, in its order.
+type ErrorList []*Error
+
+// Error names them, one on a line; beyond a thousand, how many more there are.
+func (l ErrorList) Error() string {
+	var lines []string
+	for _, one := range l[:min(len(l), maxShown)] {
+		lines = append(lines, one.Error())
+	}
+	if more := len(l) - maxShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Err returns nil if there are no mistakes, else an [ErrorList].
 func (e *Errors) Err() error {
 	if len(e.list) == 0 {
 		return nil
@@ -43,14 +61,7 @@ func (e *Errors) Err() error {
 	})
 	// Of several at one place the first is meant, and the others follow from it.
 	e.list = slices.CompactFunc(e.list, func(a, b *Error) bool { return a.Pos == b.Pos })
-	var lines []string
-	for _, one := range e.list[:min(len(e.list), maxShown)] {
-		lines = append(lines, one.Error())
-	}
-	if more := len(e.list) - maxShown; more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more", more))
-	}
-	return errors.New(strings.Join(lines, "\n"))
+	return ErrorList(e.list)
 }
 
 // A Map reads the fields of a mapping. Whatever is wrong is added to the Errors,

@@ -143,7 +143,8 @@ func (l *limited) Read(p []byte) (int, error) {
 var errTooLong = errors.New("too long")
 
 // Parse parses data: as JSON if the name ends in ".json", else as YAML. An empty
-// document is a Null.
+// document is a Null. With an [ErrorList], there is a tree all the same: so that
+// what else is wrong can be said, too.
 func Parse(name string, data []byte) (*Node, error) { return parse(name, data, false) }
 
 // ParseMerging is Parse for a format whose files have merge keys ("<<"): the

@@ -267,6 +267,24 @@ f.yaml:8:3: more has no key "x"`
 	}
 }
 
+// TestAllMistakes wants every mistake, also of a file whose tree is in doubt.
+func TestAllMistakes(t *testing.T) {
+	n, err := Parse("f.yaml", []byte("a: 1\na: 2\nb: *none\nc: {d: 1, d: 2}\nc: 3\n"))
+	list, ok := err.(ErrorList)
+	if !ok || len(list) != 4 || n == nil {
+		t.Fatalf("%T: %v", err, err)
+	}
+	var errs Errors
+	errs.Add(n.Pos, err)
+	for i := range 1500 {
+		errs.Addf(Pos{"f.yaml", 10 + i, 1}, "number %d", i)
+	}
+	lines := strings.Split(errs.Err().Error(), "\n")
+	if len(lines) != 1001 || lines[0] != `f.yaml:2:1: "a" is there twice; first in line 1` || lines[1000] != "and 504 more" {
+		t.Errorf("%d lines, the first %q, the last %q", len(lines), lines[0], lines[len(lines)-1])
+	}
+}
+
 // TestAgrees compares with another implementation.
 func TestAgrees(t *testing.T) {
 	for _, in := range corpus {

@@ -26,7 +26,7 @@ func parseYAML(name, text string, merge bool) (n *Node, err error) {
 	if err := c.checkTokens(tokens); err != nil {
 		return nil, err
 	}
-	file, err := parser.Parse(tokens, 0)
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		return nil, c.syntax(err)
 	}
@@ -46,10 +46,11 @@ func parseYAML(name, text string, merge bool) (n *Node, err error) {
 	if root == nil {
 		root = &Node{Pos: Pos{name, 1, 1}}
 	}
-	return root, nil
+	return root, c.errs.Err()
 }
 
 type converter struct {
+	errs    Errors // what does not keep the rest from being read
 	file    string
 	merge   bool // merge keys are followed
 	lines   []string
@@ -237,9 +238,7 @@ func (c *converter) mapping(values []*ast.MappingValueNode, pos Pos, depth int) 
 		}
 		m.Fields = append(m.Fields, key)
 	}
-	if err := unique(m.Fields); err != nil {
-		return nil, err
-	}
+	c.errs.list = append(c.errs.list, repeated(m.Fields)...)
 	m.addMissing(merged)
 	return m, nil
 }
@@ -291,15 +290,17 @@ func (c *converter) key(k ast.Node) (Field, error) {
 	return Field{}, pos.Errorf("a key must be text")
 }
 
-func unique(fields []Field) error {
+// repeated are mistakes: keys that are there before.
+func repeated(fields []Field) (mistakes []*Error) {
 	seen := make(map[string]Pos, len(fields))
 	for _, f := range fields {
 		if first, ok := seen[f.Key]; ok {
-			return f.Pos.Errorf("%q is there twice; first in line %d", f.Key, first.Line)
+			mistakes = append(mistakes, &Error{f.Pos, fmt.Sprintf("%q is there twice; first in line %d", f.Key, first.Line)})
+			continue
 		}
 		seen[f.Key] = f.Pos
 	}
-	return nil
+	return mistakes
 }
 
 func (c *converter) anchor(n *ast.AnchorNode, depth int) (*Node, error) {
@@ -309,7 +310,7 @@ func (c *converter) anchor(n *ast.AnchorNode, depth int) (*Node, error) {
 	}
 	name := n.Name.GetToken().Value
 	if _, ok := c.anchors[name]; ok {
-		return nil, c.at(n.GetToken()).Errorf("the anchor &%s is there twice", name)
+		c.errs.Addf(c.at(n.GetToken()), "the anchor &%s is there twice", name)
 	}
 	c.anchors[name] = value // after its value: it cannot hold itself
 	return value, nil
@@ -321,7 +322,8 @@ func (c *converter) alias(n *ast.AliasNode, pos Pos) (*Node, error) {
 	name := n.Value.GetToken().Value
 	value, ok := c.anchors[name]
 	if !ok {
-		return nil, pos.Errorf("the alias *%s has no anchor &%s before it; put text that begins with * in quotes", name, name)
+		c.errs.Addf(pos, "the alias *%s has no anchor &%s before it; put text that begins with * in quotes", name, name)
+		return &Node{Pos: pos, Plain: true}, nil
 	}
 	if c.nodes += value.size(); c.nodes > MaxNodes {
 		return nil, pos.Errorf("more than %d values, after aliases were followed", MaxNodes)
@@ -378,12 +380,5 @@ func (c *converter) syntax(err error) error {
 	case char == "\t":
 		return pos.Errorf("a tab: indent with spaces")
 	}
-	message := e.GetMessage()
-	if after, ok0 := strings.CutPrefix(message, "mapping key "); ok0 { // "mapping key "a" already defined at [1:1]"
-		if key, line, ok := strings.Cut(after, " already defined at ["); ok {
-			line, _, _ = strings.Cut(line, ":")
-			return pos.Errorf("%s is there twice; first in line %s", key, line)
-		}
-	}
-	return pos.Errorf("%s", message)
+	return pos.Errorf("%s", e.GetMessage())
 }
