@@ -65,7 +65,15 @@ func (f *definitionsFlags) load(args []string, what string) (*baserock.Tree, *ba
 		}
 	}
 	e, err := tree.Find(args[0])
-	return tree, e, err
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, of := range baserock.Order(e) {
+		for _, d := range of.Doubts {
+			fmt.Fprintf(os.Stderr, "sbx-action: warning: %v; this cannot be built\n", d)
+		}
+	}
+	return tree, e, nil
 }
 
 func (f *definitionsFlags) explain(err error) error {

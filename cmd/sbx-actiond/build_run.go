@@ -343,14 +343,16 @@ func (f *buildFlags) job(args []string) (*buildJob, error) {
 		return nil, err
 	}
 	job := &buildJob{dir: dir, project: &component.Project{}}
+	var problems []error
 	for _, arg := range args {
 		e, err := tree.Find(arg)
-		if err != nil {
-			return nil, err
+		var project *component.Project
+		if err == nil {
+			project, err = tree.Project(e, o)
 		}
-		project, err := tree.Project(e, o)
 		if err != nil {
-			return nil, err
+			problems = append(problems, err)
+			continue
 		}
 		job.asked = append(job.asked, e.Path)
 		job.project.Components = append(job.project.Components, project.Components...)
@@ -361,6 +363,9 @@ func (f *buildFlags) job(args []string) (*buildJob, error) {
 		}
 		job.targets = append(job.targets, project.Components...)
 		job.roots = append(job.roots, project.Targets...)
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
 	}
 	if f.warnings {
 		for _, w := range tree.Warnings {

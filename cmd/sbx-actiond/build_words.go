@@ -218,11 +218,21 @@ cannot be said there: --replace the toolchain.`,
 	return c
 }
 
-func convert(_ context.Context, f *buildFlags, args []string) error {
+func convert(ctx context.Context, f *buildFlags, args []string) error {
 	f.anySource = true
 	job, err := f.job(args)
 	if err != nil {
 		return err
+	}
+	for _, c := range job.project.Components {
+		if c.Source == nil || c.Source.Kind != component.GitSource {
+			continue
+		}
+		// What aliases make of .gitmodules, an sbx.yaml says itself. A repository
+		// that is not here is one to be edited anyway.
+		if subs, err := c.Source.GitSubmodules(ctx); err == nil {
+			c.Source.Submodules = subs
+		}
 	}
 	return component.WriteYAML(os.Stdout, job.project)
 }

@@ -1,6 +1,9 @@
 package baserock
 
-import "regexp"
+import (
+	"fmt"
+	"regexp"
+)
 
 // A Kind is what a definition is of.
 type Kind string
@@ -67,6 +70,11 @@ type Element struct {
 
 	Products []Rule
 
+	// Doubts are problems of a system that keep it from being built, but not the
+	// tree from being read: artifacts that a stratum does not have. The tree of
+	// Baserock has one.
+	Doubts Problems
+
 	ChunkFields
 	SystemFields
 
@@ -131,6 +139,10 @@ func StepNames() []string {
 		names = append(names, "pre-"+step+"-commands", step+"-commands", "post-"+step+"-commands")
 	}
 	return names
+}
+
+func (e *Element) doubt(at Place, format string, args ...any) {
+	e.Doubts = append(e.Doubts, Problem{at, fmt.Sprintf(format, args...)})
 }
 
 // Bootstrap says whether the element is built with the tools of the host, and

@@ -165,6 +165,27 @@ func TestAllProblems(t *testing.T) {
 	}
 }
 
+// TestDoubts loads a tree in which a system wants an artifact that there is not:
+// it has a graph, and cannot be built.
+func TestDoubts(t *testing.T) {
+	files := base()
+	files["systems/s.morph"] += "  - nope\n  - never\n"
+	tree, err := Load(write(t, files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := tree.Elements["systems/s"]
+	if got := Order(s); len(got) != 4 {
+		t.Errorf("order %q", paths(got))
+	}
+	_, err = tree.Project(s, Options{Aliases: []Alias{{"upstream:", "git://host/"}}})
+	want := `systems/s.morph:9:5: stratum strata/a has no artifact "nope": it has a-devel, a-runtime
+systems/s.morph:10:5: stratum strata/a has no artifact "never": it has a-devel, a-runtime`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestCycle(t *testing.T) {
 	files := base()
 	files["strata/a.morph"] += "build-depends:\n- morph: strata/b.morph\n"

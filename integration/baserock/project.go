@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -64,7 +65,7 @@ func (t *Tree) Project(target *Element, o Options) (*component.Project, error) {
 		return nil, err
 	}
 	if len(c.missing) > 0 {
-		return nil, c.lost()
+		c.problems = append(c.problems, c.lost())
 	}
 	c.project.Arch = c.Arch
 	return c.project, errors.Join(c.problems...)
@@ -75,15 +76,24 @@ type converter struct {
 	Options
 	made     map[*Element]*component.Component
 	project  *component.Project
-	missing  []*Element
+	missing  []string // sources that are nowhere, and who needs them
 	problems []error
 }
 
-// known says whether a chunk has this path, name or repo.
+// known says whether a chunk has this path, name or repo, or a submodule may be
+// there: which those are that only .gitmodules names, is not known yet.
 func (c *converter) known(name string) bool {
+	if strings.Contains(name, "://") || path.IsAbs(name) || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || strings.Contains(name, "@") {
+		return true
+	}
 	for _, e := range c.Elements {
 		if e.Kind == Chunk && (e.Path == strings.TrimSuffix(name, ".morph") || e.Name == name || e.Repo == name) {
 			return true
+		}
+		for _, url := range e.Submodules {
+			if url == name {
+				return true
+			}
 		}
 	}
 	return false
@@ -93,8 +103,8 @@ func (c *converter) known(name string) bool {
 func (c *converter) lost() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d sources are nowhere:", len(c.missing))
-	for _, e := range c.missing {
-		fmt.Fprintf(&b, "\n%v: %s needs %s at %s", e.Place, e.Path, e.Repo, e.Ref)
+	for _, m := range c.missing {
+		b.WriteString("\n" + m)
 	}
 	b.WriteString("\nsay where with --source NAME=SOURCE or --source-map FILE, or where repositories are with --alias PREFIX=PLACE")
 	return errors.New(b.String())
@@ -181,7 +191,7 @@ func (c *converter) chunk(e *Element) *component.Component {
 	if m.Source = c.source(e); m.Source == nil && c.AnySource {
 		m.Source = &component.Source{Kind: component.GitSource, At: e.Repo, Ref: e.Ref}
 	} else if m.Source == nil {
-		c.missing = append(c.missing, e)
+		c.missing = append(c.missing, fmt.Sprintf("%v: %s needs %s at %s", e.Place, e.Path, e.Repo, e.Ref))
 	}
 	for _, s := range e.Staged(func(d *Element) bool { return c.replaced(d) != nil }) {
 		need := c.replaced(s)
@@ -253,25 +263,50 @@ func (c *converter) source(e *Element) *component.Source {
 	return c.withSubmodules(e, &component.Source{Kind: component.GitSource, At: at, Ref: e.Ref})
 }
 
+// withSubmodules adds where submodules of a repository are that the definition
+// names. The others, .gitmodules says.
 func (c *converter) withSubmodules(e *Element, s *component.Source) *component.Source {
-	if s.Kind != component.GitSource || len(e.Submodules) == 0 {
+	if s.Kind != component.GitSource {
 		return s
 	}
 	with := *s
-	with.Submodules = map[string]*component.Source{}
-	for p, url := range e.Submodules {
-		if sub := c.Sources[url]; sub != nil {
-			with.Submodules[p] = sub
+	with.Locate = c.locate
+	with.Submodules = maps.Clone(s.Submodules)
+	for _, p := range slices.Sorted(maps.Keys(e.Submodules)) {
+		url := e.Submodules[p]
+		sub := c.locate(url)
+		if sub == nil {
+			if at := c.repository(url); at != "" {
+				sub = &component.Source{Kind: component.GitSource, At: at}
+			} else if c.AnySource {
+				sub = &component.Source{Kind: component.GitSource, At: url}
+			}
+		}
+		if sub == nil {
+			c.missing = append(c.missing, fmt.Sprintf("%v: submodule %s of %s needs %s", e.Place, p, e.Path, url))
 			continue
 		}
-		at := c.repository(url)
-		if at == "" {
-			c.problems = append(c.problems, fmt.Errorf("%v: submodule %s of %s is at %s: say where with --source %s=SOURCE, or with --alias", e.Place, p, e.Path, url, url))
-			continue
+		if with.Submodules == nil {
+			with.Submodules = map[string]*component.Source{}
 		}
-		with.Submodules[p] = &component.Source{Kind: component.GitSource, At: at}
+		with.Submodules[p] = sub
 	}
 	return &with
+}
+
+// locate is where a repository is, if a source or an alias says it: else nil.
+func (c *converter) locate(url string) *component.Source {
+	if s := c.Sources[url]; s != nil {
+		return s
+	}
+	for _, a := range c.Aliases {
+		if rest, ok := strings.CutPrefix(url, a.Prefix); ok {
+			if at := existing(a.Place + rest); at != "" {
+				return &component.Source{Kind: component.GitSource, At: at}
+			}
+		}
+	}
+	return nil
 }
 
 // repository returns the place of a repository, or "".
@@ -290,15 +325,14 @@ func (c *converter) repository(repo string) string {
 // existing is a repository as it is called on the disk, with or without .git;
 // "" if it is neither there nor elsewhere.
 func existing(at string) string {
+	at = component.ExistingRepository(at)
 	if strings.Contains(at, "://") {
 		return at
 	}
-	for _, name := range []string{at, at + ".git", strings.TrimSuffix(at, ".git")} {
-		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			return name
-		}
+	if info, err := os.Stat(at); err != nil || !info.IsDir() {
+		return ""
 	}
-	return ""
+	return at
 }
 
 // system adds a system, with all that it is made of.
@@ -308,6 +342,9 @@ func (c *converter) system(e *Element) error {
 	}
 	if c.Arch != e.Arch {
 		return fmt.Errorf("%v: %s is of %s, not of %s", e.Place, e.Path, e.Arch, c.Arch)
+	}
+	for _, d := range e.Doubts {
+		c.problems = append(c.problems, d)
 	}
 	s := &component.System{Name: e.Path, Where: e.Place.String()}
 	for _, content := range e.Contents {

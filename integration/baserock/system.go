@@ -46,8 +46,8 @@ func (l *loader) strataOf(e *Element, v *value) {
 		}
 		for i, a := range c.Artifacts {
 			known := l.tree.artifacts(c.Element)
-			if !slices.Contains(known, a) { // the tree of Baserock itself has such a one
-				l.warn(artifacts.items[i].Place, "stratum %s has no artifact %q: it has %s", c.Path, a, strings.Join(known, ", "))
+			if !slices.Contains(known, a) {
+				e.doubt(artifacts.items[i].Place, "stratum %s has no artifact %q: it has %s", c.Path, a, strings.Join(known, ", "))
 			}
 		}
 		e.Contents = append(e.Contents, c)

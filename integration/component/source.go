@@ -25,8 +25,15 @@ type Source struct {
 	Ref  string // of git
 	Sum  string // SHA-256 of a tar, in hex
 
-	Submodules map[string]*Source // by path in the tree
-	Patches    []string           // files, which a step of the component applies
+	// Submodules are by path in the tree. One of git may lack a Ref; one that is
+	// nil stays an empty directory. See source_submodules.go for others.
+	Submodules map[string]*Source
+
+	// Locate says where a repository is that .gitmodules names; nil if it is
+	// nowhere. No function: where .gitmodules says.
+	Locate func(url string) *Source
+
+	Patches []string // files, which a step of the component applies
 }
 
 // A SourceKind is how a source is read.
@@ -133,7 +140,7 @@ func (f *Fetcher) Missing(s *Source) error {
 		_, e := readPatch(p)
 		err = errors.Join(err, e)
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Submodules)) {
+	for _, name := range slices.Sorted(maps.Keys(given(s.Submodules))) {
 		if e := f.Missing(s.Submodules[name]); e != nil {
 			err = errors.Join(err, fmt.Errorf("submodule %s: %w", name, e))
 		}
@@ -197,10 +204,17 @@ func (f *Fetcher) Fetch(ctx context.Context, s *Source) (*Fetched, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Submodules) > 0 {
-		err = f.submodules(ctx, s, out)
+	if s.Kind != GitSource {
+		err = f.submodules(ctx, given(s.Submodules), out)
 	}
 	return out, err
+}
+
+// given leaves out what is nil.
+func given(subs map[string]*Source) map[string]*Source {
+	subs = maps.Clone(subs)
+	maps.DeleteFunc(subs, func(_ string, s *Source) bool { return s == nil })
+	return subs
 }
 
 // Save makes sure that the tree is in the store, whole.

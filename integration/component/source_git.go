@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +33,7 @@ func (f *Fetcher) git(ctx context.Context, s *Source) (*Fetched, error) {
 	if err != nil {
 		return nil, err
 	}
-	when, err := runGit(ctx, repo, nil, "show", "-s", "--format=%ct", commit)
+	when, err := runGit(ctx, repo, nil, "-c", "log.showSignature=false", "show", "-s", "--format=%ct", commit)
 	if err != nil {
 		return nil, err
 	}
@@ -52,24 +50,10 @@ func (f *Fetcher) git(ctx context.Context, s *Source) (*Fetched, error) {
 		}
 		return d, err
 	}
-	if out.Tree, err = f.noted(ctx, key, out); err == nil && newTree(f.Blobs, f.Function, out.Tree).has(ctx, ".gitmodules") {
-		f.tellSubmodules(ctx, repo, commit, s)
+	if out.Tree, err = f.noted(ctx, key, out); err != nil {
+		return nil, err
 	}
-	return out, err
-}
-
-// tellSubmodules says which submodules a commit has that nobody wants.
-func (f *Fetcher) tellSubmodules(ctx context.Context, repo, commit string, s *Source) {
-	all, err := runGit(ctx, repo, nil, "ls-tree", "-r", "-z", commit)
-	if err != nil {
-		return
-	}
-	for entry := range strings.SplitSeq(all, "\x00") {
-		about, name, _ := strings.Cut(entry, "\t")
-		if strings.HasPrefix(about, "160000 ") && s.Submodules[name] == nil {
-			f.Say("warning: %s: %s is a submodule that nothing says the place of: it is an empty directory", s.At, name)
-		}
-	}
+	return out, f.gitSubmodules(ctx, s, repo, commit, out)
 }
 
 // mirror is where a repository from elsewhere is kept.
@@ -130,11 +114,25 @@ func (f *Fetcher) checkout(ctx context.Context, repo, commit string) (action.Dig
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return action.Digest{}, err
 	}
-	env := []string{"GIT_INDEX_FILE=" + filepath.Join(tmp, "index"), "GIT_WORK_TREE=" + work}
-	if _, err := runGit(ctx, repo, env, "read-tree", commit); err != nil {
+	// With the objects of the repository, and not its settings: these can name
+	// programs that git runs when it writes files.
+	objects, err := runGit(ctx, repo, nil, "rev-parse", "--path-format=absolute", "--git-path", "objects")
+	if err != nil {
 		return action.Digest{}, err
 	}
-	if _, err := runGit(ctx, repo, env, "checkout-index", "--all", "--force"); err != nil {
+	format := "--object-format=sha1"
+	if len(commit) == 64 {
+		format = "--object-format=sha256"
+	}
+	own := filepath.Join(tmp, "git")
+	if _, err := runGit(ctx, "", nil, "init", "--quiet", "--bare", "--template=", format, own); err != nil {
+		return action.Digest{}, err
+	}
+	env := []string{"GIT_DIR=" + own, "GIT_OBJECT_DIRECTORY=" + objects, "GIT_INDEX_FILE=" + filepath.Join(tmp, "index"), "GIT_WORK_TREE=" + work}
+	if _, err := runGit(ctx, "", env, "read-tree", commit); err != nil {
+		return action.Digest{}, err
+	}
+	if _, err := runGit(ctx, "", env, "checkout-index", "--all", "--force"); err != nil {
 		return action.Digest{}, err
 	}
 	imported, err := staging.ImportDir(ctx, f.Blobs, work, staging.ImportOptions{Function: f.Function, MaxBytes: mostOfSource, MaxFiles: mostFiles})
@@ -144,65 +142,10 @@ func (f *Fetcher) checkout(ctx context.Context, repo, commit string) (action.Dig
 	return imported.Tree, nil
 }
 
-// submodules puts the trees of submodules into that of s. Which commit of each
-// is wanted, the repository says.
-func (f *Fetcher) submodules(ctx context.Context, s *Source, out *Fetched) error {
-	repo := ""
-	if s.Kind == GitSource {
-		var err error
-		if repo, err = f.repository(ctx, s); err != nil {
-			return err
-		}
-	}
-	base := *out
-	var parts []*Fetched
-	t := newTree(f.Blobs, f.Function, out.Tree)
-	for _, name := range slices.Sorted(maps.Keys(s.Submodules)) {
-		sub := *s.Submodules[name]
-		if repo != "" && sub.Ref == "" {
-			entry, err := runGit(ctx, repo, nil, "ls-tree", s.Ref, "--", name)
-			mode, rest, _ := strings.Cut(entry, " ")
-			kind, rest, _ := strings.Cut(rest, " ")
-			if err != nil || mode != "160000" || kind != "commit" {
-				return fmt.Errorf("submodule %s: commit %s of %s has no submodule there", name, s.Ref, s.At)
-			}
-			sub.Ref, _, _ = strings.Cut(rest, "\t")
-		}
-		part, err := f.Fetch(ctx, &sub)
-		if err != nil {
-			return fmt.Errorf("submodule %s: %w", name, err)
-		}
-		if err := f.Save(ctx, part); err != nil {
-			return fmt.Errorf("submodule %s: %w", name, err)
-		}
-		if err := f.Save(ctx, &base); err != nil {
-			return err
-		}
-		if err := t.put(ctx, name, &node{dir: &dir{digest: part.Tree}}); err != nil {
-			return fmt.Errorf("submodule %s: %w", name, err)
-		}
-		out.ID += "\nsubmodule " + name + " " + part.ID
-		out.Pinned = out.Pinned && part.Pinned
-		parts = append(parts, part)
-	}
-	var seal sealer
-	out.Tree = t.seal(&seal)
-	out.ready = false
-	out.again = func(ctx context.Context) (action.Digest, error) {
-		for _, part := range append(parts, &base) {
-			if err := f.Save(ctx, part); err != nil {
-				return action.Digest{}, err
-			}
-		}
-		return out.Tree, seal.save(ctx, f.Blobs, f.Function)
-	}
-	return seal.save(ctx, f.Blobs, f.Function)
-}
-
 // runGit runs git, without what the user and the machine have configured, and
 // returns what it prints.
 func runGit(ctx context.Context, repo string, env []string, args ...string) (string, error) {
-	all := []string{"-c", "safe.directory=*", "-c", "core.autocrlf=false", "-c", "protocol.ext.allow=never"}
+	all := []string{"-c", "safe.directory=*", "-c", "core.autocrlf=false", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never"}
 	if repo != "" {
 		all = append([]string{"-C", repo}, all...)
 	}
@@ -216,7 +159,15 @@ func runGit(ctx context.Context, repo string, env []string, args ...string) (str
 			return "", errors.New("git is not installed: it reads sources of kind git")
 		}
 		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, said)
+		return "", fmt.Errorf("git %s: %w: %s", gitWord(args), err, said)
 	}
 	return strings.TrimSuffix(stdout.String(), "\n"), nil
+}
+
+// gitWord is the command among the arguments of git.
+func gitWord(args []string) string {
+	for len(args) > 2 && args[0] == "-c" {
+		args = args[2:]
+	}
+	return args[0]
 }

@@ -103,11 +103,16 @@ func TestGit(t *testing.T) {
 	said := ""
 	f.Say = func(format string, args ...any) { said += fmt.Sprintf(format, args...) }
 	x, _ = fetched(t, f, m, &Source{Kind: GitSource, At: repo, Ref: "main"})
-	if !strings.Contains(said, "vendor/sub is a submodule") {
-		t.Errorf("of a submodule that is left out: %q", said)
+	if !strings.Contains(said, "its submodule vendor/sub comes from "+sub) {
+		t.Errorf("of a submodule that only .gitmodules names: %q", said)
 	}
 	if x.Pinned {
 		t.Error("a branch is pinned")
+	}
+	run(t, repo, "git", "config", "--file", ".gitmodules", "--unset", "submodule.vendor/sub.url")
+	run(t, repo, "git", "commit", "-q", "-a", "-m", "without its place")
+	if fetched(t, f, m, &Source{Kind: GitSource, At: repo, Ref: "main"}); !strings.Contains(said, "vendor/sub is a submodule that nothing says the place of") {
+		t.Errorf("of a submodule that nothing says the place of: %q", said)
 	}
 	for _, ref := range []string{"nothing", "--help", "HEAD^{tree}"} {
 		if _, err := f.Fetch(t.Context(), &Source{Kind: GitSource, At: repo, Ref: ref}); err == nil {

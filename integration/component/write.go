@@ -143,6 +143,10 @@ func (w *yamlWriter) source(s *Source) {
 	}
 	for _, p := range slices.Sorted(maps.Keys(s.Submodules)) {
 		sub := s.Submodules[p]
+		if sub == nil {
+			w.line(4, "%s: null", yamlText(p))
+			continue
+		}
 		more := ""
 		if sub.Sum != "" {
 			more += ", sha256: " + yamlText(sub.Sum)
