@@ -75,11 +75,12 @@ systems:
 
 // TestAllProblems wants more than a screen of problems in one go, in their order.
 func TestAllProblems(t *testing.T) {
-	text := "sbx: 1\ncomponents:\n  a: {build: x}\n  a: {build: y}\n"
+	var text strings.Builder
+	text.WriteString("sbx: 1\ncomponents:\n  a: {build: x}\n  a: {build: y}\n")
 	for i := range 40 {
-		text += fmt.Sprintf("  c%d: {nonsense: 1, needs: [none]}\n", i)
+		text.WriteString(fmt.Sprintf("  c%d: {nonsense: 1, needs: [none]}\n", i))
 	}
-	_, err := readText(t, text)
+	_, err := readText(t, text.String())
 	if err == nil {
 		t.Fatal("no problem")
 	}
