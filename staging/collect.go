@@ -114,31 +114,3 @@ func (d *collectedDir) topological() []*collectedDir {
 	slices.Reverse(order) // children before parents, turned round
 	return order
 }
-
-// distance is how many letters must be added, removed or changed to make a b;
-// more than most counts as most+1.
-func distance(a, b string, most int) int {
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	if len(b)-len(a) > most {
-		return most + 1
-	}
-	row := make([]int, len(a)+1)
-	for i := range row {
-		row[i] = i
-	}
-	for j := range len(b) {
-		diagonal := row[0]
-		row[0] = j + 1
-		for i := range len(a) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[i+1]
-			row[i+1] = min(cost, row[i+1]+1, row[i]+1)
-		}
-	}
-	return min(row[len(a)], most+1)
-}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/spelling"
 )
 
 // glob collects what matches the pattern p, and says whether anything does.
@@ -67,7 +68,7 @@ func (c *collector) nearMisses(lost []string) []action.Missing {
 			return nil // an input as it was, or another output
 		}
 		for i, p := range lost {
-			if cost := distance(name, path.Base(p), nearLetter); cost <= nearLetter && cost < len(name) {
+			if cost := spelling.Distance(name, path.Base(p), nearLetter); cost <= nearLetter && cost < len(name) {
 				near[i] = append(near[i], nearMiss{rel, cost})
 			}
 		}

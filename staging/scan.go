@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/spelling"
 	"golang.org/x/sys/unix"
 )
 
@@ -311,7 +312,7 @@ func nearNames(root int, dir, want string) []string {
 	var found []candidate
 	limit := max(len(want)/3, 1) + 1
 	_ = listFD(fd, func(name []byte, _ uint32) error {
-		if d := editDistance(string(name), want, limit); d <= limit {
+		if d := spelling.Distance(string(name), want, limit); d <= limit {
 			found = append(found, candidate{string(name), d})
 		}
 		return nil
@@ -324,30 +325,4 @@ func nearNames(root int, dir, want string) []string {
 		names = append(names, c.name)
 	}
 	return names
-}
-
-// editDistance is Levenshtein's, with case changes at no cost; anything above
-// limit is limit+1.
-func editDistance(a, b string, limit int) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	if len(a)-len(b) > limit || len(b)-len(a) > limit || len(a) > 255 || len(b) > 255 {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
-		}
-	}
-	return min(row[len(b)], limit+1)
 }

@@ -89,6 +89,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sbx-action/sbx-action/internal/spelling"
 	"github.com/sbx-action/sbx-action/internal/strictyaml"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -268,7 +269,7 @@ func (p *reader) ruleOf(name string) *rule {
 }
 
 func didYouMean(name string, names []string) string {
-	if near := strictyaml.Nearest(name, names); near != "" {
+	if near := spelling.Nearest(name, names); near != "" {
 		return fmt.Sprintf(": did you mean %q?", near)
 	}
 	return ""

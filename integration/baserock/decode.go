@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sbx-action/sbx-action/internal/spelling"
 )
 
 // A decoder turns values into what they mean, and collects what is wrong.
@@ -53,37 +55,10 @@ func (d *decoder) mapping(v *value, what string, known fields, must ...string) {
 // meant is the end of a sentence that says which fields there are.
 func meant(name string, known fields) string {
 	names := slices.Sorted(maps.Keys(known))
-	best, least := "", 3
-	for _, n := range names {
-		if c := edits(name, n); c < least {
-			best, least = n, c
-		}
-	}
-	if best != "" {
+	if best := spelling.Nearest(name, names); best != "" {
 		return fmt.Sprintf("is %q meant?", best)
 	}
 	return "it may have " + strings.Join(names, ", ")
-}
-
-// edits is how many letters must be added, removed or changed to make a b.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // text decodes text into to.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sbx-action/sbx-action/internal/spelling"
 )
 
 // finish does what needs everything to be there: what chunks need of other
@@ -101,12 +103,13 @@ func (t *Tree) Find(name string) (*Element, error) {
 	}
 	var found []string
 	var near []string
+	const most = 2 // letters that are wrong
 	for _, p := range sortedPaths(t) {
 		e := t.Elements[p]
 		if e.Name == name {
 			found = append(found, p)
 		}
-		if edits(name, e.Name) < 3 || edits(name, p) < 3 {
+		if spelling.Distance(name, e.Name, most) <= most || spelling.Distance(name, p, most) <= most {
 			near = append(near, p)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sbx-action/sbx-action/internal/spelling"
 	"github.com/sbx-action/sbx-action/internal/strictyaml"
 )
 
@@ -450,7 +451,7 @@ func (f *fileReader) find(r reference, what string) *fileComponent {
 	if r.name == "" {
 		return nil // it was reported
 	}
-	near := strictyaml.Nearest(r.name, slices.Collect(maps.Keys(f.components)))
+	near := spelling.Nearest(r.name, slices.Collect(maps.Keys(f.components)))
 	if near != "" {
 		near = fmt.Sprintf(": is %q meant?", near)
 	}

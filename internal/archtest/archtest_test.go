@@ -76,10 +76,10 @@ var table = []row{
 	{"compare", "action", ""},
 	{"why", "action cache compare history staging", "backends"},
 	{"cache/cachetest", "action cache internal/durable", ""},
-	{"staging", "action backends internal/durable internal/erofs internal/openat golang.org/x/sys", "cache"},
+	{"staging", "action backends internal/durable internal/erofs internal/openat internal/spelling golang.org/x/sys", "cache"},
 
 	// How other build systems meet us.
-	{"integration/actionfile", "action internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
+	{"integration/actionfile", "action internal/spelling internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
 	{"integration/bwrap", "golang.org/x/sys", ""},
 	{"integration/cc", "action backends staging golang.org/x/sys", ""},
 
@@ -97,7 +97,8 @@ var table = []row{
 	{"internal/helper", "backends golang.org/x/sys", ""},
 	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
-	{"internal/strictyaml", "github.com/goccy/go-yaml", "go.yaml.in/yaml"},
+	{"internal/spelling", "", ""},
+	{"internal/strictyaml", "internal/spelling github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
 	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/webpage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
@@ -108,9 +109,9 @@ var table = []row{
 	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
 	{"integration/reapi/inputs", "action cache staging", ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
-	{"integration/baserock", "action integration/component internal/strictyaml staging", ""},
+	{"integration/baserock", "action integration/component internal/spelling internal/strictyaml staging", ""},
 	{
-		"integration/component", "action backends internal/strictyaml progress schedule staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz golang.org/x/sys",
+		"integration/component", "action backends internal/spelling internal/strictyaml progress schedule staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz golang.org/x/sys",
 		"",
 	},
 	{"integration/reapi/fastcdc", "", ""},

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sbx-action/sbx-action/internal/spelling"
 )
 
 // Errors collects the mistakes in a file. The zero value has none.
@@ -170,7 +172,7 @@ func (m *Map) Done() {
 			continue
 		}
 		hint := ""
-		if near := Nearest(f.Key, m.known); near != "" {
+		if near := spelling.Nearest(f.Key, m.known); near != "" {
 			hint = fmt.Sprintf(": did you mean %q?", near)
 		} else if len(m.known) > 0 {
 			known := slices.Clone(m.known)
@@ -220,40 +222,4 @@ func describe(n *Node) string {
 		return n.Text
 	}
 	return n.Kind.String()
-}
-
-// Nearest returns the one of names that is most like name, or "" if none is.
-func Nearest(name string, names []string) string {
-	best, limit := "", max(len(name)/3, 1)+1
-	for _, n := range names {
-		if d := distance(name, n); d < limit {
-			best, limit = n, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's, without regard to case.
-func distance(a, b string) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	if len(a) > 100 || len(b) > 100 {
-		return 1000
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,0 +1,48 @@
+// Package spelling says which of the names that exist is meant by one that does
+// not, for errors that end in "is X meant?".
+package spelling
+
+import "strings"
+
+// longest is the length of a name from which on nobody is helped: the names of
+// files are no longer, and two texts of a million letters take an hour.
+const longest = 255
+
+// Nearest returns the one of names that is most like name, the first of equals,
+// or "" if none is like it.
+func Nearest(name string, names []string) string {
+	best, most := "", max(len(name)/3, 1)
+	for _, n := range names {
+		if d := Distance(name, n, most); d <= most {
+			best, most = n, d-1
+		}
+	}
+	return best
+}
+
+// Distance is how many bytes must be added, removed or changed to make a b,
+// without regard to case; more than most counts as most+1, and so does a name
+// that nobody types.
+func Distance(a, b string, most int) int {
+	if len(a)-len(b) > most || len(b)-len(a) > most || len(a) > longest || len(b) > longest {
+		return most + 1
+	}
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	row := make([]int, len(b)+1) // what it takes to make b[:j] of a[:i]
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, diagonal+1, row[j]+1)
+		}
+	}
+	return min(row[len(b)], most+1)
+}
