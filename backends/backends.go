@@ -13,7 +13,6 @@ package backends
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 )
@@ -95,25 +94,6 @@ type Spec struct {
 // for every caller, so that what it sees of itself never differs. Debian
 // reserves 65000–65533, so no user of the host has it.
 const ID = 65000
-
-// FilterMax is the most instructions that a Spec.Filter can have: the kernel's
-// limit.
-const FilterMax = 4096
-
-// CheckFilter says what is wrong with the size of a Spec.Filter. What is wrong
-// inside it, only the kernel knows.
-func CheckFilter(filter []byte) error {
-	const size = 8 // of an instruction
-	switch n := len(filter); {
-	case n == 0:
-		return errors.New("it is empty: a filter has at least one instruction, of 8 bytes")
-	case n%size != 0:
-		return fmt.Errorf("it has %d bytes, which is no multiple of 8, the size of an instruction: is it a compiled BPF program?", n)
-	case n > FilterMax*size:
-		return fmt.Errorf("it has %d instructions, and the kernel takes %d at most", n/size, FilterMax)
-	}
-	return nil
-}
 
 // HasUser says whether the root asks for a user or a group other than ID.
 func (r *Root) HasUser() bool {

@@ -1,7 +1,7 @@
 // Package backendtest checks that a backend keeps its promises, which are a
 // table in package promise. Every backend's test is a call of [Test]:
 //
-//	func TestPromises(t *testing.T) { backendtest.Test(t, open) }
+//	func TestPromises(t *testing.T) { backendtest.Test(t, backendtest.Opener(Open, Options{})) }
 package backendtest
 
 import (
@@ -27,6 +27,24 @@ import (
 // backend, run a probe in it, and be killed. Its value is the probe's command
 // line, separated by newlines.
 const victimArgs = "SBX_BACKENDTEST_VICTIM"
+
+// Opener returns what the tests here open backends with: open, with options o,
+// and the end of the test closes it.
+func Opener[B backends.Backend, O any](open func(O) (B, error), o O) func(*testing.T) backends.Backend {
+	return func(t *testing.T) backends.Backend {
+		t.Helper()
+		b, err := open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return b
+	}
+}
 
 // Test checks every promise with a backend that open opens, each in a subtest
 // of its own. It needs the go command, to build the probe, unless the

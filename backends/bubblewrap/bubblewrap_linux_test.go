@@ -13,25 +13,12 @@ import (
 	"github.com/sbx-action/sbx-action/backends/backendtest"
 )
 
-func open(t *testing.T) backends.Backend {
-	t.Helper()
-	return openProgram(t, "")
-}
-
-func openProgram(t *testing.T, program string) backends.Backend {
-	t.Helper()
-	b, err := Open(Options{Program: program})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
-}
+var open = backendtest.Opener(Open, Options{})
 
 func TestPromises(t *testing.T) { backendtest.Test(t, open) }
 
 func TestMissing(t *testing.T) {
-	b := openProgram(t, "/absent/bwrap")
+	b := backendtest.Opener(Open, Options{Program: "/absent/bwrap"})(t)
 	c := b.Capabilities()
 	if c.Works || !strings.Contains(c.Reason, "/absent/bwrap") || !strings.Contains(c.Reason, "apt-get install bubblewrap") {
 		t.Errorf("Capabilities = %+v; want a reason that names the program and says how to get it", c)
@@ -68,7 +55,7 @@ func TestBwrapFails(t *testing.T) {
 		"NoFence": {`while [ "$1" != -- ]; do shift; done; shift; exec "$@"`, "one of the first three processes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := openProgram(t, fake(t, c.script))
+			b := backendtest.Opener(Open, Options{Program: fake(t, c.script)})(t)
 			_, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/bin/true"}, Dir: "/"})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Run = %v; want an error with %q", err, c.want)
@@ -82,7 +69,7 @@ func TestBwrapFails(t *testing.T) {
 
 // A bwrap that never comes to its end must not keep us from ours.
 func TestBwrapHangs(t *testing.T) {
-	b := openProgram(t, fake(t, "exec sleep 60"))
+	b := backendtest.Opener(Open, Options{Program: fake(t, "exec sleep 60")})(t)
 	cause := errors.New("the cause")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, cause)
 	defer cancel()
@@ -97,7 +84,7 @@ func TestBwrapHangs(t *testing.T) {
 }
 
 func TestRunAfterClose(t *testing.T) {
-	b := openProgram(t, "")
+	b := backendtest.Opener(Open, Options{})(t)
 	b.Close()
 	if _, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/x"}, Dir: "/"}); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("Run = %v, want an error that says that the backend is closed", err)

@@ -91,25 +91,13 @@ func unmountBelow(dir string) {
 	}
 }
 
-func opener(o Options) func(*testing.T) backends.Backend {
-	return func(t *testing.T) backends.Backend {
-		t.Helper()
-		b, err := Open(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { b.Close() })
-		return b
-	}
-}
-
 func TestPromises(t *testing.T) {
 	if os.Geteuid() != 0 {
-		backendtest.TestRootOnly(t, opener(Options{}))
+		backendtest.TestRootOnly(t, backendtest.Opener(Open, Options{}))
 		return
 	}
 	host := daemon(t)
-	backendtest.TestBrief(t, opener(Options{Host: host}))
+	backendtest.TestBrief(t, backendtest.Opener(Open, Options{Host: host}))
 
 	t.Run("Left", func(t *testing.T) {
 		out, err := exec.Command("docker", "--host", host, "ps", "--all", "--quiet").CombinedOutput()
@@ -140,7 +128,7 @@ func TestCommandLine(t *testing.T) {
 		t.Skip("docker is for root only: see TestPromises")
 	}
 	program, record := standIn(t, `case $1 in image) exit 1;; import) cat >/dev/null;; run) echo 'docker: Error response from daemon: no' >&2; exit 125;; esac`)
-	b := opener(Options{Program: program})(t)
+	b := backendtest.Opener(Open, Options{Program: program})(t)
 	_, err := b.Run(t.Context(), &backends.Spec{Args: []string{"/x"}, Dir: "/"})
 	if err == nil || !strings.Contains(err.Error(), "Error response from daemon: no") {
 		t.Errorf("Run = %v, want what docker says", err)
@@ -173,7 +161,7 @@ func TestCommandLine(t *testing.T) {
 // A stand-in is no docker, whatever it does.
 func TestStandInDoesNotWork(t *testing.T) {
 	program, _ := standIn(t, "exit 0")
-	if c := opener(Options{Program: program})(t).Capabilities(); c.Works || c.Reason == "" {
+	if c := backendtest.Opener(Open, Options{Program: program})(t).Capabilities(); c.Works || c.Reason == "" {
 		t.Errorf("Capabilities = %+v, want one that does not work and says why", c)
 	}
 }
@@ -187,7 +175,7 @@ func TestHangs(t *testing.T) {
 	cause := errors.New("the cause")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
-	if _, err := opener(Options{Program: program})(t).Run(ctx, &backends.Spec{Args: []string{"/x"}, Dir: "/"}); !errors.Is(err, cause) {
+	if _, err := backendtest.Opener(Open, Options{Program: program})(t).Run(ctx, &backends.Spec{Args: []string{"/x"}, Dir: "/"}); !errors.Is(err, cause) {
 		t.Errorf("Run = %v, want the cause", err)
 	}
 }
@@ -199,7 +187,7 @@ func TestNoDaemon(t *testing.T) {
 	if _, err := exec.LookPath("docker"); err != nil {
 		t.Skip(err)
 	}
-	c := opener(Options{Host: "unix:///nonexistent/socket"})(t).Capabilities()
+	c := backendtest.Opener(Open, Options{Host: "unix:///nonexistent/socket"})(t).Capabilities()
 	if c.Works || !strings.Contains(c.Reason, "/nonexistent/socket") {
 		t.Errorf("Capabilities = %+v, want a reason that names the socket", c)
 	}

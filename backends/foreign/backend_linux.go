@@ -2,15 +2,12 @@ package foreign
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/internal/helper"
@@ -100,22 +97,7 @@ func (b *Backend) Close() error {
 
 // Run implements [backends.Backend].
 func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	name := "nothing"
-	if len(spec.Args) > 0 {
-		name = spec.Args[0]
-	}
-	err := b.check(spec)
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	var st *backends.Status
-	if err == nil {
-		st, err = b.runPiped(ctx, spec)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", name, err)
-	}
-	return st, nil
+	return backends.RunChecked(ctx, spec, b.check, b.runPiped)
 }
 
 // runPiped is run, with pipes where the tool needs them.
@@ -141,21 +123,6 @@ func (b *Backend) runPiped(ctx context.Context, spec *backends.Spec) (*backends.
 func (b *Backend) check(spec *backends.Spec) error {
 	if b.missing != nil {
 		return b.missing
-	}
-	if len(spec.Args) == 0 {
-		return fmt.Errorf("no arguments: %w", unix.EINVAL)
-	}
-	if err := checkPaths(spec); err != nil {
-		return err
-	}
-	if spec.Filter != nil {
-		if err := backends.CheckFilter(spec.Filter); err != nil {
-			return fmt.Errorf("the filter of system calls: %w", err)
-		}
-	}
-	l := spec.Limits
-	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
-		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
 	}
 	if spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost {
 		return fmt.Errorf("network %d: %w", spec.Network, backends.ErrUnsupported)
@@ -207,34 +174,6 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		if r.asked && !r.has(b.basics()) {
 			return fmt.Errorf("%s: %w %s on this machine, as this user", r.what, backends.ErrUnsupported, b.Name())
 		}
-	}
-	return nil
-}
-
-// checkPaths wants paths that mean the same to everybody who reads them.
-func checkPaths(spec *backends.Spec) error {
-	paths := []string{spec.Dir}
-	for _, l := range spec.Root.Lowers {
-		if (l.Dir == "") == (l.Image == "") {
-			return fmt.Errorf("layer %+v must have either a directory or an image: %w", l, unix.EINVAL)
-		}
-		paths = append(paths, l.Dir+l.Image)
-	}
-	for _, b := range spec.Root.Binds {
-		paths = append(paths, b.Source, b.Target)
-	}
-	for _, p := range []string{spec.Root.Data, spec.Root.ScratchDir} {
-		if p != "" {
-			paths = append(paths, p)
-		}
-	}
-	for _, p := range paths {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
-			return fmt.Errorf("%q is not an absolute and clean path: %w", p, unix.EINVAL)
-		}
-	}
-	if spec.Root.Data != "" && len(spec.Root.Lowers) == 0 {
-		return errors.New("Root.Data without Root.Lowers")
 	}
 	return nil
 }

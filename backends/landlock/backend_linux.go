@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -88,22 +87,7 @@ func (b *backend) probe() backends.Capabilities {
 
 // Run implements [backends.Backend].
 func (b *backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	name := "nothing"
-	if len(spec.Args) > 0 {
-		name = spec.Args[0]
-	}
-	err := b.check(spec)
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	var st *backends.Status
-	if err == nil {
-		st, err = b.run(ctx, spec)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", name, err)
-	}
-	return st, nil
+	return backends.RunChecked(ctx, spec, b.check, b.run)
 }
 
 func (b *backend) check(spec *backends.Spec) error {
@@ -111,15 +95,9 @@ func (b *backend) check(spec *backends.Spec) error {
 	if !c.Works {
 		return errors.New(c.Reason)
 	}
-	if len(spec.Args) == 0 {
-		return fmt.Errorf("no arguments: %w", unix.EINVAL)
-	}
 	l, over := spec.Limits, false
 	for _, bind := range spec.Root.Binds {
 		over = over || bind.Over
-	}
-	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
-		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
 	}
 	for _, r := range []struct {
 		what string
@@ -142,23 +120,6 @@ func (b *backend) check(spec *backends.Spec) error {
 	} {
 		if r.bad {
 			return fmt.Errorf("%s: %w %s", r.what, backends.ErrUnsupported, Name)
-		}
-	}
-	return checkPaths(spec)
-}
-
-// checkPaths wants paths that mean the same to everybody who reads them.
-func checkPaths(spec *backends.Spec) error {
-	paths := append(append([]string{spec.Dir}, spec.Root.Tmpfs...), spec.Root.Writable...)
-	for _, b := range spec.Root.Binds {
-		paths = append(paths, b.Source, b.Target)
-	}
-	if spec.Root.ScratchDir != "" {
-		paths = append(paths, spec.Root.ScratchDir)
-	}
-	for _, p := range paths {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
-			return fmt.Errorf("%q is not an absolute and clean path: %w", p, unix.EINVAL)
 		}
 	}
 	return nil

@@ -21,19 +21,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends/backendtest"
 )
 
-func open(t *testing.T) backends.Backend {
-	t.Helper()
-	b, err := Open(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
-}
+var open = backendtest.Opener(Open, Options{})
 
 func TestPromises(t *testing.T) { backendtest.Test(t, open) }
 

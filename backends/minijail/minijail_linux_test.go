@@ -6,22 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/backendtest"
 )
 
-func open(t *testing.T, o Options) backends.Backend {
-	t.Helper()
-	b, err := Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
-}
-
 func TestReal(t *testing.T) {
-	backendtest.TestReal(t, "minijail0", func(t *testing.T) backends.Backend { return open(t, Options{}) })
+	backendtest.TestReal(t, "minijail0", backendtest.Opener(Open, Options{}))
 }
 
 // instead makes the sandbox with programs that are everywhere.
@@ -35,13 +24,11 @@ exec unshare --pid --fork --ipc --uts --net --mount sh -c 'hostname sbx; mount -
 
 func TestStandIn(t *testing.T) {
 	if os.Geteuid() != 0 {
-		backendtest.TestRootOnly(t, func(t *testing.T) backends.Backend {
-			return open(t, Options{Program: backendtest.NewStandIn(t, "minijail0", "exit 1").Program})
-		})
+		backendtest.TestRootOnly(t, backendtest.Opener(Open, Options{Program: backendtest.NewStandIn(t, "minijail0", "exit 1").Program}))
 		return
 	}
 	s := backendtest.NewStandIn(t, "minijail0", instead)
-	got := backendtest.TestStandIn(t, s, open(t, Options{Program: s.Program}))
+	got := backendtest.TestStandIn(t, s, backendtest.Opener(Open, Options{Program: s.Program})(t))
 	want := strings.Fields("--logging=stderr -T static -l -p --uts=sbx -P ROOT -k proc,/proc,proc,0xe --preserve-fd=3 --preserve-fd=4 -e -- /proc/self/fd/4 init")
 	if len(got) != len(want) || !strings.HasSuffix(got[7], "/job/shell") {
 		t.Fatalf("called with %q, want %q", got, want)

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/internal/helper"
@@ -80,15 +77,13 @@ func (b *Backend) Warm(spec *backends.Spec) {
 
 // Run implements [backends.Backend].
 func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("run %s: %w", name(spec), context.Cause(ctx))
-	}
-	if err := errors.Join(check(spec), b.refuse(spec)); err != nil {
-		return nil, fmt.Errorf("run %s: %w", name(spec), err)
-	}
+	return backends.RunChecked(ctx, spec, b.refuse, b.run)
+}
+
+func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
 	spec, done, err := showCPUs(spec)
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", name(spec), err)
+		return nil, err
 	}
 	defer done()
 	s, err := b.take(spec.Network)
@@ -101,12 +96,9 @@ func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 		if st != nil && st.Root != nil {
 			st.Root.Close()
 		}
-		return nil, fmt.Errorf("run %s: %w", name(spec), context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", name(spec), err)
-	}
-	return st, nil
+	return st, err
 }
 
 // Close implements [backends.Backend].
@@ -163,49 +155,6 @@ func (b *Backend) put(s *slot) {
 	}
 }
 
-func name(spec *backends.Spec) string {
-	if len(spec.Args) == 0 {
-		return "nothing"
-	}
-	return spec.Args[0]
-}
-
-// check refuses what the helper could only fail at later, or would read
-// differently.
-func check(spec *backends.Spec) error {
-	if len(spec.Args) == 0 {
-		return fmt.Errorf("no arguments: %w", unix.EINVAL)
-	}
-	paths := []string{spec.Dir}
-	for _, l := range spec.Root.Lowers {
-		if (l.Dir == "") == (l.Image == "") {
-			return fmt.Errorf("layer %+v must have either a directory or an image: %w", l, unix.EINVAL)
-		}
-		paths = append(paths, l.Dir+l.Image)
-	}
-	for _, b := range spec.Root.Binds {
-		paths = append(paths, b.Source, b.Target)
-	}
-	for _, p := range append(paths, nonEmpty(spec.Root.Data, spec.Root.ScratchDir, aliasDir(spec))...) {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
-			return fmt.Errorf("%q is not an absolute and clean path: %w", p, unix.EINVAL)
-		}
-	}
-	if spec.Root.Data != "" && len(spec.Root.Lowers) == 0 {
-		return fmt.Errorf("Root.Data without Root.Lowers: %w", unix.EINVAL)
-	}
-	if spec.Filter != nil {
-		if err := backends.CheckFilter(spec.Filter); err != nil {
-			return fmt.Errorf("the filter of system calls: %w", err)
-		}
-	}
-	l := spec.Limits
-	if l.Wall < 0 || l.Memory < 0 || l.Pids < 0 || l.FileSize < 0 || l.Scratch < 0 {
-		return fmt.Errorf("negative limit in %+v: %w", l, unix.EINVAL)
-	}
-	return nil
-}
-
 // refuse refuses what our Capabilities do not offer, but for the limits.
 func (b *Backend) refuse(spec *backends.Spec) error {
 	if err := helper.CheckSELinux(spec.SELinux, helper.SELinuxStatus); err != nil {
@@ -245,14 +194,4 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		return fmt.Errorf("%s: %w native on this machine, as this user", what, backends.ErrUnsupported)
 	}
 	return nil
-}
-
-func nonEmpty(list ...string) []string {
-	var out []string
-	for _, s := range list {
-		if s != "" {
-			out = append(out, s)
-		}
-	}
-	return out
 }

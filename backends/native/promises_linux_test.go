@@ -3,22 +3,9 @@ package native
 import (
 	"testing"
 
-	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/backendtest"
 )
 
-func open(t *testing.T) backends.Backend {
-	t.Helper()
-	b, err := Open(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
-}
+var open = backendtest.Opener(Open, Options{})
 
 func TestPromises(t *testing.T) { backendtest.Test(t, open) }

@@ -11,14 +11,6 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 )
 
-// aliasDir is the path at which a varied command sees its work, or "".
-func aliasDir(spec *backends.Spec) string {
-	if spec.Vary == nil {
-		return ""
-	}
-	return spec.Vary.WorkDir
-}
-
 // showCPUs returns spec with the files of /proc that tell of as many processors
 // as spec.Vary says; the helper answers sched_getaffinity. Done removes them.
 func showCPUs(spec *backends.Spec) (_ *backends.Spec, done func(), err error) {

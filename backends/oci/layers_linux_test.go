@@ -3,6 +3,7 @@ package oci
 import (
 	"testing"
 
+	"github.com/sbx-action/sbx-action/backends/backendtest"
 	"github.com/sbx-action/sbx-action/backends/native"
 )
 
@@ -18,7 +19,7 @@ func TestLayers(t *testing.T) {
 		t.Skip("this kernel or user has no layers")
 	}
 	for _, runtime := range []string{"crun", "runc"} {
-		if !opener(runtime)(t).Capabilities().Overlay {
+		if !backendtest.Opener(Open, Options{Runtime: runtime})(t).Capabilities().Overlay {
 			t.Errorf("%s has no layers, native has", runtime)
 		}
 	}

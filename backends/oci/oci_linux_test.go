@@ -4,31 +4,19 @@ import (
 	"os"
 	"testing"
 
-	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/backendtest"
 )
 
-func opener(runtime string) func(*testing.T) backends.Backend {
-	return func(t *testing.T) backends.Backend {
-		t.Helper()
-		b, err := Open(Options{Runtime: runtime})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { b.Close() })
-		return b
-	}
-}
+func TestRunc(t *testing.T) { backendtest.Test(t, backendtest.Opener(Open, Options{Runtime: "runc"})) }
 
-func TestRunc(t *testing.T) { backendtest.Test(t, opener("runc")) }
-func TestCrun(t *testing.T) { backendtest.Test(t, opener("crun")) }
+func TestCrun(t *testing.T) { backendtest.Test(t, backendtest.Opener(Open, Options{Runtime: "crun"})) }
 
 // A kernel for each command takes its time; the table in docs/backends.md has all
 // of what can be probed in a moment.
 func TestRunsc(t *testing.T) {
 	if os.Geteuid() != 0 {
-		backendtest.TestRootOnly(t, opener("runsc"))
+		backendtest.TestRootOnly(t, backendtest.Opener(Open, Options{Runtime: "runsc"}))
 		return
 	}
-	backendtest.TestBrief(t, opener("runsc"))
+	backendtest.TestBrief(t, backendtest.Opener(Open, Options{Runtime: "runsc"}))
 }

@@ -58,7 +58,10 @@ func (b *backend) Capabilities() backends.Capabilities {
 }
 
 // refuse names what a Spec asks for and cannot have.
-func refuse(spec *backends.Spec) error {
+func (b *backend) refuse(spec *backends.Spec) error {
+	if err := b.works(); err != nil {
+		return fmt.Errorf("%s does not work: %w", b.program, err)
+	}
 	other := false
 	for _, bind := range spec.Root.Binds {
 		other = other || bind.Over || bind.Source != bind.Target
@@ -90,18 +93,10 @@ func refuse(spec *backends.Spec) error {
 
 // Run implements [backends.Backend].
 func (b *backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	if err := b.works(); err != nil {
-		return nil, fmt.Errorf("%s does not work: %w", b.program, err)
-	}
-	if len(spec.Args) == 0 {
-		return nil, errors.New("no arguments")
-	}
-	if err := refuse(spec); err != nil {
-		return nil, fmt.Errorf("run %s: %w", spec.Args[0], err)
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
+	return backends.RunChecked(ctx, spec, b.refuse, b.run)
+}
+
+func (b *backend) run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
 	root, own, err := makeRoot(spec)
 	if err != nil {
 		return nil, err

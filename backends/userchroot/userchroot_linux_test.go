@@ -10,25 +10,15 @@ import (
 	"github.com/sbx-action/sbx-action/backends/backendtest"
 )
 
-func open(t *testing.T, o Options) backends.Backend {
-	t.Helper()
-	b, err := Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
-}
-
 func TestReal(t *testing.T) {
-	backendtest.TestReal(t, "userchroot", func(t *testing.T) backends.Backend { return open(t, Options{}) })
+	backendtest.TestReal(t, "userchroot", backendtest.Opener(Open, Options{}))
 }
 
 // TestStandIn cannot have the command run: no script is setuid. So it is a tool that
 // fails, and says why.
 func TestStandIn(t *testing.T) {
 	s := backendtest.NewStandIn(t, "userchroot", `id -u; id -G; cat /etc/userchroot.conf >&2; exit 1`)
-	b := open(t, Options{Program: s.Program})
+	b := backendtest.Opener(Open, Options{Program: s.Program})(t)
 	if os.Geteuid() != 0 {
 		backendtest.TestRootOnly(t, func(*testing.T) backends.Backend { return b })
 		return
