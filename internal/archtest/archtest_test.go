@@ -80,7 +80,7 @@ var table = []row{
 
 	// How other build systems meet us.
 	{"integration/actionfile", "action internal/spelling internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
-	{"integration/bwrap", "golang.org/x/sys", ""},
+	{"integration/bwrap", "golang.org/x/sys", "internal/rebuildtest"},
 	{"integration/cc", "action backends staging golang.org/x/sys", ""},
 
 	// Many jobs at a time, and the view of them. They know nothing of actions.
@@ -93,8 +93,9 @@ var table = []row{
 	{"internal/blake3", "", "github.com/zeebo/blake3"},
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
-	{"internal/front", "golang.org/x/sys", ""},
-	{"internal/helper", "backends golang.org/x/sys", ""},
+	{"internal/front", "golang.org/x/sys", "internal/rebuildtest"},
+	{"internal/helper", "backends golang.org/x/sys", "internal/rebuildtest"},
+	{"internal/rebuildtest", "", ""},
 	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
 	{"internal/spelling", "", ""},

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/internal/rebuildtest"
 )
 
 // harness is the front as an ordinary program, built with the sanitizers.
@@ -47,30 +49,7 @@ func testMain(m *testing.M) int {
 }
 
 // TestRebuild makes the object from its source and compares.
-func TestRebuild(t *testing.T) {
-	if _, err := exec.LookPath("x86_64-linux-gnu-gcc-12"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%v: apt-get install gcc-12", err)
-		}
-		t.Skipf("%v: install Debian 12's gcc-12 to compare", err)
-	}
-	dir := t.TempDir()
-	if out, err := exec.Command("./build.sh", dir).CombinedOutput(); err != nil {
-		t.Fatalf("build.sh: %v\n%s", err, out)
-	}
-	const name = "front_linux_amd64.syso"
-	have, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(have, want) {
-		t.Errorf("%s is not what build.sh makes of src: run build.sh, and commit", name)
-	}
-}
+func TestRebuild(t *testing.T) { rebuildtest.Test(t, "front_linux_amd64.syso") }
 
 // TestKey compares the keys that C and Go make of the same calls.
 func TestKey(t *testing.T) {

@@ -4,42 +4,18 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
 	"testing"
 
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/internal/rebuildtest"
 )
 
 // TestRebuild makes the binaries from their source and compares.
 func TestRebuild(t *testing.T) {
-	for _, cc := range []string{"x86_64-linux-gnu-gcc-12", "aarch64-linux-gnu-gcc-12"} {
-		if _, err := exec.LookPath(cc); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%v: apt-get install gcc-12 gcc-12-aarch64-linux-gnu", err)
-			}
-			t.Skipf("%v: install Debian 12's gcc-12 and gcc-12-aarch64-linux-gnu to compare", err)
-		}
-	}
-	dir := t.TempDir()
-	if out, err := exec.Command("./build.sh", dir).CombinedOutput(); err != nil {
-		t.Fatalf("build.sh: %v\n%s", err, out)
-	}
-	for _, name := range []string{"sbx-helper-amd64", "sbx-helper-arm64"} {
-		have, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(have, want) {
-			t.Errorf("%s is not what build.sh makes of src: run build.sh, and commit", name)
-		}
-	}
+	rebuildtest.Test(t, "sbx-helper-amd64", "sbx-helper-arm64")
 	if have, _ := os.ReadFile("sbx-helper-" + runtime.GOARCH); program != string(have) {
 		t.Error("another binary is embedded")
 	}
