@@ -1,11 +1,6 @@
 package action
 
-import (
-	"hash"
-	"io"
-	"os"
-	"sync"
-)
+import "hash"
 
 // A Hasher makes a [Digest] of what is written to it.
 type Hasher struct {
@@ -34,41 +29,4 @@ func (h *Hasher) Sum() Digest {
 func (h *Hasher) Reset() {
 	h.hash.Reset()
 	h.size = 0
-}
-
-// blockSize is how much is read at a time.
-const blockSize = 256 << 10
-
-var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
-
-// SumReader returns the digest of what r gives until its end.
-func SumReader(f Function, r io.Reader) (Digest, error) {
-	block := blocks.Get().(*[blockSize]byte)
-	defer blocks.Put(block)
-	n, err := io.ReadFull(r, block[:])
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return Sum(f, block[:n]), nil
-	}
-	if err != nil {
-		return Digest{}, err
-	}
-	h := NewHasher(f)
-	for {
-		h.Write(block[:n])
-		n, err = r.Read(block[:])
-		if err == io.EOF {
-			h.Write(block[:n])
-			return h.Sum(), nil
-		}
-		if err != nil {
-			return Digest{}, err
-		}
-	}
-}
-
-// SumFile returns the digest of what file holds from its start to its end,
-// wherever it stands. It reads the file and nothing else: a file that is
-// written to meanwhile has the digest of something that was read from it.
-func SumFile(f Function, file *os.File) (Digest, error) {
-	return SumReader(f, io.NewSectionReader(file, 0, 1<<63-1))
 }

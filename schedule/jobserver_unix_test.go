@@ -65,8 +65,8 @@ func client(log string) error {
 			fmt.Fprintln(os.Stderr, "NO TOKENS", e.NoTokens)
 		}
 	}})
-	if err == nil && Summary(results) != "10 done" {
-		err = errors.New(Summary(results))
+	if err == nil && summary(results) != "10 done" {
+		err = errors.New(summary(results))
 	}
 	return err
 }

@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -194,17 +193,10 @@ func Check(jobs []Job) ([]int, error) {
 	return order, nil
 }
 
-// Priorities are the lengths of the longest paths from the start of each job to
-// the end of everything. A job of which it is not known how long it takes counts
-// as long as the mean of the others, or as a second.
-func Priorities(jobs []Job) []time.Duration {
-	order, err := Check(jobs)
-	if err != nil {
-		return make([]time.Duration, len(jobs))
-	}
-	return priorities(jobs, order)
-}
-
+// priorities are the lengths of the longest paths from the start of each job to
+// the end of everything, by an order that Check gave. A job of which it is not
+// known how long it takes counts as long as the mean of the others, or as a
+// second.
 func priorities(jobs []Job, order []int) []time.Duration {
 	var sum time.Duration
 	known := 0
@@ -230,19 +222,4 @@ func priorities(jobs []Job, order []int) []time.Duration {
 		}
 	}
 	return prio
-}
-
-// Summary says in words how many jobs ended how: "3 done, 1 failed".
-func Summary(results []Result) string {
-	counts := map[State]int{}
-	for _, r := range results {
-		counts[r.State]++
-	}
-	var words []string
-	for s := Pending; s <= Stopped; s++ {
-		if counts[s] > 0 {
-			words = append(words, fmt.Sprintf("%d %v", counts[s], s))
-		}
-	}
-	return strings.Join(words, ", ")
 }

@@ -236,8 +236,8 @@ func TestNothingToDoWaitsForNobody(t *testing.T) {
 		jobs = append(jobs, Job{Run: func(context.Context, *Turn) error { others.Done(); return nil }})
 	}
 	results, err := Run(t.Context(), jobs, Options{Jobs: 1})
-	if err != nil || Summary(results) != "101 done" {
-		t.Errorf("%s, %v", Summary(results), err)
+	if err != nil || summary(results) != "101 done" {
+		t.Errorf("%s, %v", summary(results), err)
 	}
 }
 
@@ -267,8 +267,8 @@ func TestCancel(t *testing.T) {
 			cancel(why)
 		}()
 		results, err := Run(ctx, jobs, Options{Jobs: 2, KeepGoing: true})
-		if err != nil || Summary(results) != "4 done, 26 stopped" {
-			t.Errorf("%s, %v", Summary(results), err)
+		if err != nil || summary(results) != "4 done, 26 stopped" {
+			t.Errorf("%s, %v", summary(results), err)
 		}
 	})
 }
@@ -292,8 +292,8 @@ func TestPoolFails(t *testing.T) {
 		}})
 	}
 	results, err := Run(t.Context(), jobs, o)
-	if err != nil || Summary(results) != "10 done" || most.Load() != 1 {
-		t.Errorf("%s, %v, %d at once", Summary(results), err, most.Load())
+	if err != nil || summary(results) != "10 done" || most.Load() != 1 {
+		t.Errorf("%s, %v, %d at once", summary(results), err, most.Load())
 	}
 	if len(events) != 1 || events[0] != "no pool" {
 		t.Errorf("said %q", events)
@@ -363,4 +363,19 @@ func TestEvents(t *testing.T) {
 	if results[3].Err == nil || results[3].Err.Error() != "b failed" {
 		t.Errorf("d was skipped because %v", results[3].Err)
 	}
+}
+
+// summary says in words how many jobs ended how: "3 done, 1 failed".
+func summary(results []Result) string {
+	counts := map[State]int{}
+	for _, r := range results {
+		counts[r.State]++
+	}
+	var words []string
+	for s := Pending; s <= Stopped; s++ {
+		if counts[s] > 0 {
+			words = append(words, fmt.Sprintf("%d %v", counts[s], s))
+		}
+	}
+	return strings.Join(words, ", ")
 }

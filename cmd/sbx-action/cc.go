@@ -251,7 +251,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 	case os.Getenv("LD_PRELOAD") != "":
 		return cc.ReasonPreload
 	}
-	j.want.Root = cc.ProjectRootBy(dir, j.looked.exists)
+	j.want.Root = cc.ProjectRoot(dir, j.looked.exists)
 	if j.root != "" {
 		if root, err := filepath.Abs(j.root); err == nil {
 			j.want.Root, _ = filepath.EvalSymlinks(root)

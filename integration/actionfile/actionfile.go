@@ -471,10 +471,6 @@ func join[V any](base, over map[string]V) map[string]V {
 	return out
 }
 
-// Workspace is the directory that paths in a file are relative to: that of the
-// file, unless the caller has another one.
-func Workspace(file string) (string, error) { return filepath.Abs(filepath.Dir(file)) }
-
 // Names are the files that are looked for when none is given.
 var Names = []string{"build.yaml", "build.yml", "build.json"}
 

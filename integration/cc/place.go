@@ -204,13 +204,9 @@ func back(data []byte, base string) []byte {
 }
 
 // ProjectRoot returns the directory of the project that dir is in: the nearest
-// one that holds a .sbx-cc or a repository; else dir.
-func ProjectRoot(dir string) string {
-	return ProjectRootBy(dir, func(p string) bool { _, err := os.Lstat(p); return err == nil })
-}
-
-// ProjectRootBy is ProjectRoot for whoever wants to know what it looks for.
-func ProjectRootBy(dir string, exists func(path string) bool) string {
+// one that holds a .sbx-cc or a repository; else dir. What it looks for, it asks
+// exists.
+func ProjectRoot(dir string, exists func(path string) bool) string {
 	for d := dir; d != "/"; d = filepath.Dir(d) {
 		for _, mark := range []string{".sbx-cc", ".git", ".hg"} {
 			if exists(d + "/" + mark) {
