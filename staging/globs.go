@@ -48,6 +48,8 @@ func hasGlobMeta(s string) bool { return strings.ContainsAny(s, `*?[{\`) }
 
 var errBadGlob = errors.New(`malformed pattern: close every "[", and write a backslash as "\\"`)
 
+var errDotGlob = errors.New(`malformed pattern: "." and ".." stand alone, without a backslash`)
+
 // parseSeg parses one component of a pattern whose braces are expanded.
 func parseSeg(s string) (globSeg, error) {
 	if s == "**" {
@@ -63,7 +65,11 @@ func parseSeg(s string) (globSeg, error) {
 		return globSeg{globSuffix, s[1:]}, nil
 	}
 	if !hasWildcard(s) && !strings.HasSuffix(strings.ReplaceAll(s, `\\`, ""), `\`) {
-		return globSeg{globLiteral, unescapeGlob(s)}, nil
+		name := unescapeGlob(s)
+		if name == "." || name == ".." { // no names, and what comes next takes each for one
+			return globSeg{}, errDotGlob
+		}
+		return globSeg{globLiteral, name}, nil
 	}
 	s = strings.ReplaceAll(s, "[!", "[^")
 	if _, err := path.Match(s, "x"); err != nil {

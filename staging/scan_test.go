@@ -368,6 +368,7 @@ func TestInputErrors(t *testing.T) {
 		{"circle/x", "in a circle"},
 		{"a\x00b", "NUL"},
 		{"x[", "malformed pattern"},
+		{`\.\./x`, "without a backslash"},
 		{"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}", "more than 1024"},
 		{"sha256:1234/5", "malformed"},
 		{"lib=blake3:1234/5", "malformed"},

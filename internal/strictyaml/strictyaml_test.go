@@ -84,6 +84,9 @@ func TestRefused(t *testing.T) {
 		{"a: b: c\n", "f.yaml:1:4: "},
 		{"ü: x\xff\n", "f.yaml:1:5: the byte 0xff is not UTF-8 text"},
 		{"a: x\x00\n", "f.yaml:1:5: the character U+0000 does not belong into a text file"},
+		{`a: ["\x41\\x", "b\x7X"]`, `f.yaml:1:18: \x takes two hexadecimal digits`},
+		{"a: \"b\n  \\U00110000\"", `f.yaml:2:3: \x takes two hexadecimal digits`},
+		{`a: "\udc00"`, `f.yaml:1:5: \x takes two hexadecimal digits`},
 		{"a: b\rc: d\n", "f.yaml:1:5: a carriage return without a line feed"},
 		{strings.Repeat("[", 100), "f.yaml:1:65: nested more than 64 deep"},
 		{strings.Repeat("- ", 100), "f.yaml:1:"},
@@ -361,7 +364,15 @@ func asJSON(n *Node) string {
 		if err != nil {
 			panic(err)
 		}
-		return string(b)
+		var out strings.Builder
+		for _, r := range string(b) { // what does not belong into a file, but may be escaped
+			if r >= 0x7f && r < 0xa0 || r == '\ufeff' {
+				fmt.Fprintf(&out, `\u%04x`, r)
+			} else {
+				out.WriteRune(r)
+			}
+		}
+		return out.String()
 	}
 	switch n.Kind {
 	case List:

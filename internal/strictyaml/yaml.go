@@ -58,6 +58,8 @@ type converter struct {
 	nodes   int
 
 	measured, width int // the line that was measured last, from 1, and its characters
+	reached         Pos // the place that offset found last
+	bytes           int // where that is in its line
 }
 
 func (c *converter) at(t *token.Token) Pos {
@@ -96,6 +98,10 @@ func (c *converter) checkTokens(tokens token.Tokens) error {
 			return pos.Errorf(`the merge key "<<" is not supported`)
 		case token.MappingKeyType:
 			return pos.Errorf(`an explicit key ("?"): write KEY: VALUE`)
+		case token.DoubleQuoteType:
+			if err := c.checkEscapes(pos); err != nil {
+				return err
+			}
 		case token.SequenceStartType, token.MappingStartType:
 			flow++
 		case token.SequenceEndType, token.MappingEndType:
