@@ -104,7 +104,7 @@ type soft struct{ weak }
 func (s soft) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `mount --make-rprivate / && mount -t proc proc /proc && { "$@"; exit $?; }`, "sh", place(&spec.Root, s.dir, spec.Args[0]))
 	cmd.Args = append(cmd.Args, spec.Args[1:]...)
-	cmd.Stdout = spec.Stdout
+	cmd.Stdout, cmd.Dir = spec.Stdout, s.dir // not ours, where files would be left
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
