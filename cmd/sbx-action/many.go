@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/progress"
+	"github.com/sbx-action/sbx-action/schedule"
 )
 
 // fileCommands are the commands around action files and settings.
@@ -112,20 +112,4 @@ func (m *many) screen() (size func() (int, int), color bool) {
 
 // defaultBudget is nine tenths of the memory of this machine, or of the control
 // group that we are in; 0 if that is not known.
-func defaultBudget() int64 {
-	total := int64(0)
-	if data, err := os.ReadFile("/proc/meminfo"); err == nil {
-		if _, rest, ok := strings.Cut(string(data), "MemTotal:"); ok {
-			if fields := strings.Fields(rest); len(fields) > 0 {
-				kb, _ := strconv.ParseInt(fields[0], 10, 64)
-				total = kb << 10
-			}
-		}
-	}
-	if data, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && (total == 0 || n < total) {
-			total = n
-		}
-	}
-	return total / 10 * 9
-}
+func defaultBudget() int64 { return schedule.Memory() / 10 * 9 }

@@ -64,6 +64,14 @@ func openBuildParts(o buildFlags) (*buildParts, error) {
 	if store.ReadOnly() {
 		return nil, errors.Join(fmt.Errorf("the store %s cannot be written, and what is built goes there: give another with --cache DIR", dir), store.Close())
 	}
+	// Logs and what is fetched are below it, and would make it a directory of
+	// somebody else if they came first.
+	if _, err := os.Stat(filepath.Join(store.Dir(), "VERSION")); errors.Is(err, fs.ErrNotExist) {
+		key := action.Sum(o.digest.Function, []byte("component store\n"))
+		if err := store.PutNote(context.Background(), key, nil); err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
+	}
 	stat := filepath.Join(store.Dir(), "stat")
 	p := &buildParts{
 		store: store, log: log, f: o.digest.Function, choice: o.backend, bases: map[component.Base]*baseOnce{},

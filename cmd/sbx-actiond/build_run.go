@@ -43,6 +43,7 @@ type buildFlags struct {
 	overlaps                  string
 	maxJobs, jobs             commandline.Count
 	memory, componentMemory   commandline.Size
+	componentDisk             commandline.Size
 	timeout                   commandline.Span
 
 	keepGoing      bool
@@ -77,8 +78,9 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.overlaps, "overlaps", "warn", "`POLICY` for files that two components have: ignore, warn or exit")
 	flags.Var(&f.maxJobs, "max-jobs", "`N` of -jN in MAKEFLAGS, which then is in the key (default: the number of processors)")
 	flags.Var(&f.jobs, "jobs", "`N`: most components that are built at a time (default: half the processors)")
-	flags.Var(&f.memory, "memory", "`SIZE` that components may need together, of those that say what they need")
-	flags.Var(&f.componentMemory, "component-memory", "`SIZE`: most memory that one component may use")
+	flags.Var(&f.memory, "memory", "`SIZE` that components may need together, of those that say what they need\n(default: seven eighths of the machine's memory, or of the control group's)")
+	flags.Var(&f.componentMemory, "component-memory", "`SIZE`: most memory that one component may use that has no limit of its own\n(default, where control groups can be made: --memory divided by --jobs, or 4 GiB if\nthat is more and is there)")
+	flags.Var(&f.componentDisk, "component-disk", "`SIZE`: most that one component may write that has no limit of its own (default: in\nmemory, half of the default of --component-memory; in --scratch-dir, what is free\nbut for 1 GiB, or a twentieth of a small disk)")
 	flags.BoolVar(&f.noOwners, "no-owners", false, "run commands as a user who cannot give files away or make devices,\ninstead of recording that")
 	flags.Var((*commandline.Given)(&f.scratchDir), "scratch-dir", "`DIR` for what builds write, for those that memory cannot hold")
 	flags.Var(&f.timeout, "timeout", "`DURATION` after which a component is killed")
@@ -263,6 +265,10 @@ func (f *buildFlags) wire(parts *buildParts, job *buildJob) (*component.Run, *co
 		Builder: b, Project: job.project, State: stateOf(parts.store.Dir(), job.dir), View: view,
 		Jobs: int(f.jobs), Memory: int64(f.memory), KeepGoing: f.keepGoing, Rebuild: named(f.rebuild),
 	}
+	if run.Memory == 0 {
+		run.Memory = component.UsableMemory(schedule.Memory())
+	}
+	run.Bounds = component.DefaultBounds(run.Memory, run.AtOnce())
 	if len(f.only) > 0 {
 		run.Only = named(f.only)
 	}
@@ -444,6 +450,7 @@ func (f *buildFlags) fileJob(dir string, args []string) (*buildJob, error) {
 	for _, c := range project.Components {
 		c.Limits.Timeout = cmp.Or(c.Limits.Timeout, time.Duration(f.timeout))
 		c.Limits.Memory = cmp.Or(c.Limits.Memory, int64(f.componentMemory))
+		c.Limits.Scratch = cmp.Or(c.Limits.Scratch, int64(f.componentDisk))
 	}
 	return job, f.knownNames(job)
 }
@@ -463,7 +470,7 @@ func (f *buildFlags) options() (baserock.Options, error) {
 	o := baserock.Options{
 		AnySource: f.anySource, Arch: f.arch, HostBootstrap: f.hostBootstrap, MaxJobs: int(f.maxJobs),
 		Sources: map[string]*component.Source{}, Replace: map[string]component.Base{},
-		Limits: component.Limits{Timeout: time.Duration(f.timeout), Memory: int64(f.componentMemory)},
+		Limits: component.Limits{Timeout: time.Duration(f.timeout), Memory: int64(f.componentMemory), Scratch: int64(f.componentDisk)},
 	}
 	for _, a := range f.aliases {
 		prefix, place, ok := strings.Cut(a, "=")

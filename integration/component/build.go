@@ -40,6 +40,10 @@ type Builder struct {
 	// cannot hold it. Empty: memory.
 	ScratchDir string
 
+	// Bounds are of components without limits of their own: see bounds.go.
+	Bounds Bounds
+	disk   diskGuard
+
 	// Overlaps is what happens when two components that are staged together, or
 	// are in one system, have different files of the same path.
 	Overlaps Overlaps
@@ -102,6 +106,8 @@ type FailedError struct {
 	Reason    string // what ended it, if it was not the command itself
 	Tail      string // the last lines of the log
 	Hint      string // what may be behind it; or empty
+
+	limits backends.Limits // that it ran with
 }
 
 func (e *FailedError) Error() string {
@@ -148,7 +154,7 @@ func (b *Builder) Build(ctx context.Context, req *Request) (*Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := verdict(req.Component, out); err != nil {
+	if err := p.verdict(req.Component, out); err != nil {
 		return nil, err
 	}
 	if len(out.Result.Directories) != 1 || out.Result.Directories[0].Root.IsZero() {
@@ -183,7 +189,7 @@ func (b *Builder) replaced(ctx context.Context, c *Component) (*Built, error) {
 }
 
 // verdict says why an outcome is no result.
-func verdict(c *Component, out *action.Outcome) error {
+func (p *plan) verdict(c *Component, out *action.Outcome) error {
 	code := int(out.Result.ExitCode)
 	if code == 0 && len(out.Missing) == 0 {
 		return nil
@@ -196,12 +202,18 @@ func verdict(c *Component, out *action.Outcome) error {
 	case s.TimedOut:
 		e.Reason = fmt.Sprintf("it was killed after its limit of %v", c.Limits.Timeout)
 	case s.OutOfMemory:
-		e.Reason = fmt.Sprintf("it was killed because it needed more memory than its limit of %d bytes", c.Limits.Memory)
+		e.Reason = fmt.Sprintf("it was killed because it needed more memory than its limit of %s, in which is what it writes unless --scratch-dir DIR puts that on a disk: give it more with limits: {memory: SIZE}, or all with --component-memory SIZE", humanSize(p.limits.Memory))
+	case p.short && (s.Signal == 9 || code == 137):
+		e.Reason = "the kernel killed it because memory was short"
 	case s.Signal != 0:
 		e.Reason = fmt.Sprintf("signal %d ended it", s.Signal)
 	case code == 0:
 		e.Reason = "the commands succeeded, but what they installed is not there: did one remove $DESTDIR?"
 	}
+	if p.short && (out.Status == nil || !out.Status.OutOfMemory) {
+		e.Hint = shortage
+	}
+	e.limits = p.limits
 	return e
 }
 
@@ -213,6 +225,9 @@ type plan struct {
 	inputs  Inputs
 	save    func(context.Context) error
 	caches  string // the directory of the caches; empty: none is kept
+
+	limits backends.Limits // that it ran with
+	short  bool            // meanwhile memory was short
 }
 
 // plan makes the action of a component.
@@ -249,7 +264,7 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 		}
 	}
 	var seal sealer
-	p.stager = &buildStager{open: b.Staging, scratch: b.ScratchDir, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}, caches: c.Caches}
+	p.stager = &buildStager{open: b.Staging, scratch: b.newScratch, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}, caches: c.Caches}
 	p.inputs.Script = script
 	input := newTree(b.Blobs, b.Function, action.Digest{})
 	rootfs := staging.HostRootfs(staging.HostOptions{})
@@ -413,6 +428,10 @@ func (b *Builder) commandEnv(c *Component) []action.EnvironmentVariable {
 func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outcome, error) {
 	r := *b.Runner
 	r.Stager = p.stager
+	defer p.stager.clean()
+	backend := &bounded{Backend: r.Backend, bounds: b.Bounds, disk: &b.disk, name: req.Name}
+	r.Backend = backend
+	defer func() { p.limits, p.short = backend.limits, backend.short }()
 	if p.caches != "" { // what caches had a part in stays here
 		r.Cache, r.Elsewhere = b.Results, nil
 	}
@@ -448,6 +467,9 @@ func (b *Builder) run(ctx context.Context, p *plan, req *Request) (*action.Outco
 		if err != nil && out != nil && out.Cached && !again && errors.Is(err, action.ErrMiss) {
 			again = true // a blob vanished since the look-up
 			continue
+		}
+		if stopped, ok := errors.AsType[*boundError](err); ok {
+			err = stopped
 		}
 		return out, err
 	}

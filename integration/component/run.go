@@ -168,10 +168,10 @@ func (r *Run) Build(ctx context.Context, targets []*Component) (map[*Component]*
 			jobs[i].Needs = append(jobs[i].Needs, index[n])
 		}
 	}
-	r.View.Begin(list, jobs, r.jobs())
+	r.View.Begin(list, jobs, r.AtOnce())
 	defer r.View.End()
 	results, err := schedule.Run(ctx, jobs, schedule.Options{
-		Jobs: r.jobs(), Memory: r.Memory, KeepGoing: r.KeepGoing, Tokens: r.Tokens,
+		Jobs: r.AtOnce(), Memory: r.Memory, KeepGoing: r.KeepGoing, Tokens: r.Tokens,
 		Observe: func(e schedule.Event) { r.View.Observe(e) },
 	})
 	if err != nil {
@@ -195,9 +195,9 @@ func (r *Run) Build(ctx context.Context, targets []*Component) (map[*Component]*
 	return w.built, nil
 }
 
-// jobs is how many components are built at a time: each uses several processors
+// AtOnce is how many components are built at a time: each uses several processors
 // where it can.
-func (r *Run) jobs() int {
+func (r *Run) AtOnce() int {
 	if r.Jobs > 0 {
 		return r.Jobs
 	}
@@ -262,7 +262,9 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 	if err != nil {
 		if failed, ok := errors.AsType[*FailedError](err); ok {
 			failed.Tail = log.Tail(20)
-			failed.Hint = hint(failed.Tail)
+			if more := w.hint(failed); more != "" {
+				failed.Hint = more
+			}
 		}
 		if errors.Is(err, schedule.ErrStopped) || ctx.Err() != nil {
 			log.Drop()
@@ -286,10 +288,10 @@ func (w *worker) build(ctx context.Context, c *Component, needs map[*Component]*
 }
 
 // hint says what may be behind what a log says in the end, or nothing.
-func hint(tail string) string {
-	for line := range strings.Lines(tail) {
+func (b *Builder) hint(e *FailedError) string {
+	for line := range strings.Lines(e.Tail) {
 		if strings.Contains(line, "No space left on device") {
-			return "what a build writes is in memory, unless --scratch-dir DIR puts it on a disk; a component's limits say how much it may be: {disk: 4GiB}"
+			return roomHint(e.limits, b.ScratchDir)
 		}
 		// The latter for owners that are not in the user namespace of a caller who
 		// is not root.

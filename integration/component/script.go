@@ -74,13 +74,17 @@ func (c *Component) dirs() (source, dest string) {
 // begin is what comes before the commands.
 func (c *Component) begin(b *strings.Builder) {
 	source, dest := c.dirs()
-	b.WriteString("set -e\numask 022\n")
+	b.WriteString("set -e\numask 022\n" + killFirst)
 	if !c.HostTools {
 		b.WriteString("if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
 	}
 	fmt.Fprintf(b, "[ -d %[1]s ] || mkdir %[1]s\nmkdir %[2]s\ncd %[1]s\n", quote(source), quote(dest))
 	b.WriteString("n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)\n")
 }
+
+// killFirst makes the commands the first that the kernel ends when memory is short,
+// and not us, who would tell which component it was.
+const killFirst = "{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null || :\n"
 
 // outputName is the output of every component's action.
 const outputName = "installed"

@@ -24,7 +24,8 @@ type buildStager struct {
 	blobs  action.Blobs
 	f      action.Function
 
-	scratch string // see Builder.ScratchDir
+	scratch func() (dir string, remove func(), err error) // see Builder.newScratch
+	remove  func()                                        // of what it has made; nil: nothing
 
 	machine bool           // programs are another machine's: see Builder.Machine
 	owned   staging.Owners // what of the root belongs to others
@@ -44,11 +45,25 @@ func (s *buildStager) Stage(ctx context.Context, a *action.Action, _ *action.Com
 	if err != nil {
 		return backends.Root{}, err
 	}
+	s.clean()
+	dir, remove, err := s.scratch()
+	if err != nil {
+		return backends.Root{}, err
+	}
+	s.remove = remove
 	root, err := base.Stage(ctx, staging.Input{Tree: a.InputRoot, Hint: a.InputRoot}, s.rootfs)
-	root.ScratchDir, root.Owned = s.scratch, staging.Known(s.owned)
+	root.ScratchDir, root.Owned = dir, staging.Known(s.owned)
 	root.Binds = append(root.Binds, s.binds...)
 	s.staged = coarseNow()
 	return root, err
+}
+
+// clean removes what the command has written, when all is collected.
+func (s *buildStager) clean() {
+	if s.remove != nil {
+		s.remove()
+		s.remove = nil
+	}
 }
 
 // Collect implements [action.Stager].

@@ -256,7 +256,7 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 	input := newTree(b.Blobs, b.Function, action.Digest{})
 	input.root.names[scriptName] = &node{file: &action.FileNode{Digest: action.Sum(b.Function, []byte(script))}}
 	rootfs := staging.TreeRootfs(d)
-	p := &plan{stager: &buildStager{open: b.Staging, scratch: b.ScratchDir, blobs: b.Blobs, f: b.Function, rootfs: rootfs, root: root, whole: true}}
+	p := &plan{stager: &buildStager{open: b.Staging, scratch: b.newScratch, blobs: b.Blobs, f: b.Function, rootfs: rootfs, root: root, whole: true}}
 	p.command = &action.Command{
 		Arguments: []string{"/bin/sh", scriptName}, OutputPaths: []string{""}, OutputDirectoryFormat: 1,
 		Environment: []action.EnvironmentVariable{{Name: "LC_ALL", Value: "C"}, {Name: "PATH", Value: integrationPath}},
@@ -298,7 +298,7 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 	if err != nil {
 		return err
 	}
-	if err := verdict(c, res); err != nil {
+	if err := p.verdict(c, res); err != nil {
 		return err
 	}
 	if len(res.Result.Directories) != 1 {
@@ -432,7 +432,7 @@ func integrationScript(s *System) string {
 	}
 	env = append(env, Variable{"SOURCE_DATE_EPOCH", strconv.FormatInt(staging.MTime, 10)})
 	var b strings.Builder
-	b.WriteString("exec 2>&1\nset -e\numask 022\ncd /\nif [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
+	b.WriteString("exec 2>&1\nset -e\numask 022\n" + killFirst + "cd /\nif [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
 	b.WriteString(tryFunction(env))
 	for _, i := range list {
 		for n, command := range i.Commands {

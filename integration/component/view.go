@@ -110,13 +110,13 @@ func (v *Shown) Failed(c *Component, err error, took time.Duration, log string) 
 	}
 	v.mu.Unlock()
 	f, ok := err.(*FailedError)
-	if !ok || f.Tail == "" {
+	if !ok || f.Tail == "" && f.Hint == "" {
 		return // what there is to say, Observe says
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: the end of its log:", c.Name)
-	for line := range strings.SplitSeq(f.Tail, "\n") {
-		b.WriteString("\n  | " + line)
+	for line := range strings.Lines(f.Tail) {
+		b.WriteString("\n  | " + strings.TrimSuffix(line, "\n"))
 	}
 	if f.Hint != "" {
 		b.WriteString("\n  " + f.Hint)

@@ -130,6 +130,7 @@ func (r *Run) Shell(ctx context.Context, c *Component, needs map[*Component]*Bui
 	if err := p.save(ctx); err != nil {
 		return 0, err
 	}
+	defer p.stager.clean()
 	root, err := p.stager.Stage(ctx, p.action, p.command)
 	if err != nil {
 		return 0, err
@@ -141,9 +142,14 @@ func (r *Run) Shell(ctx context.Context, c *Component, needs map[*Component]*Bui
 	for _, v := range p.command.Environment {
 		spec.Env = append(spec.Env, v.Name+"="+v.Value)
 	}
-	status, err := r.Runner.Backend.Run(ctx, spec)
+	spec.Limits = backends.Limits{Memory: c.Limits.Memory, Scratch: c.Limits.Scratch, Pids: c.Limits.Pids}
+	backend := &bounded{Backend: r.Runner.Backend, bounds: r.Bounds, disk: &r.disk, name: c.Name}
+	status, err := backend.Run(ctx, spec)
 	if err != nil {
 		return 0, err
+	}
+	if status.Root != nil {
+		status.Root.Close()
 	}
 	if status.Start != nil {
 		return 0, fmt.Errorf("/bin/sh could not be started: %w", status.Start)
