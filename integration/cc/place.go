@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,16 +48,29 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 	if bytes.Contains(s.heard(), []byte(base)) {
 		s.placed = "what the compiler says"
 	}
+	out := leaver{base: base, known: map[string]string{}}
 	for _, l := range status.Lookups {
+		if s.placed != "" {
+			return
+		}
+		at := "/"
+		if _, ok := under(l.Path, base); ok {
+			dir, name := path.Split(l.Path)
+			if at = out.dir(dir); at == "" || at == base && name == ".." {
+				s.placed = l.Path
+				continue
+			}
+		}
 		p := filepath.Clean(l.Path)
-		if _, ok := under(p, base); !ok || s.placed != "" {
+		if _, ok := under(p, base); !ok {
 			continue
 		}
 		info, err := os.Lstat(p)
 		switch {
 		case err != nil:
 		case info.Mode()&os.ModeSymlink != 0:
-			if target, err := os.Readlink(p); err != nil || filepath.IsAbs(target) {
+			target, err := os.Readlink(p)
+			if _, in := under(at, base); err != nil || filepath.IsAbs(target) || in && out.walk(at, target, new(int)) == "" {
 				s.placed = p
 			}
 		case info.Mode().IsRegular() && l.Op == backends.Open:
@@ -71,6 +85,56 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 			f.Close()
 		}
 	}
+}
+
+// A leaver knows which paths lead out of a directory, by "..": what is there depends
+// on where the directory is. Links to absolute names do not, because each of them is
+// compared with its target.
+type leaver struct {
+	base  string
+	known map[string]string // by a directory as it was named: see dir
+}
+
+// dir returns where the directory is, whose name begins with the base: "" is outside,
+// and "/" where an absolute link has led.
+func (l *leaver) dir(dir string) string {
+	at, known := l.known[dir]
+	if !known {
+		at = l.walk(l.base, strings.TrimPrefix(dir, l.base), new(int))
+		l.known[dir] = at
+	}
+	return at
+}
+
+// walk goes from at, which has no links in it, to rest, and returns where that is, ""
+// if the way leads out of the base, or "/" if an absolute link does.
+func (l *leaver) walk(at, rest string, links *int) string {
+	for rest != "" {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			if at == l.base {
+				return ""
+			}
+			at = path.Dir(at)
+			continue
+		}
+		at = path.Join(at, name)
+		target, err := os.Readlink(at)
+		if err != nil {
+			continue
+		}
+		if *links++; *links > 40 || path.IsAbs(target) {
+			return "/"
+		}
+		if at = l.walk(path.Dir(at), target, links); at == "" || at == "/" {
+			return at
+		}
+	}
+	return at
 }
 
 // holds says whether text is in the file f.

@@ -56,6 +56,12 @@ func TestTwoCheckouts(t *testing.T) {
 			w.write("inc/a.h", "#define A "+map[bool]string{true: "1", false: "2"}[w.dir == filepath.Join(w.top, "p")]+"\n")
 			w.link(filepath.Join(w.top, "p/inc/a.h"), "src/l.h")
 		}, cc.Miss, cc.Miss},
+		{"a directory beside the project that is not there", "gcc -I../early -Iinc -c src/a.c -o a.o", nil, cc.Miss, cc.Miss},
+		{"a header beside the project", "gcc -I../beside -c src/b.c -o b.o", func(w *world) {
+			w.write("src/b.c", "#include <b.h>\nint a = A;\n")
+			w.write("../beside/b.h", "#define A 1\n")
+		}, cc.Miss, cc.Miss},
+		{"a link to beside the project that leads nowhere", "gcc -Ilink -Iinc -c src/a.c -o a.o", func(w *world) { w.link("src/../../early", "link") }, cc.Miss, cc.Miss},
 		{"fixed, with debug information", "--path fixed gcc -g -Iinc -MD -c src/a.c -o a.o", nil, cc.Miss, cc.Hit},
 		{"fixed, with absolute arguments", "--path fixed gcc -Wall -g -I$PWD/inc -MD -c $PWD/src/a.c -o $PWD/a.o", nil, cc.Miss, cc.Hit},
 	} {
