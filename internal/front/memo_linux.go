@@ -58,6 +58,9 @@ import (
 //   - It is of this very call: all arguments, the working directory, the
 //     environment but for what [Ignored] names, and whether standard error is a
 //     terminal are compared byte by byte. The name of its file decides nothing.
+//   - It is of somebody who may read the same: user, group, supplementary groups and
+//     capabilities are compared, too, and what else decides is in the facts, because
+//     permissions, owners and access lists change the ctime.
 //   - It was written by this very program: another version may have other rules.
 //   - Facts are compared as [staging.HostWitness] does, with stat data that could
 //     be trusted when they were written down: see there about the clock. The order
@@ -80,6 +83,7 @@ const (
 	outputsMax = 64
 	appendsMax = 4
 	datedMax   = 64 << 10
+	groupsMax  = 64
 )
 
 // An ID is a staging.StatID.
@@ -116,15 +120,21 @@ func (m *Memo) Name() [32]byte { return Name(m.key) }
 func (m *Memo) Size() int64 { return int64(len(m.key)) }
 
 // Key is what tells calls apart: u32 number of arguments, u8 1 if standard error is
-// a terminal, and, each with a NUL behind it, the working directory, the arguments,
-// and the variables that are not [Ignored], in their order.
+// a terminal, and who we are (u32 user, u32 group, u64 capabilities, u32 number of
+// supplementary groups, u32 each, all of them the effective ones); and, each with a NUL
+// behind it, the working directory, the arguments, and the variables that are not
+// [Ignored], in their order. It is nil for somebody with too many groups.
 func Key(args, env []string, dir string, terminal bool) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, uint32(len(args)))
 	t := byte(0)
 	if terminal {
 		t = 1
 	}
-	b = append(append(append(b, t), dir...), 0)
+	b = appendWho(append(b, t))
+	if b == nil {
+		return nil
+	}
+	b = append(append(b, dir...), 0)
 	for _, a := range args {
 		b = append(append(b, a...), 0)
 	}
@@ -132,6 +142,26 @@ func Key(args, env []string, dir string, terminal bool) []byte {
 		if !Ignored(v) {
 			b = append(append(b, v...), 0)
 		}
+	}
+	return b
+}
+
+// appendWho appends what decides which files a process may read. It returns nil if
+// that is too much.
+func appendWho(b []byte) []byte {
+	groups, err := unix.Getgroups()
+	if err != nil || len(groups) > groupsMax {
+		return nil
+	}
+	of, caps := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, [2]unix.CapUserData{}
+	if err := unix.Capget(&of, &caps[0]); err != nil {
+		return nil
+	}
+	for _, n := range []uint32{uint32(unix.Geteuid()), uint32(unix.Getegid()), caps[0].Effective, caps[1].Effective, uint32(len(groups))} {
+		b = binary.LittleEndian.AppendUint32(b, n)
+	}
+	for _, g := range groups {
+		b = binary.LittleEndian.AppendUint32(b, uint32(g))
 	}
 	return b
 }
@@ -400,6 +430,9 @@ func (m *Memo) Encode() ([]byte, error) {
 		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(p))), p...)
 	}
 	b = append(append(b, byte(m.nAppends)), m.appends...)
+	if len(m.key) == 0 {
+		return nil, fmt.Errorf("it cannot be said for whom the memo is: there are more than %d groups", groupsMax)
+	}
 	if len(b) > memoMax || len(m.key) > keyMax {
 		return nil, fmt.Errorf("a memo of %d bytes is too large", len(b))
 	}

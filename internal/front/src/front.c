@@ -26,6 +26,7 @@ enum {
 	TOUCH_AFTER = 600,    // seconds, as in cache.Store
 	MILLION = 1000000,
 	STACK_MIN = 1 << 20,  // bytes; we need less than 600 KiB
+	GROUPS_MAX = 64,      // supplementary groups
 };
 
 // ---- Bytes
@@ -238,6 +239,22 @@ static int put(u8 *to, u64 *at, const char *s)
 	return 1;
 }
 
+// who writes whom the kernel takes us for when it is asked for a file, as appendWho
+// does in Go. It returns the length, or 0.
+static u64 who(u8 *to)
+{
+	struct { u32 version; int pid; } of = {CAPABILITIES, 0};
+	struct { u32 effective, permitted, inheritable; } caps[2] = {{0, 0, 0}, {0, 0, 0}};
+	u32 list[5 + GROUPS_MAX];
+	i64 n = sys(NR_getgroups, GROUPS_MAX, P(list + 5), 0, 0, 0);
+	if (n < 0 || sys(NR_capget, P(&of), P(caps), 0, 0, 0) < 0)
+		return 0;
+	list[0] = (u32)sys(NR_geteuid, 0, 0, 0, 0, 0), list[1] = (u32)sys(NR_getegid, 0, 0, 0, 0, 0);
+	list[2] = caps[0].effective, list[3] = caps[1].effective, list[4] = (u32)n;
+	memcpy(to, list, (5 + (u64)n) * 4);
+	return (5 + (u64)n) * 4;
+}
+
 // key_of writes the key of the call: front.Key in memo_linux.go. It returns its length,
 // or 0.
 static u64 key_of(struct front *f, u8 *to)
@@ -246,7 +263,10 @@ static u64 key_of(struct front *f, u8 *to)
 	u32 n = (u32)f->argc;
 	__builtin_memcpy(to, &n, 4);
 	to[4] = sys(NR_ioctl, 2, TCGETS, P(termios), 0, 0) == 0;
-	u64 at = 5;
+	u64 at = who(to + 5);
+	if (!at)
+		return 0;
+	at += 5;
 	if (!put(to, &at, f->cwd))
 		return 0;
 	for (u64 i = 0; i < f->argc; i++)
@@ -347,7 +367,8 @@ static enum reason parse(struct front *f, const u8 *key, u64 key_len, const u8 *
 	take(&in, RECORD_HEAD);
 	if (!same(buf, "sbN1", 4) || !same(take(&in, 8), "sbxmemo1", 8))
 		return BAD_MEMO;
-	if (number(&in, 8) != sum(in.p, in.left))
+	u64 want = number(&in, 8);
+	if (want != sum(in.p, in.left))
 		return BAD_MEMO;
 	if (!this_boot(take(&in, 36)))
 		return STALE;
@@ -819,7 +840,7 @@ static int open_appends(struct front *f, struct append list[APPENDS_MAX], u64 *n
 		struct stat st;
 		if (!name || !data || *n == APPENDS_MAX || !join(path, f->store, f->store_len, name, len))
 			return 0;
-		i64 fd = f_open(AT_FDCWD, path, O_WRONLY | O_APPEND | O_NOFOLLOW, 0);
+		i64 fd = f_open(AT_FDCWD, path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK, 0); // a FIFO would wait
 		if (fd < 0)
 			return 0;
 		list[(*n)++] = (struct append){fd, dated, data, size};
@@ -896,9 +917,17 @@ __attribute__((noinline)) static enum reason answer(struct front *f)
 	u8 buf[BLOCK];
 	d.n = d.n_dirs = d.names_len = 0;
 	enum reason why = UNABLE;
+	// A limit of the size of files ends no program that was not asked to write so much.
+	u64 too_large = 1UL << (SIGXFSZ - 1), before = 0;
+	sys(NR_sigprocmask, 0 /* block */, P(&too_large), P(&before), 8, 0);
 	if (prepare(f, &d, buf))
 		why = finish(f, &d);
 	undo(&d);
+	if (!(before & too_large)) {
+		struct timespec at_once = {0, 0};
+		call6(NR_sigtimedwait, P(&too_large), 0, P(&at_once), 8, 0, 0);
+		sys(NR_sigprocmask, 2 /* set */, P(&before), 0, 8, 0);
+	}
 	return why;
 }
 

@@ -36,6 +36,8 @@ enum reason {
 #define UTIME_OMIT 0x3ffffffe
 #define FICLONE 0x40049409
 #define TCGETS 0x5401
+#define SIGXFSZ 25
+#define CAPABILITIES 0x20080522 // the version of capget
 #define S_IFMT 0170000
 #define S_IFDIR 0040000
 #define S_IFREG 0100000
@@ -80,7 +82,7 @@ static inline i64 sys(i64 n, i64 a, i64 b, i64 c, i64 d, i64 e)
 
 enum {
 	NR_read = 0, NR_write = 1, NR_close = 3, NR_fstat = 5, NR_poll = 7, NR_mmap = 9, NR_munmap = 11, NR_sigprocmask = 14, NR_ioctl = 16,
-	NR_fcntl = 72, NR_getcwd = 79, NR_getrlimit = 97, NR_geteuid = 107, NR_clock_gettime = 228, NR_exit_group = 231, NR_openat = 257, NR_newfstatat = 262,
+	NR_fcntl = 72, NR_getcwd = 79, NR_getrlimit = 97, NR_geteuid = 107, NR_getegid = 108, NR_getgroups = 115, NR_capget = 125, NR_sigtimedwait = 128, NR_clock_gettime = 228, NR_exit_group = 231, NR_openat = 257, NR_newfstatat = 262,
 	NR_unlinkat = 263, NR_renameat = 264, NR_linkat = 265, NR_utimensat = 280, NR_copy_file_range = 326, NR_openat2 = 437,
 	NR_faccessat2 = 439,
 };
