@@ -55,6 +55,9 @@ func (w *HostWitness) Held() ([]Fact, bool) {
 				f.Stable = false
 			}
 		case seenDir:
+			if s.text == notListed {
+				return nil, false // which an owner decides, too
+			}
 			f.Kind = Passed
 		case seenMeta:
 			mode, size, _ := strings.Cut(s.text, " ")

@@ -431,7 +431,7 @@ func (s *scanner) entries(d *scanDir, lo, hi int) error {
 				return pathError(path.Join(d.path, string(e.name(names))), vanished(err))
 			}
 			id = makeStatID(&st)
-			if e.sameFile(&id) && id.CTime < int64(s.now) {
+			if e.sameFile(&id) && id.CTime < int64(s.now) && (!private(id.Mode) || mayAt(d.fd, string(e.name(names)), unix.R_OK)) {
 				continue
 			}
 			if id.Mode&modeType != modeRegular {

@@ -39,7 +39,7 @@ type seen struct {
 	kind   seenKind
 	perm   uint32        // seenFile, seenDir, seenList: the permissions, and set-id and sticky bits
 	digest action.Digest // seenFile, seenList, seenMade
-	text   string        // seenLink: the target; seenMeta: kind, permissions, size
+	text   string        // seenLink: the target; seenMeta: kind, permissions, size; of others see rights.go
 
 	// id is the state of the path when it was examined, or for seenAbsent of
 	// the directory that would hold it. An equal one proves, if stable, that
@@ -81,10 +81,11 @@ func (s *seen) appendLine(b []byte) []byte {
 	switch s.kind {
 	case seenFile, seenList, seenMade:
 		b = append(append(b, ' '), s.digest.String()...)
-	case seenMeta:
-		b = append(append(b, ' '), s.text...)
 	case seenLink:
-		b = strconv.AppendQuote(append(b, ' '), s.text)
+		return append(strconv.AppendQuote(append(b, ' '), s.text), '\n')
+	}
+	if s.text != "" {
+		b = append(append(b, ' '), s.text...)
 	}
 	return append(b, '\n')
 }
@@ -113,13 +114,15 @@ func canonical(list []seen) []byte {
 // A scout examines the host through a root file system that shows parts of it.
 // It is used by one goroutine, for one list.
 type scout struct {
+	by    *HostWitness
 	host  func(rooted string) (string, bool)
 	made  func(dir string) ([]byte, bool)
 	hash  *FileHasher
 	vet   func(host string, d FileDigest) error
 	began Moment
 	found map[fact]seen
-	nodes map[string]*StatID // by path in the root; nil: absent
+	nodes map[string]*StatID // by path in the root; nil: absent, or closed to us
+	shut  map[string]bool    // those that are closed to us
 	dirs  map[string]seen    // stat data of directories that lack something
 	ways  map[string]way     // by the directory part of a look-up, as it was named
 	vain  bool               // the last look-up ended where there is nothing
@@ -143,8 +146,8 @@ type way struct {
 
 func (w *HostWitness) scout() *scout {
 	return &scout{
-		host: w.Host, made: w.Made, hash: w.Hash, vet: w.Vet, began: Now(),
-		found: map[fact]seen{}, nodes: map[string]*StatID{}, dirs: map[string]seen{}, ways: map[string]way{},
+		by: w, host: w.Host, made: w.Made, hash: w.Hash, vet: w.Vet, began: Now(),
+		found: map[fact]seen{}, nodes: map[string]*StatID{}, shut: map[string]bool{}, dirs: map[string]seen{}, ways: map[string]way{},
 	}
 }
 
@@ -245,6 +248,8 @@ func (c *scout) lstat(p string) (id *StatID, ours bool) {
 	}
 	if now, err := StatPath(host, KeepLinks); err == nil {
 		id = &now
+	} else if errors.Is(err, fs.ErrPermission) {
+		c.shut[p] = true
 	}
 	c.nodes[p] = id
 	return id, true
@@ -270,7 +275,7 @@ func (c *scout) note(p string, op backends.Op) error {
 	case info.Mode&modeType == modeSocket, info.Mode&modeType != modeRegular && op != backends.Stat:
 		return fmt.Errorf("%s is a socket, a FIFO or a device of the host: what a command hears from it is not known", p)
 	default:
-		c.add(seen{path: p, kind: seenMeta, text: meta(info), id: *info})
+		c.meta(p, info)
 	}
 	return nil
 }
@@ -281,7 +286,14 @@ func (id *StatID) isLink() bool { return id.Mode&modeType == modeLink }
 func (id *StatID) perm() uint32 { return id.Mode & 0o7777 }
 
 func (c *scout) dir(p string, info *StatID) {
-	c.add(seen{path: p, kind: seenDir, perm: info.perm()})
+	if !c.has(seenDir, p) { // or it was listed in vain
+		c.add(seen{path: p, kind: seenDir, perm: info.perm(), text: c.by.runs(info.Mode, 0o111)})
+	}
+}
+
+func (c *scout) meta(p string, info *StatID) {
+	host, _ := c.host(p)
+	c.add(seen{path: p, kind: seenMeta, text: c.by.meta(host, info), id: *info})
 }
 
 func (c *scout) add(s seen) { c.found[fact{s.kind, s.path}] = s }
@@ -292,13 +304,17 @@ func (c *scout) has(kind seenKind, p string) bool {
 }
 
 // meta is what a command may see of a file without reading it, and what we
-// mean to tell apart: kind, permissions, size.
-func meta(id *StatID) string {
+// mean to tell apart: kind, permissions, size, and rights where they differ.
+func (w *HostWitness) meta(host string, id *StatID) string {
 	size := id.Size
 	if id.Mode&modeType != modeRegular {
 		size = 0 // a device or a socket has no size to speak of
 	}
-	return strconv.FormatUint(uint64(id.Mode), 8) + " " + strconv.FormatInt(size, 10)
+	text := strconv.FormatUint(uint64(id.Mode), 8) + " " + strconv.FormatInt(size, 10)
+	if rights := w.rights(host, id.Mode); rights != "" && id.Mode&modeType == modeRegular {
+		text += " " + rights
+	}
+	return text
 }
 
 func (c *scout) file(p string, info *StatID) error {
@@ -308,7 +324,7 @@ func (c *scout) file(p string, info *StatID) error {
 	host, _ := c.host(p)
 	d, err := c.hash.Digest(host)
 	if errors.Is(err, fs.ErrPermission) { // then the command could not read it either
-		c.add(seen{path: p, kind: seenMeta, text: meta(info)})
+		c.meta(p, info)
 		return nil
 	}
 	if err != nil {
@@ -319,7 +335,7 @@ func (c *scout) file(p string, info *StatID) error {
 			return err
 		}
 	}
-	c.add(seen{path: p, kind: seenFile, perm: info.perm(), digest: d.Digest, id: d.ID, stable: d.Stable})
+	c.add(seen{path: p, kind: seenFile, perm: info.perm(), text: c.by.runs(info.Mode, 0o444), digest: d.Digest, id: d.ID, stable: d.Stable})
 	return nil
 }
 
@@ -334,13 +350,13 @@ func (c *scout) list(p string) error {
 	}
 	d, err := listing(host, c.hash.fn)
 	if errors.Is(err, fs.ErrPermission) {
-		c.dir(p, &id)
+		c.add(seen{path: p, kind: seenDir, perm: id.perm(), text: notListed})
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	c.add(seen{path: p, kind: seenList, perm: id.perm(), digest: d, id: id, stable: stable})
+	c.add(seen{path: p, kind: seenList, perm: id.perm(), text: c.by.runs(id.Mode, 0o444), digest: d, id: id, stable: stable})
 	return nil
 }
 
@@ -403,7 +419,11 @@ func (c *scout) absent(p string) error {
 		}
 		c.dirs[dir] = in
 	}
-	c.add(seen{path: p, kind: seenAbsent, id: in.id, stable: in.stable})
+	text := ""
+	if c.shut[p] {
+		text = closed
+	}
+	c.add(seen{path: p, kind: seenAbsent, text: text, id: in.id, stable: in.stable})
 	return nil
 }
 

@@ -98,7 +98,7 @@ func (h *FileHasher) Digest(path string) (FileDigest, error) {
 	if id.Mode&modeType != modeRegular {
 		return FileDigest{}, fmt.Errorf("hash %s: %s, not a file", path, typeName(id.Mode))
 	}
-	if d, ok := h.recall(&id, at); ok {
+	if d, ok := h.recall(&id, at); ok && readable(path, &id) {
 		return d, nil
 	}
 	fd, err := openFile(unix.AT_FDCWD, path, 0)

@@ -57,6 +57,10 @@ type HostWitness struct {
 	// as directories do in which others build, is not believed.
 	Known func(rooted string) bool
 
+	// As says who the command is where we are root: what it may read is not what we
+	// may. nil: always the same user.
+	As func() string
+
 	// Hold keeps what the last Recall or Seal found, for Held. Then these are for
 	// one goroutine.
 	Hold bool
@@ -265,7 +269,7 @@ func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 	}
 	for i := range v.seen {
 		s := &v.seen[i]
-		if s.stable && s.kind == seenAbsent {
+		if s.stable && s.kind == seenAbsent && s.text == "" {
 			dir := path.Dir(s.path)
 			ok, known := same[dir]
 			if !known {
@@ -285,7 +289,7 @@ func (w *HostWitness) holds(v *variant) (refreshed bool, err error) {
 			}
 			continue
 		}
-		if s.kind == seenAbsent && w.stillAbsent(s.path) {
+		if s.kind == seenAbsent && w.stillAbsent(s) {
 			continue
 		}
 		now, err := w.again(*s)
@@ -312,22 +316,30 @@ func (w *HostWitness) asItWas(s *seen) (now StatID, ok bool) {
 	switch {
 	case err != nil:
 		return now, false
+	case s.kind == seenDir && s.text == notListed:
+		return now, now.isDir() && now.perm() == s.perm && !may(host, unix.R_OK)
 	case s.kind == seenDir:
-		return now, now.isDir() && now.perm() == s.perm
+		return now, now.isDir() && now.perm() == s.perm && w.runs(now.Mode, 0o111) == s.text
 	case s.kind == seenMeta:
-		return now, !now.isDir() && !now.isLink() && meta(&now) == s.text
+		return now, !now.isDir() && !now.isLink() && w.meta(host, &now) == s.text
+	case s.kind == seenLink:
+		return now, now == s.id
 	}
-	return now, now == s.id
+	return now, now == s.id && readable(host, &now) && w.runs(now.Mode, 0o444) == s.text
 }
 
-// stillAbsent says whether nothing is at p, in a directory that has changed. That
-// is not noted: in the directories of a workspace it is so every time.
-func (w *HostWitness) stillAbsent(p string) bool {
-	host, ok := w.Host(p)
+// stillAbsent says whether nothing is at the path of s, in a directory that has
+// changed, or it still cannot be looked at. That is not noted: in the directories of
+// a workspace it is so every time.
+func (w *HostWitness) stillAbsent(s *seen) bool {
+	host, ok := w.Host(s.path)
 	if !ok {
 		return false
 	}
 	_, err := StatPath(host, KeepLinks)
+	if s.text != "" {
+		return errors.Is(err, fs.ErrPermission)
+	}
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 }
 
@@ -358,13 +370,16 @@ func (w *HostWitness) again(s seen) (seen, error) {
 		return s, fmt.Errorf("%s has appeared", s.path)
 	case info.isLink():
 		_, err = scout.link(s.path)
-	case s.kind == seenMeta, s.kind == seenDir:
+	case s.kind == seenMeta, s.kind == seenDir && s.text != notListed:
 		err = scout.note(s.path, backends.Stat)
 	default:
 		err = scout.note(s.path, backends.Open)
 	}
 	if err != nil {
 		return s, err
+	}
+	if info != nil && s.kind == seenFile && !readable(s.path, info) {
+		return s, fmt.Errorf("%s may not be read any more", s.path)
 	}
 	for _, now := range scout.found {
 		if now.line() == s.line() {

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -169,7 +170,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: platform,
 	}
 	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, Hold: true,
+		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Hold: true,
 	}
 	return s, true
 }
@@ -294,6 +295,12 @@ func (s *Session) Deliver(ctx context.Context, res *action.Result) error {
 		return err
 	}
 	return s.finish()
+}
+
+// runsAs is who the compiler is where we are root: see Stage.
+func (s *Session) runsAs() string {
+	id, _ := ownerOf(s.call.Dir)
+	return strconv.Itoa(id)
 }
 
 // Key is the digest of what is in the key without looking at any file.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -62,9 +64,9 @@ func (e Event) Line() []byte { return appendEvent(nil, e, 1) }
 // Record adds an event to the statistics in dir. A failure loses the event.
 func Record(dir string, e Event) {
 	name := filepath.Join(dir, statsName)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := appendTo(name)
 	if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(dir, 0o700) == nil {
-		f, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		f, err = appendTo(name)
 	}
 	if err != nil {
 		return
@@ -102,7 +104,7 @@ func fold(name string) {
 		return
 	}
 	defer os.Remove(taken)
-	data, err := os.ReadFile(taken)
+	data, err := readFrom(taken)
 	if err != nil {
 		return
 	}
@@ -110,12 +112,30 @@ func fold(name string) {
 	for _, t := range parseStats(data).Lines {
 		b = appendEvent(b, Event{t.Outcome, t.Reason, t.Saved, t.Bytes}, t.Count)
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := appendTo(name)
 	if err != nil {
 		return
 	}
 	defer f.Close()
 	_, _ = f.Write(b)
+}
+
+// appendTo opens the file of statistics. What is not one, such as a FIFO, is not
+// waited for.
+func appendTo(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+}
+
+func readFrom(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	return io.ReadAll(f)
 }
 
 // A Total is the sum of the events of an outcome with a reason.
@@ -132,7 +152,7 @@ type Stats struct{ Lines []Total }
 
 // ReadStats reads the statistics in dir. Where there are none, all is zero.
 func ReadStats(dir string) (Stats, error) {
-	data, err := os.ReadFile(filepath.Join(dir, statsName))
+	data, err := readFrom(filepath.Join(dir, statsName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Stats{}, nil
 	}

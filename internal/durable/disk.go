@@ -97,7 +97,7 @@ func (d *Disk) Stamp(path string, mtime time.Time) error {
 // of several processes do not mix. The file is made where it is missing.
 func (d *Disk) Append(path string, data []byte) error {
 	return d.change(OpWrite, path, func() error {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644) // a FIFO would wait
 		if err != nil {
 			return err
 		}

@@ -286,6 +286,10 @@ func TestStale(t *testing.T) {
 		{"blob cut", "unable", func(w *world) { w.must(os.Truncate(w.store+"/blob", 3)) }},
 		{"no statistics", "unable", func(w *world) { w.must(os.Remove(w.store + "/stat/cc1")) }},
 		{"statistics to be folded", "unable", func(w *world) { w.write(w.store+"/stat/cc1", strings.Repeat("x", 101)) }},
+		{"statistics are a pipe", "unable", func(w *world) {
+			w.must(os.Remove(w.store + "/stat/cc1"))
+			w.must(unix.Mkfifo(w.store+"/stat/cc1", 0o644))
+		}},
 		{"statistics are a link", "unable", func(w *world) {
 			w.must(os.Remove(w.store + "/stat/cc1"))
 			w.must(os.Symlink(w.store+"/history", w.store+"/stat/cc1"))
@@ -491,6 +495,50 @@ func TestFull(t *testing.T) { // nothing else runs meanwhile
 	}
 	if what, _ := w.call(); what != "answered" {
 		t.Errorf("with space: %s", what)
+	}
+}
+
+// TestSizeLimit has a limit of the size of files that is lower than the size of the
+// statistics, whose default end is a signal: it must not end a hit whose outputs fit,
+// and what does not fit is left to Go with no signal waiting for it.
+func TestSizeLimit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.memo()
+	w.write(w.store+"/history", strings.Repeat("x", 5000))
+	m.Append(Append{File: "history", Most: 1 << 20, Data: []byte("more")})
+	w.put(m)
+	limited := func(blocks string) (what string) {
+		cmd := exec.Command("sh", append([]string{"-c", "ulimit -f " + blocks + `; exec "$0" "$@"`, harness}, w.args[1:]...)...)
+		cmd.Dir, cmd.Env = w.dir, w.env
+		out, err := cmd.Output()
+		if err == nil {
+			return "answered"
+		}
+		if cmd.ProcessState.ExitCode() != 99 {
+			t.Errorf("%v: it ended with %v", cmd.Args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	w.args[0] = harness
+	m.key = Key(w.args, w.env, w.dir, false)
+	w.put(m)
+	if what := limited("2"); what != "answered" { // of 512 bytes, or 1024
+		t.Errorf("the outputs fit: %s", what)
+	}
+	if data, err := os.ReadFile(w.dir + "/a.o"); err != nil || string(data) != "object\n" {
+		t.Errorf("the output: %q, %v", data, err)
+	}
+	w.write(w.store+"/blob", strings.Repeat("x", 5000))
+	large := w.memo()
+	large.key = m.key
+	w.put(large)
+	before := w.outputs()
+	if what := limited("2"); what != "unable" {
+		t.Errorf("the outputs do not fit: %s", what)
+	}
+	if after := w.outputs(); after != before {
+		t.Errorf("left behind:\n%s", after)
 	}
 }
 
