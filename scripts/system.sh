@@ -143,6 +143,26 @@ sbx build why --definitions "$work/system/definitions" --replace strata/toolchai
 	--source "debian:lua5.4=dir:$lua" versions >"$log"
 grep -q 'versions is in the cache' "$log" || { cat "$log"; fail "why"; }
 
+say "a bad source, and what does not need it"
+echo changed >"$work/changed.tar"
+cat >"$work/bad.yaml" <<-EOF
+	sbx: 1
+	base: bookworm
+	components:
+	  bad: {source: {tar: changed.tar, sha256: $(echo other | sha256sum | cut -d ' ' -f 1)}, build: "true"}
+	  worse: {source: {tar: changed.tar, sha256: $(sha256sum <"$work/changed.tar" | cut -d ' ' -f 1)}, build: "true"}
+	  user: {needs: [bad], build: "true"}
+	  good: {build: 'echo good >"\$DESTDIR/good"'}
+EOF
+sbx build --plain --file "$work/bad.yaml" 2>"$log" && fail "a bad source was built"
+for want in ':4:3: the source of bad: .* is not what was asked for' ':5:3: the source of worse: .*import archive' 'nothing was built.*--keep-going'; do
+	grep -q "$want" "$log" || { cat "$log"; fail "not all bad sources were said: $want"; }
+done
+ran "$log"
+sbx build --plain --file "$work/bad.yaml" --keep-going 2>"$log" && fail "a bad source was built"
+ran "$log" good
+grep -q '1 run, 2 failed, 1 skipped' "$log" || { cat "$log"; fail "with --keep-going"; }
+
 say "outputs"
 rm -rf "$work/out"
 mkdir "$work/out"

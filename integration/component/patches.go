@@ -47,6 +47,16 @@ func readPatch(name string) ([]byte, error) {
 	return data, nil
 }
 
+// checkPatches reads the patches of a source.
+func checkPatches(s *Source) error {
+	var all []error
+	for _, p := range s.Patches {
+		_, err := readPatch(p)
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
 var hunk = regexp.MustCompile(`^@@ -[0-9]+(,[0-9]+)? \+[0-9]+(,[0-9]+)? @@`)
 
 // checkPatch looks at the names of files of a unified diff, with git's

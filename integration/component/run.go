@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -60,48 +61,67 @@ func (e *RunError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Sources fetches the sources of all components. Those that are not there, or
-// are not what they should be, are all in the one error, which names the
-// components.
-func (r *Run) Sources(ctx context.Context, list []*Component) (map[*Component]*Fetched, error) {
-	var problems []error
+// Sources fetches the sources of all components. bad are those that are not what
+// they should be: their digest is another, they cannot be unpacked, a patch is none.
+// The error names all that are not there, with their components, and then, if they
+// can be told without fetching anything, the bad ones, too.
+func (r *Run) Sources(ctx context.Context, list []*Component) (sources map[*Component]*Fetched, bad map[*Component]error, err error) {
+	missing := map[*Component]error{}
 	for _, c := range list {
 		if c.Source == nil || c.Test {
 			continue
 		}
 		if err := r.Fetcher.Missing(c.Source); err != nil {
-			problems = append(problems, sourceError(c, err))
+			missing[c] = sourceError(c, err)
 		}
 	}
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
-	}
 	out := map[*Component]*Fetched{}
+	bad = map[*Component]error{}
 	var mu sync.Mutex
 	var first []*Component // of each source; its tests have the same
 	for _, c := range list {
-		if c.Source != nil && !slices.ContainsFunc(first, func(o *Component) bool { return o.Source == c.Source }) {
+		if c.Source == nil || missing[c] != nil || len(missing) > 0 && !r.Fetcher.here(c.Source) {
+			continue
+		}
+		if !slices.ContainsFunc(first, func(o *Component) bool { return o.Source == c.Source }) {
 			first = append(first, c)
 		}
 	}
 	each(ctx, first, runtime.GOMAXPROCS(0), func(c *Component) {
 		f, err := r.Fetcher.Fetch(ctx, c.Source)
+		if err == nil {
+			err = checkPatches(c.Source)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		for _, o := range list {
 			if o.Source == c.Source {
 				out[o] = f
+				if err != nil {
+					bad[o] = sourceError(o, err)
+				}
 			}
-		}
-		if err != nil {
-			problems = append(problems, sourceError(c, err))
 		}
 	})
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
-	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return out, errors.Join(problems...)
+	if len(missing) > 0 {
+		maps.Copy(missing, bad)
+		return nil, nil, inOrder(list, missing)
+	}
+	return out, bad, nil
+}
+
+// inOrder joins the errors of components, but not of tests, in the order of list.
+func inOrder(list []*Component, of map[*Component]error) error {
+	var all []error
+	for _, c := range list {
+		if err := of[c]; err != nil && !c.Test {
+			all = append(all, err)
+		}
+	}
+	return errors.Join(all...)
 }
 
 func sourceError(c *Component, err error) error {
@@ -151,12 +171,15 @@ func Needed(targets []*Component) []*Component {
 // what failed; then what is returned is what did not.
 func (r *Run) Build(ctx context.Context, targets []*Component) (map[*Component]*Built, error) {
 	list := Needed(targets)
-	sources, err := r.Sources(ctx, list)
+	sources, bad, err := r.Sources(ctx, list)
+	if err == nil && !r.KeepGoing && len(bad) > 0 {
+		err = errors.Join(inOrder(list, bad), errors.New("nothing was built: --keep-going builds what does not need these"))
+	}
 	if err != nil {
 		return nil, err
 	}
 	r.State.Tidy()
-	w := &worker{Run: r, sources: sources, built: map[*Component]*Built{}}
+	w := &worker{Run: r, sources: sources, bad: bad, built: map[*Component]*Built{}}
 	index := make(map[*Component]int, len(list))
 	jobs := make([]schedule.Job, len(list))
 	for i, c := range list {
@@ -216,6 +239,7 @@ func (r *Run) estimate(c *Component) time.Duration {
 type worker struct {
 	*Run
 	sources map[*Component]*Fetched
+	bad     map[*Component]error // of sources
 
 	mu    sync.Mutex
 	built map[*Component]*Built // guarded by mu
@@ -223,6 +247,9 @@ type worker struct {
 
 // one builds a component.
 func (w *worker) one(ctx context.Context, c *Component, t *schedule.Turn) error {
+	if err := w.bad[c]; err != nil {
+		return err
+	}
 	w.mu.Lock()
 	needs := make(map[*Component]*Built, len(c.Needs))
 	for _, n := range c.Needs {

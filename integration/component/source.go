@@ -125,8 +125,8 @@ type Fetcher struct {
 	Say       func(string, ...any) // what takes long
 }
 
-// Missing says what is not there, or cannot be meant, reading none but patches: nil if everything is, or
-// can be fetched.
+// Missing says what is not there, or cannot be meant, without reading it: nil if
+// everything is, or can be fetched.
 func (f *Fetcher) Missing(s *Source) error {
 	var err error
 	switch {
@@ -137,7 +137,7 @@ func (f *Fetcher) Missing(s *Source) error {
 		err = f.local(s)
 	}
 	for _, p := range s.Patches {
-		_, e := readPatch(p)
+		_, e := os.Stat(p)
 		err = errors.Join(err, e)
 	}
 	for _, name := range slices.Sorted(maps.Keys(given(s.Submodules))) {
@@ -147,6 +147,9 @@ func (f *Fetcher) Missing(s *Source) error {
 	}
 	return err
 }
+
+// here says whether a source can be read without fetching anything.
+func (f *Fetcher) here(s *Source) bool { return !remote(s.At) || f.Offline }
 
 func (f *Fetcher) local(s *Source) error {
 	info, err := os.Stat(strings.TrimPrefix(s.At, "file://"))

@@ -250,3 +250,48 @@ func TestRemoteGit(t *testing.T) {
 		t.Error("fetched from nowhere")
 	}
 }
+
+// TestSources wants all that are missing, and all that are bad, at once; and tells
+// one from the other.
+func TestSources(t *testing.T) {
+	f, _ := fetcher(t)
+	dir := t.TempDir()
+	write(t, dir+"/x.tar", "no archive")
+	write(t, dir+"/src/file", "content")
+	write(t, dir+"/bad.patch", "no patch")
+	write(t, dir+"/good.patch", "--- a/file\n+++ b/file\n@@ -1 +1 @@\n-content\n+other\n")
+	from := func(name string, s *Source) *Component { return &Component{Name: name, Where: name, Source: s} }
+	good := from("good", &Source{Kind: DirSource, At: dir + "/src", Patches: []string{dir + "/good.patch"}})
+	bad := []*Component{
+		from("digest", &Source{Kind: TarSource, At: dir + "/x.tar", Sum: strings.Repeat("0", 64)}),
+		from("archive", &Source{Kind: TarSource, At: dir + "/x.tar", Sum: sum(t, dir+"/x.tar")}),
+		from("patch", &Source{Kind: DirSource, At: dir + "/src", Patches: []string{dir + "/bad.patch"}}),
+	}
+	test := &Component{Name: "digest/test", Source: bad[0].Source, Test: true, Needs: bad[:1]}
+	r := &Run{Builder: &Builder{Fetcher: f}}
+	sources, faults, err := r.Sources(t.Context(), append([]*Component{good, test}, bad...))
+	if err != nil || len(faults) != 4 || sources[good] == nil {
+		t.Fatalf("%v, %v, %v", sources, faults, err)
+	}
+	for _, c := range bad {
+		if err := faults[c]; err == nil || !strings.HasPrefix(err.Error(), c.Name+": the source of "+c.Name) {
+			t.Errorf("%s: %v", c.Name, err)
+		}
+	}
+	missing := []*Component{
+		from("gone", &Source{Kind: DirSource, At: dir + "/none"}),
+		from("lost", &Source{Kind: DirSource, At: dir + "/src", Patches: []string{dir + "/none.patch"}}),
+	}
+	_, _, err = r.Sources(t.Context(), slices.Concat(missing, []*Component{good, test}, bad))
+	if err == nil {
+		t.Fatal("nothing is missing")
+	}
+	var said []string
+	for line := range strings.Lines(err.Error()) {
+		name, _, _ := strings.Cut(line, ":")
+		said = append(said, name)
+	}
+	if want := []string{"gone", "lost", "digest", "archive", "patch"}; !slices.Equal(said, want) {
+		t.Errorf("said of %q, want %q:\n%v", said, want, err)
+	}
+}

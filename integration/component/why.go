@@ -1,6 +1,7 @@
 package component
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ import (
 // was last built: a line for each thing. Nothing is built.
 func (r *Run) Why(ctx context.Context, c *Component) ([]string, error) {
 	list := Needed([]*Component{c})
-	sources, err := r.Sources(ctx, list)
-	if err != nil {
+	sources, bad, err := r.Sources(ctx, list)
+	if err = cmp.Or(err, inOrder(list, bad)); err != nil {
 		return nil, err
 	}
 	built := map[*Component]*Built{}
@@ -115,8 +116,8 @@ func scriptChanges(was, is string) (list []string) {
 // Shell runs a shell where the build of a component would run, with its
 // environment, and returns the exit code. What it needs must be built.
 func (r *Run) Shell(ctx context.Context, c *Component, needs map[*Component]*Built) (int, error) {
-	sources, err := r.Sources(ctx, []*Component{c})
-	if err != nil {
+	sources, bad, err := r.Sources(ctx, []*Component{c})
+	if err = cmp.Or(err, bad[c]); err != nil {
 		return 0, err
 	}
 	shown := *c
