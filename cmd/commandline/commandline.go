@@ -4,12 +4,14 @@
 package commandline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -61,10 +63,18 @@ type Program struct {
 	Intro    string // what --help says first
 	Outro    string // what it says after the list of commands
 	Commands []Command
+	Groups   []Group // in which --help lists them; what is in none comes last
 
 	// Unknown is what to do when the first word is no command; %[1]q is the
 	// word, %[2]s the program.
 	Unknown string
+}
+
+// A Group is commands that the help lists below a heading, in the order of the
+// table.
+type Group struct {
+	Title string
+	Names []string
 }
 
 // Main runs the program with the arguments that the system gave it, and ends
@@ -129,7 +139,12 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	if !c.Quick {
 		Interruptible(ctx)
 	}
-	return c.named(action(ctx, flags.Args()))
+	err = action(ctx, flags.Args())
+	if errors.Is(err, flag.ErrHelp) { // behind a word
+		p.help(os.Stdout, c, flags)
+		return nil
+	}
+	return c.named(err)
 }
 
 // named says which command err is of.
@@ -145,31 +160,42 @@ func (c Command) named(err error) error {
 
 func (p *Program) overview(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\nUsage: %s COMMAND [FLAGS] [ARGUMENTS]\n\n", strings.TrimSpace(p.Intro), p.Name)
+	width := 0
 	for _, c := range p.Commands {
-		fmt.Fprintf(w, "  %-10s %s\n", c.Name, c.Short)
+		width = max(width, len(c.Name))
 	}
-	fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(p.Outro))
+	left := slices.Clone(p.Commands)
+	list := func(title string, in func(Command) bool) {
+		for _, c := range left {
+			if in(c) {
+				fmt.Fprintf(w, "%s  %-*s  %s\n", title, width, c.Name, c.Short)
+				title = ""
+			}
+		}
+		left = slices.DeleteFunc(left, in)
+		fmt.Fprintln(w)
+	}
+	for _, g := range p.Groups {
+		list(g.Title+":\n", func(c Command) bool { return slices.Contains(g.Names, c.Name) })
+	}
+	if len(left) > 0 {
+		list("", func(Command) bool { return true })
+	}
+	fmt.Fprintf(w, "%s\n", strings.TrimSpace(p.Outro))
 }
 
 // help prints the synopsis, the long text, and every flag with its usage.
 // A flag's usage starts with the name of its value in backquotes.
 func (p *Program) help(w io.Writer, c Command, flags *flag.FlagSet) {
-	fmt.Fprintf(w, "Usage: %s %s %s\n\n%s\n", p.Name, c.Name, c.Args, strings.TrimSpace(c.Long))
+	fmt.Fprintf(w, "Usage: %s %s %s\n\n%s\n", p.Name, c.Name, c.Args, strings.TrimSpace(cmp.Or(c.Long, c.Short)))
 	first := true
 	flags.VisitAll(func(f *flag.Flag) {
 		if first {
 			fmt.Fprint(w, "\nFlags:\n")
 			first = false
 		}
-		value, usage := flag.UnquoteUsage(f)
-		dash := "--"
-		if len(f.Name) == 1 {
-			dash = "-"
-		}
-		head := dash + f.Name
-		if value != "" {
-			head += " " + value
-		}
+		before, value, after, usage := flagUsage(f)
+		head := dashes(f.Name) + before + value + after
 		if len(head) > 16 {
 			fmt.Fprintf(w, "  %s\n  %-16s  %s", head, "", indent(usage))
 		} else {

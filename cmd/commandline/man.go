@@ -84,10 +84,10 @@ func options(w io.Writer, heading string, flags *flag.FlagSet) {
 	flags.VisitAll(func(f *flag.Flag) {
 		fmt.Fprint(w, heading)
 		heading = ""
-		value, usage := flag.UnquoteUsage(f)
-		fmt.Fprintf(w, ".TP\n\\fB%s\\fR", roff(dashes(f.Name)))
+		before, value, after, usage := flagUsage(f)
+		fmt.Fprintf(w, ".TP\n\\fB%s\\fR%s", roff(dashes(f.Name)), before)
 		if value != "" {
-			fmt.Fprintf(w, " \\fI%s\\fR", roff(value))
+			fmt.Fprintf(w, "\\fI%s\\fR%s", roff(value), after)
 		}
 		fmt.Fprintf(w, "\n%s", roffLine(strings.ReplaceAll(usage, "\n", " ")))
 		if shown := shownDefault(f); shown != "" {
@@ -104,9 +104,25 @@ func dashes(name string) string {
 	return "--" + name
 }
 
+// flagUsage is what a flag says of itself: the name of its value, if it has one,
+// what stands before and after that name, and the text. A switch that may have a
+// value takes it after "=" only.
+func flagUsage(f *flag.Flag) (before, value, after, usage string) {
+	value, usage = flag.UnquoteUsage(f)
+	before = " "
+	if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+		before, after = "[=", "]"
+	}
+	if value == "" {
+		before, after = "", ""
+	}
+	return before, value, after, usage
+}
+
 // shownDefault is the default of a flag, if it is worth showing.
 func shownDefault(f *flag.Flag) string {
-	if f.DefValue == "false" || f.DefValue == "0" {
+	switch f.DefValue {
+	case "false", "0", "-1": // -1 is none, where 0 is a value
 		return ""
 	}
 	return f.DefValue

@@ -14,7 +14,7 @@ import (
 
 func cacheCommand() command {
 	return command{
-		Name: "cache", Args: "stat | trim [FLAGS] | verify | path",
+		Name: "cache", Args: "stat | trim FLAGS | verify | path",
 		Short: "show, trim, verify or locate the store",
 		Long: `
 stat    how much there is of each kind, and how much disk it takes
@@ -31,7 +31,10 @@ path    prints the directory of the store
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var c cacheFlags
 			c.declareCache(flags)
-			return c.run
+			flags.Var(&c.maxSize, "max-size", "trim to `SIZE` on the disk, such as 20G")
+			flags.Var(&c.maxCount, "max-count", "trim to `N` files")
+			flags.Var(&c.maxAge, "max-age", "trim what was last used `DURATION` ago or earlier, such as 14d")
+			return func(ctx context.Context, args []string) error { return c.run(ctx, flags, args) }
 		},
 	}
 }
@@ -44,13 +47,10 @@ type cacheFlags struct {
 	maxAge   span
 }
 
-func (c *cacheFlags) run(ctx context.Context, args []string) error {
+func (c *cacheFlags) run(ctx context.Context, flags *flag.FlagSet, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("say what to do: stat, trim, verify or path")
 	}
-	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	flags.SetOutput(new(discard))
-	c.declareCache(flags)
 	steps := map[string]func(context.Context, *cache.Store) error{
 		"stat": c.stat, "trim": c.trim, "verify": c.verify, "path": c.path,
 	}
@@ -58,16 +58,14 @@ func (c *cacheFlags) run(ctx context.Context, args []string) error {
 	if !ok {
 		return fmt.Errorf("unknown word %q: want stat, trim, verify or path", args[0])
 	}
-	if args[0] == "trim" {
-		flags.Var(&c.maxSize, "max-size", "`SIZE` on the disk, such as 20G")
-		flags.Var(&c.maxCount, "max-count", "`N` files")
-		flags.Var(&c.maxAge, "max-age", "`DURATION` since the last use, such as 14d")
-	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%s: unexpected argument %q", args[0], flags.Arg(0))
+	}
+	if args[0] != "trim" && (c.maxSize != 0 || c.maxCount != 0 || c.maxAge != 0) {
+		return fmt.Errorf("%s: --max-size, --max-count and --max-age are for trim", args[0])
 	}
 	store, err := c.openStore(cache.Options{Warn: func(err error) { say("cache: %v", err) }})
 	if err != nil {
@@ -76,11 +74,6 @@ func (c *cacheFlags) run(ctx context.Context, args []string) error {
 	defer store.Close()
 	return step(ctx, store)
 }
-
-// discard takes what the flag package wants to print besides its error.
-type discard struct{}
-
-func (*discard) Write(p []byte) (int, error) { return len(p), nil }
 
 func (c *cacheFlags) path(_ context.Context, store *cache.Store) error {
 	_, err := fmt.Println(store.Dir())

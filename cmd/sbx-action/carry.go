@@ -44,7 +44,7 @@ the file can read the inputs and these files.
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f recordedFlags
 			f.declareCache(flags)
-			flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+			flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows\n(default: the best that works here)")
 			flags.Var(&f.timeout, "timeout", "`DURATION` after which the command is killed")
 			return f.export
 		},

@@ -31,8 +31,10 @@ A file has a line NAME = VALUE for each, and comments that begin with "#":
   timeout = 10m
 
 A project's file may not set everything, because it comes from whoever wrote the
-project: 'list' says what it may. Servers and workers belong to no project. 'show' prints each setting with its value and
-where that came from; 'list' says what they are for.
+project: 'list' says what it may. Servers and workers belong to no project.
+
+'show' prints each setting with its value and where that came from; 'list' says
+what they are for.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var workspace string

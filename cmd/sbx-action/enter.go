@@ -25,10 +25,10 @@ type recordedFlags struct {
 
 func (f *recordedFlags) declare(flags *flag.FlagSet) {
 	f.declareCache(flags)
-	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows\n(default: the best that works here)")
 	flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
 	flags.Var(&f.timeout, "timeout", "`DURATION` after which everything in the sandbox is killed")
-	flags.Var(&f.inside.keep, "keep", "leave the work directory, as it is at the end, in =`DIR`, which is made\n(default: a new directory in $TMPDIR)")
+	flags.Var(&f.inside.keep, "keep", "leave the work directory, as it is at the end, in `DIR`, which is made\n(default: a new directory in $TMPDIR)")
 	flags.BoolVar(&f.inside.changes, "changes", false, "list what was added, changed and deleted inside")
 }
 

@@ -25,7 +25,7 @@ type insideFlags struct {
 
 func (f *insideFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.shell, "shell", false, "open a shell in the sandbox instead of running the command in it")
-	flags.Var(&f.keep, "keep", "leave the work directory, as the command left it, in =`DIR`, which is made\n(default: a new directory in $TMPDIR); 'sbx-action enter DIR' goes on with it")
+	flags.Var(&f.keep, "keep", "leave the work directory, as the command left it, in `DIR`, which is made\n(default: a new directory in $TMPDIR); 'sbx-action enter DIR' goes on with it")
 	flags.BoolVar(&f.changes, "changes", false, "list what the command added, changed and deleted")
 }
 

@@ -71,7 +71,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.refresh, "refresh", false, "run it although there is a result, which is replaced")
 	flags.BoolVar(&f.cacheFailures, "cache-failures", false, "remember a command that failed, and take failures from the cache")
 	flags.BoolVar(&f.keepFailed, "keep-failed", false, "write the outputs that exist even if the command failed")
-	flags.Var(&f.verify, "verify", "run it again under other conditions, once or =`N` times, and compare")
+	flags.Var(&f.verify, "verify", "run it again under other conditions, once or `N` times, and compare")
 	f.inside.declare(flags)
 	f.owned.declare(flags)
 	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")

@@ -66,7 +66,7 @@ func (f *buildFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.warnings, "warnings", false, "say what in definitions is allowed but probably not meant")
 	f.digest.Function = action.BLAKE3
 	flags.Var((*commandline.Given)(&f.cache), "cache", "`DIR` of the store (default: $SBX_CACHE, else $XDG_CACHE_HOME/sbx-action)")
-	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox: native or bubblewrap (default: the best that works here)")
+	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows\n(default: the best that works here)")
 	flags.Var(&f.digest, "digest", "`FUNCTION` of all digests: blake3 or sha256")
 	flags.BoolVar(&f.verbose, "verbose", false, "say also what comes from the cache, and what is done and why")
 	flags.BoolVar(&f.offline, "offline", false, "fetch nothing: sources must be here")
@@ -106,13 +106,16 @@ var buildSettings = map[string]string{"memory-budget": "memory", "memory": "comp
 
 func buildRunCommand() commandline.Command {
 	return commandline.Command{
-		Name: "build", Settings: true, SettingFlags: buildSettings, Args: "[FLAGS] TARGET…\n       sbx-action build graph|keys|show|why|log|shell|init|convert …",
+		Name: "build", Settings: true, SettingFlags: buildSettings, Args: "[FLAGS] [TARGET…]\n       sbx-action build graph|keys|show|why|log|shell|init|convert …",
 		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
 		Long: `
 Builds each TARGET, and what it needs: every component from its source, in a root
 of its own that holds what it needs and nothing else, without network. What was
 built before comes from the cache; what was built again and became the same does
 not make its users be built again.
+
+A TARGET is a component of sbx.yaml, which docs/build.md describes and 'sbx-action
+init' begins; without one, all of them are built.
 
 With --definitions, a TARGET is a chunk, stratum, system or cluster of a tree of
 Baserock definitions. Repositories are where --alias, --source and --source-map

@@ -170,6 +170,12 @@ var template []byte
 func initCommand() commandline.Command {
 	return commandline.Command{
 		Name: "init", Args: "[FILE]", Short: "write an sbx.yaml with comments that say what everything is",
+		Long: `
+Writes FILE, or sbx.yaml, of which 'sbx-action build' builds components: an example
+to edit, with comments that say what each field is. A file that is there stays as it is.
+
+  sbx-action init && sbx-action build
+`,
 		Setup: func(*flag.FlagSet) func(context.Context, []string) error {
 			return func(_ context.Context, args []string) error {
 				name := component.FileName

@@ -77,7 +77,7 @@ root's files beside them; --rootfs says otherwise.
 			flags.BoolVar(&f.verbose, "verbose", false, "the same as --log-level=debug")
 			flags.StringVar(&f.cache, "cache", "", "`DIR` of the input cache (default: $XDG_CACHE_HOME/sbx-action-buildbox)")
 			flags.Var(&f.cacheSize, "cache-size", "`SIZE`: most that the input cache may take on the disk (default: half of what is\nfree there)")
-			flags.StringVar(&f.rootfs, "rootfs", "auto", "`ROOTFS` that the command sees beside its inputs: none, host, or a name that\n'sbx-action rootfs import' gave in the input cache")
+			flags.StringVar(&f.rootfs, "rootfs", "auto", "`ROOTFS` that the command sees beside its inputs: auto, as above; none, host, or a name\nthat 'sbx-action rootfs import' gave in the input cache")
 			flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox (default: the best that works here)")
 			flags.StringVar(&f.ignored, "workspace-path", "", "`DIR`: not needed")
 			flags.StringVar(&f.function, "digest-function", "SHA256", "`NAME` of the function of all digests: SHA256 or BLAKE3")

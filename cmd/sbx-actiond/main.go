@@ -34,9 +34,9 @@ func program() *commandline.Program {
 			serveCommand(), buildCommand(), initCommand(), rootfsCommand(), ownersCommand(), workerCommand(), runnerCommand(), buildboxCommand(), agentCommand(), attestCommand(), commandline.VersionCommand("sbx-actiond"),
 		},
 		Intro: `
-sbx-actiond has what of sbx-action speaks to the network: it serves a cache and
-remote execution to any client of the Remote Execution API. Each of its commands
-is one of sbx-action, too: type 'sbx-action serve'.`,
+sbx-actiond is the part of sbx-action that speaks gRPC or knows large formats:
+servers and workers of the Remote Execution API, component builds, images. Each of
+its commands but agent is one of sbx-action, too: type 'sbx-action serve'.`,
 		Outro:   `'sbx-action COMMAND --help' says more about each.`,
 		Unknown: "unknown command %[1]q: '%[2]s help' lists the commands",
 	}

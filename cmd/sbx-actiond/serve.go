@@ -102,7 +102,7 @@ func (f *serveFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.instance, "instance", "`'NAME SETTING…'` of an instance: max-blob=SIZE, max-timeout=DURATION, rootfs=ROOTFS,\nexecute=no; may be given more than once (default: any name is one)")
 	flags.Var((*commandline.Given)(&f.http), "http", "`ADDRESS` to serve Bazel's HTTP cache on (/cas and /ac), and a page for people")
 	flags.BoolVar(&f.anyResult, "http-any-result", false, "take anything for /ac over HTTP, as ccache and others need it")
-	flags.Var((*commandline.Given)(&f.access), "access", "`FILE` of names, secrets and rights: see below")
+	flags.Var((*commandline.Given)(&f.access), "access", "`FILE` of names, secrets and rights, as above")
 	flags.Var((*commandline.Given)(&f.tlsCert), "tls-cert", "`FILE` with the server's certificate, in PEM; it may be renewed while the server runs")
 	flags.Var((*commandline.Given)(&f.tlsKey), "tls-key", "`FILE` with its key")
 	flags.Var((*commandline.Given)(&f.tlsClientCA), "tls-client-ca", "`FILE` with the authority whose certificates clients must have")
