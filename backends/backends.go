@@ -21,6 +21,15 @@ import (
 // something that its [Capabilities] do not offer.
 var ErrUnsupported = errors.New("not supported by this backend")
 
+// UnsupportedBy is ErrUnsupported, and says by which backend.
+func UnsupportedBy(name string) error { return unsupportedBy(name) }
+
+type unsupportedBy string
+
+func (u unsupportedBy) Error() string { return "not supported by the backend " + string(u) }
+
+func (unsupportedBy) Is(target error) bool { return target == ErrUnsupported }
+
 // A Backend runs commands. Any number of goroutines may call Run at once.
 type Backend interface {
 	// Name is what --backend takes: "native", "bubblewrap".

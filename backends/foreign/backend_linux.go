@@ -172,7 +172,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"a limit of a scratch that is a directory", spec.Limits.Scratch > 0 && spec.Root.ScratchDir != "", func(backends.Capabilities) bool { return false }},
 	} {
 		if r.asked && !r.has(b.basics()) {
-			return fmt.Errorf("%s: %w %s on this machine, as this user", r.what, backends.ErrUnsupported, b.Name())
+			return fmt.Errorf("%s: %w on this machine, as this user", r.what, backends.UnsupportedBy(b.Name()))
 		}
 	}
 	return nil

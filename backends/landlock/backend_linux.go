@@ -119,7 +119,7 @@ func (b *backend) check(spec *backends.Spec) error {
 		{fmt.Sprintf("network %d", spec.Network), spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost},
 	} {
 		if r.bad {
-			return fmt.Errorf("%s: %w %s", r.what, backends.ErrUnsupported, Name)
+			return fmt.Errorf("%s: %w", r.what, backends.UnsupportedBy(Name))
 		}
 	}
 	return nil

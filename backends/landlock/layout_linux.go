@@ -99,7 +99,7 @@ func (l *layout) bind(root *os.File, b backends.Bind) error {
 		if b.Source == "/" {
 			return nil
 		}
-		return fmt.Errorf("the root cannot be a link: %w %s", backends.ErrUnsupported, Name)
+		return fmt.Errorf("the root cannot be a link: %w", backends.UnsupportedBy(Name))
 	}
 	parent, name, err := makeParents(root, b.Target)
 	if errors.Is(err, backends.ErrUnsupported) && b.Source == b.Target {
@@ -118,7 +118,7 @@ func (l *layout) bind(root *os.File, b backends.Bind) error {
 			err = unix.Unlinkat(int(parent.Fd()), name, 0)
 		}
 		if err != nil {
-			return fmt.Errorf("something else is there, which would have to be hidden: %w %s", backends.ErrUnsupported, Name)
+			return fmt.Errorf("something else is there, which would have to be hidden: %w", backends.UnsupportedBy(Name))
 		}
 		err = unix.Symlinkat(b.Source, int(parent.Fd()), name)
 	}
@@ -148,7 +148,7 @@ func (l *layout) emptyDir(root *os.File, target string) error {
 	}
 	defer unix.Close(fd)
 	if f, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil || len(f) > 0 {
-		return errors.Join(err, fmt.Errorf("it is not empty, and what it has would have to be hidden: %w %s", backends.ErrUnsupported, Name))
+		return errors.Join(err, fmt.Errorf("it is not empty, and what it has would have to be hidden: %w", backends.UnsupportedBy(Name)))
 	}
 	if err := unix.Fchmod(fd, 0o1777); err != nil {
 		return err
@@ -175,7 +175,7 @@ func makeParents(root *os.File, path string) (*os.File, string, error) {
 		at, err = openDir(here, name)
 		here.Close()
 		if err != nil {
-			return nil, "", fmt.Errorf("%w: a link on the way: %w %s", err, backends.ErrUnsupported, Name)
+			return nil, "", fmt.Errorf("%w: a link on the way: %w", err, backends.UnsupportedBy(Name))
 		}
 	}
 	return os.NewFile(uintptr(at), root.Name()), names[len(names)-1], nil

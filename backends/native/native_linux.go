@@ -191,7 +191,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		what = fmt.Sprintf("network %d", spec.Network)
 	}
 	if what != "" {
-		return fmt.Errorf("%s: %w native on this machine, as this user", what, backends.ErrUnsupported)
+		return fmt.Errorf("%s: %w on this machine, as this user", what, backends.UnsupportedBy("native"))
 	}
 	return nil
 }

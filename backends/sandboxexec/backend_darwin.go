@@ -85,7 +85,7 @@ func (b *backend) refuse(spec *backends.Spec) error {
 		{"a limit other than of time", l.Memory != 0 || l.Pids != 0 || l.FileSize != 0 || l.Scratch != 0},
 	} {
 		if r.bad {
-			return fmt.Errorf("%s: %w %s", r.what, backends.ErrUnsupported, Name)
+			return fmt.Errorf("%s: %w", r.what, backends.UnsupportedBy(Name))
 		}
 	}
 	return nil

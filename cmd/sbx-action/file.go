@@ -24,6 +24,7 @@ type fileRun struct {
 	graph   *actionfile.Graph
 	actions []*actionfile.Action
 	jobs    []schedule.Job
+	looked  map[*actionfile.Action]string // the actions that --unused, --changes and --keep look into, and where --keep leaves them
 
 	view  *progress.View
 	trace *tracer
@@ -77,6 +78,10 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 	if err := r.checkSettings(selected); err != nil {
 		return err
 	}
+	into, err := r.shellIn(targets)
+	if err != nil {
+		return err
+	}
 	if first, _, _ := strings.Cut(os.Getenv("MAKEFLAGS"), " "); !strings.HasPrefix(first, "-") && strings.Contains(first, "n") && !strings.Contains(first, "=") {
 		say("make -n: nothing is run")
 		return nil
@@ -95,10 +100,25 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 		return w.open(ctx, f.digest.Function, g.networkKind(), false)
 	}
 	defer r.parts.Close()
+	if into != nil {
+		selected = slices.DeleteFunc(selected, func(i int) bool { return graph.Actions[i] == into })
+	} else {
+		forget, err := r.lookInto(targets)
+		if err != nil {
+			return errors.Join(err, r.trace.drop())
+		}
+		defer forget()
+	}
 	if err := r.plan(ctx, selected); err != nil {
 		return errors.Join(err, r.trace.drop())
 	}
-	return r.run(ctx, options)
+	if into == nil || len(selected) > 0 || f.trace != "" {
+		err = r.run(ctx, options)
+	}
+	if err != nil || into == nil {
+		return err
+	}
+	return r.shell(ctx, into)
 }
 
 // options are those of the schedule, with make's tokens.
@@ -314,6 +334,11 @@ func (r *fileRun) flagsOf(a *actionfile.Action) *runFlags {
 	for _, s := range a.Settings {
 		_ = f.setFromFile(s, r.graph.Workspace) // checkSettings said what is wrong
 	}
+	dir, looked := r.looked[a]
+	if !looked {
+		f.unused, f.inside = false, insideFlags{}
+	}
+	f.inside.keep.dir = dir
 	return &f
 }
 

@@ -72,6 +72,7 @@ type leftBehind struct {
 	job     *job
 	began   time.Time
 	ran     bool
+	tell    func(line string) // where say says it, as that of runFlags
 	changes []leftover.Change
 	kept    string
 }
@@ -143,7 +144,7 @@ func (l *leftBehind) keep(after string) error {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	for _, name := range left {
-		say("--keep: left out %s", name)
+		l.say("--keep: left out %s", name)
 	}
 	l.kept = dir
 	return nil
@@ -156,16 +157,25 @@ func (l *leftBehind) report(json bool) {
 	}
 	if l.flags.changes && !json {
 		for _, c := range l.changes {
+			if l.tell != nil {
+				l.tell(changeLine(c))
+				continue
+			}
 			fmt.Fprintln(os.Stderr, changeLine(c))
 		}
 		if len(l.changes) == 0 {
-			say("the command changed nothing")
+			l.say("the command changed nothing")
 		}
 	}
 	if l.kept != "" {
-		say("the work directory, as the command left it, is %s; 'sbx-action enter %s' goes on with it",
+		l.say("the work directory, as the command left it, is %s; 'sbx-action enter %s' goes on with it",
 			filepath.Join(l.kept, keptRoot, action.WorkRoot), shellQuote(l.kept))
 	}
+}
+
+// say is say, for one of many actions perhaps.
+func (l *leftBehind) say(format string, args ...any) {
+	(&runFlags{tell: l.tell}).say(format, args...)
 }
 
 // changeLine is a change in a line: paths of the workspace are relative to it.

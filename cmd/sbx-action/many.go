@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -58,10 +57,7 @@ func (f *runFlags) checkSingle() error {
 
 // checkMany refuses flags that have no meaning for many.
 func (f *runFlags) checkMany() error {
-	return errors.Join(
-		f.given(fileOnly, "%s belongs to an action: write it into the file"),
-		f.given([]string{"unused", "shell", "keep", "changes"}, "%s is for one action: use it without -f"),
-	)
+	return f.given(fileOnly, "%s belongs to an action: write it into the file")
 }
 
 // given returns an error if one of the flags was on the command line.

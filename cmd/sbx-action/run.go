@@ -158,6 +158,7 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 		return nil, f.inside.enter(ctx, job, req)
 	}
 	left := f.inside.watch(job, req)
+	left.tell = f.tell
 	out, err := f.runAndDeliver(ctx, job, req)
 	f.remember(ctx, job, req, out, err, started)
 	if err != nil {

@@ -274,6 +274,15 @@ func (p *reader) checkLoops(g *Graph) {
 // foreach, or an output. Without any, it is what the file has as default, or all
 // actions that are not optional.
 func (g *Graph) Select(targets []string) ([]int, error) {
+	named, err := g.Named(targets)
+	if err != nil {
+		return nil, err
+	}
+	return g.closure(named), nil
+}
+
+// Named returns the actions that targets name, without those that they need.
+func (g *Graph) Named(targets []string) ([]int, error) {
 	if len(targets) == 0 {
 		targets = g.Default
 	}
@@ -299,7 +308,8 @@ func (g *Graph) Select(targets []string) ([]int, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return g.closure(wanted), nil
+	slices.Sort(wanted)
+	return slices.Compact(wanted), nil
 }
 
 func (g *Graph) find(target string) (list []int) {
