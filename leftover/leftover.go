@@ -162,6 +162,15 @@ func (c *comparison) differs(p string, a, b fs.FileInfo) (string, error) {
 		what = append(what, fmt.Sprintf("mode %04o, now %04o", a.Mode().Perm(), b.Mode().Perm()))
 	}
 	old, now := filepath.Join(c.before, p), filepath.Join(c.after, p)
+	if (b.IsDir() || b.Mode().IsRegular()) && touched(b).After(c.began) {
+		same, err := sameAttributes(old, now)
+		if err != nil {
+			return "", err
+		}
+		if !same {
+			what = append(what, "extended attributes")
+		}
+	}
 	switch {
 	case b.Mode()&fs.ModeSymlink != 0:
 		x, err := os.Readlink(old)

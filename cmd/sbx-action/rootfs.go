@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -53,6 +55,9 @@ func (p *parts) unnamedRootfs(ctx context.Context, source string, f action.Funct
 		return action.Digest{}, err
 	}
 	if info.IsDir() {
+		if err := notImage(source, func(name string) bool { _, err := os.Lstat(filepath.Join(source, name)); return err == nil }); err != nil {
+			return action.Digest{}, err
+		}
 		return p.scanRootfs(ctx, source, f)
 	}
 	tar, err := p.hasher.Digest(source)
@@ -74,7 +79,49 @@ func (p *parts) unnamedRootfs(ctx context.Context, source string, f action.Funct
 	if err != nil {
 		return action.Digest{}, fmt.Errorf("%s: want a directory or a tar archive: %w; 'sbx-action rootfs import' takes images, too", source, err)
 	}
+	if err := p.noImageTree(ctx, source, imported.Tree); err != nil {
+		return action.Digest{}, err
+	}
 	return imported.Tree, p.store.PutNote(ctx, key, []byte(imported.Tree.String()))
+}
+
+// noImageTree is notImage for what was in a tar.
+func (p *parts) noImageTree(ctx context.Context, source string, tree action.Digest) error {
+	file, err := p.store.Open(ctx, tree)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	root, err := action.ParseDirectory(data, tree.Function())
+	if err != nil {
+		return err
+	}
+	return notImage(source, func(name string) bool {
+		return slices.ContainsFunc(root.Files, func(n action.FileNode) bool { return n.Name == name }) ||
+			slices.ContainsFunc(root.Directories, func(n action.DirectoryNode) bool { return n.Name == name })
+	})
+}
+
+// notImage returns an error if what has these names at its top is an image, which
+// holds a root file system and is none.
+func notImage(source string, has func(name string) bool) error {
+	kind := ""
+	switch {
+	case has("bin") || has("usr"):
+		return nil
+	case has("oci-layout"):
+		kind = "an OCI image layout"
+	case has("manifest.json"):
+		kind = "an archive of 'docker save'"
+	case has("manifest") && has("rootfs"):
+		kind = "an App Container image"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s is %s, and no root file system: give it a name with 'sbx-action rootfs import NAME %s', and use that", source, kind, shellQuote(source))
 }
 
 func (p *parts) scanRootfs(ctx context.Context, dir string, f action.Function) (action.Digest, error) {

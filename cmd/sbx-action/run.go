@@ -99,8 +99,8 @@ and 125 when sbx-action itself failed.
 With -f it runs the actions of a file, many at a time, each after those whose
 outputs it needs: all of them, or the TARGETs, which are names of actions or
 outputs. Inputs, outputs and the like are in the file; flags that are given
-here count for all of them. The exit code is 1 if a command failed, and
-125 if sbx-action did. docs/actionfile.md describes the file; 'sbx-action graph'
+here count for all of them; --unused, --changes and --keep look into those that
+are named. The exit code is 1 if a command failed, and 125 if sbx-action did. docs/actionfile.md describes the file; 'sbx-action graph'
 shows what is in one.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {

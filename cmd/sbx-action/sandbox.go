@@ -59,6 +59,7 @@ was not found, 126 when it cannot be executed, and 125 when sbx-action failed.
 			flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox, of those that 'sbx-action backends --list' shows\n(default: the best that works here)")
 			flags.StringVar(&f.cwd, "cwd", "", "`DIR` of the root in which the command starts (default: what the image says, or /)")
 			flags.Var(&f.env, "env", "`NAME[=VALUE]`: set a variable; without a value, pass the caller's on; may be repeated")
+			flags.BoolVar(&f.clearEnv, "clearenv", false, "set no variable but those of --env: neither PATH, which is always set else, nor\nwhat an image says")
 			flags.StringVar(&f.network, "network", "isolated", "`KIND`: isolated, a loopback interface of its own; or host")
 			flags.Var(&f.writable, "writable", "`PATH` of the root that can be written to, if not all of it; or none; or all;\nmay be repeated")
 			flags.Var(&f.mounts, "mount", "`SRC:DST[:ro]`: show a directory or file of the host; without :ro the command\ncan change it; may be repeated")
@@ -96,7 +97,7 @@ type sandboxFlags struct {
 	memory                       size
 	pids                         count
 	timeout                      span
-	proc, degrade                bool
+	proc, degrade, clearEnv      bool
 	changes, commit              bool
 	owned                        ownerFlags
 	selinux                      backends.SELinux
@@ -223,7 +224,7 @@ func (f *sandboxFlags) runAndCompare(ctx context.Context, b backends.Backend, sp
 	}
 	left, err := leftover.Apply(after, f.dir, list)
 	for _, p := range left {
-		say("--commit: left out %s, which is no file", p)
+		say("--commit: left out %s", p)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--commit: %w", err)
@@ -269,6 +270,9 @@ func (f *sandboxFlags) check() error {
 		return errors.New("--stdout -: that is where it goes without the flag")
 	}
 	for _, p := range slices.Concat(f.tmpfs, f.writable) {
+		if slices.Contains(f.tmpfs, p) && (p == "/proc" || p == "/dev") {
+			return fmt.Errorf("--tmpfs %s: the sandbox has one of its own, which programs rely on: take another place", p)
+		}
 		if p != "all" && p != "none" && (!path.IsAbs(p) || path.Clean(p) != p) {
 			return fmt.Errorf("%s: want an absolute path of the root, without dots", p)
 		}
@@ -305,6 +309,9 @@ func (d *imageDefaults) ids() (user, group int) {
 func (f *sandboxFlags) root(ctx context.Context, source string, spec *backends.Spec, c backends.Capabilities, log *slog.Logger) (*imageDefaults, func(), error) {
 	none := func() {}
 	if info, err := os.Stat(source); err == nil && info.IsDir() && source != "host" {
+		if err := notImage(source, func(name string) bool { _, err := os.Lstat(filepath.Join(source, name)); return err == nil }); err != nil {
+			return nil, nil, err
+		}
 		owner := fileOwner(info)
 		if c.Owner != backends.ID {
 			owner = -1 // all files are the caller's
@@ -410,6 +417,10 @@ func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults, c backend
 	if spec.Env, err = f.environ(d.Env); err != nil {
 		return err
 	}
+	hasPath := slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") })
+	if !hasPath && !strings.Contains(spec.Args[0], "/") {
+		return fmt.Errorf("--clearenv: there is no PATH to find %q: name the program with its directory, or add --env PATH=…", spec.Args[0])
+	}
 	if user, group := d.ids(); user >= 0 && f.uid < 0 && f.gid < 0 && c.Users {
 		spec.Root.As = &user
 		if group >= 0 {
@@ -437,9 +448,13 @@ func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults, c backend
 	return f.addMounts(spec)
 }
 
-// environ is what the image says, and then --env; PATH is always there.
+// environ is what the image says, and then --env; PATH is there, but with
+// --clearenv.
 func (f *sandboxFlags) environ(image []string) ([]string, error) {
 	env := map[string]string{"PATH": defaultEnv["PATH"]}
+	if f.clearEnv {
+		env, image = map[string]string{}, nil
+	}
 	for _, v := range image {
 		name, value, _ := strings.Cut(v, "=")
 		env[name] = value
@@ -504,6 +519,9 @@ func (f *sandboxFlags) addMounts(spec *backends.Spec) error {
 		}
 		if !path.IsAbs(parts[1]) || path.Clean(parts[1]) == "/" {
 			return fmt.Errorf("--mount %s: %q is not an absolute path below the root", m, parts[1])
+		}
+		if p := path.Clean(parts[1]); p == "/proc" || p == "/dev" {
+			return fmt.Errorf("--mount %s: the sandbox has a %s of its own, which programs rely on: take another place", m, p)
 		}
 		spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: source, Target: path.Clean(parts[1]), Writable: writable})
 	}
