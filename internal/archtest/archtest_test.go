@@ -66,7 +66,7 @@ var table = []row{
 	{"reproduce", "action backends", ""},
 
 	// Says what a command did to its root.
-	{"leftover", "", ""},
+	{"leftover", "golang.org/x/sys", ""},
 
 	// An action in a file.
 	{"carry", "action", ""},
