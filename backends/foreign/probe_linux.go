@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,7 @@ func (b *Backend) probe(boot bool) backends.Capabilities {
 	}
 	c.Observe = machine || b.try(ctx, &backends.Spec{Observe: true}, unix.ENOENT) == nil
 	c.Owners = !machine && b.try(ctx, &backends.Spec{Owners: true}, unix.ENOENT) == nil
+	c.Terminal = !machine && b.tryTerminal(ctx) == nil
 	c.SELinux = b.tool.Labels
 	if b.tool.Adjust != nil {
 		b.tool.Adjust(&c)
@@ -140,6 +142,15 @@ func (b *Backend) try(ctx context.Context, spec *backends.Spec, want error) erro
 		return fmt.Errorf("executing %s in a sandbox: got %v, want %w", probeName, st.Start, want)
 	}
 	return nil
+}
+
+func (b *Backend) tryTerminal(ctx context.Context) error {
+	var terminal *os.File
+	err := b.try(ctx, &backends.Spec{Terminal: func(far *os.File) { terminal = far }}, unix.ENOENT)
+	if terminal != nil {
+		return errors.Join(err, terminal.Close())
+	}
+	return cmp.Or(err, errors.New("its far end does not come out of the sandbox"))
 }
 
 // tryOverlay makes a layer with a program that the kernel does not know.

@@ -286,11 +286,16 @@ func (s *sandbox) exchange(b *Backend, req *helper.Request, spec *backends.Spec)
 	}
 	// Who does not listen any more may have said why.
 	notSent := req.Send(socket)
-	reply, err := helper.Receive(socket, req)
-	if err != nil {
-		return nil, errors.Join(notSent, err)
+	for {
+		reply, err := helper.Receive(socket, req)
+		if err != nil {
+			return nil, errors.Join(notSent, err)
+		}
+		if reply.Kind != helper.HasTerminal || spec.Terminal == nil || reply.Root == nil {
+			return reply, nil
+		}
+		spec.Terminal(reply.Root)
 	}
-	return reply, nil
 }
 
 // watch ends the machine when the tool ends, until the function that it returns is

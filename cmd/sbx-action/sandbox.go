@@ -39,8 +39,8 @@ Runs COMMAND in the root file system ROOTFS: a directory, a name that 'rootfs
 import' gave, a tar, the digest of a tree, or host. Nothing is cached. What the
 command writes goes to a fresh layer above ROOTFS and is gone afterwards, but for
 what --mount shares with the host, or with --commit. On a terminal the command
-gets one of its own, with job control, from the backend native; other backends
-have none to give.
+gets one of its own, with job control, but from the backends landlock, vm and
+runsc, which have none to give.
 
 The command has no network, sees no other process, and runs as the owner of a
 directory ROOTFS, or as user 65000, without any privilege. Without a COMMAND the

@@ -32,7 +32,7 @@ func (f *insideFlags) enter(ctx context.Context, j *job, req *action.Request) er
 	interactive := isTTY(os.Stdin)
 	if interactive {
 		if !wiring.Basics(b).Terminal {
-			return fmt.Errorf("--shell: the backend %s has no terminals: use --backend native", b.Name())
+			return fmt.Errorf("--shell: the backend %s has no terminals: use another one, such as --backend native", b.Name())
 		}
 		if !hasVariable(req.Command, "TERM") {
 			shell.Environment = append(shell.Environment, action.EnvironmentVariable{Name: "TERM", Value: term()})

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 func streamPromises() []Promise {
@@ -19,6 +21,12 @@ func streamPromises() []Promise {
 		{Name: "streams/binary", Says: "megabytes with every byte in them go in and come out unchanged, through pipes", check: checkBinary},
 		{Name: "streams/null", Says: "a stream that was not given is /dev/null", check: checkNullStreams},
 		{Name: "streams/no-terminal", Says: "the command has no controlling terminal, and cannot type on the one that it may write to", check: checkNoTerminal},
+		{
+			Name: "streams/terminal", Says: "a command that is given a terminal is in charge of it: it reads what is typed, and Ctrl-C ends it",
+			needs: func(c backends.Capabilities) bool { return c.Terminal },
+			asks:  func(s *backends.Spec) { s.Terminal = func(far *os.File) { far.Close() } },
+			check: checkTerminal,
+		},
 	}
 }
 
@@ -142,6 +150,57 @@ func checkNoTerminal(t *trial) error {
 		return fmt.Errorf("%w: TIOCSTI: %s", errUnproven, out)
 	}
 	return nil
+}
+
+// checkTerminal types a line, which comes back twice: from the terminal, and from
+// the command. Then it types Ctrl-C.
+func checkTerminal(t *trial) error {
+	for _, c := range []struct {
+		probe, typed, want string
+		signal             unix.Signal
+	}{
+		{"tty", "", "yes", 0},
+		{"cat", "xyzzy\n", "xyzzy\r\nxyzzy\r\n", unix.SIGINT},
+	} {
+		var said bytes.Buffer
+		var read chan error
+		spec := t.spec(c.probe)
+		spec.Terminal = func(far *os.File) {
+			read = make(chan error, 1)
+			io.WriteString(far, c.typed) //nolint:errcheck // then it is not read
+			go func() { read <- onFarEnd(far, &said, c.want, c.signal != 0) }()
+		}
+		status, err := t.Backend.Run(t.ctx, spec)
+		if read == nil {
+			return fmt.Errorf("%s: there is no terminal: %+v, error %v", c.probe, status, err)
+		}
+		if e := <-read; err == nil && e != nil {
+			err = e
+		}
+		if err != nil || status.Signal != int(c.signal) || !strings.HasPrefix(said.String(), c.want) {
+			return fmt.Errorf("%s: %+v, error %v, and said %q; want %q and signal %d", c.probe, status, err, said.String(), c.want, c.signal)
+		}
+	}
+	return nil
+}
+
+// onFarEnd reads all that is written on a terminal, and types Ctrl-C when it is what
+// is waited for.
+func onFarEnd(far *os.File, said *bytes.Buffer, want string, interrupt bool) error {
+	defer far.Close()
+	for buf := make([]byte, 512); ; {
+		n, err := far.Read(buf)
+		said.Write(buf[:n])
+		if interrupt && strings.Contains(said.String(), want) {
+			interrupt = false
+			if _, err := far.WriteString("\x03"); err != nil {
+				return err
+			}
+		}
+		if err != nil { // EIO, when nobody has the other end
+			return nil
+		}
+	}
 }
 
 func openPty() (master, slave *os.File, err error) {
