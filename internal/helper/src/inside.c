@@ -54,20 +54,19 @@ IN_PROCESS int scribe_look(struct frame *f)
 			out = f->rdx, written = (u64)result;
 	}
 	u32 n = 0, h = 2166136261u ^ op;
-	int up = 0;
 	for (; path[n]; n++) {
 		if (n == LONGEST)
 			return 1;
-		if (path[n] == '/' && path[n + 1] == '.' && path[n + 2] == '.')
-			up = 1;
 		h = (h ^ (u8)path[n]) * 16777619u;
 	}
 	if (written && (out - (u64)path <= n || (u64)path - out < written)) {
 		log->lost = 1; // over the path
 		return 0;
 	}
-	if (path[0] != '/' || up)
+	if (path[0] != '/')
 		return 1;
+	// With ".." in it, it may lead out of there: then too it is what it says, as
+	// for look.
 	u32 i = 0, nplaces = log->nplaces;
 	for (; i < nplaces && i < PLACES; i++) {
 		const char *place = log->places[i];

@@ -152,7 +152,7 @@ static int below(const char *path, const char *dir)
 // away: one directly below the root, and read-only. For deeper ones it could have
 // replaced a directory on the way. *i and *at are 0 in the beginning; behind the
 // last it returns 0.
-const char *next_fixed(struct observer *o, u32 *i, const char **at)
+static const char *next_fixed(struct observer *o, u32 *i, const char **at)
 {
 	while ((*i)++ < o->s->req->nbinds) {
 		const char *source = *at ? next_string(*at) : o->s->binds;
@@ -168,7 +168,7 @@ const char *next_fixed(struct observer *o, u32 *i, const char **at)
 
 // near_writable says whether the command can change something of a mount that path
 // is in, or that is below path: all but plain binds have a sign before their source.
-int near_writable(struct observer *o, const char *path)
+static int near_writable(struct observer *o, const char *path)
 {
 	const char *source = o->s->binds;
 	for (u32 i = 0; i < o->s->req->nbinds; i++) {
@@ -180,14 +180,35 @@ int near_writable(struct observer *o, const char *path)
 	return 0;
 }
 
+// know_places remembers what fixed is asked for thousands of times.
+static void know_places(struct observer *o)
+{
+	u32 nfixed = 0, nquiet = 0;
+	const char *at = 0, *place;
+	for (u32 i = 0; (place = next_fixed(o, &i, &at));) {
+		if (!near_writable(o, place) && nquiet < FIXED_MAX)
+			o->quiet[nquiet++] = place;
+		else if (nfixed < FIXED_MAX)
+			o->fixed[nfixed++] = place;
+		else
+			o->fixed_more = 1;
+	}
+}
+
 // fixed says that path, textually, lies below a bind that next_fixed finds.
 static int fixed(struct observer *o, const char *path)
 {
 	for (const char *p = path; *p; p++)
 		if (p[0] == '/' && p[1] == '.' && p[2] == '.' && (!p[3] || p[3] == '/'))
 			return 0;
+	for (const char **p = o->quiet; *p; p++)
+		if (below(path, *p))
+			return 1;
+	for (const char **p = o->fixed; *p; p++)
+		if (below(path, *p))
+			return !near_writable(o, path);
 	const char *at = 0;
-	for (u32 i = 0; next_fixed(o, &i, &at);)
+	for (u32 i = 0; o->fixed_more && next_fixed(o, &i, &at);)
 		if (below(path, at))
 			return !near_writable(o, path);
 	return 0;
@@ -671,6 +692,37 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 	}
 }
 
+// skip_missing notes the places on PATH in which there is no program of the
+// command's name, so that it need not be asked about each of them.
+static void skip_missing(struct observer *o)
+{
+	struct sandbox *s = o->s;
+	const char *path = "", *name = s->argv[0];
+	if (s->fence || !*name)
+		return;
+	for (const char *c = name; *c; c++)
+		if (*c == '/')
+			return;
+	for (char **e = s->envp; *e && !*path; e++)
+		if (has_prefix(*e, "PATH="))
+			path = *e + 5;
+	for (const char *p = path; *p == '/'; s->path_skip = (u32)(p - path)) {
+		char *to = o->next;
+		for (; *p && *p != ':'; p++) {
+			if (to - o->next == PATH_MAX / 2)
+				return;
+			*to++ = *p;
+		}
+		*to = 0;
+		if (strlen(o->next) + strlen(name) + 2 > PATH_MAX || !join(o->name, o->next, "/", name))
+			return;
+		if (SYS(faccessat, AT_FDCWD, o->name, 0) != -ENOENT)
+			return;
+		look(o, OP_EXEC, 0, 1);
+		p += *p == ':';
+	}
+}
+
 // begin_observing must be called when the root is the command's. It opens the
 // directory in which the command will start: it looks that up, but has not to
 // stop and ask for it.
@@ -682,11 +734,13 @@ s32 begin_observing(struct sandbox *s, const char *dir)
 		fail(s, "open", "/proc", o->proc);
 	o->tid = (u32)s->prepared;
 	o->result = NOT_YET;
+	know_places(o);
 	if (absolute(o, AT_FDCWD, dir))
 		look(o, OP_STAT, 0, 1);
 	long fd = SYS(openat, AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		fail(s, "enter the working directory", fd == -ENOENT ? dir : 0, fd);
+	skip_missing(o);
 	return (s32)fd;
 }
 

@@ -2,7 +2,10 @@
 #pragma once
 #include "slot.h"
 
-enum { LONG_PATH = 2 * PATH_MAX }; // a working directory and a path below it
+enum {
+	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
+	FIXED_MAX = 40, // binds directly below the root that are kept in mind
+};
 
 struct observer {
 	struct sandbox *s;
@@ -18,6 +21,11 @@ struct observer {
 
 	struct scribe *scribe; // or 0
 
+	// Binds that next_fixed finds, and of them those whose mounts the command
+	// cannot change anywhere: see know_places. NULL ends both.
+	const char *fixed[FIXED_MAX + 1], *quiet[FIXED_MAX + 1];
+	int fixed_more; // there are others
+
 	u32 tid; // of the call at hand
 	s64 result; // of it, or NOT_YET
 	int begun; // a program of the command has named a path
@@ -29,8 +37,6 @@ void *map(size_t size, s32 fd, u64 offset);
 long peek(struct observer *o, u64 at, void *to, size_t n);
 void tidy(char *path);
 void note(struct observer *o, u8 op, u8 how, const char *path);
-const char *next_fixed(struct observer *o, u32 *i, const char **at);
-int near_writable(struct observer *o, const char *path);
 
 // look_up writes down what the system call nr of the process o->tid names. result
 // is what it gave, or NOT_YET.

@@ -107,7 +107,7 @@ static s32 search_exec(struct sandbox *s)
 			return try_exec(s, name);
 	for (char **e = s->envp; *e; e++)
 		if (has_prefix(*e, "PATH=")) {
-			path = *e + 5;
+			path = *e + 5 + s->path_skip;
 			break;
 		}
 	while (*path) {
@@ -129,6 +129,10 @@ static s32 search_exec(struct sandbox *s)
 			path++;
 		if (*path == ':')
 			path++;
+	}
+	if (s->path_skip) { // it is as if there were nothing at all, or we may not look there
+		s->path_skip = 0;
+		return search_exec(s);
 	}
 	return result;
 }

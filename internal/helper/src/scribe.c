@@ -179,10 +179,9 @@ static int make_file(struct observer *o, struct scribe *s)
 	if (!log)
 		return 0;
 	log->magic = MAGIC;
-	const char *place = 0;
-	for (u32 i = 0; next_fixed(o, &i, &place) && log->nplaces < PLACES;)
-		if (strlen(place) < PLACE_MAX && !near_writable(o, place))
-			memcpy(log->places[log->nplaces++], place, strlen(place) + 1);
+	for (const char **p = o->quiet; *p && log->nplaces < PLACES; p++)
+		if (strlen(*p) < PLACE_MAX)
+			memcpy(log->places[log->nplaces++], *p, strlen(*p) + 1);
 	return 1;
 }
 

@@ -15,7 +15,7 @@ enum {
 	PLACE_MAX = 32,
 	CALL_SIZE = 64,
 	CALLS = 0x1000 / CALL_SIZE - 1, // the last one holds the number of those in use
-	OFTEN = 8, // asked from the same place, before something is done about it
+	OFTEN = 3, // asked from the same place, before something is done about it
 	NEVER = 255,
 	COUNTERS = 512,
 	LOADER_MAX = 256,

@@ -60,6 +60,7 @@ struct sandbox {
 	int placed; // /proc, /dev and /tmp are in /scratch already
 	int early; // made before the first request: offers its scratch at once
 	s32 dir_fd; // of a watched command
+	u32 path_skip; // bytes of its PATH: directories without the program
 	s32 own_proc; // of a /proc that is not read-only, where the command's is; else 0
 	s32 over; // of /over, if a bind needed it; else 0
 	s32 fence; // Landlock rules of a command that has no namespaces, or 0
