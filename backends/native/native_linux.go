@@ -187,7 +187,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		what = "recorded owners"
 	case spec.Machine != nil && !b.emulates():
 		what = "programs of another machine, which need Linux 6.7"
-	case spec.Network != backends.NetworkNone && spec.Network != backends.NetworkHost:
+	case spec.Network < backends.NetworkNone || spec.Network > backends.NetworkSealed:
 		what = fmt.Sprintf("network %d", spec.Network)
 	}
 	if what != "" {

@@ -28,8 +28,11 @@ func (b *Backend) newSlot(n backends.Network, begin ...string) (*slot, error) {
 	if b.unprivileged {
 		args = append(args, "user")
 	}
-	if n == backends.NetworkHost {
+	switch n {
+	case backends.NetworkHost:
 		args = append(args, "hostnet")
+	case backends.NetworkSealed:
+		args = append(args, "sealed")
 	}
 	if b.noScribe {
 		args = append(args, "noscribe")

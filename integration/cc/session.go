@@ -224,7 +224,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		Action: s.action, Command: s.command, Dir: dir, Stdin: s.stdin,
 		Save:   func(context.Context) error { s.settle(); return nil },
 		Stdout: &stdout, Stderr: &stderr,
-		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil,
+		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil, Network: s.network(),
 	})
 	if err != nil {
 		if out.Started && out.Status == nil && s.told == nil && ctx.Err() == nil && !errors.Is(err, ErrPlain) {
@@ -246,6 +246,15 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		d.Stdout, d.Stderr = back(d.Stdout, s.view.base), back(d.Stderr, s.view.base)
 	}
 	return d, err
+}
+
+// network is none at all for a compiler, which makes no sockets, and one of its own
+// for other programs.
+func (s *Session) network() backends.Network {
+	if s.call.Kind == Any {
+		return backends.NetworkNone
+	}
+	return backends.NetworkSealed
 }
 
 // Find returns the result of the call if there is one. It runs nothing.

@@ -13,7 +13,7 @@
 // socket; it carries one [Request] and the answers to it, or in a slot one
 // Request after the other.
 //
-//   - slot UID GID [user] [hostnet] [noscribe] [begin [watch]]: makes a sandbox
+//   - slot UID GID [user] [hostnet|sealed] [noscribe] [begin [watch]]: makes a sandbox
 //     for each request (with "begin" the first one at once, with "watch" prepared
 //     for commands that are observed; with "noscribe" each look-up of those asks:
 //     see src/scribe.c) and runs the command in it. [LifeFD] is the

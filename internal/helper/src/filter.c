@@ -381,14 +381,50 @@ static void emit_arch(struct program *p, u32 arch, const struct rule *rules, u32
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-// deny_filter writes the deny list and returns its length.
-u32 deny_filter(struct sock_filter *out, int with_cookie)
+// add_rule adds a rule for one call to a sorted list, if there is none.
+static u32 add_rule(struct rule *out, u32 n, s32 nr, u32 check)
+{
+	u32 j = n;
+	if (nr == NONE)
+		return n;
+	for (; j > 0 && out[j - 1].first >= (u32)nr; j--)
+		if (out[j - 1].first == (u32)nr)
+			return n;
+	for (u32 i = n; i > j; i--)
+		out[i] = out[i - 1];
+	out[j] = (struct rule){(u32)nr, (u32)nr, check};
+	return n + 1;
+}
+
+// no_sockets copies rules, and refuses all that makes sockets, pairs too: those of
+// datagrams can be connected to others.
+static u32 no_sockets(struct rule *out, const struct rule *rules, u32 n, s32 pair)
+{
+	for (u32 i = 0; i < n; i++) {
+		out[i] = rules[i];
+		if (rules[i].check == SOCKET || rules[i].check == SOCKETCALL)
+			out[i].check = REFUSE;
+	}
+	return add_rule(out, n, pair, REFUSE);
+}
+
+// deny_filter writes the deny list and returns its length. Sealed: there are no
+// sockets.
+u32 deny_filter(struct sock_filter *out, int with_cookie, int sealed)
 {
 	struct program p = {.out = out, .with_cookie = with_cookie};
+	struct rule rules[64];
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	emit_arch(&p, AUDIT_ARCH, native_rules, COUNT(native_rules));
+	if (sealed)
+		emit_arch(&p, AUDIT_ARCH, rules, no_sockets(rules, native_rules, COUNT(native_rules), NR(53, 199)));
+	else
+		emit_arch(&p, AUDIT_ARCH, native_rules, COUNT(native_rules));
 #if defined __x86_64__
-	emit_arch(&p, AUDIT_ARCH_I386, i386_rules, COUNT(i386_rules));
+	_Static_assert(COUNT(i386_rules) < COUNT(rules) && COUNT(native_rules) < COUNT(rules), "room for one more");
+	if (sealed)
+		emit_arch(&p, AUDIT_ARCH_I386, rules, no_sockets(rules, i386_rules, COUNT(i386_rules), 360));
+	else
+		emit_arch(&p, AUDIT_ARCH_I386, i386_rules, COUNT(i386_rules));
 #endif
 	emit_return(&p, SECCOMP_RET_ERRNO | ENOSYS); // 32-bit ARM
 	return p.n;
@@ -419,21 +455,6 @@ u32 old_filter(struct sock_filter *out)
 #endif
 	emit_return(&p, SECCOMP_RET_ERRNO | ENOSYS);
 	return p.n;
-}
-
-// add_rule adds a rule for one call to a sorted list, if there is none.
-static u32 add_rule(struct rule *out, u32 n, s32 nr, u32 check)
-{
-	u32 j = n;
-	if (nr == NONE)
-		return n;
-	for (; j > 0 && out[j - 1].first >= (u32)nr; j--)
-		if (out[j - 1].first == (u32)nr)
-			return n;
-	for (u32 i = n; i > j; i--)
-		out[i] = out[i - 1];
-	out[j] = (struct rule){(u32)nr, (u32)nr, check};
-	return n + 1;
 }
 
 // join_rules makes neighbours that are treated alike one rule.

@@ -1,6 +1,6 @@
 // sbx-helper: what sbx-action runs around a command that is not Go.
 //
-//	slot UID GID [user] [hostnet] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
+//	slot UID GID [user] [hostnet|sealed] [noscribe] [begin [watch]]	makes sandboxes and runs one command after the other
 //	around UID GID [user [root]]	makes one root below a directory and executes a program
 //	vm				process 1 of a virtual machine
 //	fence UID GID [user] [hostnet]	runs one command without any namespace
@@ -297,6 +297,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 	for (long i = 2; i < argc; i++) {
 		z->unprivileged |= str_equal(argv[i], "user");
 		z->host_network |= str_equal(argv[i], "hostnet");
+		z->sealed |= str_equal(argv[i], "sealed");
 		z->begin |= str_equal(argv[i], "begin");
 		z->watch |= str_equal(argv[i], "watch");
 		z->no_scribe |= str_equal(argv[i], "noscribe");
@@ -311,6 +312,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 		if (str_equal(argv[i], "gone"))
 			SYS(unlinkat, AT_FDCWD, argv[0], 0);
 	}
+	z->host_network |= z->sealed;
 	for (int fd = 0; z->stdio && fd < 2; fd++) // before anything else gets the number
 		SYS(dup3, fd, FD_SOCKET + fd, O_CLOEXEC);
 	do // a slot starts without standard streams; nothing else may get their numbers

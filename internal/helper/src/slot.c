@@ -69,7 +69,7 @@ void harden(struct slot *z)
 	SYS(prctl, PR_SET_DUMPABLE, 0);
 	static struct sock_filter filter[FILTER_MAX];
 	SYS(getrandom, &cookie, sizeof cookie, 0);
-	long err = install(filter, deny_filter(filter, 1), 0);
+	long err = install(filter, deny_filter(filter, 1, z->sealed), 0);
 	if (err < 0)
 		fail(s, "install the seccomp filter", 0, err);
 }
@@ -224,7 +224,7 @@ static void set_up(struct slot *z)
 	harden(z);
 	z->kick = (s32)SYS(eventfd2, 0, EFD_CLOEXEC | O_NONBLOCK);
 	long err = SYS(pipe2, z->alive, O_CLOEXEC);
-	if (err >= 0)
+	if (err >= 0 && !z->host_network)
 		err = sys6(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (long)z->net_socket, 0, 0);
 	if (z->kick < 0 || err < 0)
 		fail(s, "make a pipe", 0, err < 0 ? err : z->kick);

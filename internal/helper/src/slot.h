@@ -91,6 +91,7 @@ struct slot {
 	int as_root; // around: we are root in it
 	int nest, name, stdio, child, old; // init: see main.c
 	int host_network;
+	int sealed; // commands have the host's network, and no way to make a socket
 	int begin; // prepare a sandbox before there is a request
 	int watch; // its command will be observed
 	int no_scribe; // each look-up asks: see scribe.c
@@ -148,7 +149,7 @@ void run_command(struct sandbox *s);
 
 // filter.c
 enum { FILTER_MAX = 1024 };
-u32 deny_filter(struct sock_filter *out, int with_cookie);
+u32 deny_filter(struct sock_filter *out, int with_cookie, int sealed);
 u32 old_filter(struct sock_filter *out);
 u32 observe_filter(struct sock_filter *out);
 u32 groups_filter(struct sock_filter *out);
