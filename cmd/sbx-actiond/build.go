@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/integration/baserock"
+	"github.com/sbx-action/sbx-action/integration/component"
 )
 
 // buildCommand has words of its own: what looks at definitions without building.
@@ -42,6 +43,32 @@ func buildCommand() commandline.Command {
 type definitionsFlags struct {
 	dir, arch string
 	warnings  bool
+}
+
+// An aboutFlags is what graph and show have: they look at an sbx.yaml, too.
+type aboutFlags struct {
+	definitionsFlags
+	file string
+}
+
+func (f *aboutFlags) declare(flags *flag.FlagSet) {
+	f.definitionsFlags.declare(flags)
+	flags.StringVar(&f.file, "file", "", "`FILE` in the form of sbx.yaml (default: sbx.yaml, if it is there and no definitions\nare named)")
+	flags.Lookup("definitions").DefValue = ""
+	f.dir = ""
+}
+
+// project reads the sbx.yaml that is meant, or returns nil if it is definitions.
+func (f *aboutFlags) project() (*component.Project, error) {
+	of := buildFlags{definitionsFlags: f.definitionsFlags, file: f.file}
+	definitions, _, err := of.place()
+	if err != nil {
+		return nil, err
+	}
+	if f.dir = of.dir; definitions {
+		return nil, nil
+	}
+	return component.ReadFile(of.file)
 }
 
 func (f *definitionsFlags) declare(flags *flag.FlagSet) {
@@ -88,28 +115,43 @@ func graphCommand() commandline.Command {
 		Name: "graph", Args: "[FLAGS] TARGET",
 		Short: "print what a target is made of, and what each part needs",
 		Long: `
-Prints every element that TARGET, a chunk, stratum, system or cluster, needs or
-contains, each after what it needs itself.
+Prints every element that TARGET, a chunk, stratum, system or cluster of
+definitions, or a component or system of an sbx.yaml, needs or contains, each after
+what it needs itself. Of an sbx.yaml it may be left out: then it is everything.
 
   sbx-action build graph --definitions . systems/minimal-system-x86_64-generic
   sbx-action build graph --format dot core | dot -Tsvg > core.svg
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
-			var f definitionsFlags
+			var f aboutFlags
 			f.declare(flags)
 			format := flags.String("format", "text", "`FORMAT`: text, dot (for Graphviz) or json")
 			return func(_ context.Context, args []string) error {
+				args, err := flagsAnywhere(flags, args)
+				if err != nil {
+					return err
+				}
 				write := map[string]func(io.Writer, *baserock.Element) error{
 					"text": baserock.WriteText, "dot": baserock.WriteDot, "json": writeNodes,
 				}[*format]
 				if write == nil {
 					return fmt.Errorf("unknown --format %q: there are text, dot and json", *format)
 				}
+				out := bufio.NewWriter(os.Stdout)
+				project, err := f.project()
+				if err != nil {
+					return err
+				}
+				if project != nil {
+					if len(args) > 1 {
+						return fmt.Errorf("want one target, not %d", len(args))
+					}
+					return errors.Join(project.Graph(out, strings.Join(args, ""), *format), out.Flush())
+				}
 				_, e, err := f.load(args, "target")
 				if err != nil {
 					return err
 				}
-				out := bufio.NewWriter(os.Stdout)
 				return errors.Join(write(out, e), out.Flush())
 			}
 		},
@@ -200,11 +242,25 @@ func treeIDs(name string) (baserock.TreeID, error) {
 func showCommand() commandline.Command {
 	return commandline.Command{
 		Name: "show", Args: "[FLAGS] ELEMENT",
-		Short: "print the commands and the environment of a chunk, after defaults",
+		Short: "print the commands and the environment of a chunk or a component, after defaults",
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
-			var f definitionsFlags
+			var f aboutFlags
 			f.declare(flags)
 			return func(_ context.Context, args []string) error {
+				args, err := flagsAnywhere(flags, args)
+				if err != nil {
+					return err
+				}
+				project, err := f.project()
+				if err != nil {
+					return err
+				}
+				if project != nil {
+					if len(args) != 1 {
+						return fmt.Errorf("want one component or system, not %d: there are %s", len(args), strings.Join(project.Names(), ", "))
+					}
+					return project.Show(os.Stdout, args[0])
+				}
 				tree, e, err := f.load(args, "element")
 				if err != nil {
 					return err

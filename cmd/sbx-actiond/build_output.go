@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/sbx-action/sbx-action/cmd/commandline"
@@ -18,6 +19,11 @@ import (
 func (f *buildFlags) systems(ctx context.Context, run *component.Run, parts *buildParts, job *buildJob, built map[*component.Component]*component.Built) error {
 	systems := job.systems
 	wanted := len(f.outputs) > 0 || f.manifest != "" || f.sbom != ""
+	for _, s := range systems {
+		if len(f.outputs) > 0 {
+			s.Outputs = nil // as the user wants it, this time
+		}
+	}
 	if len(systems) == 0 && wanted {
 		if len(job.targets) == 0 {
 			return errors.New("there is nothing to write")
@@ -84,11 +90,15 @@ func (f *buildFlags) write(ctx context.Context, run *component.Run, parts *build
 	if run.Machine != nil {
 		im.Arch = run.Machine.Name
 	}
+	outputs := slices.Clone(b.Outputs)
 	for _, o := range f.outputs {
 		out, err := component.ParseOutput(o)
 		if err != nil {
 			return err
 		}
+		outputs = append(outputs, out)
+	}
+	for _, out := range outputs {
 		if err := w.Write(ctx, im, out); err != nil {
 			return err
 		}

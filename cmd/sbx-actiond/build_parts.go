@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,11 +153,16 @@ func (p *buildParts) base(ctx context.Context, b component.Base) (*component.Bas
 		p.bases[b] = once
 	}
 	p.mu.Unlock()
-	once.Do(func() { once.tree, once.err = p.findBase(ctx, string(b)) })
+	once.Do(func() {
+		place, digest := b.SplitDigest()
+		if once.tree, once.err = p.findBase(ctx, place, digest); once.err != nil {
+			once.tree = nil
+		}
+	})
 	return once.tree, once.err
 }
 
-func (p *buildParts) findBase(ctx context.Context, arg string) (*component.BaseTree, error) {
+func (p *buildParts) findBase(ctx context.Context, arg, digest string) (*component.BaseTree, error) {
 	kind, rest, ok := strings.Cut(arg, ":")
 	switch {
 	case ok && (kind == "rootfs" || kind == "oci" || kind == "tar" || kind == "dir"):
@@ -166,12 +172,15 @@ func (p *buildParts) findBase(ctx context.Context, arg string) (*component.BaseT
 	}
 	if kind == "" || kind == "rootfs" {
 		if d, err := action.ParseDigest(arg); err == nil {
-			return &component.BaseTree{Tree: d}, nil
+			return &component.BaseTree{Tree: d}, checkBase(arg, digest, d.String())
 		}
 		names := wiring.Rootfs{Store: p.store.Dir()}
 		if names.Check(arg) == nil {
 			e, err := names.Lookup(arg)
 			if err == nil {
+				if err := checkBase(arg, digest, e.Tree.String()); err != nil {
+					return nil, err
+				}
 				return p.named(e)
 			}
 			if !errors.Is(err, fs.ErrNotExist) || kind == "rootfs" {
@@ -188,11 +197,66 @@ func (p *buildParts) findBase(ctx context.Context, arg string) (*component.BaseT
 	}
 	if info.IsDir() {
 		if _, err := os.Stat(filepath.Join(arg, "oci-layout")); err != nil {
-			return p.scanned(ctx, arg)
+			tree, err := p.scanned(ctx, arg)
+			if err == nil {
+				err = checkBase(arg, digest, tree.Tree.String())
+			}
+			return tree, err
 		}
-		return p.imported(ctx, arg, filepath.Join(arg, "index.json"))
+		index := filepath.Join(arg, "index.json")
+		if err := p.checkFile(arg, digest, index, manifestOf(index)...); err != nil {
+			return nil, err
+		}
+		return p.imported(ctx, arg, index)
+	}
+	if err := p.checkFile(arg, digest, arg); err != nil {
+		return nil, err
 	}
 	return p.imported(ctx, arg, arg)
+}
+
+// checkBase says that a root file system has none of the digests that it must have.
+func checkBase(name, want string, is ...string) error {
+	if want == "" {
+		return nil
+	}
+	for _, d := range is {
+		if hash, _, _ := strings.Cut(d, "/"); hash == want { // the size may follow
+			return nil
+		}
+	}
+	return fmt.Errorf("the root file system %s is not what was asked for: its digest is %s, not %s", name, strings.Join(is, " or "), want)
+}
+
+// checkFile is checkBase for what a file identifies, which may have other digests.
+func (p *buildParts) checkFile(name, want, file string, others ...string) error {
+	if want == "" {
+		return nil
+	}
+	hasher := p.sha256
+	if strings.HasPrefix(want, "blake3:") {
+		hasher = staging.NewFileHasher("", action.BLAKE3)
+		defer hasher.Close()
+	}
+	stamp, err := hasher.Digest(file)
+	if err != nil {
+		return err
+	}
+	return checkBase(name, want, append(others, stamp.Digest.String())...)
+}
+
+// manifestOf is the digest of the only image that the index of an OCI layout has.
+func manifestOf(index string) []string {
+	data, err := os.ReadFile(index)
+	var list struct {
+		Manifests []struct {
+			Digest string `json:"digest"`
+		} `json:"manifests"`
+	}
+	if err != nil || json.Unmarshal(data, &list) != nil || len(list.Manifests) != 1 {
+		return nil
+	}
+	return []string{list.Manifests[0].Digest}
 }
 
 // named checks that the digests of an imported tree are of our function: a tree

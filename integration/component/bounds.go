@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,6 +74,7 @@ func (b *bounded) Run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	if s.Limits.Scratch == 0 && s.Root.ScratchDir == "" && can.ScratchLimit {
 		s.Limits.Scratch = b.bounds.Scratch
 	}
+	s.Env = append(slices.Clone(s.Env), hereVariable+"=1")
 	b.limits = s.Limits
 	if dir := s.Root.ScratchDir; dir != "" {
 		most := s.Limits.Scratch

@@ -103,7 +103,7 @@ func (f *fileReader) fields(n *strictyaml.Node, what string) []strictyaml.Field 
 	return n.Fields
 }
 
-// readBase reads a root file system: a name, or {image: PLACE}.
+// readBase reads a root file system: a name, or {image: PLACE, digest: DIGEST}.
 func (f *fileReader) readBase(n *strictyaml.Node) Base {
 	switch {
 	case n == nil || n.Kind == strictyaml.Null:
@@ -112,16 +112,25 @@ func (f *fileReader) readBase(n *strictyaml.Node) Base {
 		return f.relativeBase(n.Text)
 	}
 	m := f.errs.Map(n, "base")
-	image, name := m.String("image"), m.String("rootfs")
+	image, name, digest := m.String("image"), m.String("rootfs"), m.String("digest")
+	if digest != "" && !baseDigest.MatchString(digest) {
+		f.errs.Addf(m.KeyPos("digest"), "digest must be sha256: or blake3: and 64 digits, not %q", digest)
+	}
 	m.Done()
 	if (image == "") == (name == "") {
 		f.errs.Addf(n.Pos, "base must have one of image (a directory or an archive) and rootfs (a name or a digest)")
 	}
+	base := f.relativeBase(image)
 	if name != "" {
-		return Base("rootfs:" + name)
+		base = Base("rootfs:" + name)
 	}
-	return f.relativeBase(image)
+	if digest != "" {
+		base += Base("#" + digest)
+	}
+	return base
 }
+
+var baseDigest = regexp.MustCompile(`^(sha256|blake3):[0-9a-f]{64}$`)
 
 // relativeBase is a base whose file, if it is one, is relative to ours.
 func (f *fileReader) relativeBase(s string) Base {
@@ -241,6 +250,12 @@ func (f *fileReader) source(n *strictyaml.Node, submodule bool) *Source {
 		f.errs.Addf(m.KeyPos("sha256"), "sha256 is for a tar")
 	case s.Kind == GitSource && s.Ref == "" && !submodule:
 		f.errs.Addf(n.Pos, "a git source must have a ref: a commit, or a branch, which can move")
+	}
+	if strip := int(m.Int("strip", 0, 100)); m.KeyPos("strip") != m.Node.Pos {
+		s.Strip = &strip
+		if s.Kind != TarSource && s.Kind != DscSource && s.Kind != "" {
+			f.errs.Addf(m.KeyPos("strip"), "strip is for an archive")
+		}
 	}
 	for _, p := range m.Strings("patches") {
 		s.Patches = append(s.Patches, f.at(p))
@@ -504,6 +519,30 @@ func (f *fileReader) system(field strictyaml.Field) {
 	if n := m.Take("integrate"); n != nil {
 		s.Integration = []Integration{{Label: "integrate", Component: field.Key, Commands: f.errs.Strings(n, "integrate")}}
 	}
+	for _, r := range f.references(m.Take("output"), "output") {
+		o, err := f.output(field.Key, r.name)
+		if err != nil {
+			f.errs.Addf(r.pos, "output %v", err)
+		}
+		s.Outputs = append(s.Outputs, o)
+	}
 	m.Done()
 	f.project.Systems = append(f.project.Systems, s)
+}
+
+// output is KIND:PATH, or KIND for a file or directory that is called by the
+// system, beside the file.
+func (f *fileReader) output(system, text string) (Output, error) {
+	if slices.Contains(outputKinds, OutputKind(text)) {
+		suffix := "." + text
+		if text == string(DirOutput) {
+			suffix = ""
+		}
+		text += ":" + system + suffix
+	}
+	o, err := ParseOutput(text)
+	if err == nil {
+		o.Path = f.at(o.Path)
+	}
+	return o, err
 }

@@ -90,6 +90,65 @@ func TestAllProblems(t *testing.T) {
 	}
 }
 
+// TestSketch reads every key of the sketch by which the format was begun.
+func TestSketch(t *testing.T) {
+	digest := strings.Repeat("0a", 32)
+	p, err := readText(t, `sbx: 1
+base: {image: "oci:./base", digest: "sha256:`+digest+`"}
+env:  {LC_ALL: C.UTF-8}
+components:
+  zlib:
+    source: {tar: zlib-1.2.13.tar.xz, sha256: `+digest+`, strip: 1, patches: [a.patch]}
+    build-system: autotools
+    configure: ./configure --prefix="$PREFIX"
+  ncurses: {build: make}
+  readline: {source: {dir: readline}, build-system: autotools, needs: [ncurses]}
+  bash:
+    needs: [readline]
+    outputs: {runtime: ["usr/bin/**", "bin/**"], doc: ["usr/share/{man,info,doc}/**"]}
+    limits: {timeout: 20m, memory: 2GiB, cpus: 2}
+systems:
+  mini: {contents: [bash, zlib:runtime], integrate: ["ldconfig"], output: oci}
+  more: {contents: [bash], output: [dir, "tar:/x/y.tar"]}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zlib := p.Components[0]
+	place, want := zlib.Base.SplitDigest()
+	if !strings.HasPrefix(place, "oci:") || !strings.HasSuffix(place, "/base") || want != "sha256:"+digest {
+		t.Errorf("base %s, %s", place, want)
+	}
+	if zlib.Source.Strip == nil || *zlib.Source.Strip != 1 {
+		t.Errorf("strip %v", zlib.Source.Strip)
+	}
+	mini, more := p.Systems[0].Outputs, p.Systems[1].Outputs
+	if len(mini) != 1 || mini[0].Kind != OCIOutput || filepath.Base(mini[0].Path) != "mini.oci" || !filepath.IsAbs(mini[0].Path) {
+		t.Errorf("output %+v", mini)
+	}
+	if len(more) != 2 || filepath.Base(more[0].Path) != "more" || more[1] != (Output{TarOutput, "/x/y.tar"}) {
+		t.Errorf("outputs %+v", more)
+	}
+	var text strings.Builder
+	if err := p.Show(&text, "zlib"); err != nil || !strings.Contains(text.String(), "configure 1:\n    ./configure --prefix=\"$PREFIX\"\nbuild 1:\n    make\n") {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	text.Reset()
+	if err := p.Graph(&text, "mini", "text"); err != nil || text.String() != "component ncurses\ncomponent readline needs ncurses\ncomponent bash needs ncurses readline\ncomponent zlib\nsystem mini contains ncurses readline bash zlib\n" {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	for text, want := range map[string]string{
+		"base: {image: x, digest: 12}":                                          ":2:18: digest must be sha256: or blake3: and 64 digits",
+		"components: {a: {source: {dir: x, strip: 1}}}":                         ":2:35: strip is for an archive",
+		"components: {a: {}}\nsystems: {s: {contents: [a], output: zip}}":       `:3:38: output "zip": want KIND:PATH`,
+		"components: {a: {source: {tar: x, sha256: " + digest + ", strip: x}}}": `"strip" must be a whole number from 0 to 100`,
+	} {
+		if _, err := readText(t, "sbx: 1\n"+text+"\n"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // TestWriteYAML reads what WriteYAML has written, and wants the same scripts and
 // the same splits.
 func TestWriteYAML(t *testing.T) {

@@ -95,8 +95,20 @@ type Component struct {
 func (c *Component) Is(name string) bool { return c.Name == name || c.Short == name }
 
 // A Base names a root file system: its digest, a directory, a tar, or a name
-// that an import gave it. Empty is an empty root.
+// that an import gave it; after a '#', the digest that it must have (SplitDigest).
+// Empty is an empty root.
 type Base string
+
+// SplitDigest returns where a root file system is, and the digest that it must
+// have, "" if any will do: of an archive that of the file, of an OCI layout that of
+// its manifest or of its index.json, of anything else that of the tree.
+func (b Base) SplitDigest() (place, digest string) {
+	i := strings.LastIndexByte(string(b), '#')
+	if i < 0 || !baseDigest.MatchString(string(b)[i+1:]) {
+		return string(b), ""
+	}
+	return string(b)[:i], string(b)[i+1:]
+}
 
 // A Variable of the environment.
 type Variable struct{ Name, Value string }
@@ -144,6 +156,8 @@ type System struct {
 	// the whole system writable.
 	Integration []Integration
 	Env         []Variable
+
+	Outputs []Output // that are written whenever it is built, if no others are asked for
 }
 
 // Content is a component of a system, and which of its artifacts.

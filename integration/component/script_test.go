@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestTryFunction runs what a build runs, outside of a sandbox: each command
@@ -61,5 +62,40 @@ func TestScript(t *testing.T) {
 	}
 	if strings.Contains(same, "MAKEFLAGS=-j") || strings.Count(same, "MAKEFLAGS") != 2 {
 		t.Errorf("MAKEFLAGS:\n%s", same)
+	}
+}
+
+// TestOutsideCheck runs what looks on another machine for changes outside of what is
+// a component's own, on a root in a directory.
+func TestOutsideCheck(t *testing.T) {
+	for name, c := range map[string]struct {
+		change string // commands in the root
+		want   string // what is said; empty: nothing
+	}{
+		"nothing":        {"", ""},
+		"its own":        {"echo x >a.build/x; mkdir -p a.inst/usr; echo x >cache/y", ""},
+		"a file":         {"echo x >>etc/motd", "etc/motd"},
+		"a new file":     {"echo x >usr/stray", "usr/stray"},
+		"a removed file": {"rm -f usr/old", "usr"},
+		"what we ignore": {"mkdir -p etc usr/__pycache__; echo x >etc/ld.so.cache; echo x >tmp/y", ""},
+	} {
+		root := t.TempDir()
+		for _, f := range []string{"etc/motd", "etc/ld.so.cache", "usr/old", "usr/__pycache__/x", "a.build/x", "a.inst/x", "cache/x", "tmp/x"} {
+			write(t, filepath.Join(root, f), "old")
+		}
+		run(t, root, "find", ".", "-exec", "touch", "-h", "-d", "@1321009871", "{}", "+")
+		begun := filepath.Join(t.TempDir(), "begun")
+		write(t, begun, "")
+		if err := os.Chtimes(begun, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		script := "set -e\nbegun=" + begun + "\n(cd " + root + "\n" + c.change + "\n)\n" + outsideCheck(root, []string{filepath.Join("/", "a.build"), "/a.inst", "/cache"})
+		out, err := exec.Command("sh", "-c", script).CombinedOutput()
+		if (err != nil) != (c.want != "") || c.want != "" && !strings.Contains(string(out), filepath.Join(root, c.want)+"\n") || c.want == "" && len(out) > 0 {
+			t.Errorf("%s: %v, %q; want %q", name, err, out, c.want)
+		}
+		if out, err := exec.Command("sh", "-c", strings.Replace(script, "begun="+begun, "begun=", 1)).CombinedOutput(); err != nil {
+			t.Errorf("%s, here: %v, %q", name, err, out)
+		}
 	}
 }

@@ -25,6 +25,10 @@ type Source struct {
 	Ref  string // of git
 	Sum  string // SHA-256 of a tar, in hex
 
+	// Strip is how many directories are left out of the paths of an archive; what is
+	// not in so many, is left out. nil: one, if all of it is in it.
+	Strip *int
+
 	// Submodules are by path in the tree. One of git may lack a Ref; one that is
 	// nil stays an empty directory. See source_submodules.go for others.
 	Submodules map[string]*Source
@@ -276,7 +280,7 @@ func (f *Fetcher) tar(ctx context.Context, s *Source) (*Fetched, error) {
 	if err := f.verify(name, s.Sum); err != nil {
 		return nil, err
 	}
-	return f.archives(ctx, []archive{{path: name, sum: s.Sum}})
+	return f.archives(ctx, []archive{{path: name, sum: s.Sum, strip: s.Strip}})
 }
 
 // verify compares the digest of a file with what it should be.
@@ -292,7 +296,10 @@ func (f *Fetcher) verify(name, sum string) error {
 }
 
 // An archive is a tar whose digest is known, and where in the source it goes.
-type archive struct{ path, sum, into string }
+type archive struct {
+	path, sum, into string
+	strip           *int // see Source.Strip
+}
 
 // archives returns the tree of archives; the first is the source itself. What
 // became of it is noted.
@@ -302,6 +309,9 @@ func (f *Fetcher) archives(ctx context.Context, list []archive) (*Fetched, error
 		id.WriteString("sha256:" + a.sum)
 		if a.into != "" {
 			id.WriteString(" at " + a.into)
+		}
+		if a.strip != nil {
+			fmt.Fprintf(&id, " strip %d", *a.strip)
 		}
 		id.WriteString("\n")
 	}
@@ -340,8 +350,8 @@ func (f *Fetcher) unpack(ctx context.Context, list []archive) (action.Digest, er
 			return d, fmt.Errorf("%s: %w", a.path, err)
 		}
 		t := newTree(f.Blobs, f.Function, d)
-		if err := t.strip(ctx); err != nil {
-			return d, err
+		if err := t.strip(ctx, a.strip); err != nil {
+			return d, fmt.Errorf("%s: %w", a.path, err)
 		}
 		if all == nil {
 			all = t
@@ -382,19 +392,43 @@ const (
 	mostFiles    = 1_000_000
 )
 
-// strip makes the only directory of the root the root, as those who unpack
-// releases do.
-func (t *tree) strip(ctx context.Context) error {
-	if err := t.load(ctx, t.root); err != nil {
-		return err
-	}
-	if len(t.root.names) != 1 {
+// strip leaves out the first n directories of all paths; without n, the only
+// directory of the root, if it has nothing else, as those who unpack releases do.
+func (t *tree) strip(ctx context.Context, n *int) error {
+	if n == nil {
+		if err := t.load(ctx, t.root); err != nil {
+			return err
+		}
+		for _, x := range t.root.names {
+			if len(t.root.names) == 1 && x.dir != nil {
+				t.root = x.dir
+			}
+		}
 		return nil
 	}
-	for _, n := range t.root.names {
-		if n.dir != nil {
-			t.root = n.dir
+	for range *n {
+		if err := t.load(ctx, t.root); err != nil {
+			return err
 		}
+		below := newDir()
+		for name, x := range t.root.names {
+			if x.dir == nil {
+				continue
+			}
+			if err := t.load(ctx, x.dir); err != nil {
+				return err
+			}
+			for name2, y := range x.dir.names {
+				if below.names[name2] != nil {
+					return fmt.Errorf("strip: %s is in %s and in another directory, too", name2, name)
+				}
+				below.names[name2] = y
+			}
+		}
+		if len(below.names) == 0 {
+			return fmt.Errorf("strip: nothing is in %d directories", *n)
+		}
+		t.root = below
 	}
 	return nil
 }

@@ -92,6 +92,7 @@ func (f *Fetcher) dsc(ctx context.Context, s *Source) (*Fetched, error) {
 			return nil, err
 		}
 	}
+	d.tars[0].strip = s.Strip
 	return f.archives(ctx, d.tars)
 }
 

@@ -157,6 +157,39 @@ func sum(t *testing.T, name string) string {
 	return hex.EncodeToString(s[:])
 }
 
+// TestStrip leaves out none, one and two directories of an archive.
+func TestStrip(t *testing.T) {
+	f, m := fetcher(t)
+	dir := t.TempDir()
+	write(t, dir+"/top/a/x", "1")
+	write(t, dir+"/top/b/y", "2")
+	write(t, dir+"/top/z", "3")
+	run(t, dir, "tar", "-cf", "x.tar", "top")
+	two := 2
+	for strip, want := range map[*int][]string{
+		nil:      {"a/x 1", "b/y 2", "z 3"},
+		new(int): {"top/a/x 1", "top/b/y 2", "top/z 3"},
+		&two:     {"x 1", "y 2"},
+	} {
+		s := &Source{Kind: TarSource, At: dir + "/x.tar", Sum: sum(t, dir+"/x.tar"), Strip: strip}
+		for range 2 { // made, and noted
+			if _, got := fetched(t, f, m, s); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+	two = 4
+	if _, err := f.Fetch(t.Context(), &Source{Kind: TarSource, At: dir + "/x.tar", Sum: sum(t, dir+"/x.tar"), Strip: &two}); err == nil || !strings.Contains(err.Error(), "strip: nothing is in 4 directories") {
+		t.Errorf("more than there are: %v", err)
+	}
+	write(t, dir+"/top/b/x", "2")
+	run(t, dir, "tar", "-cf", "y.tar", "top")
+	two = 2
+	if _, err := f.Fetch(t.Context(), &Source{Kind: TarSource, At: dir + "/y.tar", Sum: sum(t, dir+"/y.tar"), Strip: &two}); err == nil || !strings.Contains(err.Error(), "strip: x is in ") {
+		t.Errorf("two of one name: %v", err)
+	}
+}
+
 func TestDsc(t *testing.T) {
 	f, m := fetcher(t)
 	dir := t.TempDir()

@@ -138,6 +138,9 @@ func (w *yamlWriter) source(s *Source) {
 	if s.Ref != "" {
 		w.line(3, "ref: %s", yamlText(s.Ref))
 	}
+	if s.Strip != nil {
+		w.line(3, "strip: %d", *s.Strip)
+	}
 	if len(s.Submodules) > 0 {
 		w.line(3, "submodules:")
 	}
