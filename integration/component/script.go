@@ -46,7 +46,7 @@ func (c *Component) script(env []Variable) string {
 		for _, x := range c.Caches {
 			own = append(own, "/"+x.Path)
 		}
-		b.WriteString(outsideCheck("/", own))
+		b.WriteString(outsideCheck("/", workRoot+"/"+scriptName, own))
 	}
 	fmt.Fprintf(&b, `cd %[1]s
 if [ ! -d %[2]s ] || [ -L %[2]s ]; then
@@ -65,24 +65,25 @@ mv %[2]s %[3]s
 // outsideCheck looks for what was changed outside of own, where this program does
 // not: on another machine. Here it looks itself, when all is done, and compares with
 // what was staged; that is exact. This knows times only, and needs find; so what it
-// finds makes a component be built here, before anybody believes it.
-func outsideCheck(root string, own []string) string {
+// finds makes a component be built here, before anybody believes it. What is staged
+// has the same old time as the file old.
+func outsideCheck(root, old string, own []string) string {
 	var prune strings.Builder
 	for _, p := range append([]string{"/proc", "/sys", "/dev", "/tmp", "/run", "/var/cache/ldconfig"}, own...) {
 		prune.WriteString("-path " + quote(path.Join(root, p)) + " -o ")
 	}
 	var ignored strings.Builder
-	for _, p := range []string{"etc", "etc/ld.so.cache", "etc/mtab", "var/cache"} { // of directories, what is new in them has a time of its own
+	for _, p := range []string{"", "etc", "etc/ld.so.cache", "etc/mtab", "var/cache"} { // of directories: what is new in them has a time of its own
 		ignored.WriteString("! -path " + quote(path.Join(root, p)) + " ")
 	}
-	return fmt.Sprintf(`if [ -n "$begun" ] && [ -e "$begun" ] && command -v find >/dev/null; then
-  outside=$(find %s -xdev \( %s-name __pycache__ \) -prune -o -newer "$begun" %s-print 2>/dev/null || :)
+	return fmt.Sprintf(`if [ -z "${%s:-}" ] && command -v find >/dev/null; then
+  outside=$(find %s -xdev \( %s-name __pycache__ \) -prune -o -newer %s %s-print 2>/dev/null || :)
   if [ -n "$outside" ]; then
     printf 'outside of its DESTDIR it changed:\n%%s\n' "$outside"
     exit 1
   fi
 fi
-`, quote(root), prune.String(), ignored.String())
+`, hereVariable, quote(root), prune.String(), quote(old), ignored.String())
 }
 
 // hereVariable is in the environment of the script, but not of the commands, and
@@ -114,7 +115,6 @@ func (c *Component) begin(b *strings.Builder) {
 		b.WriteString("if [ -e /etc/ld.so.conf ] && [ -x /sbin/ldconfig ]; then /sbin/ldconfig; fi\n")
 	}
 	fmt.Fprintf(b, "[ -d %[1]s ] || mkdir %[1]s\nmkdir %[2]s\ncd %[1]s\n", quote(source), quote(dest))
-	fmt.Fprintf(b, "begun=\n[ -n \"${%s:-}\" ] || { begun=/tmp/.sbx-begun; : >$begun; }\n", hereVariable)
 	b.WriteString("n=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)\n")
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestTryFunction runs what a build runs, outside of a sandbox: each command
@@ -84,17 +83,13 @@ func TestOutsideCheck(t *testing.T) {
 			write(t, filepath.Join(root, f), "old")
 		}
 		run(t, root, "find", ".", "-exec", "touch", "-h", "-d", "@1321009871", "{}", "+")
-		begun := filepath.Join(t.TempDir(), "begun")
-		write(t, begun, "")
-		if err := os.Chtimes(begun, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		script := "set -e\nbegun=" + begun + "\n(cd " + root + "\n" + c.change + "\n)\n" + outsideCheck(root, []string{filepath.Join("/", "a.build"), "/a.inst", "/cache"})
+		old := filepath.Join(root, "cache/x")
+		script := "set -e\n(cd " + root + "\n" + c.change + "\n)\n" + outsideCheck(root, old, []string{"/a.build", "/a.inst", "/cache"})
 		out, err := exec.Command("sh", "-c", script).CombinedOutput()
 		if (err != nil) != (c.want != "") || c.want != "" && !strings.Contains(string(out), filepath.Join(root, c.want)+"\n") || c.want == "" && len(out) > 0 {
 			t.Errorf("%s: %v, %q; want %q", name, err, out, c.want)
 		}
-		if out, err := exec.Command("sh", "-c", strings.Replace(script, "begun="+begun, "begun=", 1)).CombinedOutput(); err != nil {
+		if out, err := exec.Command("sh", "-c", hereVariable+"=1\n"+script).CombinedOutput(); err != nil {
 			t.Errorf("%s, here: %v, %q", name, err, out)
 		}
 	}
