@@ -109,7 +109,7 @@ func (m *matrixFlags) printList(names []string) error {
 		if c.Works {
 			c.Reason = "works here"
 		}
-		fmt.Printf("%-12s %s\n", name, c.Reason)
+		fmt.Printf("%-17s  %s\n", name, c.Reason)
 	}
 	return nil
 }

@@ -8,7 +8,22 @@ import (
 	"testing"
 )
 
-// TestLinks follows every relative link of the README and of docs.
+// anchors are what headings of a Markdown file are called in links.
+func anchors(t *testing.T, name string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(string(text), -1) {
+		kept := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		set[strings.ReplaceAll(kept, " ", "-")] = true
+	}
+	return set
+}
+
+// TestLinks follows every relative link of the README and of docs, to its heading.
 func TestLinks(t *testing.T) {
 	top := filepath.Join("..", "..")
 	files, err := filepath.Glob(filepath.Join(top, "docs", "*.md"))
@@ -23,13 +38,19 @@ func TestLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			target, _, _ := strings.Cut(m[1], "#")
-			if target == "" || strings.Contains(target, "://") {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
 				continue
 			}
 			checked++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(name), target)); err != nil {
+			file := name
+			if target != "" {
+				file = filepath.Join(filepath.Dir(name), target)
+			}
+			if _, err := os.Stat(file); err != nil {
 				t.Errorf("%s links to %s, which is not there", name, m[1])
+			} else if anchor != "" && !anchors(t, file)[anchor] {
+				t.Errorf("%s links to %s, and there is no such heading", name, m[1])
 			}
 		}
 	}
