@@ -7,77 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
 )
-
-// A Stager makes root file systems and reads outputs from them.
-type Stager interface {
-	// Stage returns the root for an action: its input root on its root file
-	// system, with the directories in which c's outputs will be.
-	Stage(ctx context.Context, a *Action, c *Command) (backends.Root, error)
-
-	// Collect stores what c declares as outputs and finds below left.Root, and
-	// names the declared outputs that it does not find.
-	Collect(ctx context.Context, left *backends.Status, c *Command) (*Result, []Missing, error)
-}
-
-// A Missing is a declared output that the command did not make.
-type Missing struct {
-	Path string
-	Near []string // what it made instead, the likeliest first
-}
-
-// A Witness completes the key of an action whose root file system has no
-// digest of its own: with what a command saw of it.
-type Witness interface {
-	// Recall returns a sealed as it was after an earlier run, if everything
-	// that the run saw of the root file system is as it was; else an error
-	// wrapping [ErrMiss] that says what changed. An action whose root file
-	// system is a tree comes back as it is.
-	Recall(ctx context.Context, a *Action) (*Action, error)
-
-	// Seal returns a with the digest of what the run, which began at start by
-	// Clock, saw, and notes it for Recall. An error wrapping [ErrUnsealed] says
-	// why the result must not be cached.
-	Seal(ctx context.Context, a *Action, status *backends.Status, start time.Time) (*Action, error)
-
-	// Clock reads the clock by which changes of the root file system are dated.
-	Clock() time.Time
-}
-
-// ErrUnsealed says that what a command saw is not known, so that its result
-// cannot be cached.
-var ErrUnsealed = errors.New("not cacheable")
-
-// A Locker lets equal actions in flight run once, across processes too. Lock
-// waits until no other holder of key is left. It may fail, for example on a
-// read-only store; then the action runs without.
-type Locker interface {
-	Lock(ctx context.Context, key Digest) (unlock func(), err error)
-}
-
-// A Pruner knows actions that stand for one action of which only a part of the
-// input matters, as far as earlier runs tell. They are never run: their digests
-// are more keys for the same result.
-type Pruner interface {
-	// Known returns the action for each earlier run of the same command on
-	// inputs of the same names and kinds: with what that run looked at, as it
-	// is now.
-	Known(ctx context.Context) []*Action
-
-	// Seen returns the action for a run that ended with status, and notes it
-	// for Known. The error says why there is none.
-	Seen(ctx context.Context, status *backends.Status) (*Action, error)
-}
-
-// A Warmer is a Backend that can begin to make a sandbox before it knows for
-// what. Warm does not wait. Of spec, Network and Observe are known; the rest is
-// not looked at.
-type Warmer interface{ Warm(spec *backends.Spec) }
 
 // A Runner runs actions, or finds their results. Its fields are set before
 // Run, which any number of goroutines may call.
@@ -94,74 +28,6 @@ type Runner struct {
 
 	Log *slog.Logger // what costs time but no result
 }
-
-// A Request is one action, with what is not in its key.
-type Request struct {
-	Action  *Action
-	Command *Command
-
-	// Save stores the input root and its files. It is called on a miss only.
-	Save func(context.Context) error
-
-	// Admit, if it is there, waits until there is room for what a miss costs; it
-	// is called on a miss, before anything that other actions could wait for.
-	// The room is given back when Run returns.
-	Admit func(context.Context) (release func(), err error)
-
-	// Dir is where the command starts, in the root; empty: [WorkDir] of it.
-	Dir string
-
-	Stdin          *os.File
-	Stdout, Stderr io.Writer // get the output while the command runs, and on a hit
-	Limits         backends.Limits
-	Network        backends.Network
-
-	// Prune, where not nil, accepts a result of other inputs of which nothing
-	// that was looked at differs, and makes this run's result one.
-	Prune Pruner
-
-	Elsewhere     bool              // Runner.Elsewhere may run it; then Outcome.Status is nil
-	SkipLookup    bool              // run it even if there is a result, which is replaced
-	SkipStore     bool              // do not remember the result
-	CacheFailures bool              // remember, and accept, a result with an exit code that is not 0
-	Observe       bool              // fill Outcome.Status.Lookups
-	Machine       *backends.Machine // whose programs run; nil: this one's
-
-	// Terminal, where not nil, gives the command a terminal: see backends.Spec.
-	// What it writes is not kept then, so SkipStore must be set.
-	Terminal func(far *os.File)
-
-	// Inspect, where not nil, looks at the root as the command left it, in
-	// status, and at what it was made of.
-	Inspect func(ctx context.Context, made backends.Root, status *backends.Status) error
-
-	// Vet, where not nil, looks at what is about to be stored, and says what is
-	// then known of its reproducibility. If it fails, nothing is stored.
-	Vet func(context.Context, *Outcome) (*Verification, error)
-
-	// Vary, where not nil, changes what the command sees of the world. Its
-	// result says nothing of the action as it is: SkipLookup and SkipStore
-	// must be set, and Observe must not.
-	Vary *backends.Vary
-}
-
-// An Outcome is what Run has to say of an action.
-type Outcome struct {
-	Key     Digest // the digest of the action; of the unsealed one if it was never sealed
-	Result  *Result
-	Cached  bool
-	Pruned  bool             // the result is of other inputs: see Request.Prune
-	Miss    error            // why it was not cached, when it was looked for
-	Unkept  error            // why the result was not stored, or nil
-	Started bool             // the command may have run
-	Status  *backends.Status // nil on a hit; its Root is closed
-	Missing []Missing        // declared outputs that the command did not make
-	Away    *Away            // not nil: another machine gave the result, and Status is nil
-	Times   Times
-}
-
-// Times is how long the stages of an action took.
-type Times struct{ Lookup, Save, Stage, Run, Collect, Store time.Duration }
 
 // Run returns the outcome of an action, from the cache where possible.
 //
@@ -193,7 +59,7 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, fmt.Errorf("store the inputs: %w", err)
 	}
 	out.Times.Save = lap()
-	if r.Elsewhere != nil && req.Elsewhere && req.Prune == nil { // which wants to know what it looks at
+	if r.Elsewhere != nil && req.Elsewhere && req.Prune == nil { // a Pruner wants to know what the command looks at
 		return out, r.elsewhere(ctx, req, out)
 	}
 	return out, r.here(ctx, req, out)
@@ -403,52 +269,6 @@ func (r *Runner) vet(ctx context.Context, req *Request, out *Outcome) error {
 		out.Result = out.Result.WithVerification(old.Verification())
 	}
 	return nil
-}
-
-// What an action was is kept in the auxiliary metadata of its result: as blobs
-// the two messages would cost two more files, and on some file systems a new
-// file costs half a millisecond.
-const (
-	actionType  = "type.googleapis.com/build.bazel.remote.execution.v2.Action"
-	commandType = "type.googleapis.com/build.bazel.remote.execution.v2.Command"
-)
-
-func originOf(a *Action, c *Command) []Any {
-	return []Any{{actionType, a.Marshal()}, {commandType, c.Marshal()}}
-}
-
-// WithOrigin returns the result as one of a, as Origin will tell.
-func (m *Result) WithOrigin(a *Action, c *Command) *Result {
-	res := *m
-	res.Metadata = &Metadata{}
-	if m.Metadata != nil {
-		*res.Metadata = *m.Metadata
-	}
-	res.Metadata.Auxiliary = originOf(a, c)
-	return &res
-}
-
-// Origin returns the action and the command that res is the result of, as
-// Runner noted them. f is the function of the digests in them.
-func (m *Result) Origin(f Function) (a *Action, c *Command, err error) {
-	if m.Metadata == nil {
-		return nil, nil, errors.New("the result does not say what ran")
-	}
-	for _, x := range m.Metadata.Auxiliary {
-		switch x.TypeURL {
-		case actionType:
-			a, err = ParseAction(x.Value, f)
-		case commandType:
-			c, err = ParseCommand(x.Value, f)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	if a == nil || c == nil {
-		return nil, nil, errors.New("the result does not say what ran")
-	}
-	return a, c, nil
 }
 
 // worthless says why an outcome must not be remembered, or nil.

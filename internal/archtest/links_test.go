@@ -58,3 +58,20 @@ func TestLinks(t *testing.T) {
 		t.Errorf("only %d links were found: the test is broken itself", checked)
 	}
 }
+
+// TestReadmeHasDocs wants every page of docs in the README.
+func TestReadmeHasDocs(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	for _, p := range pages {
+		if name := "docs/" + filepath.Base(p); !strings.Contains(string(readme), "]("+name) {
+			t.Errorf("README.md does not lead to %s", name)
+		}
+	}
+}
