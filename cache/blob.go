@@ -35,8 +35,8 @@ const (
 	inspect               // for ourselves: leaves no trace
 )
 
-// open returns the descriptor of a blob that is present and trusted.
-func (s *Store) open(ctx context.Context, d action.Digest, why intent) (int, error) {
+// openFile is open without a pack.
+func (s *Store) openFile(ctx context.Context, d action.Digest, why intent) (int, error) {
 	path := s.shard("blob", d)
 	fd, err := durable.OpenRead(path)
 	if errors.Is(err, fs.ErrNotExist) && d.IsEmpty() {
@@ -94,8 +94,8 @@ func (s *Store) createEmpty(f action.Function) error {
 // Has says whether d is present, and marks it as used.
 func (s *Store) Has(ctx context.Context, d action.Digest) bool { return s.has(ctx, d, use) == nil }
 
-// has returns a miss where d is not present and trusted.
-func (s *Store) has(ctx context.Context, d action.Digest, why intent) error {
+// hasFile is has without a pack.
+func (s *Store) hasFile(ctx context.Context, d action.Digest, why intent) error {
 	if d.IsEmpty() {
 		return nil
 	}
@@ -237,7 +237,7 @@ func (s *Store) publish(ctx context.Context, t *durable.Temp, d action.Digest) e
 			if !errors.Is(err, fs.ErrExist) {
 				return err
 			}
-			damage := s.has(ctx, d, use)
+			damage := s.hasFile(ctx, d, use)
 			if damage == nil {
 				return nil // another was faster
 			}
@@ -314,18 +314,4 @@ func hashReader(ctx context.Context, f action.Function, expected int64, r io.Rea
 			return action.Digest{}, err
 		}
 	}
-}
-
-// PutAs stores data under d, and refuses data that is not d's.
-func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
-	if d.IsZero() {
-		return errors.New("put blob: it has no digest")
-	}
-	if got := action.Sum(d.Function(), data); got != d {
-		return fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, got)
-	}
-	if s.stored(ctx, d) {
-		return nil
-	}
-	return s.putBytes(ctx, d, data)
 }

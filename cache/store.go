@@ -77,6 +77,7 @@ type Store struct {
 
 	stamped  atomic.Int64 // this boot's stamp once it is known
 	verified sync.Map     // Digest -> nil: found good, and could not be stamped
+	packed   Packed       // nil: every blob has a file
 	synced   syncedFile
 	noTemp   atomic.Bool // the file system wants names for drafts
 	tmp      tempDir

@@ -19,6 +19,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cache/pack"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/reapi/access"
@@ -142,6 +143,7 @@ type serverParts struct {
 	log     *slog.Logger
 	lock    *os.File
 	store   *cache.Store
+	pack    *pack.Pack // of small blobs in the store
 	hasher  *staging.FileHasher
 	backend backends.Backend
 	engine  *execution.Engine // nil: the cache only
@@ -193,6 +195,13 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	if p.lock, err = lockServer(filepath.Join(dir, "serve")); err != nil {
 		return nil, err
 	}
+	p.pack, err = pack.Open(filepath.Join(dir, "serve", "pack"), pack.Options{
+		Boot: durable.BootID(), Spill: p.store.Unpacked, Warn: func(err error) { log.Warn("cache", "err", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.store.SetPacked(p.pack)
 	host := staging.HostRootfs(staging.HostOptions{})
 	p.hasher = staging.NewFileHasher(filepath.Join(dir, "stat"), action.BLAKE3)
 	witness := &staging.HostWitness{Notes: p.store, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: log}
@@ -334,6 +343,9 @@ func (p *serverParts) Close() error {
 	}
 	if p.hasher != nil {
 		errs = append(errs, p.hasher.Close())
+	}
+	if p.pack != nil {
+		errs = append(errs, p.pack.Close())
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())

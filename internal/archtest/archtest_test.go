@@ -72,6 +72,7 @@ var table = []row{
 	{"carry", "action", ""},
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
+	{"cache/pack", "action cache", ""},
 	{"history", "action cache", ""},
 	{"compare", "action", ""},
 	{"why", "action cache compare history staging", "backends"},
@@ -102,7 +103,7 @@ var table = []row{
 	{"internal/strictyaml", "internal/spelling github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
-	{"integration/reapi", "action cache " + reapi, "backends backends/native cache staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/webpage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
+	{"integration/reapi", "action cache " + reapi, "backends backends/native cache cache/pack staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/webpage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
 	{"integration/reapi/access", "integration/reapi golang.org/x/crypto google.golang.org/grpc", ""},
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
@@ -143,7 +144,7 @@ var table = []row{
 
 	// The heavy command: what it is linked with is nobody's burden.
 	{
-		"cmd/sbx-actiond", "action backends backends/native cache cmd/commandline cmd/wiring history integration/baserock integration/component integration/images integration/ownerstate " +
+		"cmd/sbx-actiond", "action backends backends/native cache cache/pack cmd/commandline cmd/wiring history integration/baserock integration/component integration/images integration/ownerstate " +
 			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution " +
 			"integration/reapi/metrics integration/reapi/storage integration/reapi/tracing integration/reapi/webpage " +
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +

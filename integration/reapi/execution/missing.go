@@ -16,7 +16,7 @@ func (e *Engine) missing(ctx context.Context, root action.Digest) ([]action.Dige
 	for len(queue) > 0 && len(lost) < reapi.MissingMax {
 		d := queue[0]
 		queue = queue[1:]
-		if !e.opts.Store.Has(ctx, d) { // the memo may have what the store has not
+		if !e.opts.Store.Holds(ctx, d) { // the memo may have what the store has not
 			lost = append(lost, d)
 			continue
 		}
@@ -33,7 +33,7 @@ func (e *Engine) missing(ctx context.Context, root action.Digest) ([]action.Dige
 		for i := range m.Files {
 			if f := m.Files[i].Digest; !seen[f] {
 				seen[f] = true
-				if !e.opts.Store.Has(ctx, f) {
+				if !e.opts.Store.Holds(ctx, f) {
 					lost = append(lost, f)
 				}
 			}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -118,16 +117,11 @@ func (e *Engine) read(ctx context.Context, d action.Digest, m proto.Message, wha
 	if d.Size() > maxMessage {
 		return invalid("%s %v: larger than %d bytes", what, d, maxMessage)
 	}
-	file, err := e.opts.Store.Open(ctx, d)
+	data, err := e.opts.Store.Read(ctx, d)
 	if errors.Is(err, action.ErrMiss) {
 		return reapi.Missing([]action.Digest{d}).Err()
 	}
 	if err != nil {
-		return reapi.Error(err)
-	}
-	defer file.Close()
-	data := make([]byte, d.Size())
-	if _, err := io.ReadFull(file, data); err != nil {
 		return reapi.Error(err)
 	}
 	if err := proto.Unmarshal(data, m); err != nil {

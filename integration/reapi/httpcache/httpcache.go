@@ -22,7 +22,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -147,24 +146,13 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, fs []action.Fu
 }
 
 // find returns the digest of the blob that has the hash, whatever its size.
-func (h *Handler) find(ctx context.Context, fs []action.Function, hash string) (action.Digest, error) {
+func (h *Handler) find(ctx context.Context, fs []action.Function, hash string) (d action.Digest, err error) {
 	for _, f := range fs {
-		d, err := action.ParseHash(f, hash, 0)
-		if err != nil {
-			return d, err
-		}
-		if d == action.Sum(f, nil) {
-			return d, nil
-		}
-		info, err := os.Lstat(h.Store.BlobDir() + h.Store.BlobPath(d))
-		if err != nil {
-			continue
-		}
-		if d, err = action.ParseHash(f, hash, info.Size()); err == nil && h.Store.Has(ctx, d) {
-			return d, nil
+		if d, err = h.Store.FindBlob(ctx, f, hash); !errors.Is(err, action.ErrMiss) {
+			break
 		}
 	}
-	return action.Digest{}, action.ErrMiss
+	return d, err
 }
 
 // putBlob stores the body if it has the hash.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -62,13 +61,8 @@ func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directo
 	if d.Size() > maxDirectory {
 		return nil, malformed{fmt.Errorf("directory %v is larger than %d bytes", d, maxDirectory)}
 	}
-	file, err := s.store.Open(ctx, d)
+	data, err := s.store.Read(ctx, d)
 	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data := make([]byte, d.Size())
-	if _, err := io.ReadFull(file, data); err != nil {
 		return nil, err
 	}
 	if m, err = action.ParseDirectory(data, d.Function()); err != nil {

@@ -57,7 +57,7 @@ func (s *Server) FindMissingBlobs(ctx context.Context, req *repb.FindMissingBlob
 		}
 	}
 	absent := make([]bool, len(digests))
-	parallel(len(digests), 256, func(i int) { absent[i] = !s.store.Has(ctx, digests[i]) })
+	parallel(len(digests), 256, func(i int) { absent[i] = !s.store.Holds(ctx, digests[i]) })
 	res := &repb.FindMissingBlobsResponse{}
 	for i, is := range absent {
 		if is {
@@ -84,21 +84,42 @@ func (s *Server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlob
 	if err != nil {
 		return nil, err
 	}
-	parallel(len(req.Requests), 16, func(i int) {
-		r := req.Requests[i]
-		err := s.updateOne(ctx, req.InstanceName, f, r)
-		res.Responses[i] = &repb.BatchUpdateBlobsResponse_Response{Digest: r.Digest, Status: status.Convert(err).Proto()}
+	blobs := make([]cache.Checked, len(req.Requests))
+	errs := make([]error, len(req.Requests))
+	parallel(len(blobs), 16, func(i int) { blobs[i], errs[i] = s.check(req.InstanceName, f, req.Requests[i]) })
+	// What is small costs less together.
+	small := make([]cache.Checked, 0, len(blobs))
+	for i, b := range blobs {
+		if errs[i] == nil && s.store.Packs(b.Digest()) {
+			small = append(small, b)
+		}
+	}
+	packed := len(small) > 0 && s.store.Pack(ctx, small...)
+	enough := 16
+	if packed && len(small) == len(blobs) {
+		enough = len(blobs) + 1
+	}
+	parallel(len(blobs), enough, func(i int) {
+		err := errs[i]
+		if err == nil && !(packed && s.store.Packs(blobs[i].Digest())) {
+			err = s.store.PutChecked(ctx, blobs[i])
+		}
+		if err != nil {
+			err = s.fail(ctx, "store a blob", err)
+		}
+		res.Responses[i] = &repb.BatchUpdateBlobsResponse_Response{Digest: req.Requests[i].Digest, Status: status.Convert(err).Proto()}
 	})
 	return res, nil
 }
 
-func (s *Server) updateOne(ctx context.Context, instance string, f action.Function, r *repb.BatchUpdateBlobsRequest_Request) error {
+// check returns the blob that a part of a batch has, or what is wrong with it.
+func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBlobsRequest_Request) (cache.Checked, error) {
 	d, err := reapi.Digest(f, r.Digest)
 	if err != nil {
-		return err
+		return cache.Checked{}, err
 	}
 	if err := s.tooLarge(instance, d); err != nil {
-		return err
+		return cache.Checked{}, err
 	}
 	data := r.Data
 	switch r.Compressor {
@@ -106,15 +127,15 @@ func (s *Server) updateOne(ctx context.Context, instance string, f action.Functi
 	case repb.Compressor_ZSTD:
 		// What it becomes counts, too: a small message must not fill memory.
 		if d.Size() > s.opts.MaxBatch {
-			return status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
+			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
 		}
 		if data, err = inflate(data, d.Size()); err != nil {
-			return status.Errorf(codes.InvalidArgument, "blob %v: %v", d, err)
+			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: %v", d, err)
 		}
 	default:
-		return status.Errorf(codes.InvalidArgument, "blob %v: compressor %v is not known here", d, r.Compressor)
+		return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: compressor %v is not known here", d, r.Compressor)
 	}
-	return s.fail(ctx, "store a blob", s.store.PutAs(ctx, d, data))
+	return cache.Check(d, data)
 }
 
 // BatchReadBlobs implements the RPC.
@@ -157,22 +178,7 @@ func (s *Server) readOne(ctx context.Context, f action.Function, m *repb.Digest)
 	if err != nil {
 		return nil, err
 	}
-	return readBlob(ctx, s.store, d)
-}
-
-// readBlob returns the contents of a blob that is known to be small enough.
-func readBlob(ctx context.Context, store *cache.Store, d action.Digest) ([]byte, error) {
-	if d.IsEmpty() {
-		return nil, nil
-	}
-	file, err := store.Open(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data := make([]byte, d.Size())
-	_, err = io.ReadFull(file, data)
-	return data, err
+	return s.store.Read(ctx, d)
 }
 
 var (

@@ -112,7 +112,7 @@ func (r *Results) Message(ctx context.Context, res *action.Result, in Inline, ma
 		if !want || d.IsZero() || len(*raw) > 0 || d.Size() > left-16 {
 			return
 		}
-		if data, err := readBlob(ctx, r.Store, d); err == nil { // else: a hint that is not followed
+		if data, err := r.Store.Read(ctx, d); err == nil { // else: a hint that is not followed
 			*raw, left = data, left-d.Size()-16
 		}
 	}

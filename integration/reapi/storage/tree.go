@@ -74,7 +74,7 @@ func (s *Server) directory(ctx context.Context, d action.Digest) (*repb.Director
 	if d.Size() > maxDirectory {
 		return nil, status.Errorf(codes.InvalidArgument, "directory %v is larger than %d bytes", d, maxDirectory)
 	}
-	data, err := readBlob(ctx, s.store, d)
+	data, err := s.store.Read(ctx, d)
 	if err != nil {
 		return nil, err
 	}

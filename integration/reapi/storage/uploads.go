@@ -74,6 +74,13 @@ type upload struct {
 	since   time.Time    // when it began to wait
 }
 
+// has says whether an upload of that name has begun.
+func (u *uploads) has(name string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.all[name] != nil
+}
+
 // take makes the upload the caller's until it calls keep or done.
 func (u *uploads) take(name string) (*upload, error) {
 	u.mu.Lock()

@@ -51,7 +51,12 @@ func (s *Server) Write(stream writeStream) error {
 // write stores a blob of which the first part has come.
 func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r reapi.Resource, moved *atomic.Int64) error {
 	ctx := stream.Context()
-	if s.store.Has(ctx, r.Digest) {
+	if s.store.Holds(ctx, r.Digest) {
+		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: whole(r)})
+	}
+	if done, err := s.writeSmall(ctx, first, r); err != nil {
+		return err
+	} else if done {
 		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: whole(r)})
 	}
 	u, err := s.uploads.take(first.ResourceName)
@@ -84,6 +89,20 @@ func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r rea
 	s.uploads.done(first.ResourceName)
 	// Of a compressed blob: the bytes that were sent.
 	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: in.at})
+}
+
+// writeSmall stores a small blob that has come as a whole, without what it takes to
+// receive one in pieces, and says whether it was one.
+func (s *Server) writeSmall(ctx context.Context, first *bytestream.WriteRequest, r reapi.Resource) (bool, error) {
+	if !s.store.Packs(r.Digest) || r.Compressor != repb.Compressor_IDENTITY || !first.FinishWrite ||
+		first.WriteOffset != 0 || int64(len(first.Data)) != r.Digest.Size() || s.uploads.has(first.ResourceName) {
+		return false, nil
+	}
+	b, err := cache.Check(r.Digest, first.Data)
+	if err == nil {
+		err = s.store.PutChecked(ctx, b)
+	}
+	return true, s.fail(ctx, "store a blob", err)
 }
 
 // keepFrom is the size from which a blob's upload outlives the server: below it,
@@ -297,7 +316,7 @@ func (s *Server) QueryWriteStatus(ctx context.Context, req *bytestream.QueryWrit
 	if err != nil {
 		return nil, err
 	}
-	if s.store.Has(ctx, r.Digest) {
+	if s.store.Holds(ctx, r.Digest) {
 		return &bytestream.QueryWriteStatusResponse{CommittedSize: r.Digest.Size(), Complete: true}, nil
 	}
 	return &bytestream.QueryWriteStatusResponse{CommittedSize: s.uploads.size(req.ResourceName)}, nil

@@ -1,0 +1,211 @@
+package pack
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+)
+
+// load fills places from the files, the oldest first, so that of two with the
+// same tag the later one is kept.
+func (p *Pack) load(numbers []uint32) {
+	defer close(p.loaded)
+	for _, n := range numbers {
+		if p.ctx.Err() != nil {
+			return
+		}
+		if err := p.loadFile(n); err != nil {
+			p.warn(err)
+		}
+	}
+}
+
+func (p *Pack) loadFile(number uint32) error {
+	f, err := os.Open(p.path(number, ".pack"))
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, f.Close())
+	}
+	entries, ok := p.readIndex(number, info.Size())
+	if !ok {
+		err := scan(f, func(d action.Digest, offset int64, data []byte) error {
+			entries = append(entries, entry{tagOf(d.Function(), d.Bytes()), placeOf(number, offset, len(data))})
+			return p.ctx.Err()
+		})
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		p.warn(p.writeIndex(number, entries))
+	}
+	if len(entries) == 0 {
+		return errors.Join(f.Close(), p.remove(number))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range entries {
+		p.places[e.tag] = e.at
+	}
+	p.files = append(p.files, &file{number: number, f: f, end: info.Size(), count: len(entries)})
+	p.bytes += info.Size()
+	p.blobs += len(entries)
+	return nil
+}
+
+// scan calls each for every record that has its digest. It ends where no record
+// is; an error is one of reading, or each's.
+func scan(f *os.File, each func(d action.Digest, offset int64, data []byte) error) error {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, fileMax))
+	if err != nil {
+		return err
+	}
+	for at := 0; len(data)-at >= header; {
+		h := data[at : at+header]
+		size := int64(binary.LittleEndian.Uint32(h[4:]))
+		if h[0] != mark || h[2] != 0 || h[3] != 0 || size > MaxSize || int64(len(data)-at) < header+size {
+			return nil
+		}
+		blob := data[at+header:][:size]
+		d, err := action.Shortened(action.Function(h[1]), [32]byte(h[8:]), size)
+		if err == nil && holds(d, blob) {
+			if err := each(action.Sum(d.Function(), blob), int64(at), blob); err != nil {
+				return err
+			}
+		}
+		at += header + int(size)
+	}
+	return nil
+}
+
+// writeIndex writes where the records of a file are.
+func (p *Pack) writeIndex(number uint32, entries []entry) error {
+	b := make([]byte, 0, indexHead+16*len(entries))
+	b = append(append(b, indexMagic...), p.boot[:]...)
+	for _, e := range entries {
+		b = binary.LittleEndian.AppendUint64(b, e.tag)
+		b = binary.LittleEndian.AppendUint64(b, uint64(e.at))
+	}
+	path := p.path(number, ".index")
+	err := os.WriteFile(path+".new", b, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		_ = os.Remove(path + ".new")
+		return fmt.Errorf("write an index, without which the next start takes longer: %w", err)
+	}
+	return nil
+}
+
+// readIndex reads the index of a file that has size bytes, if it is of this boot.
+func (p *Pack) readIndex(number uint32, size int64) ([]entry, bool) {
+	b, err := os.ReadFile(p.path(number, ".index"))
+	if err != nil || p.o.Boot == "" || len(b) < indexHead || string(b[:4]) != indexMagic || [8]byte(b[4:]) != p.boot {
+		return nil, false
+	}
+	if b = b[indexHead:]; len(b)%16 != 0 {
+		return nil, false
+	}
+	entries := make([]entry, 0, len(b)/16)
+	for ; len(b) > 0; b = b[16:] {
+		e := entry{binary.LittleEndian.Uint64(b), place(binary.LittleEndian.Uint64(b[8:]))}
+		if e.at.number() != number || e.at.offset()+int64(header+e.at.size()) > size || e.at.size() > MaxSize {
+			return nil, false
+		}
+		entries = append(entries, e)
+	}
+	return entries, true
+}
+
+func (p *Pack) remove(number uint32) error {
+	err := os.Remove(p.path(number, ".index"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(p.path(number, ".pack")))
+}
+
+// spillAll gives the oldest blobs away whenever room is short, until it is not.
+func (p *Pack) spillAll() {
+	<-p.loaded
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-p.wake:
+		}
+		for p.ctx.Err() == nil {
+			f := p.oldest()
+			if f == nil {
+				break
+			}
+			began := time.Now()
+			if err := p.spill(f); err != nil {
+				if p.ctx.Err() == nil {
+					p.warn(err)
+				}
+				break // the next Put that lacks room tries again
+			}
+			// Whoever waits for an answer comes first.
+			select {
+			case <-p.ctx.Done():
+			case <-time.After(time.Since(began)):
+			}
+		}
+	}
+}
+
+// oldest is the file to spill; nil if there is room, or no file but the open one.
+func (p *Pack) oldest() *file {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	short := p.bytes > p.o.MaxBytes/2 || p.blobs > p.o.MaxBlobs/2 || len(p.files) > maxFiles/2
+	if !short || len(p.files) == 0 || p.files[0] == p.open {
+		return nil
+	}
+	return p.files[0]
+}
+
+// spill gives away what is in a file, and removes it.
+func (p *Pack) spill(f *file) error {
+	var tags []uint64
+	err := scan(f.f, func(d action.Digest, offset int64, data []byte) error {
+		tags = append(tags, tagOf(d.Function(), d.Bytes()))
+		if at, ok := p.find(d); !ok || at.number() != f.number || at.offset() != offset {
+			return nil // it is in a later file, too
+		}
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
+		return p.o.Spill(context.WithoutCancel(p.ctx), d, data)
+	})
+	if err != nil {
+		return fmt.Errorf("move blobs into files: %w", err)
+	}
+	p.mu.Lock()
+	p.moved.Add(1)
+	if len(tags) < f.count { // some are damaged: nobody else says which
+		tags = slices.Collect(maps.Keys(p.places))
+	}
+	for _, tag := range tags {
+		if p.places[tag].number() == f.number {
+			delete(p.places, tag)
+		}
+	}
+	p.files = p.files[1:]
+	p.bytes -= f.end
+	p.blobs -= f.count
+	err = f.f.Close()
+	p.mu.Unlock()
+	return errors.Join(err, p.remove(f.number))
+}

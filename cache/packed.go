@@ -1,0 +1,202 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
+)
+
+// Packed holds small blobs that have no file in the store: see package pack.
+// Nobody but this process knows of them. Has, Open and whatever else is about
+// files makes the file of such a blob first, so that they promise what they always
+// do; [Store.Holds], [Store.Read] and [Store.PutChecked] do without.
+type Packed interface {
+	Has(d action.Digest) bool
+	// Get returns the content of d, checked.
+	Get(d action.Digest) ([]byte, bool)
+	// Size is the size of the blob with that hash.
+	Size(f action.Function, hash [32]byte) (int64, bool)
+	// Put stores blobs, all or none. After an error they can have files instead.
+	Put(list []Checked) error
+	// Moved is another number after blobs have gone from there into files.
+	Moved() uint64
+	// Max is the size of the largest blob that it takes.
+	Max() int64
+}
+
+// SetPacked makes the store use p. Called before anything else is.
+func (s *Store) SetPacked(p Packed) { s.packed = p }
+
+// Checked is a digest and its content.
+type Checked struct {
+	d    action.Digest
+	data []byte
+}
+
+// Check returns data and its digest d as one, or an error that wraps [ErrContent]
+// if d is the digest of something else.
+func Check(d action.Digest, data []byte) (Checked, error) {
+	if d.IsZero() {
+		return Checked{}, errors.New("put blob: it has no digest")
+	}
+	if got := action.Sum(d.Function(), data); got != d {
+		return Checked{}, fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, got)
+	}
+	return Checked{d, data}, nil
+}
+
+// Digest is the digest.
+func (c Checked) Digest() action.Digest { return c.d }
+
+// Data is the content, not to be changed.
+func (c Checked) Data() []byte { return c.data }
+
+// PutAs stores data under d, and refuses data that is not d's.
+func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
+	c, err := Check(d, data)
+	if err != nil {
+		return err
+	}
+	return s.putFile(ctx, c)
+}
+
+func (s *Store) putFile(ctx context.Context, c Checked) error {
+	if s.stored(ctx, c.d) {
+		return nil
+	}
+	return s.putBytes(ctx, c.d, c.data)
+}
+
+// Pack stores blobs in the pack, all at once, and says whether it did: it does not
+// if there is none, or one of them does not belong there, or it has no room.
+func (s *Store) Pack(ctx context.Context, list ...Checked) bool {
+	if s.packed == nil || s.opts.ReadOnly || ctx.Err() != nil {
+		return false
+	}
+	for _, c := range list {
+		if !s.Packs(c.d) {
+			return false
+		}
+	}
+	return s.packed.Put(list) == nil
+}
+
+// Packs says whether a blob belongs into a pack.
+func (s *Store) Packs(d action.Digest) bool {
+	return s.packed != nil && d.Size() > 0 && d.Size() <= s.packed.Max()
+}
+
+// PutChecked stores a blob, packed if that can be.
+func (s *Store) PutChecked(ctx context.Context, c Checked) error {
+	if s.Pack(ctx, c) {
+		return nil
+	}
+	return s.putFile(ctx, c)
+}
+
+// Holds is Has for those who need no file.
+func (s *Store) Holds(ctx context.Context, d action.Digest) bool {
+	return s.packed != nil && s.packed.Has(d) || s.Has(ctx, d)
+}
+
+// Read returns the content of a blob that is known to be small enough for memory.
+func (s *Store) Read(ctx context.Context, d action.Digest) ([]byte, error) {
+	if d.IsEmpty() {
+		return nil, nil
+	}
+	if s.packed != nil {
+		if data, ok := s.packed.Get(d); ok {
+			return data, nil
+		}
+	}
+	file, err := s.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data := make([]byte, d.Size())
+	_, err = io.ReadFull(file, data)
+	return data, err
+}
+
+// FindBlob returns the digest of the blob that has the hash, whatever its size, or an
+// error that wraps [action.ErrMiss].
+func (s *Store) FindBlob(ctx context.Context, f action.Function, hash string) (action.Digest, error) {
+	d, err := action.ParseHash(f, hash, 0)
+	if err != nil || d == action.Sum(f, nil) {
+		return d, err
+	}
+	size, ok := int64(0), false
+	if s.packed != nil {
+		size, ok = s.packed.Size(f, d.Bytes())
+	}
+	if !ok {
+		fi, err := durable.Stat(s.shard("blob", d))
+		if errors.Is(err, fs.ErrNotExist) {
+			return d, miss(d, "blob", "not present")
+		}
+		if err != nil {
+			return d, fmt.Errorf("blob %v: %w", d, s.explain(err))
+		}
+		size = fi.Size
+	}
+	if d, err = action.ParseHash(f, hash, size); err != nil {
+		return d, err
+	}
+	if !s.Holds(ctx, d) {
+		return d, miss(d, "blob", "not present")
+	}
+	return d, nil
+}
+
+// Unpacked stores what a pack has no room for any more.
+func (s *Store) Unpacked(ctx context.Context, d action.Digest, data []byte) error {
+	if s.hasFile(ctx, d, use) == nil {
+		return nil
+	}
+	return s.putBytes(ctx, d, data)
+}
+
+// open returns the descriptor of a blob that is present and trusted.
+func (s *Store) open(ctx context.Context, d action.Digest, why intent) (fd int, err error) {
+	err = s.unpacking(ctx, d, why, func() error {
+		fd, err = s.openFile(ctx, d, why)
+		return err
+	})
+	return fd, err
+}
+
+// has returns a miss where d is not present and trusted.
+func (s *Store) has(ctx context.Context, d action.Digest, why intent) error {
+	return s.unpacking(ctx, d, why, func() error { return s.hasFile(ctx, d, why) })
+}
+
+// unpacking calls look, which looks for the file of d; where that is a miss, and d
+// is packed, it makes the file and calls look again.
+func (s *Store) unpacking(ctx context.Context, d action.Digest, why intent, look func() error) error {
+	if s.packed == nil || why != use {
+		return look()
+	}
+	for {
+		moved := s.packed.Moved()
+		err := look()
+		if err == nil || !errors.Is(err, action.ErrMiss) {
+			return err
+		}
+		data, ok := s.packed.Get(d)
+		if ok {
+			if err := s.putBytes(ctx, d, data); err != nil {
+				return err
+			}
+			return look()
+		}
+		if s.packed.Moved() == moved {
+			return err
+		}
+	}
+}
