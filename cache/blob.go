@@ -33,6 +33,7 @@ type intent int
 const (
 	use     intent = iota // for a caller: marks it as used
 	inspect               // for ourselves: leaves no trace
+	hold                  // as use, but it need not have a file
 )
 
 // openFile is open without a pack.

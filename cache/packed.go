@@ -23,6 +23,11 @@ type Packed interface {
 	Size(f action.Function, hash [32]byte) (int64, bool)
 	// Put stores blobs, all or none. After an error they can have files instead.
 	Put(list []Checked) error
+	// PutRecord keeps data under a key that is not its digest, in place of an
+	// earlier one; Record returns it, and DropRecord makes it be none.
+	PutRecord(key action.Digest, data []byte) error
+	Record(key action.Digest) ([]byte, bool)
+	DropRecord(key action.Digest) error
 	// Moved is another number after blobs have gone from there into files.
 	Moved() uint64
 	// Max is the size of the largest blob that it takes.
@@ -152,6 +157,65 @@ func (s *Store) FindBlob(ctx context.Context, f action.Function, hash string) (a
 		return d, miss(d, "blob", "not present")
 	}
 	return d, nil
+}
+
+// PutPackedResult is PutResult for a result that only users of this pack look for,
+// with PackedResult, and whose blobs may be packed.
+func (s *Store) PutPackedResult(ctx context.Context, key action.Digest, res *action.Result) error {
+	if s.packed == nil {
+		return s.PutResult(ctx, key, res)
+	}
+	if err := s.checkResult(ctx, key, res, hold); err != nil {
+		return err
+	}
+	data := res.Marshal()
+	if s.packed.PutRecord(key, data) == nil {
+		return nil
+	}
+	// It is too large, or there is no room. Who finds it in the pack until the end
+	// of this has asked before.
+	s.packedMu.Lock()
+	defer s.packedMu.Unlock()
+	if err := s.writeRecord(KindResult, key, resultMagic, data); err != nil {
+		return fmt.Errorf("put result %v: %w", key, err)
+	}
+	return s.packed.DropRecord(key)
+}
+
+// PackedResult is Result for what PutPackedResult stored.
+func (s *Store) PackedResult(ctx context.Context, key action.Digest) (*action.Result, error) {
+	if s.packed != nil {
+		if data, ok := s.packed.Record(key); ok {
+			res, err := action.ParseResult(data, key.Function())
+			if err != nil {
+				return nil, miss(key, "result", "damaged: "+err.Error())
+			}
+			return res, s.complete(ctx, key, res, hold)
+		}
+	}
+	path := s.shard("result", key)
+	res, fi, err := s.readResult(path, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.complete(ctx, key, res, hold); err != nil {
+		return nil, err
+	}
+	if s.touch(path, &fi) != nil {
+		return nil, miss(key, "result", "it was just removed")
+	}
+	return res, nil
+}
+
+// UnpackedRecord stores what PutPackedResult gave to a pack that has no room for it
+// any more, if current says that it is still what the pack has.
+func (s *Store) UnpackedRecord(_ context.Context, key action.Digest, data []byte, current func() bool) error {
+	s.packedMu.Lock()
+	defer s.packedMu.Unlock()
+	if !current() {
+		return nil
+	}
+	return s.writeRecord(KindResult, key, resultMagic, data)
 }
 
 // Unpacked stores what a pack has no room for any more.

@@ -61,6 +61,17 @@ func (s *Store) missing(d action.Digest, kind string, err error) error {
 // PutResult stores res as the result of the action key, in place of an earlier
 // one. Every blob that it names must be present.
 func (s *Store) PutResult(ctx context.Context, key action.Digest, res *action.Result) error {
+	if err := s.checkResult(ctx, key, res, use); err != nil {
+		return err
+	}
+	if err := s.writeRecord(KindResult, key, resultMagic, res.Marshal()); err != nil {
+		return fmt.Errorf("put result %v: %w", key, err)
+	}
+	return nil
+}
+
+// checkResult says why res cannot be stored.
+func (s *Store) checkResult(ctx context.Context, key action.Digest, res *action.Result, why intent) error {
 	if err := s.writable("put result " + key.String()); err != nil {
 		return err
 	}
@@ -70,10 +81,7 @@ func (s *Store) PutResult(ctx context.Context, key action.Digest, res *action.Re
 	if err := res.Check(); err != nil {
 		return fmt.Errorf("put result %v: %w", key, err)
 	}
-	if err := s.complete(ctx, key, res, use); err != nil {
-		return fmt.Errorf("put result %v: %w", key, err)
-	}
-	if err := s.writeRecord(KindResult, key, resultMagic, res.Marshal()); err != nil {
+	if err := s.complete(ctx, key, res, why); err != nil {
 		return fmt.Errorf("put result %v: %w", key, err)
 	}
 	return nil
@@ -82,10 +90,19 @@ func (s *Store) PutResult(ctx context.Context, key action.Digest, res *action.Re
 // complete returns a miss unless every blob that res names is present.
 func (s *Store) complete(ctx context.Context, key action.Digest, res *action.Result, why intent) error {
 	var lack error
+	held := func(action.Digest) bool { return false }
+	if why == hold {
+		why = use
+		if s.packed != nil {
+			held = s.packed.Has
+		}
+	}
 	for d := range s.names(ctx, res, why, &lack) {
 		if d.Function() != key.Function() && lack == nil {
 			lack = fmt.Errorf("it names %v, which is of another digest function", d)
-		} else if err := s.has(ctx, d, why); err != nil && lack == nil {
+		} else if lack != nil || held(d) {
+			continue
+		} else if err := s.has(ctx, d, why); err != nil {
 			lack = err
 		}
 		if lack != nil {

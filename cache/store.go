@@ -78,6 +78,7 @@ type Store struct {
 	stamped  atomic.Int64 // this boot's stamp once it is known
 	verified sync.Map     // Digest -> nil: found good, and could not be stamped
 	packed   Packed       // nil: every blob has a file
+	packedMu sync.Mutex   // held while a record leaves the pack
 	synced   syncedFile
 	noTemp   atomic.Bool // the file system wants names for drafts
 	tmp      tempDir

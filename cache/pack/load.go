@@ -2,6 +2,7 @@ package pack
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,8 +40,8 @@ func (p *Pack) loadFile(number uint32) error {
 	}
 	entries, ok := p.readIndex(number, info.Size())
 	if !ok {
-		err := scan(f, func(d action.Digest, offset int64, data []byte) error {
-			entries = append(entries, entry{tagOf(d.Function(), d.Bytes()), placeOf(number, offset, len(data))})
+		err := scan(f, func(r *record) error {
+			entries = append(entries, entry{r.tag(), placeOf(number, r.offset, len(r.data))})
 			return p.ctx.Err()
 		})
 		if err != nil {
@@ -62,9 +63,26 @@ func (p *Pack) loadFile(number uint32) error {
 	return nil
 }
 
-// scan calls each for every record that has its digest. It ends where no record
-// is; an error is one of reading, or each's.
-func scan(f *os.File, each func(d action.Digest, offset int64, data []byte) error) error {
+// A record is one in a file.
+type record struct {
+	mark   byte
+	name   action.Digest // or key
+	offset int64
+	data   []byte
+}
+
+func (r *record) tag() uint64 { return tagOf(r.mark, r.name.Function(), r.name.Bytes()) }
+
+func (r *record) good() bool {
+	if r.mark == keyMark {
+		return isRecord(r.name, r.data)
+	}
+	return holds(r.name, r.data)
+}
+
+// scan calls each for every record that is good. It ends where no record is; an
+// error is one of reading, or each's.
+func scan(f *os.File, each func(*record) error) error {
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, fileMax))
 	if err != nil {
 		return err
@@ -72,13 +90,12 @@ func scan(f *os.File, each func(d action.Digest, offset int64, data []byte) erro
 	for at := 0; len(data)-at >= header; {
 		h := data[at : at+header]
 		size := int64(binary.LittleEndian.Uint32(h[4:]))
-		if h[0] != mark || h[2] != 0 || h[3] != 0 || size > MaxSize || int64(len(data)-at) < header+size {
+		if h[0] != blobMark && h[0] != keyMark || h[2] != 0 || h[3] != 0 || size > MaxSize || int64(len(data)-at) < header+size {
 			return nil
 		}
-		blob := data[at+header:][:size]
-		d, err := action.Shortened(action.Function(h[1]), [32]byte(h[8:]), size)
-		if err == nil && holds(d, blob) {
-			if err := each(action.Sum(d.Function(), blob), int64(at), blob); err != nil {
+		r := &record{mark: h[0], offset: int64(at), data: data[at+header:][:size]}
+		if r.name, err = action.Shortened(action.Function(h[1]), [32]byte(h[8:]), size); err == nil && r.good() {
+			if err := each(r); err != nil {
 				return err
 			}
 		}
@@ -179,15 +196,24 @@ func (p *Pack) oldest() *file {
 // spill gives away what is in a file, and removes it.
 func (p *Pack) spill(f *file) error {
 	var tags []uint64
-	err := scan(f.f, func(d action.Digest, offset int64, data []byte) error {
-		tags = append(tags, tagOf(d.Function(), d.Bytes()))
-		if at, ok := p.find(d); !ok || at.number() != f.number || at.offset() != offset {
-			return nil // it is in a later file, too
+	ctx := context.WithoutCancel(p.ctx) // what is begun is done
+	err := scan(f.f, func(r *record) error {
+		tags = append(tags, r.tag())
+		current := func() bool {
+			at, ok := p.lookup(r.mark, r.name.Function(), r.name.Bytes())
+			return ok && at == placeOf(f.number, r.offset, len(r.data))
 		}
-		if err := p.ctx.Err(); err != nil {
-			return err
+		switch {
+		case p.ctx.Err() != nil:
+			return p.ctx.Err()
+		case !current(): // there is a later one
+			return nil
+		case r.mark == blobMark:
+			return p.o.Spill(ctx, action.Sum(r.name.Function(), r.data), r.data)
+		case len(r.data) > sha256.Size:
+			return p.o.SpillRecord(ctx, r.name, r.data[sha256.Size:], current)
 		}
-		return p.o.Spill(context.WithoutCancel(p.ctx), d, data)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("move blobs into files: %w", err)

@@ -8,8 +8,11 @@
 //	N.pack    records, one after the other; N are decimal numbers that grow
 //	N.index   where the records of N.pack are: written once it takes no more
 //
-// A record is the byte 'P', a byte that is the digest function, two zeros, the
-// size of the blob in 4 bytes, the first 32 bytes of its hash, and the blob.
+// The record of a blob is the byte 'P', a byte that is the digest function, two
+// zeros, the size of the blob in 4 bytes, the first 32 bytes of its hash, and the
+// blob. What is kept under a key has the byte 'K' instead, and the key in the place
+// of the hash; what follows is the SHA-256 of key and data, and the data. Of
+// several with one key, the last counts; one without data says that there is none.
 // An index is the 4 bytes "sbP1", the first 8 bytes of the SHA-256 of the boot's
 // id, and for each record 8 bytes that are its tag and 8 that are its place: see
 // place. Numbers are little-endian.
@@ -64,6 +67,10 @@ type Options struct {
 
 	// Spill stores a blob elsewhere, for good: [cache.Store.Unpacked].
 	Spill func(ctx context.Context, d action.Digest, data []byte) error
+
+	// SpillRecord does so with what PutRecord was given, if current says, while
+	// nobody can replace it, that it is not outdated.
+	SpillRecord func(ctx context.Context, key action.Digest, data []byte, current func() bool) error
 
 	// Warn, where not nil, is told of what went wrong and was got over.
 	Warn func(error)
@@ -120,7 +127,8 @@ func (p place) size() int      { return int(p & (1<<13 - 1)) }
 
 const (
 	header     = 8 + 32
-	mark       = 'P'
+	blobMark   = 'P'
+	keyMark    = 'K'
 	fileMax    = 16 << 20
 	indexMagic = "sbP1"
 	indexHead  = len(indexMagic) + 8
@@ -128,17 +136,17 @@ const (
 	maxFiles   = 256 // a restart begins a new one
 )
 
-func appendHeader(b []byte, d action.Digest) []byte {
+func appendHeader(b []byte, mark byte, d action.Digest, size int) []byte {
 	sum := d.Bytes()
 	b = append(b, mark, byte(d.Function()), 0, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(d.Size()))
+	b = binary.LittleEndian.AppendUint32(b, uint32(size))
 	return append(b, sum[:]...)
 }
 
 // tagOf is what a blob is found by. Two blobs can have the same, but for one to
 // be made for another takes 2^64 attempts; then one of the two is lost.
-func tagOf(f action.Function, sum [32]byte) uint64 {
-	return binary.LittleEndian.Uint64(sum[:]) ^ uint64(f)*0x9e3779b97f4a7c15
+func tagOf(mark byte, f action.Function, sum [32]byte) uint64 {
+	return binary.LittleEndian.Uint64(sum[:]) ^ (uint64(f)|uint64(mark)<<8)*0x9e3779b97f4a7c15
 }
 
 // Open opens the pack in the directory dir, which need not be there. It does not
@@ -226,25 +234,22 @@ func (p *Pack) Has(d action.Digest) bool {
 }
 
 func (p *Pack) find(d action.Digest) (place, bool) {
-	if d.Size() > MaxSize {
-		return 0, false
-	}
-	size, at, ok := p.lookup(d.Function(), d.Bytes())
-	return at, ok && size == d.Size()
+	at, ok := p.lookup(blobMark, d.Function(), d.Bytes())
+	return at, ok && int64(at.size()) == d.Size()
 }
 
 // Size is the size of the blob with that hash.
 func (p *Pack) Size(f action.Function, sum [32]byte) (int64, bool) {
-	size, _, ok := p.lookup(f, sum)
-	return size, ok
+	at, ok := p.lookup(blobMark, f, sum)
+	return int64(at.size()), ok
 }
 
-func (p *Pack) lookup(f action.Function, sum [32]byte) (int64, place, bool) {
+func (p *Pack) lookup(mark byte, f action.Function, sum [32]byte) (place, bool) {
 	<-p.loaded
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	at, ok := p.places[tagOf(f, sum)]
-	return int64(at.size()), at, ok
+	at, ok := p.places[tagOf(mark, f, sum)]
+	return at, ok
 }
 
 // Get returns the content of d.
@@ -253,24 +258,32 @@ func (p *Pack) Get(d action.Digest) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	buf := make([]byte, header+int(d.Size()))
+	return p.content(blobMark, d, at, func(data []byte) bool { return holds(d, data) })
+}
+
+// content returns what is at a place where that is of d, and is good; else it
+// forgets the place.
+func (p *Pack) content(mark byte, d action.Digest, at place, good func([]byte) bool) ([]byte, bool) {
+	buf := make([]byte, header+at.size())
 	p.mu.RLock()
 	err := p.read(buf, at)
 	p.mu.RUnlock()
-	if err == nil && !bytes.Equal(buf[:header], appendHeader(make([]byte, 0, header), d)) {
-		err = fmt.Errorf("where blob %v was is something else", d)
-	}
-	if err == nil && !holds(d, buf[header:]) {
-		err = fmt.Errorf("blob %v is damaged", d)
+	if err == nil && (!isHeader(buf, mark, d, at.size()) || !good(buf[header:])) {
+		err = fmt.Errorf("what was kept of %v is damaged", d)
 	}
 	if err != nil {
 		if !errors.Is(err, errGone) { // into a file, this instant
 			p.warn(err)
 		}
-		p.drop(d, at)
+		p.drop(mark, d, at)
 		return nil, false
 	}
 	return buf[header:], true
+}
+
+func isHeader(b []byte, mark byte, d action.Digest, size int) bool {
+	var want [header]byte
+	return bytes.Equal(b[:header], appendHeader(want[:0], mark, d, size))
 }
 
 // holds says whether data has the digest d, of which 32 bytes are known.
@@ -300,10 +313,10 @@ func (p *Pack) file(number uint32) *file {
 }
 
 // drop forgets that d is at a place.
-func (p *Pack) drop(d action.Digest, at place) {
+func (p *Pack) drop(mark byte, d action.Digest, at place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tag := tagOf(d.Function(), d.Bytes()); p.places[tag] == at {
+	if tag := tagOf(mark, d.Function(), d.Bytes()); p.places[tag] == at {
 		delete(p.places, tag)
 	}
 }
@@ -324,17 +337,24 @@ func (p *Pack) Put(list []cache.Checked) error {
 		return p.ctx.Err()
 	}
 	p.buf = p.buf[:0]
-	added := make([]cache.Checked, 0, len(list))
+	added := make([]entry, 0, len(list))
 	for _, b := range list {
-		if b.Digest().Size() > MaxSize {
-			return fmt.Errorf("pack: blob %v is too large", b.Digest())
+		d := b.Digest()
+		if d.Size() > MaxSize {
+			return fmt.Errorf("pack: blob %v is too large", d)
 		}
-		if p.same(b.Digest()) {
+		if p.same(d) {
 			continue
 		}
-		added = append(added, b)
-		p.buf = append(appendHeader(p.buf, b.Digest()), b.Data()...)
+		added = append(added, entry{tagOf(blobMark, d.Function(), d.Bytes()), placeOf(0, 0, int(d.Size()))})
+		p.buf = append(appendHeader(p.buf, blobMark, d, int(d.Size())), b.Data()...)
 	}
+	return p.append(added)
+}
+
+// append writes buf, which has the records of added, whose places are not known
+// yet. Needs mu.
+func (p *Pack) append(added []entry) error {
 	if len(added) == 0 {
 		return nil
 	}
@@ -345,12 +365,11 @@ func (p *Pack) Put(list []cache.Checked) error {
 	if _, err := f.f.WriteAt(p.buf, f.end); err != nil {
 		return err // what came of it is after the end
 	}
-	for _, b := range added {
-		at := placeOf(f.number, f.end, len(b.Data()))
-		tag := tagOf(b.Digest().Function(), b.Digest().Bytes())
-		p.places[tag] = at
-		f.entries = append(f.entries, entry{tag, at})
-		f.end += int64(header + len(b.Data()))
+	for _, e := range added {
+		e.at = placeOf(f.number, f.end, e.at.size())
+		p.places[e.tag] = e.at
+		f.entries = append(f.entries, e)
+		f.end += int64(header + e.at.size())
 	}
 	f.count += len(added)
 	p.blobs += len(added)
@@ -360,12 +379,12 @@ func (p *Pack) Put(list []cache.Checked) error {
 
 // same says whether d is here, and not only another with its tag. Needs mu.
 func (p *Pack) same(d action.Digest) bool {
-	at, ok := p.places[tagOf(d.Function(), d.Bytes())]
+	at, ok := p.places[tagOf(blobMark, d.Function(), d.Bytes())]
 	if !ok || int64(at.size()) != d.Size() {
 		return false
 	}
 	var got [header]byte
-	return p.read(got[:], at) == nil && bytes.Equal(got[:], appendHeader(make([]byte, 0, header), d))
+	return p.read(got[:], at) == nil && isHeader(got[:], blobMark, d, at.size())
 }
 
 // room sees to it that the open file has room for n bytes. Needs mu.

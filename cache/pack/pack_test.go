@@ -312,8 +312,8 @@ func TestTag(t *testing.T) {
 	p := open(t, t.TempDir(), Options{})
 	a, b := blob(t, 1), blob(t, 1+len(action.Functions()))
 	fill(t, p, 1, 2)
-	tag := tagOf(b.Digest().Function(), b.Digest().Bytes())
-	p.places[tag] = p.places[tagOf(a.Digest().Function(), a.Digest().Bytes())]&^(1<<13-1) | place(b.Digest().Size())
+	tag := tagOf(blobMark, b.Digest().Function(), b.Digest().Bytes())
+	p.places[tag] = p.places[tagOf(blobMark, a.Digest().Function(), a.Digest().Bytes())]&^(1<<13-1) | place(b.Digest().Size())
 	if _, ok := p.Get(b.Digest()); ok {
 		t.Error("another blob is given out")
 	}

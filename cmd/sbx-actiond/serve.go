@@ -196,7 +196,7 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 		return nil, err
 	}
 	p.pack, err = pack.Open(filepath.Join(dir, "serve", "pack"), pack.Options{
-		Boot: durable.BootID(), Spill: p.store.Unpacked, Warn: func(err error) { log.Warn("cache", "err", err) },
+		Boot: durable.BootID(), Spill: p.store.Unpacked, SpillRecord: p.store.UnpackedRecord, Warn: func(err error) { log.Warn("cache", "err", err) },
 	})
 	if err != nil {
 		return nil, err

@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -92,9 +90,7 @@ func TestRule20Assets(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	// What is not whole any more is not found.
-	if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("in the directory"))))); err != nil {
-		t.Fatal(err)
-	}
+	s.lose(t, action.Sum(action.SHA256, []byte("in the directory")))
 	_, err = get(branch...)
 	wantCode(t, "after a file of it is gone", err, codes.NotFound)
 }

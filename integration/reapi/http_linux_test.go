@@ -5,8 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -103,9 +101,7 @@ func TestHTTPCache(t *testing.T) {
 		}
 		code, _ = do("GET", "/other"+ac, nil, false)
 		want("GET of a result in another instance", code, 404)
-		if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(f, []byte("the output"))))); err != nil {
-			t.Fatal(err)
-		}
+		s.lose(t, action.Sum(f, []byte("the output")))
 		code, _ = do("GET", ac, nil, false)
 		want("GET of a result whose output is gone", code, 404)
 	}

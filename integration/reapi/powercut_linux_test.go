@@ -30,18 +30,23 @@ var damages = map[string]func(path string, size int64) error{
 	"gone": func(path string, _ int64) error { return os.Remove(path) },
 }
 
-// cut damages every file below the store that is not in spare. Times stay.
-func (s *server) cut(t *testing.T, spare map[string]bool, damage func(string, int64) error) (n int) {
+// cut damages every file below the store that is not in spare, and what was added
+// to those that are. Times stay.
+func (s *server) cut(t *testing.T, spare map[string]int64, damage func(string, int64) error) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() || spare[path] {
+		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
 		info, err := e.Info()
-		if err != nil || info.Size() == 0 {
+		size, safe := spare[path]
+		if err != nil || info.Size() == size {
 			return err
 		}
 		n++
+		if safe && info.Size() > size {
+			return damageEnd(t, path, size, damage)
+		}
 		if err := errors.Join(os.Chmod(path, 0o600), damage(path, info.Size())); err != nil {
 			return err
 		}
@@ -56,13 +61,33 @@ func (s *server) cut(t *testing.T, spare map[string]bool, damage func(string, in
 	return n
 }
 
-// files are all files below the store.
-func (s *server) files(t *testing.T) map[string]bool {
+// damageEnd damages what follows the first size bytes of a file.
+func damageEnd(t *testing.T, path string, size int64, damage func(string, int64) error) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	end := filepath.Join(t.TempDir(), "end")
+	if err := errors.Join(os.WriteFile(end, data[size:], 0o600), damage(end, int64(len(data))-size)); err != nil {
+		return err
+	}
+	rest, err := os.ReadFile(end)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(path, append(data[:size:size], rest...), 0)
+}
+
+// files are all files below the store, and their sizes.
+func (s *server) files(t *testing.T) map[string]int64 {
 	t.Helper()
-	all := map[string]bool{}
+	all := map[string]int64{}
 	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() {
-			all[path] = true
+			var info fs.FileInfo
+			if info, err = e.Info(); err == nil {
+				all[path] = info.Size()
+			}
 		}
 		return err
 	})

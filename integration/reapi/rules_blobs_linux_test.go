@@ -274,8 +274,9 @@ func TestRule07GetTree(t *testing.T) {
 
 func TestRule16FindMissing(t *testing.T) {
 	s := start(t, nil)
-	have := s.put(action.SHA256, []byte("have"))
-	path := filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("have"))))
+	content := bytes.Repeat([]byte("have"), 2000) // more than is packed
+	have := s.put(action.SHA256, content)
+	path := filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, content)))
 	old := time.Now().Add(-5 * time.Hour)
 	info, err := os.Stat(path)
 	if err != nil {

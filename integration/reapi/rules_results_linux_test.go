@@ -3,7 +3,6 @@ package reapi_test
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -70,9 +69,7 @@ func TestRule15UpdateActionResult(t *testing.T) {
 	_, err = s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d, InstanceName: "other"})
 	wantCode(t, "in another instance", err, codes.NotFound)
 	// Complete hits only.
-	if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("output"))))); err != nil {
-		t.Fatal(err)
-	}
+	s.lose(t, action.Sum(action.SHA256, []byte("output")))
 	_, err = s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d})
 	wantCode(t, "after its output is gone", err, codes.NotFound)
 	_, err = s.ac.UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{ActionDigest: d})

@@ -1,6 +1,7 @@
 package reapi_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -24,11 +25,13 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends/native"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cache/pack"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/asset"
 	"github.com/sbx-action/sbx-action/integration/reapi/capabilities"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -38,6 +41,7 @@ type server struct {
 	t       *testing.T
 	dir     string
 	store   *cache.Store
+	packed  *leaky
 	engine  *execution.Engine
 	storage *storage.Server
 	address string
@@ -89,6 +93,17 @@ func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, 
 	if s.store, err = cache.Open(dir, co); err != nil {
 		t.Fatal(err)
 	}
+	if empty, err := s.store.Open(t.Context(), action.Sum(action.SHA256, nil)); err == nil {
+		empty.Close()
+	}
+	packed, err := pack.Open(filepath.Join(dir, "serve", "pack"), pack.Options{
+		Boot: cmp.Or(co.Boot, durable.BootID()), Warn: co.Warn, Spill: s.store.Unpacked, SpillRecord: s.store.UnpackedRecord,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.packed = &leaky{Pack: packed}
+	s.store.SetPacked(s.packed)
 	backend, err := native.Open(native.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -108,9 +123,6 @@ func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, 
 			return staging.ParseRootfs(name)
 		},
 		Abandon: time.Minute, Journal: filepath.Join(dir, "serve", "operations"),
-	}
-	if empty, err := s.store.Open(t.Context(), action.Sum(action.SHA256, nil)); err == nil {
-		empty.Close()
 	}
 	if change != nil {
 		change(&o)
@@ -153,7 +165,7 @@ func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, 
 		closed := s.engine.Close()
 		srv.Stop()
 		<-served
-		for _, err := range []error{closed, backend.Close(), s.storage.Close(), hasher.Close(), s.store.Close(), os.RemoveAll(sockets)} {
+		for _, err := range []error{closed, backend.Close(), s.storage.Close(), hasher.Close(), packed.Close(), s.store.Close(), os.RemoveAll(sockets)} {
 			if err != nil {
 				t.Error(err)
 			}

@@ -5,8 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -103,9 +101,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	// An archive of which something is gone is no archive.
-	if err := os.Remove(filepath.Join(s.store.BlobDir(), s.store.BlobPath(action.Sum(action.SHA256, []byte("the input\n"))))); err != nil {
-		t.Fatal(err)
-	}
+	s.lose(t, action.Sum(action.SHA256, []byte("the input\n")))
 	broken := 0
 	for path := range seen {
 		if !strings.HasPrefix(path, "/tar/") {

@@ -70,13 +70,13 @@ func (r *Results) Find(ctx context.Context, instance string, d action.Digest) (*
 		}
 		return r.Store.Result(ctx, sealed.Digest(d.Function()))
 	}
-	return r.Store.Result(ctx, r.upload(instance, d))
+	return r.Store.PackedResult(ctx, r.upload(instance, d))
 }
 
 // Upload stores what a client says is the result of d. Every blob that it names
 // must be there; else the error wraps [action.ErrMiss].
 func (r *Results) Upload(ctx context.Context, instance string, d action.Digest, res *action.Result) error {
-	if err := r.Store.PutResult(ctx, r.upload(instance, d), res); err != nil {
+	if err := r.Store.PutPackedResult(ctx, r.upload(instance, d), res); err != nil {
 		return err
 	}
 	if old, err := r.Store.Note(ctx, r.note(instance, d)); err != nil || len(old) == 0 || old[0] == noteUpload {
