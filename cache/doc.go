@@ -17,6 +17,7 @@
 //	history, …         what ran and what was removed; see history.go
 //	stat/, rootfs/     not of this package: the stat caches of inputs, and the
 //	                   names of root file systems
+//	serve/             of a server, which keeps small blobs there: see [Packed]
 //
 // A record is 4 bytes that name its kind and version, the SHA-256 of its name
 // and its payload, and the payload. A name with ".new-" in it is a draft that
