@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -273,8 +274,7 @@ func TestSpill(t *testing.T) {
 	next := full
 	for n := next; n < full+300; n++ {
 		for errors.Is(p.Put([]cache.Checked{blob(t, n)}), ErrFull) {
-			p.mu.RLock()
-			p.mu.RUnlock()
+			runtime.Gosched()
 		}
 		next = n + 1
 	}
