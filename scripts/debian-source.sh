@@ -5,7 +5,8 @@
 # authors published it, without Debian's patches. It does so as any
 # user and without changing the machine's apt configuration: it asks for the
 # sources at the places where the machine gets its binary packages. Prints the
-# unpacked directory. What is there already is not fetched again.
+# unpacked directory. What is there already is not fetched again; what is in the
+# directory SBX_TEST_SOURCES, if that is set, neither.
 set -eu
 package=$1 dest=$2
 mkdir -p "$dest"
@@ -20,7 +21,8 @@ for tool in apt-get dpkg-source; do
 		exit 1
 	}
 done
-apt=$dest/apt
+kept=${SBX_TEST_SOURCES:-$dest}
+apt=$kept/apt
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
 	sed 's/^/deb-src /' >"$apt/all.list"
@@ -35,6 +37,7 @@ Dir::State::Lists "$apt/lists";
 Dir::Cache "$apt/cache";
 Dir::Cache::Archives "$apt/cache/archives";
 APT::Sandbox::User "$(id -un)";
+Acquire::Retries "3";
 EOF
 export APT_CONFIG="$apt/apt.conf"
 
@@ -42,14 +45,17 @@ export APT_CONFIG="$apt/apt.conf"
 # reason to stop, as long as one has the package.
 fetch() {
 	apt-get update -qq >>"$apt/log" 2>&1 || true
-	(cd "$dest" && apt-get source -qq --download-only "$package" >>"$apt/log" 2>&1)
+	download
 }
+download() { (cd "$kept" && apt-get source -qq --download-only "$package" >>"$apt/log" 2>&1); }
 
-# All at once finds the newest version. Where one repository lists what it
-# cannot deliver, one that has it is found by asking each alone.
-cp "$apt/all.list" "$apt/sources.list"
-fetch || {
+# The lists that the package before needed may have this one, too. All at once find
+# the newest version. Where one repository lists what it cannot deliver, one that
+# has it is found by asking each alone.
+if ! { cmp -s "$apt/all.list" "$apt/sources.list" && download; }; then
+	cp "$apt/all.list" "$apt/sources.list"
 	found=
+	if fetch; then found=yes; fi
 	while [ -z "$found" ] && read -r line; do
 		echo "$line" >"$apt/sources.list"
 		if fetch; then found=yes; fi
@@ -59,7 +65,8 @@ fetch || {
 		echo "$0: apt-get cannot fetch the source of $package" >&2
 		exit 1
 	}
-}
+fi
+[ "$kept" = "$dest" ] || cp "$kept/$package"_* "$dest"
 dsc=$(ls "$dest/$package"_*.dsc | tail -n 1)
 rm -rf "$dest/$package"
 dpkg-source --no-check --skip-patches -x "$dsc" "$dest/$package" >>"$apt/log" 2>&1 || {

@@ -18,10 +18,28 @@ done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	echo "installing$missing"
 	export DEBIAN_FRONTEND=noninteractive
-	options=${NEED_ONLY:+--no-install-recommends}
-	apt-get install -y -qq $options $missing >/dev/null 2>&1 && exit 0
-	apt-get update -qq >/dev/null 2>&1
-	apt-get install -y -qq $options $missing >/dev/null && exit 0
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	# Somebody else may install something just now, and mirrors have bad moments.
+	apt() { apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 "$@" >"$log" 2>&1; }
+	install() { apt install -y ${NEED_ONLY:+--no-install-recommends} "$@"; }
+	install $missing && exit 0
+	# The lists may be missing, or old, and name what the mirror has no longer. For
+	# their own lock apt-get does not wait.
+	for pause in 5 15 45 0; do
+		if apt update; then break; fi
+		sleep $pause
+	done
+	install $missing && exit 0
+	failed=
+	for package in $missing; do
+		install "$package" || {
+			failed="$failed $package"
+			tail -n 5 "$log" | sed "s/^/$package: /" >&2
+		}
+	done
+	[ -n "$failed" ] || exit 0
+	missing=$failed
 fi
 echo "missing:$missing. On Debian: 'apt-get install$missing' as root; elsewhere install what provides them, then try again." >&2
 exit 1

@@ -9,27 +9,57 @@ cd "$(dirname "$0")/.."
 # the tests start.
 [ -n "${SBX_TEST_SIGNALS:-}" ] || SBX_TEST_SIGNALS=1 exec env --default-signal=INT,QUIT scripts/test.sh
 
-step() { printf '\n== %s\n' "$*"; }
-
-step "what the tests need"
-scripts/need.sh gcc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu make:make dpkg-source:dpkg-dev \
-	bwrap:bubblewrap ccache:ccache setpriv:util-linux script:bsdutils fsck.erofs:erofs-utils git:git busybox:busybox-static bzip2:bzip2 perl:perl \
-	ssh-keygen:openssh-client openssl:openssl pgrep:procps xz:xz-utils zstd:zstd \
-	umoci:umoci skopeo:skopeo mmdebstrap:mmdebstrap sqfstar:squashfs-tools mke2fs:e2fsprogs cpio:cpio patch:patch clang:clang autoconf:autoconf python3:python3 \
-	runc:runc crun:crun runsc:runsc lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman dockerd:docker.io proot:proot schroot:schroot /usr/share/bazel/linux-sandbox:bazel-bootstrap protoc:protobuf-compiler pgrep:procps
-scripts/need.sh python3:python3 # for what script/suggest observes
-scripts/need.sh fakeroot:fakeroot pseudo:pseudo sqlite3:sqlite3 setcap:libcap2-bin qemu-aarch64-static:qemu-user-static # owners, and other machines
-scripts/need.sh zsh:zsh fish:fish man:man-db # whose completion is tried, and what reads the pages
-NEED_ONLY=1 scripts/need.sh qemu-system-x86_64:qemu-system-x86 /usr/lib/qemu/virtiofsd:qemu-system-common /usr/share/doc/linux-image-cloud-amd64:linux-image-cloud-amd64
-scripts/need.sh dot:graphviz # which reads what graph prints
-scripts/need.sh chromium:chromium # which looks at the server's pages
-command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
 tools=$(mktemp -d)
-trap 'rm -rf "$tools"' EXIT
-GOBIN=$tools go install mvdan.cc/gofumpt@v0.12.0
-GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+export SBX_TEST_SOURCES=$tools/sources # Debian's, fetched once
+installing= now= since=0 took=()
+step() {
+	over
+	now=$* since=$SECONDS
+	printf '\n== %s\n' "$now"
+}
+over() {
+	[ -z "$now" ] || took+=("$(printf '%5d s  %s' $((SECONDS - since)) "$now")")
+	now=
+}
+# At the end, and where it fails: how long each step took.
+report() {
+	local code=$? last=$now
+	[ -z "$installing" ] || wait "$installing" || true # or it would leave apt's locks
+	over
+	printf '\n== how long it took\n'
+	printf '%s\n' "${took[@]}"
+	printf '%5d s  in all\n' "$SECONDS"
+	[ "$code" = 0 ] || printf 'FAILED: %s\n' "$last" >&2
+	chmod -R u+w "$tools"
+	rm -rf "$tools"
+	exit "$code"
+}
+trap report EXIT
+
+# What the tests need. All is asked for here, while what needs nothing but Go is
+# looked at; the scripts below ask again for what they need, for who runs one alone.
+install_all() {
+	scripts/need.sh gcc:gcc g++:g++ /usr/include/stdio.h:libc6-dev aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu \
+		/usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross make:make dpkg-source:dpkg-dev \
+		bwrap:bubblewrap ccache:ccache setpriv:util-linux script:bsdutils fsck.erofs:erofs-utils git:git busybox:busybox-static bzip2:bzip2 perl:perl \
+		ssh-keygen:openssh-client openssl:openssl pgrep:procps xz:xz-utils zstd:zstd \
+		umoci:umoci skopeo:skopeo mmdebstrap:mmdebstrap sqfstar:squashfs-tools mke2fs:e2fsprogs cpio:cpio patch:patch clang:clang autoconf:autoconf python3:python3 \
+		runc:runc crun:crun runsc:runsc lxc-start:lxc systemd-nspawn:systemd-container firejail:firejail podman:podman dockerd:docker.io proot:proot schroot:schroot /usr/share/bazel/linux-sandbox:bazel-bootstrap protoc:protobuf-compiler \
+		fakeroot:fakeroot pseudo:pseudo sqlite3:sqlite3 setcap:libcap2-bin qemu-aarch64-static:qemu-user-static \
+		zsh:zsh fish:fish man:man-db dot:graphviz chromium:chromium \
+		bazel:bazel-bootstrap /usr/share/bazel/rules/java:bazel-rules-java /usr/share/bazel/rules/proto:bazel-rules-proto \
+		/usr/share/bazel/tools/platforms:bazel-platforms /usr/share/bazel/tools/skylib:bazel-skylib bst:buildstream npm:npm autoreconf:autoconf automake:automake libtoolize:libtool /usr/include/oniguruma.h:libonig-dev
+	NEED_ONLY=1 scripts/need.sh qemu-system-x86_64:qemu-system-x86 /usr/lib/qemu/virtiofsd:qemu-system-common /usr/share/doc/linux-image-cloud-amd64:linux-image-cloud-amd64
+}
 
 step "format, vet, staticcheck, fix, tidy"
+command -v go >/dev/null || { echo "Go 1.26 or newer is missing" >&2; exit 1; }
+install_all >"$tools/installed" 2>&1 &
+installing=$!
+cgo=${CGO_ENABLED-}
+command -v gcc >/dev/null || export CGO_ENABLED=0 # not with one that is half there
+GOBIN=$tools go install mvdan.cc/gofumpt@v0.12.0
+GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 unformatted=$("$tools/gofumpt" -l .)
 [ -z "$unformatted" ] || { echo "gofumpt would change: $unformatted" >&2; exit 1; }
 go vet ./...
@@ -38,15 +68,23 @@ fixes=$(go fix -diff ./... 2>&1) || { echo "$fixes"; exit 1; }
 [ -z "$fixes" ] || { echo "$fixes"; exit 1; }
 go mod tidy -diff
 
-step "generated code"
-scripts/proto.sh --check
-
 step "cross-builds"
 for target in linux/arm64 darwin/arm64 darwin/amd64 freebsd/amd64; do
 	GOOS=${target%/*} GOARCH=${target#*/} go vet ./...
 	GOOS=${target%/*} GOARCH=${target#*/} go build -o /dev/null ./cmd/sbx-action
 	GOOS=${target%/*} GOARCH=${target#*/} go build -o /dev/null ./cmd/sbx-actiond
 done
+
+step "waiting for what the tests need"
+code=0
+wait "$installing" || code=$?
+installing=
+cat "$tools/installed"
+[ "$code" = 0 ] || exit 1
+if [ -n "$cgo" ]; then export CGO_ENABLED=$cgo; else unset CGO_ENABLED; fi
+
+step "generated code"
+scripts/proto.sh --check
 
 step "tests with the race detector, as $(id -un)"
 go test -race -timeout 20m ./...

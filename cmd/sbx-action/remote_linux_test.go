@@ -58,7 +58,7 @@ func cmdListening(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: listening ADDRESS")
 	}
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var c net.Conn
 		if c, err = net.Dial("tcp", args[0]); err == nil {
 			c.Close()

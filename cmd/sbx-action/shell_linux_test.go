@@ -114,7 +114,7 @@ func (u *user) shows(text string, patience time.Duration) bool {
 
 func (u *user) sees(text string) {
 	u.t.Helper()
-	if u.shows(text, 20*time.Second) {
+	if u.shows(text, 2*time.Minute) {
 		return
 	}
 	u.mu.Lock()
@@ -226,8 +226,9 @@ func TestShellKilled(t *testing.T) {
 	before := u.before
 	u.types("echo rea''dy\r")
 	u.sees("ready")
-	u.types("sleep 1234\r")
-	u.running("sleep 1234")
+	sleep := fmt.Sprintf("sleep 1234.%d", os.Getpid()) // nobody else's
+	u.types(sleep + "\r")
+	u.running(sleep)
 	if err := u.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func TestShellKilled(t *testing.T) {
 	if after := u.settings(); after != before {
 		t.Errorf("the terminal was left as %+v, not as it was: %+v", after, before)
 	}
-	if out, _ := exec.Command("pgrep", "-f", "-x", "sleep 1234").Output(); len(out) > 0 {
+	if out, _ := exec.Command("pgrep", "-f", "-x", sleep).Output(); len(out) > 0 {
 		t.Errorf("sleep still runs: %s", out)
 	}
 }

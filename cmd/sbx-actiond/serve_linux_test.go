@@ -449,7 +449,7 @@ func TestOwnClientOverTLS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			options.Timeout, options.Attempts = 30*time.Second, 1
+			options.Timeout, options.Attempts = 2*time.Minute, 1
 			at, err := address("remote", c.scheme+"://"+s.grpc+"/main")
 			if err != nil {
 				t.Fatal(err)

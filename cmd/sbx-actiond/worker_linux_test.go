@@ -34,7 +34,7 @@ func runProgram(t *testing.T, args ...string) (stop func() error) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			return fmt.Errorf("%v does not end", args)
 		}
 	}
@@ -63,7 +63,7 @@ var copies = workertest.Spec{Script: "cat in > out; echo said", Inputs: map[stri
 func TestWorkerOfBuildbarn(t *testing.T) {
 	storage := &remotetest.Server{}
 	s := &workertest.Scheduler{
-		Storage: storage, Prefix: "team", Busy: 10 * time.Second, Grace: 10 * time.Second, Idle: time.Second,
+		Storage: storage, Prefix: "team", Busy: 10 * time.Second, Grace: time.Minute, Idle: time.Second,
 		Platform: &rexec.Platform{Properties: []*rexec.Platform_Property{{Name: "A", Value: "1"}, {Name: "B", Value: "2"}}},
 	}
 	address := remotetest.Serve(t, storage, func(g *grpc.Server) { remoteworkerpb.RegisterOperationQueueServer(g, s) })

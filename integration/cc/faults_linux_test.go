@@ -378,7 +378,7 @@ func TestSignals(t *testing.T) {
 			})
 		}
 		for n := 0; !sleeps(); n++ {
-			if n == 500 {
+			if n == 6000 {
 				t.Fatal("control: the compiler does not run")
 			}
 			time.Sleep(20 * time.Millisecond)
@@ -389,7 +389,7 @@ func TestSignals(t *testing.T) {
 			t.Errorf("%v: ended with %v", sig, cmd.ProcessState)
 		}
 		for n := 0; sleeps(); n++ {
-			if n == 500 {
+			if n == 6000 {
 				t.Fatalf("%v: the compiler still runs", sig)
 			}
 			time.Sleep(20 * time.Millisecond)

@@ -342,7 +342,7 @@ func TestCancelKills(t *testing.T) {
 		done <- b.Execute(ctx, &worker.Task{Digest: digest, Action: act}, id, func(worker.Stage) {})
 	}()
 	alive := func() bool { return exec.Command("pgrep", "-f", "sleep "+marker).Run() == nil }
-	for end := time.Now().Add(20 * time.Second); !alive(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !alive(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("control: the command is not seen to run")
 		}

@@ -62,7 +62,7 @@ func start(t *testing.T, idle time.Duration) *desk {
 func (d *desk) user(t *testing.T, address string, store *cache.Store) *share.Link {
 	t.Helper()
 	l := &share.Link{
-		Target: share.Target{Store: store.Dir(), Address: "grpc://" + address + "/i", Timeout: 5 * time.Second}, Socket: d.socket,
+		Target: share.Target{Store: store.Dir(), Address: "grpc://" + address + "/i", Timeout: time.Minute}, Socket: d.socket,
 		Start: func(context.Context, string) error { return errors.New("nobody listens") },
 	}
 	t.Cleanup(func() { l.Close() })
@@ -248,7 +248,7 @@ func TestInterruptedUploadGoesOn(t *testing.T) {
 	if err := l.Put(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); cuts.Load() == 0; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); cuts.Load() == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("control: the upload was not interrupted")
 		}
@@ -301,7 +301,7 @@ func TestDamagedRemote(t *testing.T) {
 func TestEnds(t *testing.T) {
 	d := start(t, 50*time.Millisecond)
 	there := func() bool { _, err := os.Lstat(d.socket); return err == nil } // to ask would keep it up
-	for end := time.Now().Add(20 * time.Second); there(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); there(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not end when it is idle")
 		}
@@ -314,7 +314,7 @@ func TestEnds(t *testing.T) {
 	if err := l.Quit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); there(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); there(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not end when it is told to")
 		}

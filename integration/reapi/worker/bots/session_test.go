@@ -34,7 +34,7 @@ func start(t *testing.T, fault func(int) workertest.Fault) *farm {
 	t.Helper()
 	storage := &remotetest.Server{}
 	s := &workertest.Bots{
-		Storage: storage, Instance: "main", Device: map[string]string{"OSFamily": "linux"}, Expire: 5 * time.Second, Fault: fault,
+		Storage: storage, Instance: "main", Device: map[string]string{"OSFamily": "linux"}, Expire: time.Minute, Fault: fault,
 	}
 	address := remotetest.Serve(t, storage, func(g *grpc.Server) { pb.RegisterBotsServer(g, s) })
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -161,7 +161,7 @@ func TestEveryFault(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: that does not happen", what)
 		}
@@ -259,7 +259,7 @@ func TestMalformedPayload(t *testing.T) {
 func TestTheServerIsStrict(t *testing.T) {
 	device := &pb.Worker{Devices: []*pb.Device{{Properties: []*pb.Device_Property{{Key: "OSFamily", Value: "linux"}}}}}
 	create := func(f *farm) *pb.BotSession {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		s, err := f.client.CreateBotSession(ctx, &pb.CreateBotSessionRequest{Parent: "main", BotSession: &pb.BotSession{BotId: "b", Worker: device, Status: pb.BotStatus_OK}})
 		if err != nil {
@@ -268,7 +268,7 @@ func TestTheServerIsStrict(t *testing.T) {
 		return s
 	}
 	update := func(f *farm, s *pb.BotSession) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, _ = f.client.UpdateBotSession(ctx, &pb.UpdateBotSessionRequest{Name: s.Name, BotSession: s})
 	}

@@ -49,7 +49,7 @@ func start(t *testing.T, fault func(int, *pb.SynchronizeRequest) workertest.Faul
 	s := &workertest.Scheduler{
 		Storage: storage, Prefix: "team",
 		Platform: &rexec.Platform{Properties: []*rexec.Platform_Property{{Name: "a", Value: "3"}, {Name: "b", Value: "1"}, {Name: "b", Value: "2"}}},
-		Busy:     300 * time.Millisecond, Grace: 5 * time.Second, Idle: 200 * time.Millisecond, Fault: fault,
+		Busy:     300 * time.Millisecond, Grace: time.Minute, Idle: 200 * time.Millisecond, Fault: fault,
 	}
 	address := remotetest.Serve(t, storage, func(g *grpc.Server) { pb.RegisterOperationQueueServer(g, s) })
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -218,7 +218,7 @@ func TestRandomFaults(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: that does not happen", what)
 		}

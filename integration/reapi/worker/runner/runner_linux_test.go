@@ -198,15 +198,25 @@ func TestLinksAreNotFollowed(t *testing.T) {
 }
 
 func TestTimeoutKeepsWhatThereIs(t *testing.T) {
-	b := start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	_, err := b.Run(ctx, b.request("echo part > out; echo early; sleep 60"))
-	if status.Code(err) != codes.DeadlineExceeded || ctx.Err() != nil {
-		t.Errorf("%v, want DEADLINE_EXCEEDED, before the worker gives up (%v)", err, ctx.Err())
-	}
-	if b.read(t, "root/out") != "part\n" || b.read(t, "stdout") != "early\n" {
-		t.Error("what there was is lost")
+	for limit := 3 * time.Second; ; limit *= 4 { // on a busy machine it takes more to begin
+		b := start(t)
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		_, err := b.Run(ctx, b.request("echo part > out; echo early; sleep 600"))
+		late := ctx.Err()
+		cancel()
+		part, _ := os.ReadFile(b.path("root/out"))
+		early, _ := os.ReadFile(b.path("stdout"))
+		began := string(part) == "part\n" && string(early) == "early\n"
+		if !began && limit < time.Minute {
+			continue
+		}
+		if status.Code(err) != codes.DeadlineExceeded || late != nil {
+			t.Errorf("%v, want DEADLINE_EXCEEDED, before the worker gives up (%v)", err, late)
+		}
+		if !began {
+			t.Error("what there was is lost")
+		}
+		return
 	}
 }
 
@@ -220,7 +230,7 @@ func TestCancelKills(t *testing.T) {
 		done <- err
 	}()
 	alive := func() bool { return exec.Command("pgrep", "-f", "sleep "+marker).Run() == nil }
-	for end := time.Now().Add(20 * time.Second); !alive(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !alive(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("control: the command is not seen to run")
 		}
