@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -19,7 +20,8 @@ func TestRemoteScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/remote",
 		Setup: func(env *testscript.Env) error {
-			l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
+			// A port that is free, and stays so: at this address nobody else has any.
+			l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
 			if err != nil {
 				return err
 			}
