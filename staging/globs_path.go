@@ -72,23 +72,28 @@ func (g *pathGlob) match(p string) bool {
 	return false
 }
 
+// matchSegs says whether names are what segs mean. It never goes back further than
+// to the last "**": whatever an earlier one could take instead, this one can.
 func matchSegs(segs []globSeg, names []string) bool {
-	for len(segs) > 0 && segs[0].kind != globDeep {
-		if len(names) == 0 || !segs[0].match(names[0]) {
+	deep, taken := -1, 0 // where that is, and up to where its names go
+	at := 0
+	for i := 0; i < len(names); {
+		switch {
+		case at < len(segs) && segs[at].kind == globDeep:
+			deep, taken = at, i
+			at++
+		case at < len(segs) && segs[at].match(names[i]):
+			at++
+			i++
+		case deep >= 0:
+			taken++
+			at, i = deep+1, taken
+		default:
 			return false
 		}
-		segs, names = segs[1:], names[1:]
 	}
-	if len(segs) == 0 {
-		return len(names) == 0
+	for at < len(segs) && segs[at].kind == globDeep {
+		at++
 	}
-	for len(segs) > 1 && segs[1].kind == globDeep {
-		segs = segs[1:] // "**/**" is "**": keeps the search below from branching
-	}
-	for i := range len(names) + 1 {
-		if matchSegs(segs[1:], names[i:]) {
-			return true
-		}
-	}
-	return false
+	return at == len(segs)
 }

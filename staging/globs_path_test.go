@@ -1,6 +1,9 @@
 package staging
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestPathGlob(t *testing.T) {
 	for _, c := range []struct {
@@ -39,6 +42,41 @@ func TestPathGlob(t *testing.T) {
 	for _, p := range []string{"[a", "x/[", `x\`} {
 		if _, err := parsePathGlob(p); err == nil {
 			t.Errorf("%q is accepted", p)
+		}
+	}
+}
+
+// TestPathGlobEnds: many "**" are no more work than one for each name.
+func TestPathGlobEnds(t *testing.T) {
+	g, err := parsePathGlob(strings.Repeat("**/a/", 30) + "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := strings.Repeat("a/", 100); g.match(names+"c") || !g.match(names+"b") || g.match("a/b") {
+		t.Error("it is matched wrongly")
+	}
+}
+
+// TestMatchSegs compares with trying all that each "**" may stand for.
+func TestMatchSegs(t *testing.T) {
+	var slow func(segs []globSeg, names []string) bool
+	slow = func(segs []globSeg, names []string) bool {
+		if len(segs) == 0 {
+			return len(names) == 0
+		}
+		if segs[0].kind == globDeep && slow(segs[1:], names) {
+			return true
+		}
+		return len(names) > 0 && (segs[0].kind == globDeep && slow(segs, names[1:]) || segs[0].match(names[0]) && slow(segs[1:], names[1:]))
+	}
+	kinds := []globSeg{{globDeep, ""}, {globAny, ""}, {globLiteral, "a"}, {globLiteral, "b"}}
+	for n := range 4 * 4 * 4 * 4 * 4 {
+		segs := []globSeg{kinds[n%4], kinds[n/4%4], kinds[n/16%4], kinds[n/64%4], kinds[n/256]}[:1+n%5]
+		for m := range 2 * 2 * 2 * 2 * 2 {
+			names := []string{"ab"[m%2:][:1], "ab"[m/2%2:][:1], "ab"[m/4%2:][:1], "ab"[m/8%2:][:1], "ab"[m/16:][:1]}[:m%6]
+			if got, want := matchSegs(segs, names), slow(segs, names); got != want {
+				t.Fatalf("%v, %q: %v, want %v", segs, names, got, want)
+			}
 		}
 	}
 }

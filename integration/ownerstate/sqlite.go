@@ -42,6 +42,7 @@ type database struct {
 	usable   int // of each
 	roots    map[string]int
 	walked   int // pages: each is looked at once
+	followed int // pages of what did not fit: each is a part of one row
 	numPages int
 }
 
@@ -178,6 +179,9 @@ func (d *database) payload(b []byte, size int) ([]byte, error) {
 	out := slices.Clone(b[:local])
 	next := int(binary.BigEndian.Uint32(b[local:]))
 	for len(out) < size {
+		if d.followed++; d.followed > 2*d.numPages {
+			return nil, fmt.Errorf("%w: rows share pages", errDamaged)
+		}
 		p, err := d.at(next)
 		if err != nil {
 			return nil, err
