@@ -39,7 +39,7 @@ serve() {
 	rm -rf "$work/cache" "$work/server.log" # or the old address would be found
 	"$work/sbx-actiond" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --cache "$work/cache" 2>"$work/server.log" &
 	server=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 1200); do
 		grpc=$(sed -n 's/.*msg=serving address=\([^ ]*\).*/\1/p' "$work/server.log" 2>/dev/null || true)
 		http=$(sed -n 's/.*msg="serving HTTP" address=\([^ ]*\).*/\1/p' "$work/server.log" 2>/dev/null || true)
 		[ -n "$http" ] && return
@@ -101,7 +101,11 @@ build "Bazel 4.2.3, cache over HTTP" all test --remote_cache="http://$http" //..
 $bazel shutdown
 
 cd "$work"
-npm pack --silent @bazel/bazel-linux_x64@2.1.0 >/dev/null || fail "npm has no Bazel 2.1.0"
+for pause in 5 20 0; do
+	if npm pack --silent @bazel/bazel-linux_x64@2.1.0 >/dev/null; then break; fi
+	sleep $pause
+done
+[ -f bazel-bazel-linux_x64-2.1.0.tgz ] || fail "npm has no Bazel 2.1.0"
 tar xzf bazel-bazel-linux_x64-2.1.0.tgz
 chmod +x package/bazel-2.1.0-linux-x86_64
 cd "$top"

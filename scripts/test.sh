@@ -36,6 +36,16 @@ report() {
 }
 trap report EXIT
 
+# The module proxy has bad moments, too.
+retry() {
+	local pause
+	for pause in 5 20 0; do
+		if "$@"; then return 0; fi
+		sleep $pause
+	done
+	return 1
+}
+
 # What the tests need. All is asked for here, while what needs nothing but Go is
 # looked at; the scripts below ask again for what they need, for who runs one alone.
 install_all() {
@@ -58,8 +68,9 @@ install_all >"$tools/installed" 2>&1 &
 installing=$!
 cgo=${CGO_ENABLED-}
 command -v gcc >/dev/null || export CGO_ENABLED=0 # not with one that is half there
-GOBIN=$tools go install mvdan.cc/gofumpt@v0.12.0
-GOBIN=$tools go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+retry go mod download
+GOBIN=$tools retry go install mvdan.cc/gofumpt@v0.12.0
+GOBIN=$tools retry go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 unformatted=$("$tools/gofumpt" -l .)
 [ -z "$unformatted" ] || { echo "gofumpt would change: $unformatted" >&2; exit 1; }
 go vet ./...
@@ -87,7 +98,7 @@ step "generated code"
 scripts/proto.sh --check
 
 step "tests with the race detector, as $(id -un)"
-go test -race -timeout 20m ./...
+go test -race -timeout 40m ./...
 go test -tags purego ./internal/blake3 # without assembly
 
 if [ "$(id -u)" = 0 ]; then

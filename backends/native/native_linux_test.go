@@ -93,7 +93,7 @@ func TestUnprivileged(t *testing.T) {
 	if err := errors.Join(os.Mkdir(tmp, 0o777), os.Chmod(tmp, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "test"), "-test.v", "-test.timeout=5m")
+	cmd := exec.Command(filepath.Join(dir, "test"), "-test.v", "-test.timeout=20m")
 	cmd.Dir = tmp
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "HOME="+tmp, "SBX_TEST_PROBE="+filepath.Join(dir, "probe"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
