@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -361,6 +362,11 @@ func TestParallel(t *testing.T) {
 // TestSignals ends a call while the compiler runs: the signal is the call's end,
 // nothing of the compiler is left, and the next call is as if there had been none.
 func TestSignals(t *testing.T) {
+	// Who starts us in the background may have us ignore it, and with us what we
+	// start. What we catch they do not.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT)
+	defer signal.Stop(caught)
 	for i, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		w := newWorld(t)
 		w.write("a.c", "int a;\n")
