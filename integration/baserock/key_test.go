@@ -2,6 +2,8 @@ package baserock
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -9,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sbx-action/sbx-action/integration/component"
 )
 
 // TestKeys compares keys with those that other code has computed: for a tree
@@ -89,6 +93,57 @@ func TestCorpus(t *testing.T) {
 	// 503 files of chunks, and 583 chunks that are nothing but a build-system.
 	if kinds[Chunk] != 1086 || kinds[Stratum] != 146 || kinds[System] != 87 || kinds[Cluster] != 40 {
 		t.Errorf("%v", kinds)
+	}
+}
+
+// TestCorpusConverts writes systems of Baserock as an sbx.yaml, which is read again
+// and has as many components and systems: every tenth, which takes a second, and
+// those that have been a problem.
+func TestCorpusConverts(t *testing.T) {
+	data := shared()
+	if data == "" {
+		t.Log("the definitions of Baserock are not here: CI lays them beside the checkout, as ../shared/data")
+		return
+	}
+	tree := corpus(t, data)
+	o := Options{AnySource: true, Replace: map[string]component.Base{"strata/build-essential": "toolchain"}}
+	number, converted := 0, 0
+	for _, p := range sortedPaths(tree) {
+		e := tree.Elements[p]
+		if e.Kind != System {
+			continue
+		}
+		if number++; number%10 != 0 && len(e.Doubts) == 0 && p != "systems/minimal-system-armv5l-openbmc-aspeed" {
+			continue
+		}
+		project, err := tree.Project(e, o)
+		if len(e.Doubts) > 0 {
+			if err == nil {
+				t.Errorf("%s: no error, in spite of %v", p, e.Doubts)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", p, err)
+			continue
+		}
+		var text bytes.Buffer
+		name := filepath.Join(t.TempDir(), "sbx.yaml")
+		if err := errors.Join(component.WriteYAML(&text, project), os.WriteFile(name, text.Bytes(), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		again, err := component.ReadFile(name)
+		if err != nil {
+			t.Errorf("%s: %.500v", p, err)
+			continue
+		}
+		if len(again.Components) != len(project.Components)-1 || len(again.Systems) != 1 { // the toolchain is a base
+			t.Errorf("%s: %d components and %d systems, of %d", p, len(again.Components), len(again.Systems), len(project.Components))
+		}
+		converted++
+	}
+	if converted < 8 {
+		t.Errorf("only %d systems", converted)
 	}
 }
 

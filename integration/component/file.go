@@ -162,7 +162,7 @@ func (f *fileReader) variables(n *strictyaml.Node) (list []Variable) {
 func (f *fileReader) component(field strictyaml.Field) {
 	c := &fileComponent{pos: field.Pos, Component: &Component{Name: field.Key, Short: field.Key, Where: field.Pos.String(), Base: f.base}}
 	if !goodName(field.Key) {
-		f.errs.Addf(field.Pos, "%q cannot be a name: use letters, digits and ._+-", field.Key)
+		f.errs.Addf(field.Pos, "%q cannot be a name: use letters, digits and ._+-@", field.Key)
 	}
 	f.components[field.Key] = c
 	f.order = append(f.order, c)
@@ -193,7 +193,7 @@ func (f *fileReader) component(field strictyaml.Field) {
 
 func goodName(s string) bool {
 	odd := func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._+-", r))
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._+-@", r))
 	}
 	return s != "" && len(s) < 200 && !strings.ContainsFunc(s, odd) && s[0] != '.' && s[0] != '-'
 }
@@ -479,7 +479,7 @@ func (f *fileReader) system(field strictyaml.Field) {
 	s := &System{Name: field.Key, Where: field.Pos.String()}
 	m := f.errs.Map(field.Value, "system "+field.Key)
 	if !goodName(field.Key) || f.components[field.Key] != nil {
-		f.errs.Addf(field.Pos, "%q cannot be the name of a system: use letters, digits and ._+-, and no name of a component", field.Key)
+		f.errs.Addf(field.Pos, "%q cannot be the name of a system: use letters, digits and ._+-@, and no name of a component", field.Key)
 	}
 	if b := m.Take("base"); b != nil {
 		switch {

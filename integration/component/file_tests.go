@@ -17,7 +17,7 @@ func (f *fileReader) tests(c *fileComponent, n *strictyaml.Node) {
 	for _, field := range f.fields(n, "tests") {
 		name := c.Name + "/" + field.Key
 		if !goodName(field.Key) {
-			f.errs.Addf(field.Pos, "%q cannot be the name of a test: use letters, digits and ._+-", field.Key)
+			f.errs.Addf(field.Pos, "%q cannot be the name of a test: use letters, digits and ._+-@", field.Key)
 		}
 		t := &fileComponent{pos: field.Pos, Component: &Component{
 			Name: name, Short: c.Short + "." + field.Key, Where: field.Pos.String(), Base: c.Base, Source: c.Source,
@@ -71,7 +71,7 @@ func (f *fileReader) caches(c *fileComponent, n *strictyaml.Node) (list []Cache)
 		p := f.errs.String(field.Value, "cache "+field.Key)
 		switch top, _, below := strings.Cut(strings.TrimPrefix(p, "/"), "/"); {
 		case !goodName(field.Key):
-			f.errs.Addf(field.Pos, "%q cannot be the name of a cache: use letters, digits and ._+-", field.Key)
+			f.errs.Addf(field.Pos, "%q cannot be the name of a cache: use letters, digits and ._+-@", field.Key)
 		case !path.IsAbs(p) || path.Clean(p) != p || !below:
 			f.errs.Addf(field.Value.Pos, "the cache %s must be an absolute path below a directory, without \"..\", such as /var/cache/%s: %q is not", field.Key, field.Key, p)
 		case slices.Contains([]string{"dev", "proc", "sys", "tmp", strings.Trim(workRoot, "/"), c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}, top):
