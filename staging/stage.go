@@ -221,12 +221,19 @@ func (s *Stager) layerKind() layerKind {
 	switch {
 	case s.Layers == nil || !c.Overlay:
 		return noLayer
-	case c.Images && c.DataLayers && s.owner() == backends.ID:
+	case c.Images && c.DataLayers && s.owner() == backends.ID && s.holdsImages():
 		return imageLayer
 	case s.owner() == backends.ID:
 		return rootTreeLayer
 	}
 	return userTreeLayer
+}
+
+// holdsImages says whether images can be mounted from where layers are. A store says
+// so itself, as it depends on the file system; anything else is believed to.
+func (s *Stager) holdsImages() bool {
+	store, ok := s.Layers.(interface{ HoldsImages() bool })
+	return !ok || store.HoldsImages()
 }
 
 // owner is the user that files must belong to, as this process sees it. It is
