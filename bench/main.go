@@ -67,6 +67,11 @@ func run(wanted []string, sizes string) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		for _, end := range b.after {
+			end()
+		}
+	}()
 	fmt.Println("| what | ours | ms | peer | ms | ratio | target | peak MiB |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, group := range []func() ([]row, error){b.commandRows, b.warmRows, b.observeRows, b.backendRows, func() ([]row, error) { return b.stagingRows(sizes) }} {
@@ -140,6 +145,7 @@ func median(list []float64) float64 {
 // A bench has a directory of its own and the program under test.
 type bench struct {
 	dir, sbx string
+	after    []func() // ends what was started
 }
 
 func newBench(dir string) (*bench, error) {
@@ -150,7 +156,7 @@ func newBench(dir string) (*bench, error) {
 	if _, err := os.Stat(sbx); err != nil {
 		return nil, fmt.Errorf("%s is missing: run 'make build' at the top of the checkout first", sbx)
 	}
-	return &bench{dir, sbx}, nil
+	return &bench{dir: dir, sbx: sbx}, nil
 }
 
 // timed returns how long a process takes from start to end.

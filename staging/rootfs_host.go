@@ -44,6 +44,10 @@ func HostRootfs(o HostOptions) Rootfs {
 	return Rootfs{host: hostAlone}
 }
 
+// ForgetHost makes the next [HostRootfs] look at the host anew. Nobody may be using
+// one meanwhile.
+func ForgetHost() { hostAlone, hostWithNetwork = &hostView{}, &hostView{network: true} }
+
 var (
 	hostAlone       = &hostView{}
 	hostWithNetwork = &hostView{network: true}

@@ -75,6 +75,20 @@ func (b *Backend) Warm(spec *backends.Spec) {
 	}
 }
 
+// Renew ends the slots that are idle, because something has changed of what they have
+// inherited from this process. Nothing may run meanwhile.
+func (b *Backend) Renew() {
+	b.mu.Lock()
+	idle := b.idle
+	b.idle = map[backends.Network][]*slot{}
+	b.mu.Unlock()
+	for _, slots := range idle {
+		for _, s := range slots {
+			s.process.Stop()
+		}
+	}
+}
+
 // Run implements [backends.Backend].
 func (b *Backend) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
 	return backends.RunChecked(ctx, spec, b.refuse, b.run)

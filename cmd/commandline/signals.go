@@ -56,6 +56,16 @@ func Interrupted(ctx context.Context) (syscall.Signal, bool) {
 	return i.Signal, ok
 }
 
+// WithInterrupt returns a context that interrupt ends as that signal would: for a
+// process that does what another one was asked for, and is told of its signals.
+func WithInterrupt(ctx context.Context) (_ context.Context, interrupt func(syscall.Signal)) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, func(s syscall.Signal) { cancel(interrupted{s}) }
+}
+
+// Report is what Main does at its end: it prints err and returns the exit code.
+func (p *Program) Report(ctx context.Context, err error) int { return p.report(ctx, err) }
+
 // report prints err and returns the exit code for it. Whatever failed once a
 // signal had ended ctx, failed because of it.
 func (p *Program) report(ctx context.Context, err error) int {

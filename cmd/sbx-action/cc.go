@@ -108,6 +108,9 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 	if f.path != "same" && f.path != "fixed" {
 		return fmt.Errorf("--path %q: want same or fixed", f.path)
 	}
+	if serving != nil && !f.forWorker() {
+		return errOwnProcess
+	}
 	if report, ok := f.report(); ok {
 		interruptible(ctx)
 		if len(args) > 0 {
@@ -178,6 +181,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if done.Result.ExitCode != 0 && !j.failures {
 		event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
 		if doubt := s.Doubt(done); doubt != "" {
+			if serving != nil {
+				return j.execute()
+			}
 			if j.verbose {
 				say("cc: executed outside: it failed in the sandbox, and %s", doubt)
 			}
@@ -193,6 +199,7 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if err := s.Deliver(ctx, done.Result); err != nil {
 		return j.broken(err)
 	}
+	serving.delivers()
 	if !j.readOnly && done.Result.ExitCode == 0 {
 		j.remember(ctx, s, done, started)
 	}
@@ -265,6 +272,9 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return why
 	}
 	if j.call.Jobserver {
+		if serving != nil {
+			return cc.ReasonJobserver // its descriptors are the caller's
+		}
 		server, ok := cc.FindJobserver(os.Getenv("MAKEFLAGS"))
 		if !ok || j.call.Stdin {
 			return cc.ReasonJobserver
@@ -410,6 +420,9 @@ func (j *ccJob) explain(done *cc.Done) {
 
 // broken executes the compiler, because something of ours failed.
 func (j *ccJob) broken(err error) error {
+	if serving != nil {
+		return j.execute()
+	}
 	if j.verbose {
 		say("cc: executed: %v", err)
 	}
@@ -419,6 +432,9 @@ func (j *ccJob) broken(err error) error {
 
 // plain executes the compiler, because we do not understand the call.
 func (j *ccJob) plain(why cc.Reason) error {
+	if serving != nil {
+		return j.execute()
+	}
 	if j.verbose {
 		say("cc: executed: %s", why)
 	}
@@ -437,6 +453,10 @@ func (j *ccJob) record(e cc.Event) {
 func (j *ccJob) execute() error {
 	if j.parts != nil {
 		j.parts.Close()
+	}
+	if serving != nil { // it cannot become anything
+		serving.stdin = j.stdin
+		return errOwnProcess
 	}
 	if j.stdin != nil {
 		err := cc.GiveBack(j.stdin)

@@ -23,7 +23,7 @@ func interruptible(ctx context.Context) { commandline.Interruptible(ctx) }
 func commands() []command {
 	return append([]command{
 		runCommand(), ccCommand(), sandboxCommand(), explainCommand(), cacheCommand(), backendsCommand(), remoteCommand(),
-		whyCommand(), diffCommand(), historyCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
+		whyCommand(), diffCommand(), historyCommand(), warmCommand(), showCommand(), lsCommand(), catCommand(), logCommand(),
 		enterCommand(), rerunCommand(), exportCommand(), importCommand(), doctorCommand(),
 	}, slices.Concat(fileCommands(), delegates(), personalityCommands(), []command{commandline.VersionCommand("sbx-action")})...)
 }

@@ -21,6 +21,9 @@ func main() {
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
 	}
+	if code, ok := warmPart(os.Args); ok { // see warm_linux.go
+		os.Exit(code)
+	}
 	runPersonality(os.Args)
 	calledAs = os.Args
 	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "sbx-action") { // a link: see cc.go

@@ -118,10 +118,16 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	f.cli = map[string]bool{}
 	f.set.Visit(func(fl *flag.Flag) { f.cli[fl.Name] = true })
 	if f.file != "" {
+		if serving != nil {
+			return errOwnProcess
+		}
 		return f.runFile(ctx, args)
 	}
 	if err := errors.Join(f.checkSingle(), f.check(args)); err != nil {
 		return err
+	}
+	if serving != nil && !f.forWorker() {
+		return errOwnProcess
 	}
 	if f.suggest {
 		return f.suggestInputs(ctx, args)
@@ -160,6 +166,9 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 	left := f.inside.watch(job, req)
 	left.tell = f.tell
 	out, err := f.runAndDeliver(ctx, job, req)
+	if serving.gives(ctx, out, err) {
+		return out, errOwnProcess
+	}
 	f.remember(ctx, job, req, out, err, started)
 	if err != nil {
 		return out, err
@@ -211,6 +220,7 @@ type sink struct {
 func (s *sink) Write(p []byte) (int, error) {
 	n, err := s.to.Write(p)
 	if err != nil && s.err == nil {
+		serving.failed(err)
 		s.err = fmt.Errorf("the command's standard %s could not be passed on: %w", s.name, err)
 	}
 	return n, err
@@ -311,6 +321,7 @@ var sayThrough func(line string)
 
 // say prints one line about what the user must know.
 func say(format string, args ...any) {
+	serving.tells()
 	line := "sbx-action: " + fmt.Sprintf(format, args...)
 	if sayThrough != nil {
 		sayThrough(line)

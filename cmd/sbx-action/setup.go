@@ -137,6 +137,9 @@ type missPath struct {
 }
 
 func (m *missPath) choose(begin func(backends.Backend)) (backends.Backend, error) {
+	if b := serving.kept(); b != nil {
+		return b, nil
+	}
 	return wiring.Choice{Name: m.choice, Options: native.Options{Once: m.once}, Log: m.log, Begin: begin}.Open()
 }
 

@@ -96,6 +96,7 @@ var table = []row{
 	{"internal/erofs", "golang.org/x/sys", ""},
 	{"internal/front", "golang.org/x/sys", "internal/rebuildtest"},
 	{"internal/helper", "backends golang.org/x/sys", "internal/rebuildtest"},
+	{"internal/warm", "golang.org/x/sys", ""},
 	{"internal/rebuildtest", "", ""},
 	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
@@ -155,7 +156,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share internal/front leftover progress reproduce schedule staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share internal/durable internal/front internal/warm leftover progress reproduce schedule staging why golang.org/x/sys",
 		"progress/screen github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},

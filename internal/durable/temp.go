@@ -29,6 +29,9 @@ type Temp struct {
 // Every process finds out once, from its first Temp.
 var fixMode, modeKnown atomic.Bool
 
+// ForgetUmask is for a process that has changed its umask.
+func ForgetUmask() { modeKnown.Store(false) }
+
 // Temp makes a file on the file system of the directory dir, near it. Where
 // that needs a name, the error wraps [errors.ErrUnsupported]: see NamedTemp.
 func (d *Disk) Temp(dir string) (*Temp, error) {

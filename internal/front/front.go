@@ -36,6 +36,10 @@ var reason uint32
 // Why says why we are here, and not in the front.
 func Why() Reason { return Reason(reason) }
 
+// Stand makes this process one for which the front gave that reason: a warm worker
+// answers calls of others, whose front asked it to.
+func Stand(r Reason) { reason = uint32(r) }
+
 // Wanted says whether a memo of this call is of use.
 func Wanted() bool { r := Why(); return r == NoMemo || r == Bad || r == Stale }
 

@@ -180,7 +180,7 @@ func Name(key []byte) (name [32]byte) {
 // them by name.
 var ignoredNames = []string{
 	"COLORTERM=", "COLUMNS=", "DISPLAY=", "HISTFILE=", "HISTSIZE=", "INVOCATION_ID=", "JOURNAL_STREAM=", "LINES=", "LOGNAME=", "LS_COLORS=", "MAIL=",
-	"MAKEFLAGS=", "MAKELEVEL=", "MAKE_TERMERR=", "MAKE_TERMOUT=", "MFLAGS=", "OLDPWD=", "PS1=", "PS2=", "SHLVL=", "STY=", "TMP=", "TEMP=", "TMPDIR=",
+	"MAKEFLAGS=", "MAKELEVEL=", "MAKE_TERMERR=", "MAKE_TERMOUT=", "MFLAGS=", "OLDPWD=", "PS1=", "PS2=", "SBX_WARM=", "SHLVL=", "STY=", "TMP=", "TEMP=", "TMPDIR=",
 	"TMUX=", "TMUX_PANE=", "WAYLAND_DISPLAY=", "WINDOWID=", "XAUTHORITY=", "_=",
 	"DBUS_", "GPG_", "NINJA_", "SSH_", "SUDO_", "VTE_", "XDG_SESSION_",
 }

@@ -170,7 +170,7 @@ static int ignored(const char *v)
 {
 	static const char names[] = "COLORTERM=\0COLUMNS=\0DISPLAY=\0HISTFILE=\0HISTSIZE=\0INVOCATION_ID=\0JOURNAL_STREAM=\0LINES=\0"
 		"LOGNAME=\0LS_COLORS=\0MAIL=\0MAKEFLAGS=\0MAKELEVEL=\0MAKE_TERMERR=\0MAKE_TERMOUT=\0MFLAGS=\0OLDPWD=\0PS1=\0PS2=\0"
-		"SHLVL=\0STY=\0TMP=\0TEMP=\0TMPDIR=\0TMUX=\0TMUX_PANE=\0WAYLAND_DISPLAY=\0WINDOWID=\0XAUTHORITY=\0_=\0"
+		"SBX_WARM=\0SHLVL=\0STY=\0TMP=\0TEMP=\0TMPDIR=\0TMUX=\0TMUX_PANE=\0WAYLAND_DISPLAY=\0WINDOWID=\0XAUTHORITY=\0_=\0"
 		"DBUS_\0GPG_\0NINJA_\0SSH_\0SUDO_\0VTE_\0XDG_SESSION_\0";
 	for (const char *n = names; *n; n += length(n) + 1)
 		if (*n == *v && starts(v, n))
@@ -948,6 +948,8 @@ __attribute__((noinline)) static enum reason try(struct front *f)
 	return why;
 }
 
+#include "warm.c"
+
 // sbx_front_main is called with what the kernel put on the stack: the number of
 // arguments, the arguments, a 0, the environment, a 0.
 enum reason sbx_front_main(i64 *stack)
@@ -972,5 +974,8 @@ enum reason sbx_front_main(i64 *stack)
 	struct timespec t = {0, 0};
 	call6(NR_clock_gettime, 0, P(&t), 0, 0, 0, 0);
 	f.now = t.sec;
-	return try(&f);
+	enum reason why = try(&f);
+	if (why != NOT_OURS)
+		warm(&f, why);
+	return why;
 }

@@ -1,0 +1,430 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sbx-action/sbx-action/internal/warm"
+)
+
+// A warmed is a warm session beside a workspace and two stores: that of the calls
+// that it is to answer, and that of the same calls without it.
+type warmed struct {
+	*fronted
+	session string
+	cmd     *exec.Cmd
+}
+
+func newWarmed(t *testing.T, workers int) *warmed {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is no front, which is what asks workers")
+	}
+	w := &warmed{fronted: newFronted(t)}
+	w.cmd = exec.Command(w.command, "warm", "--jobs", strconv.Itoa(workers))
+	w.cmd.Dir, w.cmd.Env, w.cmd.Stderr = w.dir, w.env, os.Stderr
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.cmd.Process.Signal(syscall.SIGTERM)
+		w.cmd.Wait()
+		w.gone()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	session, ok := strings.CutPrefix(strings.TrimSpace(line), "export SBX_WARM=")
+	if !ok {
+		t.Fatalf("it said %q, %v", line, err)
+	}
+	w.session = session
+	return w
+}
+
+func (w *warmed) counts() warm.Counts {
+	w.t.Helper()
+	c, err := warm.ReadCounts(w.session)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// parts are the processes of the session, by the word that says what they are.
+func (w *warmed) parts(word string) (pids []int) {
+	names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range names {
+		data, _ := os.ReadFile(name) // it may have ended
+		args := strings.Split(string(data), "\x00")
+		if len(args) > 3 && args[0] == warm.Program && args[1] == word && args[3] == w.session {
+			pid, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// until waits for what must happen soon.
+func (w *warmed) until(what string, is func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("not after two minutes: %s", what)
+		}
+	}
+}
+
+// gone waits until nothing is left of the session.
+func (w *warmed) gone() {
+	w.t.Helper()
+	w.until("nothing of the session is left", func() bool {
+		_, err := os.Stat(w.session)
+		return os.IsNotExist(err) && len(w.parts("work"))+len(w.parts("keep")) == 0
+	})
+}
+
+// A call is one of the program.
+type call struct {
+	name   string
+	args   []string
+	script string // of a shell that starts the program, as "$@"; or empty
+	as     string // the name that the program is called by; or empty
+	env    []string
+	dir    string // below the workspace
+	stdin  string
+	write  string // what a file is to have before: "NAME=TEXT"
+	alone  bool   // a worker does not answer it
+	either bool   // a worker answers it or not
+	twice  bool   // the second time is a hit, which the front answers, or a worker
+}
+
+// begin returns the call as a process with the store of that name.
+func (w *warmed) begin(c *call, store string, warmly bool) *exec.Cmd {
+	path, dir := w.command, filepath.Join(w.dir, c.dir)
+	if c.as != "" {
+		path = filepath.Join(w.top, "links", c.as)
+	}
+	cmd := exec.Command(path, c.args...)
+	if c.script != "" {
+		cmd = exec.Command("sh", append([]string{"-c", c.script, "sh", path}, c.args...)...)
+	}
+	cmd.Dir = dir
+	cmd.Env = slices.Clone(w.env)
+	cmd.Env = append(cmd.Env, "PWD="+dir, "SBX_CACHE="+filepath.Join(w.top, store))
+	if warmly {
+		cmd.Env = append(cmd.Env, "SBX_WARM="+w.session)
+	}
+	cmd.Env = append(cmd.Env, c.env...)
+	cmd.Stdin = strings.NewReader(c.stdin)
+	return cmd
+}
+
+// varying is what differs between two runs of the same: times, and how long they took.
+var varying = regexp.MustCompile(`"(started|[a-z_]*seconds|[a-z_]*_ms|user|system|max_rss|lookup|save|stage|run|collect|store|scan|deliver|total)":[^,}]*|\b[0-9a-f]{12,}\b|/tmp/[^ "]*`)
+
+// said is all that can be seen of a call from outside.
+func (w *warmed) said(c *call, store string, warmly bool) string {
+	w.t.Helper()
+	if name, text, ok := strings.Cut(c.write, "="); ok {
+		w.write(name, text)
+	}
+	cmd := w.begin(c, store, warmly)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited {
+		w.t.Fatalf("%s: %v", c.name, err)
+	}
+	text := fmt.Sprintf("%v\n--- stdout\n%s--- stderr\n%s", cmd.ProcessState, stdout.String(), stderr.String())
+	outputs, _ := filepath.Glob(filepath.Join(w.dir, c.dir, "out*"))
+	for _, name := range outputs {
+		data, err := os.ReadFile(name)
+		info, serr := os.Lstat(name)
+		if err != nil || serr != nil {
+			w.t.Fatal(err, serr)
+		}
+		text += fmt.Sprintf("--- %s %v\n%s", filepath.Base(name), info.Mode(), data)
+		os.Remove(name)
+	}
+	return varying.ReplaceAllString(text, "X")
+}
+
+// TestWarmIsTheSame does calls of all kinds without a session and in one, and looks
+// at everything that comes out. What the workers have counted is the control.
+func TestWarmIsTheSame(t *testing.T) {
+	w := newWarmed(t, 2)
+	w.write("sub/in", "in sub\n")
+	w.write("other/in", "in other\n")
+	w.write("bad.c", "int x = ;\n")
+	if err := os.MkdirAll(filepath.Join(w.top, "links"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gcc", "cc"} {
+		if err := os.Symlink(w.command, filepath.Join(w.top, "links", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(args ...string) []string { return append([]string{"run"}, args...) }
+	sh := func(script string, flags ...string) []string {
+		return append(append([]string{"run"}, flags...), "--", "sh", "-c", script)
+	}
+	for _, c := range []call{
+		{name: "true", args: run("--", "true"), twice: true},
+		{name: "output and streams", args: sh("echo out; echo err >&2; echo made >out", "-o", "out"), twice: true},
+		{name: "directory", args: sh("mkdir -p d/e && echo x >d/e/f && cp -r d out.d && tar cf out.tar d", "-o", "out.tar", "-o", "d"), twice: true},
+		{name: "failure", args: sh("echo no >&2; exit 7")},
+		{name: "signal", args: sh("kill -9 $$")},
+		{name: "not found", args: run("--", "no-such-program")},
+		{name: "cannot be executed", args: run("--", "/etc/passwd")},
+		{name: "missing output", args: sh("echo >out1", "-o", "out2"), alone: false},
+		{name: "undeclared input", args: sh("cat src/a.h")},
+		{name: "time-out", args: sh("sleep 1000", "--timeout", "50ms")},
+		{name: "memory", args: sh("ulimit -v; echo fine", "--memory", "64M")},
+		{name: "pids", args: sh("echo fine", "--pids", "50"), alone: true},
+		{name: "no command", args: run("-o", "x", "--"), alone: true},
+		{name: "unknown flag", args: run("--nonsense", "--", "true"), alone: true},
+		{name: "missing input", args: run("-i", "nothing-here", "--", "true"), alone: true},
+		{name: "output outside", args: run("-o", "../x", "--", "true"), alone: true},
+		{name: "help", args: run("--help"), either: true},
+		{name: "one directory", dir: "sub", args: sh("cat in; pwd", "-i", "in"), twice: true},
+		{name: "and another", dir: "other", args: sh("cat in; pwd", "-i", "in"), twice: true},
+		{name: "and the first", dir: "sub", args: sh("cat in; echo again", "-i", "in")},
+		{name: "environment", env: []string{"GREETING=hello"}, args: sh("echo $GREETING; env | sort", "--env", "GREETING")},
+		{name: "other environment", env: []string{"GREETING=other"}, args: sh("echo $GREETING; env | sort", "--env", "GREETING")},
+		{name: "no environment", args: sh("echo $GREETING", "--env", "GREETING"), alone: true},
+		{name: "umask", script: `umask 077; exec "$@"`, args: sh("echo 1 >out1; echo 2 >out2; chmod 755 out2; umask", "-o", "out*")},
+		{name: "other umask", script: `umask 002; exec "$@"`, args: sh("echo 3 >out1; echo 4 >out2; chmod 755 out2; umask", "-o", "out*")},
+		{name: "stdin", stdin: "not read\n", args: sh("cat; ls -l /proc/self/fd | wc -l")},
+		{name: "stdin file", args: sh("cat", "--stdin", "src/a.h")},
+		{name: "stdin of a pipe", script: `cat src/a.c | "$@"`, args: sh("cat", "--stdin", "/dev/stdin"), alone: true},
+		{name: "closed stdout", script: `exec "$@" >&-`, args: sh("echo x; echo y >&2"), alone: true},
+		{name: "full stdout", script: `exec "$@" >/dev/full`, args: sh("echo x full; echo y >&2")},
+		{name: "broken pipe", script: `("$@"; echo "$?" >out.code) | true`, args: sh("sleep 0.3; echo x; sleep 0.3; echo y; sleep 0.3; echo z")},
+		{name: "limits", script: `exec prlimit --nproc=5000 "$@"`, args: sh("ulimit -a"), alone: true},
+		{name: "priority", script: `exec nice -n 3 "$@"`, args: sh("nice"), alone: true},
+		{name: "processors", script: `exec taskset 1 "$@"`, args: sh("nproc"), alone: true},
+		{name: "settings", write: ".sbx-action=timeout = 50ms\n", args: sh("sleep 1000; echo settings")},
+		{name: "changed settings", write: ".sbx-action=timeout = 1h\n", args: sh("sleep 0.1; echo settings")},
+		{name: "bad settings", write: ".sbx-action=nonsense = 1\n", args: sh("echo settings"), alone: true},
+		{name: "no settings", write: ".sbx-action=\n", args: sh("echo settings 2")},
+		{name: "cwd", args: sh("pwd; cat in", "--cwd", "sub", "-i", "sub/in")},
+		{name: "other function", args: sh("echo sha >out", "--digest", "sha256", "-o", "out"), twice: true},
+		{name: "other backend", args: run("--backend", "bubblewrap", "--", "echo", "bwrap"), alone: true},
+		{name: "network", args: run("--network", "--", "echo", "net")},
+		{name: "verify", args: run("--verify", "--", "echo", "verify"), alone: true},
+		{name: "json", args: run("--json", "--", "sh", "-c", "echo json")},
+		{name: "no cache", args: run("--no-cache", "--", "echo", "no cache")},
+		{name: "version", args: []string{"version"}, either: true},
+		{name: "compile", args: []string{"cc", "gcc", "-c", "src/a.c", "-o", "out.o"}, twice: true},
+		{name: "changed header", write: "src/a.h=#define A 2\n", args: []string{"cc", "gcc", "-c", "src/a.c", "-o", "out.o"}, twice: true},
+		{name: "compile by a link", as: "gcc", args: []string{"-O1", "-c", "src/a.c", "-o", "out.o"}, twice: true},
+		{name: "compile with warnings", args: []string{"cc", "gcc", "-Wall", "-DA=3", "-c", "src/a.c", "-o", "out.o"}, twice: true},
+		{name: "mistake", args: []string{"cc", "gcc", "-c", "bad.c", "-o", "out.o"}, either: true},
+		{name: "standard input", stdin: "int y;\n", args: []string{"cc", "gcc", "-xc", "-c", "-", "-o", "out.o"}},
+		{name: "standard input that is given back", stdin: "int main(void){return 0;}\n", args: []string{"cc", "gcc", "-xc", "-", "-o", "out.bin", "-Wl,-Map=/dev/stdout"}, alone: true},
+		{name: "query", args: []string{"cc", "gcc", "--version"}, alone: true},
+		{name: "no compiler", args: []string{"cc", "no-such-compiler", "-c", "a.c"}, alone: true},
+		{name: "statistics", args: []string{"cc", "--nonsense"}, alone: true},
+		{name: "time zone", env: []string{"TZ=Asia/Tokyo"}, args: run("--", "date", "+%Z"), alone: true},
+		{name: "odd environment", script: `exec env -i "=x" "PATH=$PATH" "SBX_WARM=$SBX_WARM" "SBX_CACHE=$SBX_CACHE" HOME=/ "$@"`, args: run("--", "echo", "odd"), either: true},
+	} {
+		rounds := 1
+		if c.twice {
+			rounds = 2
+		}
+		for round := range rounds {
+			want := w.said(&c, "cold", false)
+			before := w.counts()
+			got := w.said(&c, "warm", true)
+			after := w.counts()
+			if got != want {
+				t.Errorf("%s, round %d:\n%s\nwithout a session:\n%s", c.name, round, got, want)
+			}
+			if served := after.Served > before.Served; round == 0 && served == c.alone && !c.either {
+				t.Errorf("%s: a worker answered is %v (%+v, then %+v)", c.name, served, before, after)
+			}
+		}
+	}
+	if got := w.counts(); got.Served < 35 {
+		t.Errorf("the workers have answered %d calls", got.Served)
+	}
+}
+
+// TestWarmSeesTheHost changes what a command sees of the host between two calls, by
+// mounts, in a mount namespace of the test's own, which needs root.
+func TestWarmSeesTheHost(t *testing.T) {
+	if runtime.GOARCH != "amd64" || os.Geteuid() != 0 {
+		return // there is no front, which is what asks workers
+	}
+	f := newFronted(t)
+	const script = `
+set -e
+mount -t tmpfs none /opt
+list='ls /opt; cat /etc/debian_version'
+look() { "$SBX" run -- sh -c "$list"; }
+look
+touch /opt/new
+look
+mount -t tmpfs none /opt
+touch /opt/over
+look
+echo edited >version
+mount --bind version /etc/debian_version
+look
+"$SBX" warm --count
+`
+	cmd := exec.Command("unshare", "-m", f.command, "warm", "--jobs", "1", "sh", "-c", script)
+	cmd.Dir, cmd.Env = f.dir, append(f.env, "SBX="+f.command)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, stderr.String())
+	}
+	version, err := os.ReadFile("/etc/debian_version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := string(version)
+	if want := v + "new\n" + v + "over\n" + v + "over\nedited\nanswered 4, declined 0\n"; string(out) != want {
+		t.Errorf("it said\n%s, want\n%s", out, want)
+	}
+}
+
+// TestWarmSignals interrupts a call: the caller ends as it would without a session,
+// and the worker is free again.
+func TestWarmSignals(t *testing.T) {
+	w := newWarmed(t, 1)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
+		var said [2]string
+		for i, warmly := range []bool{false, true} {
+			c := call{args: []string{"run", "--", "sh", "-c", fmt.Sprintf("echo begun; : %d %v; exec sleep 100000", sig, warmly)}}
+			before := w.counts()
+			cmd := w.begin(&c, "store", warmly)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			line, _ := bufio.NewReader(out).ReadString('\n')
+			cmd.Process.Signal(sig)
+			cmd.Wait()
+			said[i] = fmt.Sprint(line, cmd.ProcessState, stderr.String())
+			if warmly && sig != syscall.SIGKILL && w.counts().Served != before.Served+1 {
+				t.Errorf("%v: no worker answered", sig)
+			}
+		}
+		if said[0] != said[1] {
+			t.Errorf("%v: %s\nwithout a session: %s", sig, said[1], said[0])
+		}
+		// The only worker has time again: what it ran has ended.
+		before := w.counts()
+		next := call{args: []string{"run", "--", "echo", "next", sig.String()}}
+		if got := w.said(&next, "store", true); !strings.Contains(got, "next") || w.counts().Served != before.Served+1 {
+			t.Errorf("after %v: %s, and no worker answered", sig, got)
+		}
+	}
+}
+
+// TestWarmDies kills each part of a session while a call waits for it.
+func TestWarmDies(t *testing.T) {
+	w := newWarmed(t, 1)
+	c := call{args: []string{"run", "--", "sh", "-c", "echo begun; sleep 0.5; echo done"}}
+	cmd := w.begin(&c, "store", true)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	line, _ := r.ReadString('\n')
+	old := w.parts("work")
+	for _, pid := range old {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	var rest bytes.Buffer
+	rest.ReadFrom(r)
+	if err := cmd.Wait(); err != nil || line != "begun\n" || rest.String() != "begun\ndone\n" || !strings.Contains(stderr.String(), "a warm worker ended") {
+		t.Errorf("the call: %v, %q, %q, %q", err, line, rest.String(), stderr.String())
+	}
+	w.until("there is another worker", func() bool { now := w.parts("work"); return len(now) == 1 && now[0] != old[0] })
+	before := w.counts()
+	next := call{args: []string{"run", "--", "echo", "next"}}
+	if got := w.said(&next, "store", true); !strings.Contains(got, "next") || w.counts().Served != before.Served+1 {
+		t.Errorf("after the worker's death: %s, and no worker answered", got)
+	}
+	for _, pid := range w.parts("keep") {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	w.until("the workers end with the keeper", func() bool { return len(w.parts("work")) == 0 })
+	next.args = append(next.args, "without")
+	if got := w.said(&next, "store", true); !strings.Contains(got, "next without") {
+		t.Errorf("after the keeper's death: %s", got)
+	}
+}
+
+// TestWarmCommand is the command that a session is for.
+func TestWarmCommand(t *testing.T) {
+	w := newWarmed(t, 1)
+	for _, c := range []call{
+		{name: "exit code", args: []string{"warm", "--", "sh", "-c", "exit 42"}},
+		{name: "signal", args: []string{"warm", "sh", "-c", "kill -TERM $$"}},
+		{name: "streams", stdin: "text", args: []string{"warm", "sh", "-c", "cat; echo err >&2"}},
+		{name: "absent", args: []string{"warm", "no-such-command"}},
+		{name: "descriptors", script: `exec 9<src/a.h; exec "$@"`, args: []string{"warm", "sh", "-c", "cat <&9"}},
+	} {
+		without := c
+		if without.args = c.args[1:]; without.args[0] == "--" {
+			without.args = without.args[1:]
+		}
+		plain := exec.Command("sh", append([]string{"-c", "exec 9<src/a.h; exec \"$@\"", "sh"}, without.args...)...)
+		plain.Dir, plain.Stdin, plain.Env = w.dir, strings.NewReader(c.stdin), append(w.env, "PATH=/usr/bin:/bin")
+		out, _ := plain.Output()
+		c.env = []string{"PATH=/usr/bin:/bin"}
+		got := w.said(&c, "store", false)
+		if want := fmt.Sprintf("%v\n--- stdout\n%s", plain.ProcessState, out); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", c.name, got, want)
+		}
+	}
+	// It is killed, and its session with it.
+	c := call{args: []string{"warm", "--jobs", "1", "sh", "-c", "echo $SBX_WARM; exec sleep 100000"}}
+	cmd := w.begin(&c, "store", false)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	killed := &warmed{fronted: w.fronted, session: strings.TrimSpace(line)}
+	if len(killed.parts("work")) != 1 || len(killed.parts("keep")) != 1 {
+		t.Errorf("the session in %q has workers %v and keepers %v", line, killed.parts("work"), killed.parts("keep"))
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	killed.gone()
+}

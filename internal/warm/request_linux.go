@@ -1,0 +1,208 @@
+package warm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Call is what a caller wants to have done.
+type Call struct {
+	Why  uint32 // why the front has not answered it
+	Args []string
+	Env  []string
+
+	pid  int
+	fds  [4]int // the standard streams, and the working directory
+	conn *os.File
+}
+
+const (
+	magic   = 0x31787773 // as in warm.c
+	headLen = 4*4 + 8
+	maxSize = 1 << 20
+)
+
+// Receive takes a call from a connection. It fails if whoever called is not of our
+// user or says what cannot be; then the connection is closed.
+func Receive(fd int) (*Call, error) {
+	c, err := receive(fd)
+	if err != nil {
+		for _, d := range c.fds {
+			if d >= 0 {
+				unix.Close(d)
+			}
+		}
+		unix.Close(fd)
+		return nil, err
+	}
+	return c, nil
+}
+
+func receive(fd int) (*Call, error) {
+	c := &Call{fds: [4]int{-1, -1, -1, -1}}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return c, err
+	}
+	if int(peer.Uid) != os.Geteuid() {
+		return c, fmt.Errorf("user %d called", peer.Uid)
+	}
+	c.pid = int(peer.Pid)
+	buf, control := make([]byte, 16<<10), make([]byte, unix.CmsgSpace(4*4))
+	n, controls, flags, _, err := unix.Recvmsg(fd, buf, control, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return c, err
+	}
+	if messages, err := unix.ParseSocketControlMessage(control[:controls]); err == nil {
+		for i := range messages {
+			if fds, err := unix.ParseUnixRights(&messages[i]); err == nil && len(fds) == len(c.fds) {
+				copy(c.fds[:], fds)
+			} else {
+				for _, d := range fds {
+					unix.Close(d)
+				}
+			}
+		}
+	}
+	if c.fds[0] < 0 || flags&unix.MSG_CTRUNC != 0 || n < headLen {
+		return c, errors.New("the call is cut off")
+	}
+	le := binary.LittleEndian
+	size := le.Uint64(buf[16:])
+	if le.Uint32(buf) != magic || size > maxSize || uint64(n) > headLen+size {
+		return c, errors.New("the call has another form")
+	}
+	c.Why = le.Uint32(buf[4:])
+	data := make([]byte, size)
+	for at := copy(data, buf[headLen:n]); at < len(data); {
+		n, err := unix.Read(fd, data[at:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return c, errors.New("the call is cut off")
+		}
+		at += n
+	}
+	if bytes.Count(data, []byte{0}) != int(le.Uint32(buf[8:]))+int(le.Uint32(buf[12:])) || len(data) == 0 || data[len(data)-1] != 0 {
+		return c, errors.New("the call has another form")
+	}
+	var texts []string
+	for text := range bytes.SplitSeq(data[:len(data)-1], []byte{0}) {
+		texts = append(texts, string(text))
+	}
+	args := int(le.Uint32(buf[8:]))
+	if args == 0 {
+		return c, errors.New("the call has no arguments")
+	}
+	c.Args, c.Env = texts[:args], texts[args:]
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return c, err
+	}
+	c.conn = os.NewFile(uintptr(fd), "caller")
+	return c, nil
+}
+
+// Become makes this process, but for what is in own, what the caller is. Why says
+// that it cannot be, and nothing has changed then.
+func (c *Call) Become(own *Facts, startup []string) (why string) {
+	theirs, mask, err := FactsOf(c.pid)
+	if err != nil {
+		return err.Error()
+	}
+	if d := own.Differs(theirs); d != "" {
+		return d
+	}
+	for fd := range 3 {
+		flags, err := unix.FcntlInt(uintptr(c.fds[fd]), unix.F_GETFL, 0)
+		if err != nil || flags&(unix.O_NONBLOCK|unix.O_PATH) != 0 {
+			return "its standard streams do not wait"
+		}
+	}
+	os.Clearenv()
+	for _, v := range c.Env {
+		i := bytes.IndexByte([]byte(v), '=')
+		if i <= 0 {
+			return "its environment is odd"
+		}
+		if _, twice := os.LookupEnv(v[:i]); twice || os.Setenv(v[:i], v[i+1:]) != nil {
+			return "its environment is odd"
+		}
+	}
+	if !slices.Equal(Startup(), startup) {
+		return "its environment has something else for Go"
+	}
+	if err := unix.Fchdir(c.fds[3]); err != nil {
+		return "its working directory cannot be entered"
+	}
+	for fd := range 3 {
+		if err := unix.Dup3(c.fds[fd], fd, 0); err != nil {
+			return err.Error()
+		}
+	}
+	unix.Umask(mask)
+	return ""
+}
+
+// Watch calls lost once when the caller has gone, and told for each signal that it
+// passes on, until Close.
+func (c *Call) Watch(told func(unix.Signal), lost func()) {
+	go func() {
+		var b [1]byte
+		for {
+			n, err := c.conn.Read(b[:])
+			if errors.Is(err, os.ErrClosed) {
+				return
+			}
+			if n == 0 || err != nil {
+				lost()
+				return
+			}
+			told(unix.Signal(b[0]))
+		}
+	}()
+}
+
+// Done tells the caller how it ended: with an exit code or, if signal is not 0, by
+// that.
+func (c *Call) Done(code int, signal unix.Signal) {
+	if signal != 0 {
+		c.answer('s', byte(signal), nil)
+		return
+	}
+	c.answer('x', byte(code), nil)
+}
+
+// Decline tells the caller to do it itself. stdin is what it has as standard input
+// then; nil: what it had.
+func (c *Call) Decline(stdin *os.File) {
+	var rights []byte
+	if stdin != nil {
+		rights = unix.UnixRights(int(stdin.Fd()))
+	}
+	c.answer('d', 0, rights)
+}
+
+func (c *Call) answer(kind, value byte, rights []byte) {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) { //nolint:errcheck // who has gone need not be told
+		unix.Sendmsg(int(fd), []byte{kind, value, 0, 0, 0, 0, 0, 0}, rights, nil, unix.MSG_NOSIGNAL) //nolint:errcheck // the same
+	})
+}
+
+// Close ends the call; a caller that has no answer goes on without us.
+func (c *Call) Close() {
+	for _, d := range c.fds {
+		unix.Close(d)
+	}
+	c.conn.Close()
+}

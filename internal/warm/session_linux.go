@@ -1,0 +1,359 @@
+package warm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Program is the name by which this program is called as a part of a session.
+const Program = "sbx-action-warm"
+
+// The processes of a session. Whoever starts one becomes the COMMAND, so that it is
+// in every respect as if there were no session. The keeper, which is not its child
+// (it would wait for us), ends with it, and the workers with the keeper.
+//
+//	launch NUMBER	starts the keeper, and ends
+//	keep NUMBER	makes the sockets, starts the workers, and those that die again
+//	work INDEX	is a worker
+//
+// The descriptors that they are given:
+const (
+	userFD  = 3 // launch, keep: a pidfd of whom the session is for
+	readyFD = 4 // launch, keep, work: takes "+" when all is ready, else why not; keep: gives "." when we shall end
+
+	listenFD = 3 // work
+	lifeFD   = 5 // work: ends with the keeper
+	countFD  = 6 // work: see Counts
+)
+
+// A Session is one that this process has started.
+type Session struct {
+	Dir   string
+	ended *os.File // ends when the last of its processes has
+}
+
+// Start starts a session of n workers for this process: it ends when this process
+// does, whatever program that executes until then.
+func Start(n int) (*Session, error) {
+	dir, err := os.MkdirTemp("", "sbx-warm-")
+	if err != nil {
+		return nil, fmt.Errorf("%w; set TMPDIR to a directory that can be written", err)
+	}
+	if len(dir) > 90 { // the kernel's names of sockets are short
+		os.Remove(dir)
+		return nil, fmt.Errorf("%s is too long a name for sockets: set TMPDIR to a shorter one", dir)
+	}
+	s, err := start(dir, n)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return s, nil
+}
+
+func start(dir string, n int) (_ *Session, err error) {
+	user, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a descriptor of this process: %w", err)
+	}
+	defer unix.Close(user)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ready, tell := os.NewFile(uintptr(pair[0]), "session"), os.NewFile(uintptr(pair[1]), "session")
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, errors.Join(err, tell.Close(), ready.Close())
+	}
+	defer null.Close()
+	pid, err := spawn([]string{"launch", strconv.Itoa(n), dir}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(user), tell.Fd()})
+	tell.Close()
+	if err != nil {
+		return nil, errors.Join(err, ready.Close())
+	}
+	wait(pid)
+	var why strings.Builder
+	for b := make([]byte, 1); ; {
+		n, err := ready.Read(b)
+		if n == 1 && b[0] == '+' && why.Len() == 0 {
+			return &Session{Dir: dir, ended: ready}, nil
+		}
+		if err != nil {
+			ready.Close()
+			if why.Len() == 0 {
+				why.WriteString("the processes of the session ended")
+			}
+			return nil, errors.New(why.String())
+		}
+		why.Write(b[:n])
+	}
+}
+
+// End ends the session, and waits for that. It is for who has not become another
+// program.
+func (s *Session) End() {
+	s.ended.WriteString(".")     //nolint:errcheck // then it has ended already
+	io.Copy(io.Discard, s.ended) //nolint:errcheck // its end is all that matters
+	s.ended.Close()
+}
+
+// spawn starts this program as a part of a session. It is in a session of the
+// kernel's of its own: signals of the terminal are for the callers.
+func spawn(args []string, files []uintptr) (int, error) {
+	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{Program}, args...), &syscall.ProcAttr{
+		Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start a process of the session: %w", err)
+	}
+	return pid, nil
+}
+
+func wait(pid int) {
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// Main is what a part of a session does; args follow the program's name. It returns
+// the exit code. Work is what a worker does with its index and socket.
+func Main(args []string, work func(*Worker) int) int {
+	if len(args) != 3 {
+		fmt.Fprintln(os.Stderr, "sbx-action: this name is for 'sbx-action warm' itself")
+		return 125
+	}
+	number, err := strconv.Atoi(args[1])
+	if err != nil || number < 0 || number > Most {
+		return 125
+	}
+	switch args[0] {
+	case "launch":
+		closeFrom(readyFD + 1)
+		if _, err := spawn([]string{"keep", args[1], args[2]}, []uintptr{0, 1, 2, userFD, readyFD}); err != nil {
+			fmt.Fprint(os.NewFile(readyFD, "ready"), err)
+			return 125
+		}
+	case "keep":
+		closeFrom(readyFD + 1)
+		return (&keeper{dir: args[2], ready: os.NewFile(readyFD, "ready")}).keep(number)
+	case "work":
+		closeFrom(countFD + 1)
+		w, err := newWorker(args[2])
+		if err != nil {
+			return 125
+		}
+		return work(w)
+	}
+	return 0
+}
+
+// closeFrom closes what we have inherited and nobody wants us to have, such as the
+// pipes of a jobserver.
+func closeFrom(fd int) {
+	unix.CloseRange(uint(fd), 1<<32-1, 0) //nolint:errcheck // Linux before 5.9: they stay open
+}
+
+// A keeper looks after the workers.
+type keeper struct {
+	dir   string
+	ready *os.File
+	life  [2]int // a pipe that ends with us
+	null  int
+	count *os.File
+	wg    sync.WaitGroup
+
+	mu     sync.Mutex
+	ending bool
+}
+
+func (k *keeper) keep(n int) int {
+	why := k.begin(n)
+	if why == "" {
+		k.ready.WriteString("+")
+		k.untilUnused()
+	}
+	k.mu.Lock()
+	k.ending = true
+	k.mu.Unlock()
+	unix.Close(k.life[1])
+	k.wg.Wait()
+	os.RemoveAll(k.dir)
+	if why != "" {
+		k.ready.WriteString(why)
+		return 125
+	}
+	return 0
+}
+
+// begin starts everything, and says why that is not to be had, or "".
+func (k *keeper) begin(n int) (why string) {
+	if err := unix.Pipe2(k.life[:], unix.O_CLOEXEC); err != nil {
+		return "make a pipe: " + err.Error()
+	}
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err.Error()
+	}
+	k.null = null
+	if k.count, err = os.OpenFile(filepath.Join(k.dir, countName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		err = k.count.Truncate(countSize)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	answers := make(chan string, n)
+	for i := range n {
+		socket, lock, err := k.listen(i)
+		if err != nil {
+			return err.Error()
+		}
+		k.wg.Go(func() { k.look(i, socket, lock, func(why string) { answers <- why }) })
+	}
+	for range n {
+		if why = <-answers; why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// listen makes the socket of a worker, and its lock.
+func (k *keeper) listen(i int) (socket int, lock *os.File, err error) {
+	name := filepath.Join(k.dir, strconv.Itoa(i))
+	socket, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(socket, &unix.SockaddrUnix{Name: name})
+	}
+	if err == nil {
+		err = unix.Listen(socket, 1)
+	}
+	if err != nil {
+		return -1, nil, fmt.Errorf("listen on %s: %w", name, err)
+	}
+	lock, err = os.OpenFile(name+".lock", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return socket, lock, err
+}
+
+// look starts worker i, again and again as long as somebody may call it. First is
+// called once, with why it does not work, or "".
+func (k *keeper) look(i, socket int, lock *os.File, first func(why string)) {
+	for quick := 0; quick < 5; quick++ {
+		began := time.Now()
+		pid, why := k.startWorker(socket)
+		if first != nil {
+			first(why)
+			first = nil
+		}
+		if pid == 0 {
+			break
+		}
+		wait(pid)
+		if time.Since(began) > time.Second {
+			quick = 0
+		}
+		if k.over() {
+			break
+		}
+	}
+	// Whoever waits goes on without, and nobody comes any more: the lock is never
+	// given back.
+	unix.Close(socket)
+	if !k.over() {
+		unix.Flock(int(lock.Fd()), unix.LOCK_EX) //nolint:errcheck // then callers are refused by the socket
+	}
+}
+
+// startWorker starts a worker and waits until it is ready, or says why it is not.
+func (k *keeper) startWorker(socket int) (pid int, why string) {
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer ready.Close()
+	null := uintptr(k.null)
+	pid, err = spawn([]string{"work", "0", k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd()})
+	tell.Close()
+	if err != nil {
+		return 0, err.Error()
+	}
+	text, _ := io.ReadAll(ready)
+	if string(text) == "+" {
+		return pid, ""
+	}
+	wait(pid)
+	if len(text) == 0 {
+		return 0, "a worker ended at once"
+	}
+	return 0, string(text)
+}
+
+func (k *keeper) over() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ending
+}
+
+// untilUnused returns when the process that the session is for has ended, or
+// somebody wants us to.
+func (k *keeper) untilUnused() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	gone := make(chan struct{})
+	go func() {
+		fds := []unix.PollFd{{Fd: userFD, Events: unix.POLLIN}}
+		for {
+			if n, err := unix.Poll(fds, -1); n > 0 || err != unix.EINTR {
+				close(gone)
+				return
+			}
+		}
+	}()
+	told := make(chan struct{})
+	go func() {
+		if n, _ := unix.Read(readyFD, make([]byte, 1)); n > 0 { // else our user is another program now
+			close(told)
+		}
+	}()
+	select {
+	case <-told:
+	case <-gone:
+	case <-signals:
+	}
+}
+
+// Counts is what the workers of a session have done so far.
+type Counts struct{ Served, Declined uint64 }
+
+// The counts are in a file: two numbers of 64 bits, in the machine's order, which
+// the workers add to in memory.
+const (
+	countName = "count"
+	countSize = 16
+)
+
+// ReadCounts returns the counts of the session in a directory.
+func ReadCounts(dir string) (Counts, error) {
+	data, err := os.ReadFile(filepath.Join(dir, countName))
+	if err == nil && len(data) != countSize {
+		err = fmt.Errorf("%s has %d bytes, want %d", filepath.Join(dir, countName), len(data), countSize)
+	}
+	if err != nil {
+		return Counts{}, err
+	}
+	return Counts{binary.NativeEndian.Uint64(data), binary.NativeEndian.Uint64(data[8:])}, nil
+}

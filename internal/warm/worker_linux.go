@@ -1,0 +1,104 @@
+package warm
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Worker is this process, where it is one.
+type Worker struct {
+	Own     *Facts
+	Startup []string
+
+	dir    string
+	null   int
+	counts *[2]atomic.Uint64
+}
+
+func newWorker(dir string) (*Worker, error) {
+	w := &Worker{dir: dir, Startup: Startup()}
+	for _, fd := range []int{listenFD, readyFD, lifeFD, countFD} { // for nobody whom we start
+		unix.CloseOnExec(fd)
+	}
+	page, err := unix.Mmap(countFD, 0, countSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the counts: %w", err)
+	}
+	w.counts = (*[2]atomic.Uint64)(unsafe.Pointer(&page[0]))
+	if w.Own, _, err = FactsOf(os.Getpid()); err != nil {
+		return nil, err
+	}
+	if w.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return nil, err
+	}
+	return w, w.Forget()
+}
+
+// Ready tells the keeper that calls can come or, if why is not empty, that they
+// cannot, and why.
+func (w *Worker) Ready(why string) {
+	if why == "" {
+		why = "+"
+	}
+	unix.Write(readyFD, []byte(why)) //nolint:errcheck // then there is no keeper any more
+	unix.Close(readyFD)
+}
+
+// UntilAlone returns when the keeper has ended.
+func (w *Worker) UntilAlone() {
+	b := make([]byte, 1)
+	for {
+		if _, err := unix.Read(lifeFD, b); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// Left removes what the keeper has not.
+func (w *Worker) Left() { os.RemoveAll(w.dir) }
+
+// Next waits for the next call.
+func (w *Worker) Next() (*Call, error) {
+	for {
+		fd, _, err := unix.Accept4(listenFD, unix.SOCK_CLOEXEC)
+		switch err {
+		case unix.EINTR, unix.ECONNABORTED:
+			continue
+		case nil:
+		default:
+			return nil, fmt.Errorf("wait for a call: %w", err)
+		}
+		if c, err := Receive(fd); err == nil {
+			return c, nil
+		}
+	}
+}
+
+// Served and Declined count.
+func (w *Worker) Served()   { w.counts[0].Add(1) }
+func (w *Worker) Declined() { w.counts[1].Add(1) }
+
+// Forget gives up what Become took on, as far as others could notice it: files that
+// stay open, a directory that cannot be unmounted.
+func (w *Worker) Forget() error {
+	for fd := range 3 {
+		if err := unix.Dup3(w.null, fd, 0); err != nil {
+			return err
+		}
+	}
+	return unix.Chdir("/")
+}
+
+// Tidy says whether no more descriptors are open than most.
+func (w *Worker) Tidy(most int) bool {
+	fd, err := unix.Dup(w.null)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return fd < most
+}
