@@ -47,6 +47,10 @@ type Options struct {
 	// and Close has nothing left to wait for.
 	Once bool
 
+	// Prepared says that the caller calls [Backend.Prepare] when it has time. Then no
+	// sandbox is prepared while a command runs, which that would slow down.
+	Prepared bool
+
 	// NoScribe makes each look-up of a command that is observed stop and ask,
 	// also where there is a cheaper way: see internal/helper/src/scribe.c. What is
 	// told is the same. It is for comparing the two.

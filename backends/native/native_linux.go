@@ -16,6 +16,7 @@ import (
 type Backend struct {
 	unprivileged bool
 	once         bool
+	prepared     bool
 	noScribe     bool
 	kernel       version
 	groups       *groups
@@ -35,6 +36,7 @@ var _ backends.Backend = (*Backend)(nil)
 func Open(o Options) (*Backend, error) {
 	b := &Backend{
 		once:         o.Once,
+		prepared:     o.Prepared,
 		noScribe:     o.NoScribe,
 		unprivileged: os.Geteuid() != 0,
 		kernel:       kernel(),
@@ -73,6 +75,19 @@ func (b *Backend) Warm(spec *backends.Spec) {
 	if s, err := b.newSlot(n, begin...); err == nil {
 		b.idle[n] = append(b.idle[n], s)
 	}
+}
+
+// Prepare makes a sandbox for the next command, as Warm does, if there is none.
+func (b *Backend) Prepare(spec *backends.Spec) {
+	b.mu.Lock()
+	if idle := b.idle[spec.Network]; !b.closed && len(idle) > 0 {
+		if s := idle[len(idle)-1]; !s.begun {
+			s.begun = true
+			s.process.Prepare()
+		}
+	}
+	b.mu.Unlock()
+	b.Warm(spec)
 }
 
 // Renew ends the slots that are idle, because something has changed of what they have

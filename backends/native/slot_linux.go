@@ -50,7 +50,7 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	s.seq++
 	req := helper.NewRequest(spec)
 	req.Seq = s.seq
-	if s.seq > 1 { // a process that runs one command only shall not prepare for two
+	if s.seq > 1 && !b.prepared { // a process that runs one command only shall not prepare for two
 		req.Flags |= helper.Prewarm
 	}
 	group, err := b.limit(spec.Limits, req)

@@ -40,6 +40,9 @@ func (w *wiringFlags) declareCache(flags *flag.FlagSet) {
 }
 
 func (w *wiringFlags) openStore(options cache.Options) (*cache.Store, error) {
+	if !serving.stands() {
+		return nil, errOwnProcess
+	}
 	dir, err := wiring.CacheDir(w.cache)
 	if err != nil {
 		return nil, err

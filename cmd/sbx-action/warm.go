@@ -77,6 +77,7 @@ type warmWorker struct {
 	said    bool             // the user was told something
 	ran     bool             // the caller's command did, or its result was found
 
+	same   func() bool // whether the caller is as we are
 	cancel func()      // ends the call
 	broken atomic.Bool // nobody reads any more what the command writes
 }
@@ -114,6 +115,10 @@ func (w *warmWorker) failed(err error) {
 		w.cancel()
 	}
 }
+
+// stands says whether this process may do what the caller wants, which is asked
+// before anything is opened for that.
+func (w *warmWorker) stands() bool { return w == nil || w.same() }
 
 // tells notes that a message goes out.
 func (w *warmWorker) tells() {

@@ -118,7 +118,7 @@ type server struct {
 func work(w *warm.Worker) int {
 	s := &server{Worker: w}
 	var err error
-	if s.backend, err = native.Open(native.Options{}); err != nil {
+	if s.backend, err = native.Open(native.Options{Prepared: true}); err != nil {
 		w.Ready(err.Error())
 		return exitOurs
 	}
@@ -174,7 +174,7 @@ type keptBackend struct{ *native.Backend }
 func (keptBackend) Close() error { return nil }
 
 // prepare makes a sandbox for the next call.
-func (s *server) prepare() { s.backend.Warm(&backends.Spec{Observe: true}) }
+func (s *server) prepare() { s.backend.Prepare(&backends.Spec{Observe: true}) }
 
 // freshen forgets what may not be so any more.
 func (s *server) freshen() {
@@ -203,7 +203,9 @@ func (s *server) answer(c *warm.Call) {
 	s.cancel = cancel
 	s.mu.Unlock()
 	serving.cancel = cancel
-	c.Watch(interrupt, cancel)
+	stop := s.Watch(c, interrupt, cancel)
+	defer stop()
+	serving.same = sync.OnceValue(func() bool { return c.Same() == "" })
 
 	front.Stand(front.Reason(c.Why))
 	os.Args, calledAs = c.Args, c.Args
@@ -228,6 +230,7 @@ func (s *server) answer(c *warm.Call) {
 		return // nobody is there any more
 	}
 	code := p.Report(ctx, err)
+	stop()
 	s.Served()
 	c.Done(code, 0)
 }

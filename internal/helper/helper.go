@@ -18,7 +18,7 @@
 //     for commands that are observed; with "noscribe" each look-up of those asks:
 //     see src/scribe.c) and runs the command in it. [LifeFD] is the
 //     reading end of a pipe: the eight bytes of a request's Seq, written into
-//     it, kill that request; its end ends the slot and all it has started. With "user", everything happens in a user
+//     it, kill that request; eight bytes 255 do what "begin" does, once more; its end ends the slot and all it has started. With "user", everything happens in a user
 //     namespace in which UID and GID are 65000; else the slot must be root.
 //   - around UID GID [user [root]]: in a mount namespace (and user namespace) of its
 //     own, mounts the root of the request at Request.Target, which must be an

@@ -123,6 +123,10 @@ func (p *Process) Cancel(seq uint64) {
 	unix.Write(p.life, b[:]) //nolint:errcheck // if the helper is dead, so is the request
 }
 
+// Prepare makes a slot that is idle begin a sandbox, as one that was started with
+// "begin" does, for the next request.
+func (p *Process) Prepare() { p.Cancel(^uint64(0)) }
+
 // End begins to end the helper and everything that it has started. Nothing but
 // Wait may be called then.
 func (p *Process) End() {

@@ -43,58 +43,47 @@ type Facts struct {
 
 type place struct{ major, minor, mount, inode uint64 }
 
-// FactsOf returns the facts of the process with that number, and its file mode mask.
-// It fails if they cannot be read: then the process is somebody else's.
-func FactsOf(pid int) (*Facts, int, error) {
+// FactsOf returns the facts of the process with that number. It fails if they cannot be read: then the process is somebody else's.
+func FactsOf(pid int) (*Facts, error) {
 	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, 0, fmt.Errorf("look at process %d: %w", pid, err)
+		return nil, fmt.Errorf("look at process %d: %w", pid, err)
 	}
 	defer unix.Close(dir)
 	f, text, buf := &Facts{}, make([]byte, 0, 2048), make([]byte, 8192)
 	status, err := read(dir, "status", buf)
 	if err != nil {
-		return nil, 0, fmt.Errorf("look at process %d: %w", pid, err)
+		return nil, fmt.Errorf("look at process %d: %w", pid, err)
 	}
-	mask := -1
 	for line := range bytes.Lines(status) {
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		switch {
-		case string(name) == "Umask":
-			if n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 8, 16); err == nil {
-				mask = int(n)
-			}
-		case slices.Contains(statusNames, string(name)):
+		if name, _, _ := bytes.Cut(line, []byte(":")); slices.Contains(statusNames, string(name)) {
 			text = append(text, line...)
 		}
-	}
-	if mask < 0 {
-		return nil, 0, fmt.Errorf("look at process %d: the kernel does not tell its file mode mask", pid)
 	}
 	for _, name := range namespaces {
 		n, err := unix.Readlinkat(dir, "ns/"+name, buf)
 		if err != nil && err != unix.ENOENT {
-			return nil, 0, fmt.Errorf("look at the namespaces of process %d: %w", pid, err)
+			return nil, fmt.Errorf("look at the namespaces of process %d: %w", pid, err)
 		}
 		text = append(append(text, buf[:max(n, 0)]...), '\n')
 	}
 	for _, name := range optional {
 		data, err := read(dir, name, buf)
 		if err == unix.ESRCH {
-			return nil, 0, fmt.Errorf("look at process %d: %w", pid, err)
+			return nil, fmt.Errorf("look at process %d: %w", pid, err)
 		}
 		text = append(append(text, data...), 0)
 	}
 	f.text = string(text)
 	for i := range f.limits {
 		if err := unix.Prlimit(pid, i, nil, &f.limits[i]); err != nil {
-			return nil, 0, fmt.Errorf("look at the limits of process %d: %w", pid, err)
+			return nil, fmt.Errorf("look at the limits of process %d: %w", pid, err)
 		}
 	}
 	f.limits[unix.RLIMIT_NOFILE].Cur = 0
 	attr, err := unix.SchedGetAttr(pid, 0)
 	if err != nil {
-		return nil, 0, fmt.Errorf("look at how process %d is scheduled: %w", pid, err)
+		return nil, fmt.Errorf("look at how process %d is scheduled: %w", pid, err)
 	}
 	f.sched = *attr
 	const process = 1
@@ -104,13 +93,13 @@ func FactsOf(pid int) (*Facts, int, error) {
 	}
 	var st unix.Statx_t
 	if f.root, err = placeOf(dir, "root", &st); err != nil {
-		return nil, 0, fmt.Errorf("look at the root directory of process %d: %w", pid, err)
+		return nil, fmt.Errorf("look at the root directory of process %d: %w", pid, err)
 	}
 	if f.exe, err = placeOf(dir, "exe", &st); err != nil {
-		return nil, 0, fmt.Errorf("look at the program of process %d: %w", pid, err)
+		return nil, fmt.Errorf("look at the program of process %d: %w", pid, err)
 	}
 	f.when = [4]int64{st.Mtime.Sec, int64(st.Mtime.Nsec), st.Ctime.Sec, int64(st.Ctime.Nsec)}
-	return f, mask, nil
+	return f, nil
 }
 
 func placeOf(dir int, name string, st *unix.Statx_t) (place, error) {

@@ -17,14 +17,16 @@ type Call struct {
 	Args []string
 	Env  []string
 
-	pid  int
-	fds  [4]int // the standard streams, and the working directory
-	conn *os.File
+	pid   int
+	mask  int
+	fds   [4]int // the standard streams, and the working directory
+	conn  int
+	facts chan string // why the caller is not as we are, or ""; once
 }
 
 const (
 	magic   = 0x31787773 // as in warm.c
-	headLen = 4*4 + 8
+	headLen = 4*6 + 8
 	maxSize = 1 << 20
 )
 
@@ -74,11 +76,11 @@ func receive(fd int) (*Call, error) {
 		return c, errors.New("the call is cut off")
 	}
 	le := binary.LittleEndian
-	size := le.Uint64(buf[16:])
+	size := le.Uint64(buf[24:])
 	if le.Uint32(buf) != magic || size > maxSize || uint64(n) > headLen+size {
 		return c, errors.New("the call has another form")
 	}
-	c.Why = le.Uint32(buf[4:])
+	c.Why, c.mask = le.Uint32(buf[4:]), int(le.Uint32(buf[16:])&0o777)
 	data := make([]byte, size)
 	for at := copy(data, buf[headLen:n]); at < len(data); {
 		n, err := unix.Read(fd, data[at:])
@@ -102,23 +104,23 @@ func receive(fd int) (*Call, error) {
 		return c, errors.New("the call has no arguments")
 	}
 	c.Args, c.Env = texts[:args], texts[args:]
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return c, err
-	}
-	c.conn = os.NewFile(uintptr(fd), "caller")
+	c.conn = fd
 	return c, nil
 }
 
 // Become makes this process, but for what is in own, what the caller is. Why says
-// that it cannot be, and nothing has changed then.
+// that it cannot be. Whether the caller is as own says is found out meanwhile: ask
+// Same before anything is done that others could notice.
 func (c *Call) Become(own *Facts, startup []string) (why string) {
-	theirs, mask, err := FactsOf(c.pid)
-	if err != nil {
-		return err.Error()
-	}
-	if d := own.Differs(theirs); d != "" {
-		return d
-	}
+	c.facts = make(chan string, 1)
+	go func() {
+		theirs, err := FactsOf(c.pid)
+		if err != nil {
+			c.facts <- err.Error()
+			return
+		}
+		c.facts <- own.Differs(theirs)
+	}()
 	for fd := range 3 {
 		flags, err := unix.FcntlInt(uintptr(c.fds[fd]), unix.F_GETFL, 0)
 		if err != nil || flags&(unix.O_NONBLOCK|unix.O_PATH) != 0 {
@@ -146,28 +148,13 @@ func (c *Call) Become(own *Facts, startup []string) (why string) {
 			return err.Error()
 		}
 	}
-	unix.Umask(mask)
+	unix.Umask(c.mask)
 	return ""
 }
 
-// Watch calls lost once when the caller has gone, and told for each signal that it
-// passes on, until Close.
-func (c *Call) Watch(told func(unix.Signal), lost func()) {
-	go func() {
-		var b [1]byte
-		for {
-			n, err := c.conn.Read(b[:])
-			if errors.Is(err, os.ErrClosed) {
-				return
-			}
-			if n == 0 || err != nil {
-				lost()
-				return
-			}
-			told(unix.Signal(b[0]))
-		}
-	}()
-}
+// Same waits until it is known whether the caller is as we are, and says why it is
+// not, or "". It is asked once.
+func (c *Call) Same() (why string) { return <-c.facts }
 
 // Done tells the caller how it ended: with an exit code or, if signal is not 0, by
 // that.
@@ -190,13 +177,8 @@ func (c *Call) Decline(stdin *os.File) {
 }
 
 func (c *Call) answer(kind, value byte, rights []byte) {
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Control(func(fd uintptr) { //nolint:errcheck // who has gone need not be told
-		unix.Sendmsg(int(fd), []byte{kind, value, 0, 0, 0, 0, 0, 0}, rights, nil, unix.MSG_NOSIGNAL) //nolint:errcheck // the same
-	})
+	// Who has gone need not be told.
+	unix.Sendmsg(c.conn, []byte{kind, value, 0, 0, 0, 0, 0, 0}, rights, nil, unix.MSG_NOSIGNAL) //nolint:errcheck // see above
 }
 
 // Close ends the call; a caller that has no answer goes on without us.
@@ -204,5 +186,5 @@ func (c *Call) Close() {
 	for _, d := range c.fds {
 		unix.Close(d)
 	}
-	c.conn.Close()
+	unix.Close(c.conn)
 }

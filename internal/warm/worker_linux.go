@@ -3,6 +3,7 @@ package warm
 import (
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -17,6 +18,67 @@ type Worker struct {
 	dir    string
 	null   int
 	counts *[2]atomic.Uint64
+	watch  watch
+}
+
+// A watch looks at the connection of the call that is answered. It has a thread of
+// its own, which waits in the kernel: a call need wake nobody to be watched.
+type watch struct {
+	ep int
+
+	mu   sync.Mutex
+	gen  int32 // guarded by mu: which call it is
+	conn int   // guarded by mu; -1: none
+	told func(unix.Signal)
+	lost func()
+}
+
+// Watch calls lost when the caller of c has gone, and told for each signal that it
+// passes on, until the function that it returns is called.
+func (w *Worker) Watch(c *Call, told func(unix.Signal), lost func()) (stop func()) {
+	a := &w.watch
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gen++
+	a.conn, a.told, a.lost = c.conn, told, lost
+	// A descriptor that can be waited for, and memory is the kernel's worry.
+	unix.EpollCtl(a.ep, unix.EPOLL_CTL_ADD, c.conn, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: a.gen}) //nolint:errcheck // see above
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		unix.EpollCtl(a.ep, unix.EPOLL_CTL_DEL, c.conn, nil) //nolint:errcheck // it may be out already
+		a.conn = -1
+	}
+}
+
+func (a *watch) run() {
+	events := make([]unix.EpollEvent, 1)
+	for {
+		n, err := unix.EpollWait(a.ep, events, -1)
+		if n == 1 {
+			a.look(events[0].Fd)
+		} else if err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// look reads what the caller of call gen has sent, if that is still the one.
+func (a *watch) look(gen int32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn < 0 || a.gen != gen {
+		return
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(a.conn, b[:], unix.MSG_DONTWAIT)
+	switch {
+	case n == 1:
+		a.told(unix.Signal(b[0]))
+	case err == nil || err != unix.EAGAIN && err != unix.EINTR:
+		unix.EpollCtl(a.ep, unix.EPOLL_CTL_DEL, a.conn, nil) //nolint:errcheck // or we are told again
+		a.lost()
+	}
 }
 
 func newWorker(dir string) (*Worker, error) {
@@ -29,12 +91,17 @@ func newWorker(dir string) (*Worker, error) {
 		return nil, fmt.Errorf("map the counts: %w", err)
 	}
 	w.counts = (*[2]atomic.Uint64)(unsafe.Pointer(&page[0]))
-	if w.Own, _, err = FactsOf(os.Getpid()); err != nil {
+	if w.Own, err = FactsOf(os.Getpid()); err != nil {
 		return nil, err
 	}
 	if w.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return nil, err
 	}
+	if w.watch.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, err
+	}
+	w.watch.conn = -1
+	go w.watch.run()
 	return w, w.Forget()
 }
 

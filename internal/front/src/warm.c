@@ -15,7 +15,7 @@ enum {
 };
 
 struct warm_ask {
-	u32 magic, why, argc, envc;
+	u32 magic, why, argc, envc, mask, unused;
 	u64 size; // of what follows
 };
 
@@ -63,6 +63,8 @@ static int warm_strings(struct front *f, struct warm_ask *ask)
 		at += length(at) + 1;
 	}
 	ask->argc = (u32)f->argc;
+	ask->mask = (u32)sys(NR_umask, 077, 0, 0, 0, 0);
+	sys(NR_umask, ask->mask, 0, 0, 0, 0);
 	ask->size = (u64)(at - f->argv[0]);
 	return ask->size <= WARM_MAX;
 }

@@ -257,7 +257,10 @@ void serve(struct slot *z)
 			u64 seq;
 			if (SYS(read, FD_LIFE, &seq, sizeof seq) != sizeof seq)
 				end(z);
-			cancel(z, seq);
+			if (seq != SEQ_PREPARE)
+				cancel(z, seq);
+			else
+				z->begin = 1;
 		}
 		if (fds[CHILD].revents) {
 			SYS(read, fds[CHILD].fd, buf, sizeof buf);
@@ -269,6 +272,10 @@ void serve(struct slot *z)
 				int prewarm = ready->req && ready->req->flags & REQUEST_PREWARM;
 				ready = prewarm ? new_sandbox(z) : 0;
 			}
+		}
+		if (z->begin && !(ready && ready->state == READY) && free_sandbox(z)) {
+			ready = new_sandbox(z);
+			make_network(z);
 		}
 		if (!ready && fds[SOCKET].revents & POLLIN) {
 			ready = new_sandbox(z);

@@ -6,8 +6,12 @@
 // The descriptors that every mode starts with; 0 to 2 are open, too.
 enum {
 	FD_SOCKET = 3, // messages
-	FD_LIFE = 4, // slot only: cancellations; its end says that our caller is gone
+	FD_LIFE = 4, // slot only: cancellations, and SEQ_PREPARE; its end says that our caller is gone
 };
+
+// SEQ_PREPARE, in the place of a cancellation, asks for what "begin" does at the
+// start of a slot: a sandbox that offers its scratch before there is a request.
+#define SEQ_PREPARE (~0ull)
 
 enum {
 	SANDBOXES = 8, // of one slot; all but one or two of them are just dying
