@@ -77,17 +77,17 @@ func (b *Backend) Warm(spec *backends.Spec) {
 	}
 }
 
-// Prepare makes a sandbox for the next command, as Warm does, if there is none.
-func (b *Backend) Prepare(spec *backends.Spec) {
+// Prepare makes a sandbox for the next command, as Warm does, in each slot that is
+// idle: there is one for each kind of network that was used.
+func (b *Backend) Prepare() {
 	b.mu.Lock()
-	if idle := b.idle[spec.Network]; !b.closed && len(idle) > 0 {
-		if s := idle[len(idle)-1]; !s.begun {
-			s.begun = true
-			s.process.Prepare()
+	defer b.mu.Unlock()
+	for _, idle := range b.idle {
+		if n := len(idle); n > 0 && !idle[n-1].begun {
+			idle[n-1].begun = true
+			idle[n-1].process.Prepare()
 		}
 	}
-	b.mu.Unlock()
-	b.Warm(spec)
 }
 
 // Renew ends the slots that are idle, because something has changed of what they have

@@ -38,7 +38,7 @@ fresh root file system that holds its declared inputs and nothing else, runs
 without network in a sandbox, and its outputs go into a content-addressed cache.
 The same action later costs a quarter of a millisecond.`,
 		Groups: []commandline.Group{
-			{Title: "Run and cache commands", Names: []string{"run", "cc", "build", "graph", "init"}},
+			{Title: "Run and cache commands", Names: []string{"run", "cc", "warm", "build", "graph", "init"}},
 			{Title: "Ask what happened, and why", Names: []string{"why", "diff", "history", "show", "ls", "cat", "log", "explain"}},
 			{Title: "Look inside, run again, carry elsewhere", Names: []string{"enter", "rerun", "export", "import", "attest"}},
 			{Title: "Sandboxes and root file systems", Names: []string{"sandbox", "rootfs", "owners", "backends", "doctor"}},

@@ -174,7 +174,10 @@ type keptBackend struct{ *native.Backend }
 func (keptBackend) Close() error { return nil }
 
 // prepare makes a sandbox for the next call.
-func (s *server) prepare() { s.backend.Prepare(&backends.Spec{Observe: true}) }
+func (s *server) prepare() {
+	s.backend.Prepare()
+	s.backend.Warm(&backends.Spec{Observe: true}) // if there is none yet
+}
 
 // freshen forgets what may not be so any more.
 func (s *server) freshen() {

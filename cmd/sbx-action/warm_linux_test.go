@@ -150,7 +150,8 @@ func (w *warmed) said(c *call, store string, warmly bool) string {
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
 		w.t.Fatalf("%s: %v", c.name, err)
 	}
-	text := fmt.Sprintf("%v\n--- stdout\n%s--- stderr\n%s", cmd.ProcessState, stdout.String(), stderr.String())
+	var text strings.Builder
+	fmt.Fprintf(&text, "%v\n--- stdout\n%s--- stderr\n%s", cmd.ProcessState, stdout.String(), stderr.String())
 	outputs, _ := filepath.Glob(filepath.Join(w.dir, c.dir, "out*"))
 	for _, name := range outputs {
 		data, err := os.ReadFile(name)
@@ -158,10 +159,10 @@ func (w *warmed) said(c *call, store string, warmly bool) string {
 		if err != nil || serr != nil {
 			w.t.Fatal(err, serr)
 		}
-		text += fmt.Sprintf("--- %s %v\n%s", filepath.Base(name), info.Mode(), data)
+		fmt.Fprintf(&text, "--- %s %v\n%s", filepath.Base(name), info.Mode(), data)
 		os.Remove(name)
 	}
-	return varying.ReplaceAllString(text, "X")
+	return varying.ReplaceAllString(text.String(), "X")
 }
 
 // TestWarmIsTheSame does calls of all kinds without a session and in one, and looks
