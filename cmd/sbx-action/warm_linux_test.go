@@ -307,14 +307,15 @@ look
 	}
 }
 
-// TestWarmSignals interrupts a call: the caller ends as it would without a session,
+// TestWarmSignals interrupts a call, whose command has stopped itself (one that looks
+// something up when its sandbox dies says so): the caller ends as it would without a session,
 // and the worker is free again.
 func TestWarmSignals(t *testing.T) {
 	w := newWarmed(t, 1)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
 		var said [2]string
 		for i, warmly := range []bool{false, true} {
-			c := call{args: []string{"run", "--", "sh", "-c", fmt.Sprintf("echo begun; : %d %v; exec sleep 100000", sig, warmly)}}
+			c := call{args: []string{"run", "--", "sh", "-c", fmt.Sprintf("echo begun; : %d %v; kill -STOP $$", sig, warmly)}}
 			before := w.counts()
 			cmd := w.begin(&c, "store", warmly)
 			var stderr bytes.Buffer
