@@ -13,6 +13,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/sbx-action/sbx-action/internal/spelling"
 )
 
 // ExitOurs is the exit code for everything that is our failure or the
@@ -66,7 +68,7 @@ type Program struct {
 	Groups   []Group // in which --help lists them; what is in none comes last
 
 	// Unknown is what to do when the first word is no command; %[1]q is the
-	// word, %[2]s the program.
+	// word, %[2]s the program, %[3]s which command may be meant, or nothing.
 	Unknown string
 }
 
@@ -107,7 +109,54 @@ func (p *Program) Dispatch(ctx context.Context, args []string) error {
 			return p.run(ctx, c, rest)
 		}
 	}
-	return fmt.Errorf(p.Unknown, name, p.Name)
+	var names []string
+	for _, c := range p.Commands {
+		names = append(names, c.Name)
+	}
+	return fmt.Errorf(p.Unknown, name, p.Name, meant(name, names, strings.Clone))
+}
+
+// meant is the part of a sentence that says which of names is most like name, as
+// written writes it; or nothing.
+func meant(name string, names []string, written func(string) string) string {
+	near := spelling.Nearest(name, names)
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (is %s meant?)", written(near))
+}
+
+// ParseFlags parses flags, also those that stand behind a word of their command.
+// Its error is [flag.ErrHelp], or says where they are listed.
+func ParseFlags(flags *flag.FlagSet, args []string) error {
+	err := flags.Parse(args)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return fmt.Errorf("%w; '%s --help' lists the flags", flagError(err, flags), flags.Name())
+}
+
+// flagError is what the flag package says, as we write flags, with the flag that
+// may be meant.
+func flagError(err error, flags *flag.FlagSet) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		var names []string
+		if len(name) > 1 {
+			flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		}
+		return fmt.Errorf("unknown flag %s%s", dashes(name), meant(name, names, dashes))
+	}
+	for _, before := range []string{" for flag -", " for -", "flag needs an argument: -"} {
+		if head, tail, ok := strings.Cut(text, before); ok {
+			name, rest, _ := strings.Cut(tail, ":")
+			if rest != "" {
+				rest = ":" + rest
+			}
+			return errors.New(head + strings.TrimSuffix(before, "-") + dashes(name) + rest)
+		}
+	}
+	return err
 }
 
 func (p *Program) run(ctx context.Context, c Command, args []string) error {
@@ -117,16 +166,16 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 		}
 		return c.named(c.Raw(ctx, args))
 	}
-	flags := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	flags := flag.NewFlagSet(p.Name+" "+c.Name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the error says it all; usage on demand only
 	action := c.Setup(flags)
-	err := flags.Parse(args)
+	err := ParseFlags(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		p.help(os.Stdout, c, flags)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w; '%s %s --help' lists the flags", c.Name, err, p.Name, c.Name)
+		return c.named(err)
 	}
 	if c.Settings {
 		err = c.applySettings(flags)

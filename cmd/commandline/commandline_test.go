@@ -5,6 +5,7 @@ import (
 	"flag"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestOverview(t *testing.T) {
@@ -57,6 +58,39 @@ func TestHelpOfFlags(t *testing.T) {
 	} {
 		if !strings.Contains(in, text) {
 			t.Errorf("no %q in\n%s", text, in)
+		}
+	}
+}
+
+func TestUnknownCommand(t *testing.T) {
+	p := &Program{Name: "x", Unknown: "unknown command %[1]q%[3]s: '%[2]s help'", Commands: []Command{{Name: "history"}, {Name: "why"}}}
+	for name, want := range map[string]string{
+		"histroy": `unknown command "histroy" (is history meant?): 'x help'`,
+		"other":   `unknown command "other": 'x help'`,
+	} {
+		if err := p.Dispatch(t.Context(), []string{name}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+}
+
+func TestFlagError(t *testing.T) {
+	for arg, want := range map[string]string{
+		"--timout=1s":    "unknown flag --timout (is --timeout meant?)",
+		"--zzz":          "unknown flag --zzz",
+		"-z":             "unknown flag -z",
+		"--timeout":      "flag needs an argument: --timeout",
+		"--timeout=a: b": `invalid value "a: b" for flag --timeout: parse error`,
+		"--on=maybe":     `invalid boolean value "maybe" for --on: parse error`,
+		"-n=x":           `invalid value "x" for flag -n: parse error`,
+	} {
+		flags := flag.NewFlagSet("c", flag.ContinueOnError)
+		flags.SetOutput(new(strings.Builder))
+		flags.Duration("timeout", time.Second, "")
+		flags.Bool("on", false, "")
+		flags.Int("n", 0, "")
+		if err := flags.Parse([]string{arg}); err == nil || flagError(err, flags).Error() != want {
+			t.Errorf("%s: %v, want %s", arg, flagError(err, flags), want)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (c *cacheFlags) run(ctx context.Context, flags *flag.FlagSet, args []string
 	if !ok {
 		return fmt.Errorf("unknown word %q: want stat, trim, verify or path", args[0])
 	}
-	if err := flags.Parse(args[1:]); err != nil {
+	if err := commandline.ParseFlags(flags, args[1:]); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	if flags.NArg() > 0 {

@@ -52,6 +52,6 @@ Example: compile hello.c; the second time comes from the cache.
   sbx-action run -i hello.c -o hello.o -- gcc -c hello.c -o hello.o
 
 'sbx-action COMMAND --help' says more about each.`,
-		Unknown: "unknown command %[1]q: put \"run\" and the inputs before a command to cache it, as in 'sbx-action run -i a.c -o a.o -- %[1]s …'; '%[2]s help' lists the commands",
+		Unknown: "unknown command %[1]q%[3]s: put \"run\" and the inputs before a command to cache it, as in 'sbx-action run -i a.c -o a.o -- %[1]s …'; '%[2]s help' lists the commands",
 	}
 }

@@ -238,8 +238,8 @@ func (f *sandboxFlags) words(args []string) (source string, command []string, er
 		return "", nil, errors.New("no root file system: name one, as in 'sbx-action sandbox host -- ls /'")
 	}
 	source = args[0]
-	if err := f.flags.Parse(args[1:]); err != nil {
-		return "", nil, fmt.Errorf("%w; 'sbx-action sandbox --help' lists the flags", err)
+	if err := commandline.ParseFlags(f.flags, args[1:]); err != nil {
+		return "", nil, err
 	}
 	return source, f.flags.Args(), nil
 }

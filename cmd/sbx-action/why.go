@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/compare"
 	"github.com/sbx-action/sbx-action/history"
 	"github.com/sbx-action/sbx-action/why"
@@ -50,8 +51,8 @@ func anywhere(flags *flag.FlagSet, run func(context.Context, []string) error) fu
 		var words []string
 		for len(args) > 0 {
 			words = append(words, args[0])
-			if err := flags.Parse(args[1:]); err != nil {
-				return fmt.Errorf("%w; 'sbx-action %s --help' lists the flags", err, flags.Name())
+			if err := commandline.ParseFlags(flags, args[1:]); err != nil {
+				return err
 			}
 			args = flags.Args()
 		}

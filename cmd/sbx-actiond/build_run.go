@@ -151,8 +151,8 @@ that of its command.
 func flagsAnywhere(flags *flag.FlagSet, args []string) (words []string, err error) {
 	for len(args) > 0 {
 		words = append(words, args[0])
-		if err := flags.Parse(args[1:]); err != nil {
-			return nil, fmt.Errorf("%w; 'sbx-action build --help' lists the flags", err)
+		if err := commandline.ParseFlags(flags, args[1:]); err != nil {
+			return nil, err
 		}
 		args = flags.Args()
 	}

@@ -38,6 +38,6 @@ sbx-actiond is the part of sbx-action that speaks gRPC or knows large formats:
 servers and workers of the Remote Execution API, component builds, images. Each of
 its commands but agent is one of sbx-action, too: type 'sbx-action serve'.`,
 		Outro:   `'sbx-action COMMAND --help' says more about each.`,
-		Unknown: "unknown command %[1]q: '%[2]s help' lists the commands",
+		Unknown: "unknown command %[1]q%[3]s: '%[2]s help' lists the commands",
 	}
 }

@@ -49,7 +49,7 @@ func (f *ownersFlags) run(_ context.Context, args []string) error {
 		return errors.New("say import or export, as in 'sbx-action owners import --format fakeroot --root DIR STATE LIST'")
 	}
 	word := args[0]
-	if err := f.flags.Parse(args[1:]); err != nil {
+	if err := commandline.ParseFlags(f.flags, args[1:]); err != nil {
 		return err
 	}
 	args = f.flags.Args()

@@ -81,8 +81,8 @@ type rootfsFlags struct {
 func (r *rootfsFlags) words(args []string) (words []string, err error) {
 	for len(args) > 0 {
 		words = append(words, args[0])
-		if err := r.flags.Parse(args[1:]); err != nil {
-			return nil, fmt.Errorf("%w; 'sbx-action rootfs --help' lists the flags", err)
+		if err := commandline.ParseFlags(r.flags, args[1:]); err != nil {
+			return nil, err
 		}
 		args = r.flags.Args()
 	}

@@ -140,7 +140,7 @@ var table = []row{
 	{"integration/reapi/worker/proto/depset", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/protobuf", ""},
 
 	// What both programs are made of.
-	{"cmd/commandline", "action", ""},
+	{"cmd/commandline", "action internal/spelling", ""},
 	{"cmd/wiring", "action backends backends/bazelsandbox backends/bubblewrap backends/chroot backends/docker backends/firejail backends/landlock backends/linuxuserchroot backends/lxc backends/minijail backends/native backends/nspawn backends/oci backends/podman backends/proot backends/sandboxexec backends/schroot backends/userchroot backends/vm cmd/commandline integration/reapi/share internal/durable staging", ""},
 
 	// The heavy command: what it is linked with is nobody's burden.

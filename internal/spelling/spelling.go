@@ -13,7 +13,7 @@ const longest = 255
 func Nearest(name string, names []string) string {
 	best, most := "", max(len(name)/3, 1)
 	for _, n := range names {
-		if d := Distance(name, n, most); d <= most {
+		if d := Distance(name, n, most); d <= most && d < max(len(name), len(n)) { // something is as it was
 			best, most = n, d-1
 		}
 	}

@@ -38,8 +38,14 @@ func TestNearest(t *testing.T) {
 			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)
 		}
 	}
+	if got := Nearest("a", []string{"b", "ab"}); got != "ab" {
+		t.Errorf("of one letter: %q, want one that has it", got)
+	}
 	if got := Nearest("ab", []string{"ac", "ad"}); got != "ac" {
 		t.Errorf("of two that are as near: %q, want the first", got)
+	}
+	if got := Nearest("a", []string{"b", "ab"}); got != "ab" {
+		t.Errorf("of one letter: %q, want one that has it", got)
 	}
 	if got := Nearest("ab", []string{"ab", "ab "}); got != "ab" {
 		t.Errorf("of the name itself and another: %q", got)
