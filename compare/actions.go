@@ -225,20 +225,26 @@ func factChange(a, b map[string]string) string {
 		if !inA || !inB || x == y {
 			continue
 		}
-		px, dx, _ := strings.Cut(x, " ")
-		py, dy, _ := strings.Cut(y, " ")
 		switch kind {
 		case "link":
 			return fmt.Sprintf("the link led to %s and leads to %s", x, y)
-		case "dir":
-			return fmt.Sprintf("the permissions were %s and are %s", x, y)
 		case "meta":
 			return fmt.Sprintf("kind, permissions or size were %s and are %s", x, y)
 		case "made":
 			return "there are other names in it"
 		}
-		if dx == dy {
+		// The permissions, a digest but for directories, and whose rights count.
+		px, dx, _ := strings.Cut(x, " ")
+		py, dy, _ := strings.Cut(y, " ")
+		if kind != "dir" {
+			dx, _, _ = strings.Cut(dx, " ")
+			dy, _, _ = strings.Cut(dy, " ")
+		}
+		switch {
+		case px != py && (kind == "dir" || dx == dy):
 			return fmt.Sprintf("the permissions were %s and are %s", px, py)
+		case kind == "dir" || dx == dy:
+			return "what the command may do with it"
 		}
 		if kind == "list" {
 			return "there are other names in it, or of another kind"

@@ -378,7 +378,7 @@ func (w *HostWitness) again(s seen) (seen, error) {
 	if err != nil {
 		return s, err
 	}
-	if info != nil && s.kind == seenFile && !readable(s.path, info) {
+	if host, _ := w.Host(s.path); info != nil && s.kind == seenFile && !readable(host, info) {
 		return s, fmt.Errorf("%s may not be read any more", s.path)
 	}
 	for _, now := range scout.found {
