@@ -90,10 +90,7 @@ func (h *host) run() {
 	sealed, err := h.witness.Seal(h.Context(), a, out.Status, time.Now().Add(time.Hour))
 	h.do(err)
 	out.Key = sealed.Digest(action.BLAKE3)
-	out.Result = &action.Result{Metadata: &action.Metadata{Auxiliary: []action.Any{
-		{TypeURL: "type.googleapis.com/build.bazel.remote.execution.v2.Action", Value: sealed.Marshal()},
-		{TypeURL: "type.googleapis.com/build.bazel.remote.execution.v2.Command", Value: c.Marshal()},
-	}}}
+	out.Result = (&action.Result{}).WithOrigin(sealed, c)
 	h.do(h.store.PutResult(h.Context(), out.Key, out.Result))
 	r := history.Of(req, out, nil)
 	h.now++

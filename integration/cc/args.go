@@ -249,27 +249,13 @@ func (c *Call) compiler(o options) {
 			c.file(a, language)
 			continue
 		}
-		name, value := a, ""
-		switch {
-		case slices.Contains(o.separate, a):
+		name, value, next := o.split(a)
+		if next {
 			if i++; i >= len(args) {
 				c.Plain = ReasonArguments
 				return
 			}
 			value = args[i]
-		case len(a) >= 2 && slices.Contains(o.either, a[:2]) && !slices.Contains(whole, a) && !slices.Contains(queries, a):
-			name, value = a[:2], a[2:]
-			if value == "" {
-				if i++; i >= len(args) {
-					c.Plain = ReasonArguments
-					return
-				}
-				value = args[i]
-			}
-		default:
-			if n, v, found := strings.Cut(a, "="); found {
-				name, value = n, v
-			}
 		}
 		if slices.Contains(queries, a) && !(raw && a == "-v") || strings.HasPrefix(a, "-print-") || strings.HasPrefix(a, "--print-") || strings.HasPrefix(a, "--help=") {
 			c.Plain = ReasonQuery
@@ -280,9 +266,7 @@ func (c *Call) compiler(o options) {
 			return
 		}
 		switch name {
-		case "-c":
-			stop = min(stop, Compile)
-		case "-S", "-fsyntax-only", "-emit-pch", "-emit-llvm":
+		case "-c", "-S", "-fsyntax-only", "-emit-pch", "-emit-llvm":
 			stop = min(stop, Compile)
 		case "-E", "-M", "-MM":
 			stop = Preprocess
@@ -295,7 +279,6 @@ func (c *Call) compiler(o options) {
 			c.Jobserver = value == "jobserver"
 		case "-fno-lto":
 			c.Jobserver = false
-		case "-ftest-coverage", "-fprofile-arcs", "--coverage":
 		}
 		c.option(name, value)
 	}
@@ -303,12 +286,22 @@ func (c *Call) compiler(o options) {
 		c.Kind = stop
 	}
 	c.Jobserver = c.Jobserver && c.Kind == Link // objects are made by one process
-	switch {
-	case files == 0:
+	if files == 0 {
 		c.Plain = ReasonNoInput
-	case c.Stdin && c.Kind == Link:
-		c.Kind = Link
 	}
+}
+
+// split returns the name and the value of an option, or that its value is the next
+// argument.
+func (o options) split(a string) (name, value string, next bool) {
+	if slices.Contains(o.separate, a) {
+		return a, "", true
+	}
+	if len(a) >= 2 && slices.Contains(o.either, a[:2]) && !slices.Contains(whole, a) && !slices.Contains(queries, a) {
+		return a[:2], a[2:], len(a) == 2
+	}
+	name, value, _ = strings.Cut(a, "=")
+	return name, value, false
 }
 
 // option notes what an option says of outputs, search paths and the machine.
