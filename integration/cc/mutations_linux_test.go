@@ -18,6 +18,7 @@ func mutations() (list []mutation) {
 	list = append(list, environmentMutations()...)
 	list = append(list, linkMutations()...)
 	list = append(list, otherMutations()...)
+	list = append(list, hostMutations()...)
 	return list
 }
 
