@@ -5,6 +5,8 @@
 //	FRONT_TEST=key             prints the key of this call
 //	FRONT_TEST=fuzz:N:FILE     takes a memo's file apart N times, each with other
 //	                           bytes changed, as far as before the first output
+//	FRONT_TEST=damage:FILE     cuts a memo at each byte, changes each bit, and has
+//	                           zeros from each byte on; prints how many were parsed
 #define FRONT_TEST
 typedef unsigned long size_t;
 void *memcpy(void *restrict, const void *restrict, size_t);
@@ -74,6 +76,35 @@ static int fuzz(struct front *f, const char *spec)
 	return 0;
 }
 
+// damage gives the parser what a disk or a power cut may leave of a memo: none of it may
+// be taken for one.
+static int damage(struct front *f, const char *file)
+{
+	static u8 good[1 << 20], bad[1 << 20], key[KEY_MAX];
+	i64 size = f_read(f_open(AT_FDCWD, file, O_RDONLY, 0), good, sizeof good);
+	u64 key_len = key_of(f, key), tries = 0, taken = 0;
+	struct stat self;
+	if (size <= RECORD_HEAD + HEAD || parse(f, key, key_len, good, (u64)size, &self))
+		return 1;
+	for (u64 n = (u64)size, at = 0; at < n; at++) {
+		u8 *cut = bad + sizeof bad - at; // it ends where the memory does
+		memcpy(cut, good, at);
+		tries++, taken += !parse(f, key, key_len, cut, at, &self);
+		memcpy(bad, good, n);
+		if (at >= RECORD_HEAD || at < 4) // the sum of the store is for others
+			for (int bit = 0; bit < 8; bit++) {
+				bad[at] = good[at] ^ (u8)(1 << bit);
+				tries++, taken += !parse(f, key, key_len, bad, n, &self);
+			}
+		int zeros = 1; // already
+		for (u64 i = at; i < n; i++)
+			zeros &= !good[i], bad[i] = 0;
+		tries++, taken += !zeros && !parse(f, key, key_len, bad, n, &self);
+	}
+	printf("%lu tries %lu parsed\n", tries, taken);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -93,6 +124,8 @@ int main(int argc, char **argv)
 	f.now = t.sec;
 	if (starts(what, "fuzz:"))
 		return fuzz(&f, what + 5);
+	if (starts(what, "damage:"))
+		return damage(&f, what + 7);
 	static u8 key[KEY_MAX];
 	u64 n = key_of(&f, key);
 	f_write(1, key, n);

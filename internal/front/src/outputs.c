@@ -1,0 +1,271 @@
+// Puts the outputs into their places, as staging.Deliver does: all of them are written
+// beside their places first, as files without a name, and then get their names.
+
+struct output {
+	const char *name; // in dir, with a NUL
+	i64 dir, fd;      // fd: the file, without a name; or -1: what is there is as it will be
+	int clean;        // nothing is in its place
+	char temp[32];    // its name while it waits to be moved; or empty
+};
+
+struct delivery {
+	struct output list[OUTPUTS_MAX];
+	i64 dirs[OUTPUTS_MAX];
+	u64 n, n_dirs;
+	char names[PATH_SIZE * 4]; // what the outputs are called
+	u64 names_len;
+};
+
+static void undo(struct delivery *d)
+{
+	for (u64 i = 0; i < d->n; i++) {
+		if (d->list[i].fd >= 0)
+			f_close(d->list[i].fd);
+		if (d->list[i].temp[0])
+			sys(NR_unlinkat, d->list[i].dir, P(d->list[i].temp), 0, 0, 0);
+	}
+	for (u64 i = 0; i < d->n_dirs; i++)
+		f_close(d->dirs[i]);
+}
+
+static int write_all(i64 fd, const u8 *p, u64 n)
+{
+	while (n) {
+		i64 r = f_write(fd, p, n);
+		if (r == -EAGAIN) { // somebody made the pipe one that does not wait
+			struct { int fd; short events, seen; } wait = {(int)fd, 4, 0};
+			sys(NR_poll, P(&wait), 1, -1, 0, 0);
+			continue;
+		}
+		if (r <= 0)
+			return 0;
+		p += r, n -= (u64)r;
+	}
+	return 1;
+}
+
+// copy writes size bytes of the file from, from its start, to the new file to.
+static int copy(i64 to, i64 from, u64 size, u8 *buf)
+{
+	if (size > BLOCK) {
+		struct stat st;
+		if (sys(NR_ioctl, to, FICLONE, from, 0, 0) == 0)
+			return f_fstat(to, &st) == 0 && (u64)st.size == size;
+		u64 left = size;
+		while (left) {
+			i64 r = call6(NR_copy_file_range, from, 0, to, 0, P(left), 0);
+			if (r == -EINTR)
+				continue;
+			if (r <= 0 && left == size)
+				break;
+			if (r <= 0)
+				return 0;
+			left -= (u64)r;
+		}
+		if (!left)
+			return 1;
+	}
+	while (size) {
+		i64 r = f_read(from, buf, size < BLOCK ? size : BLOCK);
+		if (r <= 0 || !write_all(to, buf, (u64)r))
+			return 0;
+		size -= (u64)r;
+	}
+	return 1;
+}
+
+// equal says whether the file fd has the bytes of the file from, or of data.
+static int equal(i64 fd, i64 from, const u8 *data, u64 size, u8 *buf)
+{
+	u8 other[8192];
+	for (u64 at = 0; at < size;) {
+		u64 n = size - at < sizeof other ? size - at : sizeof other;
+		if (!read_all(fd, other, n) || (from >= 0 && !read_all(from, buf, n)) || !same(other, from >= 0 ? buf : data + at, n))
+			return 0;
+		at += n;
+	}
+	return 1;
+}
+
+// as_it_will_be says whether the file in the place of an output has its content,
+// and may be given a new time, as deliverer.same does in Go.
+static int as_it_will_be(struct output *o, const struct stat *st, int executable, i64 from, const u8 *data, u64 size, u8 *buf)
+{
+	if ((u64)st->size != size || st->nlink != 1 || ((st->mode & 0111) != 0) != executable)
+		return 0;
+	if (sys(NR_faccessat2, o->dir, P(o->name), 2, 0x200, 0) != 0) // by effective ids
+		return 0;
+	i64 fd = f_open(o->dir, o->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	if (fd < 0)
+		return 0;
+	int ok = equal(fd, from, data, size, buf);
+	f_close(fd);
+	return ok;
+}
+
+// open_blob opens a file of the store, which must be what it was.
+static i64 open_blob(struct front *f, struct in *in, u64 *size)
+{
+	char path[PATH_SIZE];
+	u64 len = number(in, 2);
+	const u8 *name = take(in, len);
+	struct stat st;
+	if (!name || !join(path, f->store, f->store_len, name, len))
+		return -1;
+	i64 fd = open_read(AT_FDCWD, path);
+	if (fd < 0)
+		return -1;
+	if (f_fstat(fd, &st) < 0 || !is_file(in, &st) || !used(f, path, &st)) {
+		f_close(fd);
+		return -1;
+	}
+	*size = (u64)st.size;
+	return fd;
+}
+
+// place opens the directory of an output, at a path below root, and notes the name.
+static int place(struct delivery *d, struct output *o, i64 root, const u8 *path, u64 len, u64 *last, const u8 **last_path)
+{
+	u64 cut = len;
+	while (cut && path[cut - 1] != '/')
+		cut--;
+	if (len - cut + 1 > sizeof d->names - d->names_len || cut == len || cut >= PATH_SIZE)
+		return 0;
+	char *name = d->names + d->names_len;
+	memcpy(name, path + cut, len - cut);
+	name[len - cut] = 0;
+	d->names_len += len - cut + 1;
+	o->name = name;
+	if (length(name) != len - cut) // a NUL
+		return 0;
+	if (d->n_dirs && *last == cut && same(*last_path, path, cut)) {
+		o->dir = d->dirs[d->n_dirs - 1];
+		return 1;
+	}
+	char dir[PATH_SIZE] = ".";
+	if (cut > 1) {
+		memcpy(dir, path, cut - 1);
+		dir[cut - 1] = 0;
+	}
+	struct open_how how = {O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	o->dir = sys(NR_openat2, root, P(dir), P(&how), sizeof how, 0);
+	if (o->dir < 0)
+		return 0;
+	d->dirs[d->n_dirs++] = o->dir;
+	*last = cut, *last_path = path;
+	return 1;
+}
+
+// prepare writes every output beside its place, or finds it there.
+static int prepare(struct front *f, struct delivery *d, u8 *buf)
+{
+	struct in *in = &f->outputs;
+	u64 last = 0;
+	const u8 *last_path = 0;
+	u64 len = number(in, 2);
+	char root_path[PATH_SIZE];
+	const u8 *p = take(in, len);
+	if (!p || len >= PATH_SIZE)
+		return 0;
+	memcpy(root_path, p, len);
+	root_path[len] = 0;
+	i64 root = f_open(AT_FDCWD, root_path, O_PATH | O_DIRECTORY, 0);
+	if (root < 0)
+		return 0;
+	int ok = 1;
+	while (in->left && ok) {
+		u64 kind = number(in, 1), executable = number(in, 1), size = 0;
+		len = number(in, 2);
+		p = take(in, len);
+		if (!p || d->n == OUTPUTS_MAX) {
+			ok = 0;
+			break;
+		}
+		struct output *o = &d->list[d->n++];
+		o->fd = -1, o->clean = 0, o->temp[0] = 0;
+		const u8 *data = 0;
+		i64 from = -1;
+		ok = place(d, o, root, p, len, &last, &last_path);
+		if (!ok)
+			break;
+		if (kind == 'b') {
+			from = open_blob(f, in, &size);
+			ok = from >= 0;
+		} else {
+			size = number(in, 4);
+			data = take(in, size);
+			ok = kind == 'i' && data;
+		}
+		struct stat st;
+		i64 r = ok ? f_stat(o->dir, o->name, &st, AT_NOFOLLOW) : -1;
+		o->clean = r == -ENOENT;
+		u32 type = r == 0 ? st.mode & S_IFMT : 0;
+		if (ok && (o->clean || type == S_IFREG || type == S_IFLNK)) {
+			if (type != S_IFREG || !as_it_will_be(o, &st, executable != 0, from, data, size, buf)) {
+				o->fd = f_open(o->dir, ".", O_TMPFILE | O_WRONLY, executable ? 0777 : 0666);
+				ok = o->fd >= 0;
+				if (ok && from >= 0) {
+					ok = sys(8 /* lseek */, from, 0, 0, 0, 0) == 0 && copy(o->fd, from, size, buf);
+				} else if (ok) {
+					ok = write_all(o->fd, data, size);
+				}
+			}
+		} else
+			ok = 0; // Go knows what to do, or to say
+		if (from >= 0)
+			f_close(from);
+	}
+	f_close(root);
+	return ok && !in->bad;
+}
+
+static void temp_name(struct front *f, struct output *o, u64 i)
+{
+	struct timespec t = {0, 0};
+	call6(NR_clock_gettime, 1, P(&t), 0, 0, 0, 0);
+	u64 salt[4] = {(u64)nanoseconds(&t), P(f) ^ i, (u64)o->fd, (u64)sys(39 /* getpid */, 0, 0, 0, 0, 0)};
+	u64 h = sum((u8 *)salt, sizeof salt);
+	memcpy(o->temp, ".sbx-", 5);
+	char *p = o->temp + 5;
+	for (int b = 0; b < 8; b++)
+		p = hex(p, h >> 8 * b);
+	*p = 0;
+}
+
+// commit gives the outputs their names, one after the other, while no signal that
+// can be held back ends us.
+static int commit(struct front *f, struct delivery *d)
+{
+	for (u64 i = 0; i < d->n; i++) {
+		struct output *o = &d->list[i];
+		if (o->fd < 0) {
+			struct timespec times[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
+			if (sys(NR_utimensat, o->dir, P(o->name), P(times), AT_NOFOLLOW, 0) < 0)
+				return 0;
+			continue;
+		}
+		char self[40] = "/proc/self/fd/", digits[16];
+		u64 n = 0, at = 14;
+		for (i64 v = o->fd; n == 0 || v; v /= 10)
+			digits[n++] = (char)('0' + v % 10);
+		while (n)
+			self[at++] = digits[--n];
+		self[at] = 0;
+		i64 r = -EEXIST;
+		if (o->clean)
+			r = sys(NR_linkat, AT_FDCWD, P(self), o->dir, P(o->name), AT_FOLLOW);
+		if (r == -EEXIST) {
+			temp_name(f, o, i);
+			r = sys(NR_linkat, AT_FDCWD, P(self), o->dir, P(o->temp), AT_FOLLOW);
+			if (r < 0)
+				o->temp[0] = 0;
+			else if ((r = sys(NR_renameat, o->dir, P(o->temp), o->dir, P(o->name), 0)) == 0)
+				o->temp[0] = 0;
+		}
+		if (r < 0)
+			return 0;
+		f_close(o->fd);
+		o->fd = -1;
+	}
+	return 1;
+}
