@@ -176,6 +176,21 @@ func TestStale(t *testing.T) {
 			w.must(os.MkdirAll(filepath.Dir(w.file(m)), 0o755))
 			w.must(os.Rename(from, w.file(m)))
 		}},
+		{"blob's owner", "unable", func(w *world) {
+			if os.Geteuid() != 0 { // only root can give it away
+				w.must(os.Remove(w.store + "/blob"))
+				w.write(w.store+"/blob", "OBJECT\n")
+				return
+			}
+			w.must(os.Chown(w.store+"/blob", 65534, 65534))
+		}},
+		{"result's owner", "stale", func(w *world) {
+			if os.Geteuid() != 0 {
+				w.must(os.Remove(w.store + "/result"))
+				return
+			}
+			w.must(os.Chown(w.store+"/result", 65534, 65534))
+		}},
 		{"owner", "bad", func(w *world) {
 			if os.Geteuid() != 0 { // only root can give it away
 				w.must(os.Chmod(w.file(w.memo()), 0o666))

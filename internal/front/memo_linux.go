@@ -71,7 +71,8 @@ import (
 //     Mount points below it are names that are there. The path to it is looked up
 //     each time, and the links on the way are facts of their own.
 //   - The result that it stands for is there, and was not replaced; each blob is
-//     the file that the store trusted.
+//     the file that the store trusted. Both belong to this user or to root: the owner
+//     of a file can change it under the same stat data.
 
 const (
 	memoMagic = "sbxmemo1"
@@ -327,6 +328,10 @@ func (m *Memo) appendFile(b []byte, path string) []byte {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		m.fail("%s: %v", path, err)
+		return b
+	}
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		m.fail("%s belongs to user %d, who can change it", path, st.Uid)
 		return b
 	}
 	return appendNumbers(b, st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()))

@@ -109,7 +109,7 @@ static enum reason holds(struct front *f, const struct stat *self)
 			return BAD_MEMO;
 		if (f_stat(AT_FDCWD, path, &st, AT_NOFOLLOW) < 0)
 			return STALE;
-		if (kind != 't' && !is_file(in, &st))
+		if (kind != 't' && !is_file(f, in, &st))
 			return in->bad ? BAD_MEMO : STALE;
 		if (kind != 'k' && !used(f, path, &st))
 			return STALE;

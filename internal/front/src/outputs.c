@@ -115,7 +115,7 @@ static i64 open_blob(struct front *f, struct in *in, u64 *size)
 	i64 fd = open_read(AT_FDCWD, path);
 	if (fd < 0)
 		return -1;
-	if (f_fstat(fd, &st) < 0 || !is_file(in, &st) || !used(f, path, &st)) {
+	if (f_fstat(fd, &st) < 0 || !is_file(f, in, &st) || !used(f, path, &st)) {
 		f_close(fd);
 		return -1;
 	}

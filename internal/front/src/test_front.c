@@ -122,6 +122,7 @@ int main(int argc, char **argv)
 	struct timespec t;
 	call6(NR_clock_gettime, 0, P(&t), 0, 0, 0, 0);
 	f.now = t.sec;
+	f.uid = (u32)sys(NR_geteuid, 0, 0, 0, 0, 0);
 	if (starts(what, "fuzz:"))
 		return fuzz(&f, what + 5);
 	if (starts(what, "damage:"))
