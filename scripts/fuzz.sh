@@ -22,7 +22,7 @@ fuzz() {
 			return 0
 		fi
 		[ "$(grep -v '^fuzz: elapsed' "$log" | sed 's/ ([0-9.]*s)$//')" = "--- FAIL: $2"$'\n    context deadline exceeded\nFAIL' ] || break
-		echo "$1 $2: Go's fuzzer took the end of its time for an error; again"
+		echo "$1 $2: Go's fuzzer took the end of its time for an error, try $try"
 	done
 	cat "$log"
 	# What failed is of more use in a log than in a file of a machine that is gone.
