@@ -35,6 +35,8 @@ report() {
 	exit "$code"
 }
 trap report EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # The module proxy has bad moments, too.
 retry() {
