@@ -58,7 +58,8 @@ type Options struct {
 	Boot string
 
 	// MaxBytes and MaxBlobs bound what is in the pack. The blobs cost memory:
-	// about 25 bytes each. 0: 1 GiB, and a million.
+	// about 30 bytes each, and as much again for the garbage collector. 0: 1 GiB,
+	// and a million.
 	MaxBytes int64
 	MaxBlobs int
 
