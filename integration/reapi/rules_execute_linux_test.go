@@ -156,11 +156,12 @@ func TestRule08Execute(t *testing.T) {
 		s := s.with(t)
 		file := s.put(action.SHA256, []byte("x"))
 		for name, root := range map[string]*repb.Directory{
-			"a slash":   {Files: []*repb.FileNode{{Name: "a/b", Digest: file}}},
-			"dot dot":   {Files: []*repb.FileNode{{Name: "..", Digest: file}}},
-			"unsorted":  {Files: []*repb.FileNode{{Name: "b", Digest: file}, {Name: "a", Digest: file}}},
-			"twice":     {Files: []*repb.FileNode{{Name: "a", Digest: file}}, Symlinks: []*repb.SymlinkNode{{Name: "a", Target: "b"}}},
-			"no digest": {Files: []*repb.FileNode{{Name: "a"}}},
+			"a slash":     {Files: []*repb.FileNode{{Name: "a/b", Digest: file}}},
+			"a long name": {Files: []*repb.FileNode{{Name: strings.Repeat("n", 256), Digest: file}}},
+			"dot dot":     {Files: []*repb.FileNode{{Name: "..", Digest: file}}},
+			"unsorted":    {Files: []*repb.FileNode{{Name: "b", Digest: file}, {Name: "a", Digest: file}}},
+			"twice":       {Files: []*repb.FileNode{{Name: "a", Digest: file}}, Symlinks: []*repb.SymlinkNode{{Name: "a", Target: "b"}}},
+			"no digest":   {Files: []*repb.FileNode{{Name: "a"}}},
 		} {
 			r := s.execute(s.action(call{script: "true", root: root}))
 			if codes.Code(r.response.GetStatus().GetCode()) != codes.InvalidArgument {

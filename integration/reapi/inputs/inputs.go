@@ -68,6 +68,9 @@ func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directo
 	if m, err = action.ParseDirectory(data, d.Function()); err != nil {
 		return nil, malformed{fmt.Errorf("directory %v: %w", d, err)}
 	}
+	if name := tooLong(m); name != "" {
+		return nil, malformed{fmt.Errorf("directory %v: the name %.20q… has %d bytes: no file system here takes more than %d", d, name, len(name), maxName)}
+	}
 	n := len(m.Files) + len(m.Directories) + len(m.Symlinks) + 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,6 +82,29 @@ func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directo
 	s.memo[d] = m
 	s.entries += n
 	return m, nil
+}
+
+// maxName is the length of the longest name, in bytes: Linux's NAME_MAX.
+const maxName = 255
+
+// tooLong returns a name in m that no file can have, or "".
+func tooLong(m *action.Directory) string {
+	for i := range m.Files {
+		if len(m.Files[i].Name) > maxName {
+			return m.Files[i].Name
+		}
+	}
+	for i := range m.Directories {
+		if len(m.Directories[i].Name) > maxName {
+			return m.Directories[i].Name
+		}
+	}
+	for i := range m.Symlinks {
+		if len(m.Symlinks[i].Name) > maxName {
+			return m.Symlinks[i].Name
+		}
+	}
+	return ""
 }
 
 // maxDepth is how deep directories may be nested: deeper than any path is long.
