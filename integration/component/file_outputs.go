@@ -3,6 +3,7 @@ package component
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/internal/strictyaml"
@@ -109,4 +110,21 @@ func globExpression(g string) (string, error) {
 		return "", fmt.Errorf("the glob %q has a { without its }", g)
 	}
 	return b.String(), nil
+}
+
+// output is KIND:PATH, or KIND for a file or directory that is called by the
+// system, beside the file.
+func (f *fileReader) output(system, text string) (Output, error) {
+	if slices.Contains(outputKinds, OutputKind(text)) {
+		suffix := "." + text
+		if text == string(DirOutput) {
+			suffix = ""
+		}
+		text += ":" + system + suffix
+	}
+	o, err := ParseOutput(text)
+	if err == nil {
+		o.Path = f.at(o.Path)
+	}
+	return o, err
 }
