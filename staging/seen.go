@@ -144,10 +144,13 @@ type way struct {
 	vain  bool // there was nothing
 }
 
-func (w *HostWitness) scout() *scout {
+func (w *HostWitness) scout() *scout { return w.scoutFor(0) }
+
+// scoutFor returns a scout for about n look-ups.
+func (w *HostWitness) scoutFor(n int) *scout {
 	return &scout{
 		by: w, host: w.Host, made: w.Made, hash: w.Hash, vet: w.Vet, began: Now(),
-		found: map[fact]seen{}, nodes: map[string]*StatID{}, shut: map[string]bool{}, dirs: map[string]seen{}, ways: map[string]way{},
+		found: make(map[fact]seen, n), nodes: make(map[string]*StatID, n), shut: map[string]bool{}, dirs: map[string]seen{}, ways: map[string]way{},
 	}
 }
 
@@ -322,7 +325,7 @@ func (c *scout) file(p string, info *StatID) error {
 		return nil
 	}
 	host, _ := c.host(p)
-	d, err := c.hash.Digest(host)
+	d, err := c.hash.digestAs(host, info, c.began)
 	if errors.Is(err, fs.ErrPermission) { // then the command could not read it either
 		c.meta(p, info)
 		return nil
@@ -447,11 +450,21 @@ func (c *scout) sorted() []seen {
 		}
 		list = append(list, s)
 	}
-	slices.SortFunc(list, func(a, b seen) int {
+	// They are large: what is sorted are their numbers.
+	order := make([]int32, len(list))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(i, j int32) int {
+		a, b := &list[i], &list[j]
 		if n := strings.Compare(a.path, b.path); n != 0 {
 			return n
 		}
 		return int(a.kind) - int(b.kind)
 	})
-	return list
+	sorted := make([]seen, len(list))
+	for i, from := range order {
+		sorted[i] = list[from]
+	}
+	return sorted
 }

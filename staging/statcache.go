@@ -85,6 +85,14 @@ type clockTrust struct {
 	devs map[uint64]bool
 }
 
+// known is what device has found out of dev before.
+func (t *clockTrust) known(dev uint64) (ok, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ok, known = t.devs[dev]
+	return ok, known
+}
+
 // device says whether the file system of dev, on which the file fd is, stamps
 // files by the clock of [Now].
 func (t *clockTrust) device(dev uint64, fd int) bool {

@@ -168,7 +168,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 		return nil, fmt.Errorf("what the command read of the host could not be observed; with a --rootfs that is a tree it can be cached: %w", action.ErrUnsealed)
 	}
 	key := a.Digest(a.InputRoot.Function())
-	scout := w.scout()
+	scout := w.scoutFor(len(status.Lookups))
 	var gone []string // what the command found, and is not there any more
 	for _, l := range status.Lookups {
 		if err := scout.look(l); err != nil {

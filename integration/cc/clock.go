@@ -106,13 +106,10 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 	if size > clockMax {
 		return clockSeen | usesTimestamp, nil
 	}
-	if s.text == nil { // one for all: to touch new memory costs more than to read
-		s.text = make([]byte, 64<<10)
-	}
-	mark := byte(clockSeen)
+	text, mark := s.piece(), byte(clockSeen)
 	for kept := 0; ; {
-		n, err := f.Read(s.text[kept:])
-		data := s.text[:kept+n]
+		n, err := f.Read(text[kept:])
+		data := text[:kept+n]
 		for _, u := range clockUsers {
 			if !names(data, u) {
 				continue
@@ -128,8 +125,17 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 			return 0, err
 		}
 		// A name may be cut in two.
-		kept = copy(s.text, data[len(data)-min(len(data), longestClockUser):])
+		kept = copy(text, data[len(data)-min(len(data), longestClockUser):])
 	}
+}
+
+// piece is room for a piece of a file, the same for all of them: to touch new memory
+// costs more than to read, and on the stack it would be copied and zeroed.
+func (s *Session) piece() []byte {
+	if s.text == nil {
+		s.text = make([]byte, 64<<10)
+	}
+	return s.text
 }
 
 // names says whether macro, which begins with two underscores, is in data. Headers

@@ -79,7 +79,7 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 				s.placed = p
 				continue
 			}
-			if found, err := holds(f, base); found || err != nil {
+			if found, err := s.holds(f, base); found || err != nil {
 				s.placed = p
 			}
 			f.Close()
@@ -138,9 +138,8 @@ func (l *leaver) walk(at, rest string, links *int) string {
 }
 
 // holds says whether text is in the file f.
-func holds(f *os.File, text string) (bool, error) {
-	buf := make([]byte, 64<<10) // most files are smaller, and memory that is new costs more than a read
-	kept := 0
+func (s *Session) holds(f *os.File, text string) (bool, error) {
+	buf, kept := s.piece(), 0
 	for at := int64(0); ; {
 		n, err := f.ReadAt(buf[kept:], at)
 		at += int64(n)

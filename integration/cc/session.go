@@ -64,7 +64,7 @@ type Session struct {
 	placed  string                     // what shows that the result depends on where the project is
 	start   time.Time
 	heard   func() []byte // what the command has said so far
-	text    []byte        // a piece of the file that usesClock looks at
+	text    []byte        // see piece
 }
 
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
