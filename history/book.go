@@ -180,11 +180,13 @@ func (b *Book) Making(ctx context.Context, file string) []*Run {
 	return b.filter(func(r *Run) bool { return b.Makes(ctx, r, file) })
 }
 
-// Keyed returns the runs whose key, sealed or not, begins with a hash.
+// Keyed returns the runs whose key begins with a hash, or if there are none, those
+// whose key did before it was sealed with what the command saw of the host.
 func (b *Book) Keyed(hash string) []*Run {
-	return b.filter(func(r *Run) bool {
-		return strings.HasPrefix(r.Key.Hash(), hash) || strings.HasPrefix(r.Unsealed.Hash(), hash)
-	})
+	if list := b.filter(func(r *Run) bool { return strings.HasPrefix(r.Key.Hash(), hash) }); len(list) > 0 {
+		return list
+	}
+	return b.filter(func(r *Run) bool { return strings.HasPrefix(r.Unsealed.Hash(), hash) })
 }
 
 // Like returns the runs before r of the same thing: with an output in common,

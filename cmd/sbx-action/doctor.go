@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/sbx-action/sbx-action/backends"
@@ -80,26 +81,44 @@ func (d *doctor) run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q", args[0])
 	}
-	list := machine()
-	list = append(list, d.sandboxes(ctx)...)
-	list = append(list, d.disk()...)
+	interruptible(ctx)
+	var list []finding
 	var out bytes.Buffer
-	for _, f := range list {
-		fmt.Fprintf(&out, "%-5s %-22s %s\n", f.State, f.Name, f.Detail)
-		if f.Remedy != "" {
-			fmt.Fprintf(&out, "      %-22s -> %s\n", "", f.Remedy)
+	// Some sandboxes take seconds: each is told when it is known, and a signal
+	// counts after it.
+	tell := func(found ...finding) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
+		list = append(list, found...)
+		if d.json {
+			return nil
+		}
+		text := lines(found)
+		out.WriteString(text)
+		_, err := io.WriteString(os.Stdout, text)
+		return err
+	}
+	if err := tell(machine()...); err != nil {
+		return err
+	}
+	for _, name := range wiring.BackendNames() {
+		if err := tell(d.sandbox(ctx, name)...); err != nil {
+			return err
+		}
+	}
+	if err := tell(d.disk()...); err != nil {
+		return err
 	}
 	if d.json {
 		data, err := json.Marshal(list)
 		if err != nil {
 			return err
 		}
-		out.Reset()
 		out.Write(append(data, '\n'))
-	}
-	if _, err := os.Stdout.Write(out.Bytes()); err != nil {
-		return err
+		if _, err := os.Stdout.Write(out.Bytes()); err != nil {
+			return err
+		}
 	}
 	if d.bundle != "" {
 		if err := commandline.WriteWhole(d.bundle, func(w io.Writer) error { return d.writeBundle(ctx, out.Bytes(), w) }); err != nil {
@@ -113,32 +132,40 @@ func (d *doctor) run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// sandboxes tries each backend, and says what the best one can do.
-func (d *doctor) sandboxes(ctx context.Context) (list []finding) {
-	for _, name := range wiring.BackendNames() {
-		b, err := wiring.OpenBackend(name, native.Options{})
-		if err != nil {
-			list = append(list, finding{"backend " + name, stateNo, "", err.Error()})
-			continue
+// lines are findings for people.
+func lines(list []finding) string {
+	var b strings.Builder
+	for _, f := range list {
+		fmt.Fprintf(&b, "%-5s %-25s %s\n", f.State, f.Name, f.Detail)
+		if f.Remedy != "" {
+			fmt.Fprintf(&b, "      %-25s -> %s\n", "", f.Remedy)
 		}
-		c := b.Capabilities()
-		f := found("backend "+name, c.Works, "works", c.Reason)
-		if !c.Works {
-			f.Detail = "does not work"
-		} else if took, err := trial(ctx, b); err == nil {
-			f.Detail = fmt.Sprintf("works; an empty sandbox takes %.1f ms", float64(took.Microseconds())/1000)
-			if took > 20*time.Millisecond {
-				f.State, f.Remedy = stateSlow, "another backend, or a machine with less to do"
-			}
-		}
-		list = append(list, f)
-		if name == "native" && c.Works {
-			list = append(list, abilities(&c)...)
-		}
-		d.works = d.works || c.Works
-		b.Close()
 	}
-	return list
+	return b.String()
+}
+
+// sandbox tries a backend, and says what native, the best one, can do.
+func (d *doctor) sandbox(ctx context.Context, name string) []finding {
+	b, err := wiring.OpenBackend(name, native.Options{})
+	if err != nil {
+		return []finding{{"backend " + name, stateNo, "", err.Error()}}
+	}
+	defer b.Close()
+	c := b.Capabilities()
+	d.works = d.works || c.Works
+	f := found("backend "+name, c.Works, "works", c.Reason)
+	if !c.Works {
+		f.Detail = "does not work"
+	} else if took, err := trial(ctx, b); err == nil {
+		f.Detail = fmt.Sprintf("works; an empty sandbox takes %.1f ms", float64(took.Microseconds())/1000)
+		if took > 20*time.Millisecond {
+			f.State, f.Remedy = stateSlow, "another backend, or a machine with less to do"
+		}
+	}
+	if name == "native" && c.Works {
+		return append([]finding{f}, abilities(&c)...)
+	}
+	return []finding{f}
 }
 
 // trial is how long the fastest of some commands that are not there take.
