@@ -17,6 +17,9 @@ func TestDoctorPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	self := os.Args[0]
+	t.Cleanup(func() { os.Args[0] = self })
+	os.Args[0] = "sbx-action" // what is started in a user namespace is the program, and not all tests: see TestMain
 	d := doctor{}
 	d.cache = t.TempDir()
 	here, all := map[string]finding{}, machine()
