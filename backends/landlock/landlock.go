@@ -13,7 +13,8 @@
 //     What Landlock knows nothing of are stat, access and readlink; and, where the
 //     caller is not root, chmod, utime and setxattr of files that belong to the
 //     caller, whom the command is. Their contents are safe.
-//   - Network: without it there are no sockets but pairs. With the host's, there
+//   - Network: without it there are no sockets but pairs, and those not of datagrams, which could be
+//     connected to others. With the host's, there
 //     are those of the internet; sockets with a name in the file system are never
 //     to be had, because a daemon behind one would do as it is told.
 //   - Processes: those of the host are visible, but cannot be traced or, since Linux

@@ -194,6 +194,28 @@ func TestSockets(t *testing.T) {
 			t.Errorf("network %d: %s", network, out)
 		}
 	}
+
+	// One of a pair of datagrams, or of what the kernel takes for them, connected to
+	// a socket with a name.
+	log, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/log", Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if err := os.Chmod(dir+"/log", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"SOCK_DGRAM", "SOCK_RAW"} {
+		script := "python3 -c \"import socket,sys\na,b=socket.socketpair(socket.AF_UNIX, socket." + kind + ")\na.connect(sys.argv[1])\" " + dir + "/log"
+		outside(t, script)
+		for _, network := range []backends.Network{backends.NetworkNone, backends.NetworkHost} {
+			spec := shell(script, backends.Bind{Source: dir, Target: dir, Writable: true})
+			spec.Network = network
+			if out := output(t, b, spec, 1); !strings.Contains(out, "Permission denied") {
+				t.Errorf("%s, network %d: %s", kind, network, out)
+			}
+		}
+	}
 }
 
 // TestSignals: where the command is the caller, only Landlock protects the host.

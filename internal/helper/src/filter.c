@@ -186,6 +186,7 @@ enum {
 	IF_GREATER = 0x25,
 	IF_NOT_LESS = 0x35,
 	IF_SET = 0x45,
+	AND = 0x54,
 	AT_NR = offsetof(struct seccomp_data, nr),
 	AT_ARCH = offsetof(struct seccomp_data, arch),
 	AT_IP = offsetof(struct seccomp_data, ip),
@@ -540,28 +541,44 @@ u32 vary_filter(struct sock_filter *out, const struct vary *v)
 	return p.n;
 }
 
+// allow_pairs ends the program for socketpair: pairs of datagrams could be connected
+// to a socket with a name afterwards (AF_UNIX takes SOCK_RAW for them, too).
+static void allow_pairs(struct program *p)
+{
+	enum { TYPES = 15 };
+	emit_load_arg(p, 1, 0);
+	emit(p, AND, TYPES, 0, 0);
+	emit(p, IF_EQUAL, SOCK_STREAM, 1, 0);
+	emit(p, IF_EQUAL, SOCK_SEQPACKET, 0, 1);
+	emit_return(p, SECCOMP_RET_ALLOW);
+	emit_return(p, SECCOMP_RET_ERRNO | EACCES);
+}
+
 // socket_filter writes the filter of a command that shares the host's network
 // namespace: no sockets, or with internet only those; never one with a name in the
-// file system. Pairs are made by another call. 32-bit programs get none.
+// file system, or that could be connected to one. 32-bit programs get only pairs.
 u32 socket_filter(struct sock_filter *out, int internet)
 {
 	struct program p = {.out = out};
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	emit(&p, IF_EQUAL, AUDIT_ARCH, 1, 0);
-	emit(&p, JUMP, internet ? 7 : 4, 0, 0);
+	emit(&p, IF_EQUAL, AUDIT_ARCH, 0, 0);
+	u32 native = p.n - 1;
 	emit(&p, LOAD, AT_NR, 0, 0);
+	emit(&p, IF_EQUAL, NR(53, 199), 0, 6);
+	allow_pairs(&p);
 	emit(&p, IF_EQUAL, NR(41, 198), 1, 0);
 	emit_return(&p, SECCOMP_RET_ALLOW);
 	if (internet) {
 		emit_load_arg(&p, 0, 0);
-		emit(&p, IF_EQUAL, 1, 0, 1);
-		emit_return(&p, SECCOMP_RET_ERRNO | EACCES);
+		emit(&p, IF_EQUAL, AF_UNIX, 1, 0);
 		emit_return(&p, SECCOMP_RET_ALLOW);
-	} else {
-		emit_return(&p, SECCOMP_RET_ERRNO | EACCES);
 	}
-	// socket and socketcall of 32-bit programs
+	emit_return(&p, SECCOMP_RET_ERRNO | EACCES);
+	set_jump(&p, native, 0);
 	emit(&p, LOAD, AT_NR, 0, 0);
+	emit(&p, IF_EQUAL, 360, 0, 6);
+	allow_pairs(&p);
+	// socket and socketcall
 	emit(&p, IF_EQUAL, 359, 2, 0);
 	emit(&p, IF_EQUAL, 102, 1, 0);
 	emit_return(&p, SECCOMP_RET_ALLOW);
