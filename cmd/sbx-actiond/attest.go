@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	provenance "github.com/in-toto/attestation/go/predicates/provenance/v1"
@@ -123,7 +124,8 @@ func (f *attestFlags) sign(ctx context.Context, args []string) error {
 	})
 }
 
-// describe makes the statement about the last run that name means.
+// describe makes the statement about the last run that name means, or, if that is a
+// file, that made it as it is.
 func describe(ctx context.Context, store *cache.Store, name string) (*intoto.Statement, error) {
 	book, err := history.Open(store)
 	if err != nil {
@@ -140,20 +142,42 @@ func describe(ctx context.Context, store *cache.Store, name string) (*intoto.Sta
 	if thing.Run == nil {
 		return nil, errors.New("it is a blob, and not an action")
 	}
-	a, c, err := book.Origin(ctx, thing.Run)
+	s, err := describeRun(ctx, store, book, thing.Run, thing.File)
+	if !errors.Is(err, errChanged) {
+		return s, err
+	}
+	// A hit may have brought back what an earlier action had made.
+	tried := map[action.Digest]bool{thing.Run.Key: true}
+	for _, run := range slices.Backward(thing.Runs) {
+		if tried[run.Key] {
+			continue
+		}
+		tried[run.Key] = true
+		if s, err := describeRun(ctx, store, book, run, thing.File); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+var errChanged = errors.New("the file is not what the action made: it was changed since, or is gone")
+
+// describeRun makes the statement about a run, which made file if that is not empty.
+func describeRun(ctx context.Context, store *cache.Store, book *history.Book, run *history.Run, file string) (*intoto.Statement, error) {
+	a, c, err := book.Origin(ctx, run)
 	if err != nil {
 		return nil, err
 	}
-	res, err := store.Peek(thing.Run.Key)
+	res, err := store.Peek(run.Key)
 	if err != nil {
 		return nil, fmt.Errorf("its result is not in the store (%w): run it again", err)
 	}
-	d := &describer{ctx: ctx, store: store, workspace: thing.Run.Workspace}
-	subjects, err := d.subjects(c, res, thing.File)
+	d := &describer{ctx: ctx, store: store, workspace: run.Workspace}
+	subjects, err := d.subjects(c, res, file)
 	if err != nil {
 		return nil, err
 	}
-	predicate, err := d.predicate(thing.Run.Key, a, c, res)
+	predicate, err := d.predicate(run.Key, a, c, res)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +221,7 @@ func (d *describer) subjects(c *action.Command, res *action.Result, named string
 			return nil
 		}
 		if have, err := fileSum(named); err != nil || have != sums["sha256"] {
-			return errors.New("the file is not what the action made: it was changed since, or is gone")
+			return errChanged
 		}
 		return nil
 	}

@@ -102,7 +102,11 @@ func (c *converter) known(name string) bool {
 // lost is an error that lists every source that is nowhere.
 func (c *converter) lost() error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d sources are nowhere:", len(c.missing))
+	if len(c.missing) == 1 {
+		b.WriteString("1 source is nowhere:")
+	} else {
+		fmt.Fprintf(&b, "%d sources are nowhere:", len(c.missing))
+	}
 	for _, m := range c.missing {
 		b.WriteString("\n" + m)
 	}

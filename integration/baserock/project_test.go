@@ -27,7 +27,7 @@ func TestSubmodules(t *testing.T) {
 		}
 		o := Options{Sources: map[string]*component.Source{}, Aliases: []Alias{{"upstream:", repos}}}
 		_, err = tree.Project(tree.Elements["systems/s"], o)
-		if err == nil || !strings.Contains(err.Error(), "strata/a.morph:8:3: submodule c of strata/a/two needs other:c") || !strings.HasPrefix(err.Error(), "1 sources are nowhere:") {
+		if err == nil || !strings.Contains(err.Error(), "strata/a.morph:8:3: submodule c of strata/a/two needs other:c") || !strings.HasPrefix(err.Error(), "1 source is nowhere:") {
 			t.Fatalf("version %s: %v", version, err)
 		}
 		own := &component.Source{Kind: component.DirSource, At: "/somewhere"}
