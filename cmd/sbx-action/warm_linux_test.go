@@ -29,12 +29,18 @@ type warmed struct {
 
 func newWarmed(t *testing.T, workers int) *warmed {
 	t.Helper()
+	return newWarmedWith(t, workers)
+}
+
+// newWarmedWith has variables for the session besides those of its calls.
+func newWarmedWith(t *testing.T, workers int, env ...string) *warmed {
+	t.Helper()
 	if runtime.GOARCH != "amd64" {
 		t.Skip("there is no front, which is what asks workers")
 	}
 	w := &warmed{fronted: newFronted(t)}
 	w.cmd = exec.Command(w.command, "warm", "--jobs", strconv.Itoa(workers))
-	w.cmd.Dir, w.cmd.Env, w.cmd.Stderr = w.dir, w.env, os.Stderr
+	w.cmd.Dir, w.cmd.Env, w.cmd.Stderr = w.dir, append(slices.Clone(w.env), env...), os.Stderr
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -184,6 +190,7 @@ func TestWarmIsTheSame(t *testing.T) {
 	sh := func(script string, flags ...string) []string {
 		return append(append([]string{"run"}, flags...), "--", "sh", "-c", script)
 	}
+	long := strings.Repeat("x", 127<<10)
 	for _, c := range []call{
 		{name: "true", args: run("--", "true"), twice: true},
 		{name: "output and streams", args: sh("echo out; echo err >&2; echo made >out", "-o", "out"), twice: true},
@@ -215,9 +222,24 @@ func TestWarmIsTheSame(t *testing.T) {
 		{name: "stdin of a pipe", script: `cat src/a.c | "$@"`, args: sh("cat", "--stdin", "/dev/stdin"), alone: true},
 		{name: "closed stdout", script: `exec "$@" >&-`, args: sh("echo x; echo y >&2"), alone: true},
 		{name: "full stdout", script: `exec "$@" >/dev/full`, args: sh("echo x full; echo y >&2")},
-		{name: "broken pipe", script: `("$@"; echo "$?" >out.code) | true`, args: sh("sleep 0.3; echo x; sleep 0.3; echo y; sleep 0.3; echo z")},
+		{name: "broken pipe", script: `mkfifo pipe; exec 3<>pipe 4>pipe 3<&-; rm pipe; "$@" >&4; echo "$?" >out.code`, args: sh("echo x; echo y; echo z")},
 		{name: "limits", script: `exec prlimit --nproc=5000 "$@"`, args: sh("ulimit -a"), alone: true},
-		{name: "priority", script: `exec nice -n 3 "$@"`, args: sh("nice"), alone: true},
+		{name: "priority", script: `exec ionice -c 3 "$@"`, args: sh("echo idle"), alone: true}, // nice: who has 19 already cannot have more
+		{
+			name: "timers", script: `exec python3 -c 'import ctypes, os, sys; ctypes.CDLL(None).prctl(29, 123456); os.execv(sys.argv[1], sys.argv[1:])' "$@"`,
+			args: sh("cat /proc/self/timerslack_ns"), alone: true,
+		},
+		{name: "dumps", script: `echo 0x7 >/proc/$$/coredump_filter; exec "$@"`, args: sh("cat /proc/self/coredump_filter"), alone: true},
+		{name: "ignored signals", script: `trap '' HUP INT TERM USR1; exec "$@"`, args: sh("grep Sig /proc/self/status")},
+		{name: "descriptors", script: `exec 9<src/a.h; exec "$@"`, args: sh("ls /proc/self/fd | wc -l; cat <&9; echo $?")},
+		{name: "long command", script: `exec "$@" $(seq 10000)`, args: sh("echo $#")},
+		{
+			name: "too long", env: []string{"LONG1=" + long, "LONG2=" + long, "LONG3=" + long, "LONG4=" + long, "LONG5=" + long, "LONG6=" + long, "LONG7=" + long, "LONG8=" + long, "LONG9=" + long},
+			args: sh("echo ${#LONG1}", "--env", "LONG1"), alone: true,
+		},
+		{name: "odd bytes", env: []string{"ODD=ä\x01\n=\"'", "NOISE=\xff\xfe"}, args: sh("printf %s \"$ODD\" | od -c", "--env", "ODD")},
+		{name: "stdin is left", script: `echo mine | { "$@"; cat; }`, args: sh("cat; echo command")},
+		{name: "no directory", script: `mkdir gone; cd gone; rmdir ../gone; exec "$@"`, args: sh("pwd"), alone: true},
 		{name: "processors", script: `exec taskset 1 "$@"`, args: sh("nproc"), alone: true},
 		{name: "settings", write: ".sbx-action=timeout = 50ms\n", args: sh("sleep 1000; echo settings")},
 		{name: "changed settings", write: ".sbx-action=timeout = 1h\n", args: sh("sleep 0.1; echo settings")},
@@ -350,7 +372,9 @@ func TestWarmSignals(t *testing.T) {
 // TestWarmDies kills each part of a session while a call waits for it.
 func TestWarmDies(t *testing.T) {
 	w := newWarmed(t, 1)
-	c := call{args: []string{"run", "--", "sh", "-c", "echo begun; sleep 0.5; echo done"}}
+	// Its output is more than the pipe takes: the worker cannot be done before we read.
+	const many = 1 << 20
+	c := call{args: []string{"run", "--", "sh", "-c", fmt.Sprintf("echo begun; head -c %d /dev/zero | tr '\\0' x; echo; echo done", many)}}
 	cmd := w.begin(&c, "store", true)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -369,8 +393,8 @@ func TestWarmDies(t *testing.T) {
 	}
 	var rest bytes.Buffer
 	rest.ReadFrom(r)
-	if err := cmd.Wait(); err != nil || line != "begun\n" || rest.String() != "begun\ndone\n" || !strings.Contains(stderr.String(), "a warm worker ended") {
-		t.Errorf("the call: %v, %q, %q, %q", err, line, rest.String(), stderr.String())
+	if err := cmd.Wait(); err != nil || line != "begun\n" || !strings.HasSuffix(rest.String(), "begun\n"+strings.Repeat("x", many)+"\ndone\n") || !strings.Contains(stderr.String(), "a warm worker ended") {
+		t.Errorf("the call: %v, %q, %d bytes, %q", err, line, rest.Len(), stderr.String())
 	}
 	w.until("there is another worker", func() bool { now := w.parts("work"); return len(now) == 1 && now[0] != old[0] })
 	before := w.counts()

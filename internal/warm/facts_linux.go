@@ -19,7 +19,7 @@ var statusNames = []string{
 var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
 
 // optional are files that not every kernel has.
-var optional = []string{"cgroup", "oom_score_adj", "attr/current", "loginuid"}
+var optional = []string{"cgroup", "oom_score_adj", "coredump_filter", "attr/current", "loginuid"}
 
 // limits is how many limits of resources Linux has.
 const limits = 16

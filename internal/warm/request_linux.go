@@ -19,6 +19,7 @@ type Call struct {
 
 	pid   int
 	mask  int
+	slack uint32 // of its timers, in ns
 	fds   [4]int // the standard streams, and the working directory
 	conn  int
 	facts chan string // why the caller is not as we are, or ""; once
@@ -80,7 +81,7 @@ func receive(fd int) (*Call, error) {
 	if le.Uint32(buf) != magic || size > maxSize || uint64(n) > headLen+size {
 		return c, errors.New("the call has another form")
 	}
-	c.Why, c.mask = le.Uint32(buf[4:]), int(le.Uint32(buf[16:])&0o777)
+	c.Why, c.mask, c.slack = le.Uint32(buf[4:]), int(le.Uint32(buf[16:])&0o777), le.Uint32(buf[20:])
 	data := make([]byte, size)
 	for at := copy(data, buf[headLen:n]); at < len(data); {
 		n, err := unix.Read(fd, data[at:])
@@ -126,6 +127,9 @@ func (c *Call) Become(own *Facts, startup []string) (why string) {
 		if err != nil || flags&(unix.O_NONBLOCK|unix.O_PATH) != 0 {
 			return "its standard streams do not wait"
 		}
+	}
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err != nil || uint32(slack) != c.slack {
+		return "its timers are more or less exact" // the kernel tells only those with rights of it
 	}
 	os.Clearenv()
 	for _, v := range c.Env {

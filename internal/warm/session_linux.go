@@ -33,9 +33,12 @@ const (
 	userFD  = 3 // launch, keep: a pidfd of whom the session is for
 	readyFD = 4 // launch, keep, work: takes "+" when all is ready, else why not; keep: gives "." when we shall end
 
-	listenFD = 3 // work
-	lifeFD   = 5 // work: ends with the keeper
-	countFD  = 6 // work: see Counts
+	holdFD = 5 // launch, keep: says that the directory is in use, see makeDir
+
+	listenFD   = 3 // work
+	lifeFD     = 5 // work: ends with the keeper
+	countFD    = 6 // work: see Counts
+	workHoldFD = 7 // work: as holdFD
 )
 
 // A Session is one that this process has started.
@@ -47,15 +50,12 @@ type Session struct {
 // Start starts a session of n workers for this process: it ends when this process
 // does, whatever program that executes until then.
 func Start(n int) (*Session, error) {
-	dir, err := os.MkdirTemp("", "sbx-warm-")
+	dir, hold, err := makeDir()
 	if err != nil {
-		return nil, fmt.Errorf("%w; set TMPDIR to a directory that can be written", err)
+		return nil, err
 	}
-	if len(dir) > 90 { // the kernel's names of sockets are short
-		os.Remove(dir)
-		return nil, fmt.Errorf("%s is too long a name for sockets: set TMPDIR to a shorter one", dir)
-	}
-	s, err := start(dir, n)
+	defer unix.Close(hold)
+	s, err := start(dir, hold, n)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -63,7 +63,7 @@ func Start(n int) (*Session, error) {
 	return s, nil
 }
 
-func start(dir string, n int) (_ *Session, err error) {
+func start(dir string, hold, n int) (_ *Session, err error) {
 	user, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open a descriptor of this process: %w", err)
@@ -79,7 +79,7 @@ func start(dir string, n int) (_ *Session, err error) {
 		return nil, errors.Join(err, tell.Close(), ready.Close())
 	}
 	defer null.Close()
-	pid, err := spawn([]string{"launch", strconv.Itoa(n), dir}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(user), tell.Fd()})
+	pid, err := spawn([]string{"launch", strconv.Itoa(n), dir}, []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(user), tell.Fd(), uintptr(hold)})
 	tell.Close()
 	if err != nil {
 		return nil, errors.Join(err, ready.Close())
@@ -143,16 +143,16 @@ func Main(args []string, work func(*Worker) int) int {
 	}
 	switch args[0] {
 	case "launch":
-		closeFrom(readyFD + 1)
-		if _, err := spawn([]string{"keep", args[1], args[2]}, []uintptr{0, 1, 2, userFD, readyFD}); err != nil {
+		closeFrom(holdFD + 1)
+		if _, err := spawn([]string{"keep", args[1], args[2]}, []uintptr{0, 1, 2, userFD, readyFD, holdFD}); err != nil {
 			fmt.Fprint(os.NewFile(readyFD, "ready"), err)
 			return 125
 		}
 	case "keep":
-		closeFrom(readyFD + 1)
+		closeFrom(holdFD + 1)
 		return (&keeper{dir: args[2], ready: os.NewFile(readyFD, "ready")}).keep(number)
 	case "work":
-		closeFrom(countFD + 1)
+		closeFrom(workHoldFD + 1)
 		w, err := newWorker(args[2])
 		if err != nil {
 			return 125
@@ -286,7 +286,7 @@ func (k *keeper) startWorker(socket int) (pid int, why string) {
 	}
 	defer ready.Close()
 	null := uintptr(k.null)
-	pid, err = spawn([]string{"work", "0", k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd()})
+	pid, err = spawn([]string{"work", "0", k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd(), holdFD})
 	tell.Close()
 	if err != nil {
 		return 0, err.Error()

@@ -83,7 +83,7 @@ func (a *watch) look(gen int32) {
 
 func newWorker(dir string) (*Worker, error) {
 	w := &Worker{dir: dir, Startup: Startup()}
-	for _, fd := range []int{listenFD, readyFD, lifeFD, countFD} { // for nobody whom we start
+	for _, fd := range []int{listenFD, readyFD, lifeFD, countFD, workHoldFD} { // for nobody whom we start
 		unix.CloseOnExec(fd)
 	}
 	page, err := unix.Mmap(countFD, 0, countSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)

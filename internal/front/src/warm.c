@@ -1,21 +1,22 @@
 // Gives a call that no memo answers to a warm worker, if there is one: a process of
 // "sbx-action warm" that has Go started, and a sandbox prepared. SBX_WARM is the
 // directory in which they listen: a socket N for each, and N.lock, on which whoever
-// talks to it holds a lock, so that nobody waits for one that is busy.
+// talks to it holds a lock, so that nobody waits for one that is busy. A directory that
+// is somebody else's, or that others may write to, is none of a session.
 //
 // We send an ask with our descriptors 0 to 2 and that of the working directory, and
 // then our arguments and environment as the kernel gave them to us. What else a call
 // depends on (who we are, namespaces, limits …), the worker asks the kernel: see
-// warm_facts_linux.go. It answers with an answer, or, if it dies, with nothing; in
+// facts_linux.go in internal/warm. It answers with an answer, or, if it dies, with nothing; in
 // every case but "done" Go starts, as if we had not asked.
 enum {
 	WARM_MAGIC = 0x31787773,
-	WARM_WORKERS = 64, // at most; as in warm_linux.go
+	WARM_WORKERS = 64, // at most; as in internal/warm
 	WARM_MAX = 1 << 20, // bytes of arguments and environment
 };
 
 struct warm_ask {
-	u32 magic, why, argc, envc, mask, unused;
+	u32 magic, why, argc, envc, mask, slack; // slack: of our timers, in ns
 	u64 size; // of what follows
 };
 
@@ -65,6 +66,7 @@ static int warm_strings(struct front *f, struct warm_ask *ask)
 	ask->argc = (u32)f->argc;
 	ask->mask = (u32)sys(NR_umask, 077, 0, 0, 0, 0);
 	sys(NR_umask, ask->mask, 0, 0, 0, 0);
+	ask->slack = (u32)sys(NR_prctl, 30 /* PR_GET_TIMERSLACK */, 0, 0, 0, 0);
 	ask->size = (u64)(at - f->argv[0]);
 	return ask->size <= WARM_MAX;
 }
@@ -78,7 +80,9 @@ static i64 warm_connect(const char *dir, i64 *lock)
 		char path[108];
 	} to = {1 /* AF_UNIX */, {0}};
 	u64 n = length(dir);
-	if (dir[0] != '/' || n > 90)
+	u32 uid = (u32)sys(NR_geteuid, 0, 0, 0, 0, 0);
+	struct stat st;
+	if (dir[0] != '/' || n > 90 || f_stat(AT_FDCWD, dir, &st, 0) < 0 || st.uid != uid || st.mode & 077)
 		return -1;
 	memcpy(to.path, dir, n);
 	to.path[n++] = '/';
@@ -88,7 +92,7 @@ static i64 warm_connect(const char *dir, i64 *lock)
 			to.path[at++] = (char)('0' + i / 10);
 		to.path[at++] = (char)('0' + i % 10);
 		memcpy(to.path + at, ".lock", 6);
-		i64 l = f_open(AT_FDCWD, to.path, O_RDONLY | O_NOFOLLOW, 0);
+		i64 l = f_open(AT_FDCWD, to.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 		to.path[at] = 0;
 		if (l < 0)
 			return -1; // there are no more
@@ -104,7 +108,7 @@ static i64 warm_connect(const char *dir, i64 *lock)
 		i64 fd = sys(NR_socket, 1, 1 /* SOCK_STREAM */ | O_CLOEXEC, 0, 0, 0);
 		if (fd >= 0 && sys(NR_connect, fd, P(&to), sizeof to, 0, 0) == 0 &&
 		    sys(NR_getsockopt, fd, 1, 17 /* SO_PEERCRED */, P(&peer), P(&size)) == 0 &&
-		    peer.uid == (u32)sys(NR_geteuid, 0, 0, 0, 0, 0)) {
+		    peer.uid == uid) {
 			*lock = l;
 			return fd;
 		}

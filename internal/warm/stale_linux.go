@@ -1,0 +1,107 @@
+package warm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A session's directory is removed by the last of its processes. If all of them are
+// killed at once it stays, and the next session that starts removes it. So that none
+// is removed that lives, each of its processes has the descriptor of a lock on it,
+// which is shared; who removes it locks it alone.
+
+const prefix = "sbx-warm-"
+
+// makeDir makes a directory for a session, and the descriptor that says that it is
+// in use.
+func makeDir() (dir string, hold int, err error) {
+	if dir, err = filepath.Abs(os.TempDir()); err != nil {
+		return "", -1, err
+	}
+	sweep(dir)
+	for range 100 {
+		made, err := os.MkdirTemp(dir, prefix)
+		if err != nil {
+			return "", -1, fmt.Errorf("%w; set TMPDIR to a directory that can be written", err)
+		}
+		if len(made) > 90 { // the kernel's names of sockets are short
+			os.Remove(made)
+			return "", -1, fmt.Errorf("%s is too long a name for sockets: set TMPDIR to a shorter one", made)
+		}
+		if err := os.Chmod(made, 0o700); err != nil { // whatever our umask is
+			os.Remove(made)
+			return "", -1, err
+		}
+		if hold, err = lockDir(made, unix.LOCK_SH); err == nil {
+			return made, hold, nil
+		}
+		// Somebody has taken it for one that was left, before we had locked it.
+		os.Remove(made)
+	}
+	return "", -1, fmt.Errorf("directories in %s are removed as soon as they are made", dir)
+}
+
+// sweep removes the directories of sessions of this user in dir whose processes have
+// all ended.
+func sweep(dir string) {
+	entries, _ := os.ReadDir(dir) // what cannot be seen cannot be removed
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok || !e.IsDir() || strings.Trim(number, "0123456789") != "" {
+			continue // not of MkdirTemp
+		}
+		name := filepath.Join(dir, e.Name())
+		fd, err := lockDir(name, unix.LOCK_EX)
+		if err != nil {
+			continue
+		}
+		empty(fd)
+		unix.Rmdir(name) //nolint:errcheck // then it stays
+		unix.Close(fd)
+	}
+}
+
+// lockDir opens and locks a directory of a session. It fails if that is not one of
+// this user's, or locked otherwise, or gone by then. Where nothing can be locked,
+// nothing is removed either, and the lock is not needed.
+func lockDir(name string, how int) (fd int, err error) {
+	fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.Flock(fd, how|unix.LOCK_NB)
+	if how == unix.LOCK_SH && err != unix.EWOULDBLOCK {
+		err = nil
+	}
+	var st, now unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	if err == nil {
+		err = unix.Lstat(name, &now)
+	}
+	if err == nil && (st.Ino != now.Ino || st.Dev != now.Dev || int(st.Uid) != os.Geteuid() || st.Mode&0o777 != 0o700) {
+		err = errors.New("it is another one now, or not ours")
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// empty removes what a session makes in its directory, and nothing else.
+func empty(dir int) {
+	list := []string{countName}
+	for i := range Most {
+		list = append(list, fmt.Sprint(i), fmt.Sprint(i, ".lock"))
+	}
+	for _, name := range list {
+		unix.Unlinkat(dir, name, 0) //nolint:errcheck // it may not have had so many workers
+	}
+}
