@@ -104,20 +104,21 @@ var table = []row{
 	{"internal/strictyaml", "internal/spelling github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
-	{"integration/reapi", "action cache " + reapi, "backends backends/native cache cache/pack internal/durable staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/storage integration/reapi/webpage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
+	{"integration/reapi", "action cache " + reapi, "backends backends/native cache cache/pack internal/durable staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/remote integration/reapi/storage integration/reapi/webpage integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
 	{"integration/reapi/access", "integration/reapi golang.org/x/crypto google.golang.org/grpc", ""},
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
 	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
 	{"integration/reapi/inputs", "action cache staging", ""},
-	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc github.com/klauspost/compress " + reapi, ""},
+	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc integration/reapi/squeeze github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "action integration/component internal/spelling internal/strictyaml staging", ""},
 	{
 		"integration/component", "action backends internal/spelling internal/strictyaml progress schedule staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz golang.org/x/sys",
 		"",
 	},
 	{"integration/reapi/fastcdc", "", ""},
+	{"integration/reapi/squeeze", "github.com/klauspost/compress", ""},
 	{"integration/reapi/tracing", "", ""},
 	{"integration/reapi/metrics", "google.golang.org/grpc", ""},
 	{"integration/reapi/webpage", "action cache integration/reapi integration/reapi/execution staging " + reapi, ""},
@@ -125,8 +126,8 @@ var table = []row{
 	{"integration/images", "action staging github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz", "cache"},
 
 	// Clients of the Remote Execution API, and workers of other people's clusters.
-	{"integration/reapi/remote", "action cloud.google.com/go/longrunning github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "cache integration/reapi/remote/remotetest"},
-	{"integration/reapi/remote/remotetest", "action github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
+	{"integration/reapi/remote", "action integration/reapi/squeeze cloud.google.com/go/longrunning github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "cache integration/reapi/remote/remotetest"},
+	{"integration/reapi/remote/remotetest", "action integration/reapi/squeeze github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"integration/reapi/share", "action backends staging golang.org/x/sys", ""},
 	{"integration/reapi/share/agent", "action cache integration/reapi/remote integration/reapi/share staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/grpc", "integration/reapi/remote/remotetest"},
 	{"integration/reapi/worker", "action backends cache integration/reapi/inputs integration/reapi/remote integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb staging github.com/bazelbuild/remote-apis golang.org/x/sys google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", "backends/native integration/reapi/remote/remotetest integration/reapi/worker/workertest"},

@@ -5,8 +5,10 @@
 // A [Client] promises that what it puts into a store has the digest that it
 // was asked for, that it uploads nothing that it knows to be there, that
 // interrupted transfers go on where they stopped if the server can do that, and
-// that no call outlasts its context or hangs on a server that says nothing. It
-// does not promise that a server keeps what it took.
+// that no call outlasts its context or hangs on a server that says nothing.
+// With servers that know zstd it is spoken, in memory of a fixed size, and no
+// blob becomes larger than its digest says. It does not promise that a server
+// keeps what it took.
 package remote
 
 import (
@@ -16,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,7 +91,7 @@ type link struct {
 
 	mu      sync.Mutex
 	present map[instanceDigest]time.Time // guarded by mu: known to be there since
-	known   map[string]*limits           // guarded by mu: by instance
+	known   map[string]*asked            // guarded by mu: by instance
 	flights map[flightKey]*flight        // guarded by mu
 }
 
@@ -142,7 +145,7 @@ func Dial(addr Address, opts Options) (*Client, error) {
 			blobs: rexec.NewContentAddressableStorageClient(conn), results: rexec.NewActionCacheClient(conn),
 			execs: rexec.NewExecutionClient(conn), streams: bytestream.NewByteStreamClient(conn),
 			caps: rexec.NewCapabilitiesClient(conn), slots: make(chan struct{}, transfers), now: time.Now,
-			present: map[instanceDigest]time.Time{}, known: map[string]*limits{}, flights: map[flightKey]*flight{},
+			present: map[instanceDigest]time.Time{}, known: map[string]*asked{}, flights: map[flightKey]*flight{},
 		},
 	}, nil
 }
@@ -181,40 +184,83 @@ func (c *Client) Close() error { return c.conn.Close() }
 // limits is what a server told of an instance.
 type limits struct {
 	batch     int64 // bytes of blobs in one batch
+	single    int64 // bytes from which a blob is sent or fetched by itself; batch at most
 	functions map[action.Function]bool
 	update    bool // results may be put
 	exec      bool
+
+	zstd, zstdBatch bool // it takes and gives zstd: in streams, in batches
 }
 
 // batchMax is what fits into the 4 MiB that gRPC takes unless told otherwise,
 // with room for digests.
 const batchMax = 4<<20 - 64<<10
 
+// singleMin is the size from which a blob goes by itself to a server that knows
+// zstd, but not in batches.
+const singleMin = 256 << 10
+
 // ErrFunction is wrapped by errors about a digest function that the server
 // does not have.
 var ErrFunction = errors.New("the server does not have this digest function")
 
-// limits asks the server once for what it can.
+// asked is what became of a question for the limits of an instance.
+type asked struct {
+	done chan struct{}
+	l    *limits // set before done is closed, as err
+	err  error
+	left bool // who asked did not want to wait any longer
+}
+
+// limits asks the server for what it can: once, also if many want to know.
 func (c *Client) limits(ctx context.Context) (*limits, error) {
-	c.mu.Lock()
-	l := c.known[c.instance]
-	c.mu.Unlock()
-	if l != nil {
-		return l, nil
+	for {
+		c.mu.Lock()
+		a := c.known[c.instance]
+		if a == nil {
+			a = &asked{done: make(chan struct{})}
+			c.known[c.instance] = a
+			c.mu.Unlock()
+			return c.askLimits(ctx, a)
+		}
+		c.mu.Unlock()
+		select {
+		case <-a.done:
+			if !a.left {
+				return a.l, a.err
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
+}
+
+// askLimits asks for a, which is forgotten where there is no answer.
+func (c *Client) askLimits(ctx context.Context, a *asked) (*limits, error) {
 	var caps *rexec.ServerCapabilities
 	err := c.call(ctx, func(ctx context.Context) (err error) {
 		caps, err = c.caps.GetCapabilities(ctx, &rexec.GetCapabilitiesRequest{InstanceName: c.instance})
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("capabilities of %v: %w", c.addr, err)
+		a.err, a.left = fmt.Errorf("capabilities of %v: %w", c.addr, err), ctx.Err() != nil
+		c.mu.Lock()
+		if c.known[c.instance] == a {
+			delete(c.known, c.instance)
+		}
+		c.mu.Unlock()
+	} else {
+		a.l = newLimits(caps)
 	}
-	l = newLimits(caps)
+	close(a.done)
+	return a.l, a.err
+}
+
+// forget makes the client ask again what the server can: it is not what it was.
+func (c *Client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known[c.instance] = l
-	return l, nil
+	delete(c.known, c.instance)
 }
 
 func newLimits(caps *rexec.ServerCapabilities) *limits {
@@ -228,6 +274,12 @@ func newLimits(caps *rexec.ServerCapabilities) *limits {
 	}
 	l.update = cache.GetActionCacheUpdateCapabilities().GetUpdateEnabled()
 	l.exec = caps.GetExecutionCapabilities().GetExecEnabled()
+	l.zstd = slices.Contains(cache.GetSupportedCompressors(), rexec.Compressor_ZSTD)
+	l.zstdBatch = slices.Contains(cache.GetSupportedBatchUpdateCompressors(), rexec.Compressor_ZSTD)
+	l.single = l.batch
+	if l.zstd && !l.zstdBatch {
+		l.single = min(l.batch, singleMin)
+	}
 	return l
 }
 

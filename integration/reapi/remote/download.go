@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
 )
 
 // A Store takes what is downloaded. It is compared with ==: two calls that
@@ -103,17 +103,17 @@ func (c *Client) receive(ctx context.Context, dst Store, digests []action.Digest
 	}
 	l, err := c.limits(ctx)
 	if err == nil {
-		groups, large := batches(digests, l.batch)
+		groups, large := batches(digests, l)
 		for _, d := range large {
 			groups = append(groups, []action.Digest{d})
 		}
 		err = each(ctx, c.slots, groups, func(ctx context.Context, g []action.Digest) error {
-			if len(g) == 1 && g[0].Size()+digestRoom > l.batch {
-				err := c.receiveStream(ctx, dst, g[0])
+			if l.alone(g[0]) {
+				err := c.receiveStream(ctx, dst, g[0], l.zstd && g[0].Size() >= zstdMin)
 				land(g[0], err)
 				return unlessMissing(err)
 			}
-			return c.receiveBatch(ctx, dst, g, land)
+			return c.receiveBatch(ctx, dst, g, l.zstdBatch, land)
 		})
 	}
 	if err != nil {
@@ -137,13 +137,16 @@ func unlessMissing(err error) error {
 }
 
 // receiveBatch downloads small blobs in one message. land is told of each.
-func (c *Client) receiveBatch(ctx context.Context, dst Store, digests []action.Digest, land func(action.Digest, error)) error {
+func (c *Client) receiveBatch(ctx context.Context, dst Store, digests []action.Digest, zstd bool, land func(action.Digest, error)) error {
 	left := slices.Clone(digests)
 	return c.again(ctx, func() (progress bool, err error) {
 		f := digests[0].Function()
 		req := &rexec.BatchReadBlobsRequest{InstanceName: c.instance, DigestFunction: rexec.DigestFunction_Value(f)}
 		for _, d := range left {
 			req.Digests = append(req.Digests, ToDigest(d))
+			if zstd && d.Size() >= zstdMin {
+				req.AcceptableCompressors = []rexec.Compressor_Value{rexec.Compressor_ZSTD}
+			}
 		}
 		call, cancel := context.WithTimeout(ctx, c.opts.stall())
 		defer cancel()
@@ -160,7 +163,7 @@ func (c *Client) receiveBatch(ctx context.Context, dst Store, digests []action.D
 			}
 			got := status.FromProto(r.GetStatus()).Err()
 			if got == nil {
-				got = dst.Put(ctx, d, bytes.NewReader(r.Data))
+				got = putPart(ctx, dst, d, r)
 			}
 			if got != nil && status.Code(got) != codes.NotFound {
 				err = got
@@ -177,8 +180,8 @@ func (c *Client) receiveBatch(ctx context.Context, dst Store, digests []action.D
 }
 
 // receiveStream downloads one large blob.
-func (c *Client) receiveStream(ctx context.Context, dst Store, d action.Digest) error {
-	r := &blobReader{c: c, ctx: ctx, d: d}
+func (c *Client) receiveStream(ctx context.Context, dst Store, d action.Digest, zstd bool) error {
+	r := &blobReader{c: c, ctx: ctx, d: d, zstd: zstd}
 	defer r.close()
 	err := dst.Put(ctx, d, r)
 	if r.err != nil && !errors.Is(r.err, io.EOF) {
@@ -192,12 +195,20 @@ type blobReader struct {
 	c      *Client
 	ctx    context.Context
 	d      action.Digest
+	zstd   bool // how it is sent
 	at     int64
 	stream bytestream.ByteStream_ReadClient // nil: to be opened at at
 	dog    *watchdog
 	watch  context.Context
 	buf    []byte
 	err    error
+
+	// Of a blob that is sent as zstd:
+	frames   *squeeze.Reader // of stream
+	squeezed []byte          // that frames has not read yet
+	taken    int64           // bytes that came in stream
+	broke    error           // what ended stream, if it was not frames
+	room     []byte          // for buf
 }
 
 func (r *blobReader) Read(p []byte) (int, error) {
@@ -216,17 +227,16 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill receives the next piece.
+// fill gets the next piece. A server that no longer knows zstd is asked for the
+// blob as it is.
 func (r *blobReader) fill() (progress bool, err error) {
 	if r.stream == nil {
-		r.watch, r.dog = r.c.watched(r.ctx)
-		r.stream, err = r.c.streams.Read(r.watch, &bytestream.ReadRequest{
-			ResourceName: r.c.inInstance(Resource(r.d)), ReadOffset: r.at,
-		})
+		err = r.open()
 	}
-	var resp *bytestream.ReadResponse
-	for err == nil && len(resp.GetData()) == 0 { // an empty piece says nothing
-		resp, err = r.stream.Recv()
+	if err == nil && r.zstd {
+		r.buf, err = r.expand()
+	} else if err == nil {
+		r.buf, err = r.receive()
 	}
 	if err != nil {
 		err = cause(r.watch, err)
@@ -234,20 +244,51 @@ func (r *blobReader) fill() (progress bool, err error) {
 			err = status.Errorf(codes.Internal, "%v ended after %d bytes", r.d, r.at)
 		}
 		r.close()
+		if r.zstd && refusesZstd(err) {
+			r.zstd = false
+			r.c.forget()
+			return r.fill()
+		}
 		return false, err
 	}
-	r.dog.pat()
-	r.buf = resp.Data
-	r.at += int64(len(resp.Data))
+	r.at += int64(len(r.buf))
 	if r.at > r.d.Size() {
+		r.buf = nil
 		return false, status.Errorf(codes.DataLoss, "%v has more than its size", r.d)
 	}
 	return true, nil
+}
+
+func (r *blobReader) open() (err error) {
+	r.watch, r.dog = r.c.watched(r.ctx)
+	name := Resource(r.d)
+	if r.zstd {
+		name = zstdResource(r.d)
+	}
+	r.stream, err = r.c.streams.Read(r.watch, &bytestream.ReadRequest{ResourceName: r.c.inInstance(name), ReadOffset: r.at})
+	return err
+}
+
+// receive returns what is in the next message that has something in it.
+func (r *blobReader) receive() ([]byte, error) {
+	for {
+		resp, err := r.stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		r.dog.pat()
+		if len(resp.Data) > 0 {
+			return resp.Data, nil
+		}
+	}
 }
 
 func (r *blobReader) close() {
 	if r.dog != nil {
 		r.dog.stop()
 	}
-	r.stream, r.dog = nil, nil
+	if r.frames != nil {
+		r.frames.Close()
+	}
+	r.stream, r.dog, r.frames, r.squeezed, r.taken, r.broke = nil, nil, nil, nil, 0, nil
 }

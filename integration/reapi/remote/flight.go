@@ -93,16 +93,16 @@ func each[T any](ctx context.Context, slots chan struct{}, list []T, do func(con
 
 // batches divides digests into groups whose blobs fit into one message, and
 // those that are too large for any.
-func batches(digests []action.Digest, limit int64) (groups [][]action.Digest, large []action.Digest) {
+func batches(digests []action.Digest, l *limits) (groups [][]action.Digest, large []action.Digest) {
 	var group []action.Digest
 	var total int64
 	for _, d := range digests {
 		size := d.Size() + digestRoom
-		if size > limit {
+		if l.alone(d) {
 			large = append(large, d)
 			continue
 		}
-		if total+size > limit {
+		if total+size > l.batch {
 			groups, group, total = append(groups, group), nil, 0
 		}
 		group, total = append(group, d), total+size
@@ -112,6 +112,9 @@ func batches(digests []action.Digest, limit int64) (groups [][]action.Digest, la
 	}
 	return groups, large
 }
+
+// alone says that a blob does not go into a batch.
+func (l *limits) alone(d action.Digest) bool { return d.Size()+digestRoom > l.single }
 
 // digestRoom is what a blob takes in a message besides its content.
 const digestRoom = 160

@@ -146,16 +146,17 @@ func (c *Client) send(ctx context.Context, src Source, digests []action.Digest) 
 		land(digests, err)
 		return err
 	}
-	groups, large := batches(digests, l.batch)
+	groups, large := batches(digests, l)
 	for _, d := range large {
 		groups = append(groups, []action.Digest{d})
 	}
 	err = each(ctx, c.slots, groups, func(ctx context.Context, g []action.Digest) error {
-		send := c.sendBatch
-		if len(g) == 1 && g[0].Size()+digestRoom > l.batch {
-			send = c.sendStream
+		var err error
+		if l.alone(g[0]) {
+			err = c.sendStream(ctx, src, g[0], l.zstd)
+		} else {
+			err = c.sendBatch(ctx, src, g, l.zstdBatch)
 		}
-		err := send(ctx, src, g)
 		land(g, err)
 		return err
 	})
@@ -167,7 +168,7 @@ func (c *Client) send(ctx context.Context, src Source, digests []action.Digest) 
 
 // sendBatch uploads small blobs in one message; those that failed for what may
 // pass are sent again.
-func (c *Client) sendBatch(ctx context.Context, src Source, digests []action.Digest) error {
+func (c *Client) sendBatch(ctx context.Context, src Source, digests []action.Digest, zstd bool) error {
 	left := digests
 	return c.again(ctx, func() (progress bool, err error) {
 		req := &rexec.BatchUpdateBlobsRequest{
@@ -178,7 +179,7 @@ func (c *Client) sendBatch(ctx context.Context, src Source, digests []action.Dig
 			if err != nil {
 				return false, err
 			}
-			req.Requests = append(req.Requests, &rexec.BatchUpdateBlobsRequest_Request{Digest: ToDigest(d), Data: data})
+			req.Requests = append(req.Requests, part(d, data, zstd))
 		}
 		call, cancel := context.WithTimeout(ctx, c.opts.stall())
 		defer cancel()
@@ -219,17 +220,24 @@ const chunk = 256 << 10
 
 // sendStream uploads one large blob, and goes on where an earlier attempt
 // stopped, also one of an earlier process.
-func (c *Client) sendStream(ctx context.Context, src Source, one []action.Digest) error {
-	d := one[0]
+func (c *Client) sendStream(ctx context.Context, src Source, d action.Digest, zstd bool) error {
 	f, err := src.Open(ctx, d)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	u := &upload{c: c, d: d, f: f}
+	if zstd && d.Size() >= zstdMin {
+		if u.zstd, err = pays(f, d.Size()); err != nil {
+			return err
+		}
+	}
 	err = c.again(ctx, func() (bool, error) {
 		before := u.committed
 		err := u.attempt(ctx)
+		for again := u.anew(err); again; again = u.anew(err) {
+			err = u.attempt(ctx)
+		}
 		return u.committed > before, err
 	})
 	if err != nil {
@@ -243,13 +251,19 @@ type upload struct {
 	c         *Client
 	d         action.Digest
 	f         *os.File
-	committed int64 // what the server said that it has
+	zstd      bool  // how it is sent
+	from      int64 // where the last attempt began, in bytes of the blob
+	committed int64 // what the server said that it has, of the blob
 	try       int   // how often it was begun anew
 	plain     bool  // the server cannot go on with an upload
 }
 
 func (u *upload) name() string {
-	return u.c.inInstance("uploads/" + u.c.uploadID(u.d, u.try) + "/" + Resource(u.d))
+	name := Resource(u.d)
+	if u.zstd {
+		name = zstdResource(u.d)
+	}
+	return u.c.inInstance("uploads/" + u.c.uploadID(u.d, u.try) + "/" + name)
 }
 
 // attempt sends what the server does not have yet.
@@ -258,34 +272,58 @@ func (u *upload) attempt(ctx context.Context) error {
 	if err != nil || complete {
 		return err
 	}
+	u.from = from
 	ctx, dog := u.c.watched(ctx)
 	defer dog.stop()
 	stream, err := u.c.streams.Write(ctx)
 	if err != nil {
 		return cause(ctx, err)
 	}
-	err = u.write(stream, from, dog)
+	var sent int64
+	if u.zstd {
+		sent, err = u.writeZstd(stream, from, dog)
+	} else {
+		err = u.write(stream, from, dog)
+	}
+	all := err == nil
 	if err != nil && err != io.EOF {
 		return cause(ctx, err)
 	}
 	resp, err := stream.CloseAndRecv() // after EOF it says what was wrong
-	if err != nil {
-		switch status.Code(err) {
-		case codes.AlreadyExists:
-			return nil
-		case codes.InvalidArgument, codes.OutOfRange, codes.FailedPrecondition, codes.Unimplemented:
-			if from > 0 { // it does not like to go on: begin anew
-				u.plain, u.committed = true, 0
-				u.try++
-				return status.Error(codes.Unavailable, "the upload could not be gone on with: "+err.Error())
-			}
-		}
+	switch {
+	case status.Code(err) == codes.AlreadyExists:
+		return nil
+	case err != nil:
 		return cause(ctx, err)
+	case resp.CommittedSize == u.d.Size():
+		return nil
+	case u.zstd && (resp.CommittedSize == present || all && resp.CommittedSize == from+sent):
+		return nil
 	}
-	if resp.CommittedSize != u.d.Size() {
-		return status.Errorf(codes.Unavailable, "%d bytes were taken of %d", resp.CommittedSize, u.d.Size())
+	return status.Errorf(codes.Unavailable, "%d bytes were taken of %d", resp.CommittedSize, u.d.Size())
+}
+
+// anew says whether an upload that ended with err is to be begun anew in a
+// plainer way, and prepares that: without what is there already, then without
+// zstd.
+func (u *upload) anew(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.OutOfRange, codes.FailedPrecondition, codes.Unimplemented:
+	default:
+		return false
 	}
-	return nil
+	switch {
+	case u.from > 0: // it does not like to go on
+		u.plain = true
+	case u.zstd:
+		u.zstd = false
+		u.c.forget()
+	default:
+		return false
+	}
+	u.from, u.committed = 0, 0
+	u.try++
+	return true
 }
 
 // status asks how much the server has.

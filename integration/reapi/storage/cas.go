@@ -1,22 +1,20 @@
 package storage
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
 )
 
 // parallel calls each for every i below n, on as many goroutines as there are
@@ -129,7 +127,7 @@ func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBl
 		if d.Size() > s.opts.MaxBatch {
 			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
 		}
-		if data, err = inflate(data, d.Size()); err != nil {
+		if data, err = squeeze.Expand(data, d.Size()); err != nil {
 			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: %v", d, err)
 		}
 	default:
@@ -164,7 +162,9 @@ func (s *Server) BatchReadBlobs(ctx context.Context, req *repb.BatchReadBlobsReq
 		if err == nil {
 			r.Data, r.Compressor = data, repb.Compressor_IDENTITY
 			if compress {
-				r.Data, r.Compressor = deflate(data)
+				if out, ok := squeeze.Shrink(data); ok {
+					r.Data, r.Compressor = out, repb.Compressor_ZSTD
+				}
 			}
 		}
 		r.Status = status.Convert(s.fail(ctx, "read a blob", err)).Proto()
@@ -179,53 +179,4 @@ func (s *Server) readOne(ctx context.Context, f action.Function, m *repb.Digest)
 		return nil, err
 	}
 	return s.store.Read(ctx, d)
-}
-
-var (
-	encoders = sync.Pool{New: func() any {
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
-		if err != nil {
-			panic(err) // the options are right
-		}
-		return w
-	}}
-	decoders = sync.Pool{New: func() any {
-		// A window larger than 8 MiB is what no encoder makes unasked.
-		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
-		if err != nil {
-			panic(err)
-		}
-		return r
-	}}
-)
-
-// inflate returns the size bytes that data is compressed from.
-func inflate(data []byte, size int64) ([]byte, error) {
-	r := decoders.Get().(*zstd.Decoder)
-	defer decoders.Put(r)
-	if err := r.Reset(bytes.NewReader(data)); err != nil {
-		return nil, err
-	}
-	out := make([]byte, size)
-	if n, err := io.ReadFull(r, out); err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "after %d of %d bytes: %v", n, size, err)
-	}
-	var more [1]byte
-	if n, _ := r.Read(more[:]); n > 0 {
-		return nil, status.Errorf(codes.InvalidArgument, "it has more than %d bytes", size)
-	}
-	return out, nil
-}
-
-// deflate compresses data where that makes it smaller.
-func deflate(data []byte) ([]byte, repb.Compressor_Value) {
-	if len(data) < 128 {
-		return data, repb.Compressor_IDENTITY
-	}
-	w := encoders.Get().(*zstd.Encoder)
-	defer encoders.Put(w)
-	if out := w.EncodeAll(data, make([]byte, 0, len(data))); len(out) < len(data) {
-		return out, repb.Compressor_ZSTD
-	}
-	return data, repb.Compressor_IDENTITY
 }

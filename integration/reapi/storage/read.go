@@ -1,13 +1,11 @@
 package storage
 
 import (
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
 )
 
 // piece is how much of a blob one message carries.
@@ -58,7 +57,8 @@ func (s *Server) Read(req *bytestream.ReadRequest, stream readStream) error {
 		defer file.Close()
 		to := &sender{stream, moved}
 		if r.Compressor == repb.Compressor_ZSTD {
-			return compressTo(to, in)
+			_, err := squeeze.Copy(to, in)
+			return err
 		}
 		return copyPieces(to, in)
 	}
@@ -103,14 +103,6 @@ func copyPieces(to io.Writer, in *io.SectionReader) error {
 			return err
 		}
 	}
-}
-
-func compressTo(to io.Writer, in io.Reader) error {
-	w := encoders.Get().(*zstd.Encoder)
-	defer encoders.Put(w)
-	w.Reset(to)
-	_, err := io.Copy(w, in)
-	return errors.Join(err, w.Close())
 }
 
 // nameHeader repeats the name of the resource, for proxies.

@@ -15,6 +15,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
 )
 
 type writeStream = bytestream.ByteStream_WriteServer
@@ -151,15 +152,14 @@ func (s *Server) receive(w *cache.Writer, in *requests, r reapi.Resource) error 
 			return err
 		})
 	}
-	d := decoders.Get().(*zstd.Decoder)
-	defer decoders.Put(d)
-	if err := d.Reset(in); err != nil {
+	d, err := squeeze.NewReader(in)
+	if err != nil {
 		return in.cause(err)
 	}
+	defer d.Close()
 	block := pieces.Get().(*[piece]byte)
 	defer pieces.Put(block)
-	_, err := io.CopyBuffer(limited, struct{ io.Reader }{d}, block[:])
-	_ = d.Reset(nil)
+	_, err = io.CopyBuffer(limited, d, block[:])
 	return in.cause(err)
 }
 

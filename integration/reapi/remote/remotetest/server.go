@@ -4,12 +4,14 @@
 package remotetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
 )
 
 // A Server is the storage. Set its fields before the first call.
@@ -40,6 +43,12 @@ type Server struct {
 	CutWrite  func(name string, at int64) bool // whether an upload breaks after at bytes
 	CutRead   func(name string, at int64) bool // whether a download does
 	Corrupt   func(d action.Digest) bool       // whether a blob is read with another content
+
+	// Compressors are announced, of streams and of batches; each is taken if it
+	// is announced, and only then. Squeeze makes what is sent as zstd; nil: as it
+	// should be.
+	Compressors, BatchCompressors []rexec.Compressor_Value
+	Squeeze                       func(data []byte) []byte
 
 	mu      sync.Mutex
 	blobs   map[string][]byte
@@ -204,6 +213,8 @@ func (s *Server) GetCapabilities(context.Context, *rexec.GetCapabilitiesRequest)
 			DigestFunctions:               f,
 			ActionCacheUpdateCapabilities: &rexec.ActionCacheUpdateCapabilities{UpdateEnabled: true},
 			MaxBatchTotalSizeBytes:        s.BatchMax,
+
+			SupportedCompressors: s.Compressors, SupportedBatchUpdateCompressors: s.BatchCompressors,
 		},
 		LowApiVersion: &semver.SemVer{Major: 2}, HighApiVersion: &semver.SemVer{Major: 2, Minor: 3},
 	}, nil
@@ -255,8 +266,14 @@ func (s *Server) BatchUpdateBlobs(_ context.Context, req *rexec.BatchUpdateBlobs
 	for _, r := range req.Requests {
 		total += int64(len(r.Data))
 		d, err := digest(r.Digest, req.DigestFunction)
+		data := r.Data
+		if err == nil && r.Compressor != rexec.Compressor_IDENTITY {
+			if data, err = squeeze.Expand(data, d.Size()); err != nil || !slices.Contains(s.BatchCompressors, r.Compressor) {
+				err = status.Errorf(codes.InvalidArgument, "compressor %v: %v", r.Compressor, err)
+			}
+		}
 		if err == nil {
-			err = s.store(d, r.Data)
+			err = s.store(d, data)
 		}
 		resp.Responses = append(resp.Responses, &rexec.BatchUpdateBlobsResponse_Response{Digest: r.Digest, Status: status.Convert(err).Proto()})
 	}
@@ -283,6 +300,8 @@ func (s *Server) BatchReadBlobs(_ context.Context, req *rexec.BatchReadBlobsRequ
 		r := &rexec.BatchReadBlobsResponse_Response{Digest: m, Data: data}
 		if !ok {
 			r.Status = status.New(codes.NotFound, "not there").Proto()
+		} else if slices.Contains(req.AcceptableCompressors, rexec.Compressor_ZSTD) && slices.Contains(s.BatchCompressors, rexec.Compressor_ZSTD) {
+			r.Data, r.Compressor = s.squeeze(data), rexec.Compressor_ZSTD
 		}
 		s.read(d)
 		resp.Responses = append(resp.Responses, r)
@@ -297,6 +316,36 @@ func (s *Server) read(d action.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Reads[d.Hash()]++
+}
+
+// Zstd returns data as zstd.
+func Zstd(data []byte) []byte {
+	var b bytes.Buffer
+	if _, err := squeeze.Copy(&b, bytes.NewReader(data)); err != nil {
+		panic(err) // memory takes everything
+	}
+	return b.Bytes()
+}
+
+// squeeze returns data as it is sent as zstd.
+func (s *Server) squeeze(data []byte) []byte {
+	if s.Squeeze != nil {
+		return s.Squeeze(data)
+	}
+	return Zstd(data)
+}
+
+// squeezed says whether a resource name is of a blob as zstd, and returns the
+// name of the blob itself.
+func (s *Server) squeezed(name string) (bool, string, error) {
+	before, after, ok := strings.Cut(name, "compressed-blobs/zstd/")
+	if !ok {
+		return false, name, nil
+	}
+	if !slices.Contains(s.Compressors, rexec.Compressor_ZSTD) {
+		return true, name, status.Error(codes.InvalidArgument, "no compressor is known here")
+	}
+	return true, before + "blobs/" + after, nil
 }
 
 // resource reads the end of a resource name.
@@ -328,7 +377,11 @@ func resource(name string, upload bool) (action.Digest, error) {
 
 // Read implements ByteStream.
 func (s *Server) Read(req *bytestream.ReadRequest, stream bytestream.ByteStream_ReadServer) error {
-	d, err := resource(req.ResourceName, false)
+	zstd, name, err := s.squeezed(req.ResourceName)
+	if err != nil {
+		return err
+	}
+	d, err := resource(name, false)
 	if err != nil {
 		return err
 	}
@@ -340,7 +393,11 @@ func (s *Server) Read(req *bytestream.ReadRequest, stream bytestream.ByteStream_
 		return status.Error(codes.OutOfRange, "offset")
 	}
 	s.read(d)
-	for at := req.ReadOffset; at < int64(len(data)); {
+	at := req.ReadOffset
+	if zstd {
+		data, at = s.squeeze(data[at:]), 0
+	}
+	for at < int64(len(data)) {
 		if s.CutRead != nil && s.CutRead(req.ResourceName, at) {
 			return status.Error(codes.Unavailable, "injected")
 		}
@@ -360,11 +417,18 @@ func (s *Server) Write(stream bytestream.ByteStream_WriteServer) error {
 		return err
 	}
 	name := req.ResourceName
-	d, err := resource(name, true)
+	zstd, plainName, err := s.squeezed(name)
+	if err != nil {
+		return err
+	}
+	d, err := resource(plainName, true)
 	if err != nil {
 		return err
 	}
 	if _, ok := s.Blob(d); ok {
+		if zstd {
+			return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: -1})
+		}
 		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: d.Size()})
 	}
 	s.mu.Lock()
@@ -377,13 +441,21 @@ func (s *Server) Write(stream bytestream.ByteStream_WriteServer) error {
 		return status.Errorf(codes.InvalidArgument, "offset %d, but %d bytes are here", req.WriteOffset, len(have))
 	}
 	have = have[:req.WriteOffset]
+	first, shift := have, int64(0)
+	if zstd { // have are the frames of this stream
+		first, shift, have = have, req.WriteOffset, nil
+	}
 	defer func() { // what came is kept, for when it is gone on with
+		if zstd {
+			some, _ := expand(have)
+			have = append(first, some...)
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.parts[name] = have
 	}()
 	for {
-		if req.WriteOffset != int64(len(have)) {
+		if req.WriteOffset != shift+int64(len(have)) {
 			return status.Errorf(codes.InvalidArgument, "offset %d after %d bytes", req.WriteOffset, len(have))
 		}
 		have = append(have, req.Data...)
@@ -403,10 +475,28 @@ func (s *Server) Write(stream bytestream.ByteStream_WriteServer) error {
 			return err
 		}
 	}
-	if err := s.store(d, have); err != nil {
+	whole, size := have, d.Size()
+	if zstd {
+		data, err := expand(have)
+		if err != nil {
+			return status.Errorf(codes.InvalidArgument, "not zstd: %v", err)
+		}
+		whole, size = append(slices.Clone(first), data...), shift+int64(len(have))
+	}
+	if err := s.store(d, whole); err != nil {
 		return err
 	}
-	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: d.Size()})
+	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: size})
+}
+
+// expand returns what frames are made of, as far as they are good.
+func expand(frames []byte) ([]byte, error) {
+	r, err := squeeze.NewReader(bytes.NewReader(frames))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
 }
 
 // QueryWriteStatus implements ByteStream.
@@ -414,7 +504,11 @@ func (s *Server) QueryWriteStatus(_ context.Context, req *bytestream.QueryWriteS
 	if s.NoResume {
 		return nil, status.Error(codes.Unimplemented, "not here")
 	}
-	d, err := resource(req.ResourceName, true)
+	_, name, err := s.squeezed(req.ResourceName)
+	if err != nil {
+		return nil, err
+	}
+	d, err := resource(name, true)
 	if err != nil {
 		return nil, err
 	}
