@@ -54,22 +54,22 @@ func TestZstd(t *testing.T) {
 		{"Streams", zstd, nil, true, false},
 		{"Everywhere", zstd, zstd, true, true},
 	} {
-		for _, f := range []action.Function{action.SHA256, action.BLAKE3} {
+		for _, f := range []action.Function{action.SHA256, action.BLAKE3} { // BLAKE3 is named in resources
 			t.Run(c.name+"/"+f.String(), func(t *testing.T) {
 				for _, part := range []struct {
 					name     string
 					smaller  bool
 					contents [][]byte
 				}{
-					{"large", c.large, [][]byte{half(1, 5<<20), half(2, 300<<10), half(3, 4<<20)}},
+					{"large", c.large, [][]byte{half(1, 1<<20), half(2, 300<<10), half(3, 260<<10)}},
 					{"small", c.small, [][]byte{half(4, 4<<10), half(5, 100<<10), half(6, 64<<10), half(7, 250<<10)}},
 					{"tiny", false, [][]byte{half(8, 4095), half(9, 1000), {}, {'x'}}},
-					{"noise", false, [][]byte{noise(1, 5<<20), noise(2, 300<<10), noise(3, 100<<10), noise(4, 5000)}},
+					{"noise", false, [][]byte{noise(1, 1<<20), noise(2, 300<<10), noise(3, 100<<10), noise(4, 5000)}},
 				} {
 					if len(c.streams) > 0 && len(c.batch) == 0 && part.name == "large" {
 						part.contents = append(part.contents, half(10, 256<<10))
 					}
-					server := &remotetest.Server{Compressors: c.streams, BatchCompressors: c.batch}
+					server := &remotetest.Server{Compressors: c.streams, BatchCompressors: c.batch, BatchMax: 512 << 10}
 					client := dial(t, server, remote.Options{})
 					from, to := open(t), open(t)
 					digests := putContent(t, from, f, part.contents...)
@@ -117,13 +117,13 @@ func TestCapabilitiesAreAskedForOnce(t *testing.T) {
 
 // TestInterruptedZstdGoesOn: within a client, and in another one.
 func TestInterruptedZstdGoesOn(t *testing.T) {
-	const size = 16 << 20 // 9 MiB as zstd
+	const size = 4 << 20 // 2 MiB as zstd
 	data := half(1, size)
 	var cuts atomic.Int64
-	cut := func(_ string, at int64) bool { return at >= 4<<20 && cuts.Add(1) == 1 }
+	cut := func(_ string, at int64) bool { return at >= 1<<20 && cuts.Add(1) == 1 }
 	for name, attempts := range map[string]int{"once more": 2, "by another client": 1} {
 		cuts.Store(0)
-		server := &remotetest.Server{Compressors: zstd, CutWrite: cut}
+		server := &remotetest.Server{Compressors: zstd, BatchMax: 1 << 20, CutWrite: cut}
 		c := dial(t, server, remote.Options{Attempts: attempts, Sender: "me"})
 		from := open(t)
 		digests := putContent(t, from, action.SHA256, data)
@@ -139,7 +139,7 @@ func TestInterruptedZstdGoesOn(t *testing.T) {
 		}
 		again.Close()
 		if n := server.Counted().Bytes; n > size*3/4 || cuts.Load() < 1 {
-			t.Errorf("%s: %d bytes were sent for a blob of 9 MiB that broke off %d times after 4 MiB", name, n, cuts.Load())
+			t.Errorf("%s: %d bytes were sent for a blob of 2 MiB that broke off %d times after 1 MiB", name, n, cuts.Load())
 		}
 		if got, _ := server.Blob(digests[0]); !bytes.Equal(got, data) {
 			t.Errorf("%s: the server has something else", name)
@@ -147,7 +147,7 @@ func TestInterruptedZstdGoesOn(t *testing.T) {
 	}
 
 	cuts.Store(0)
-	server := &remotetest.Server{Compressors: zstd, CutRead: cut}
+	server := &remotetest.Server{Compressors: zstd, BatchMax: 1 << 20, CutRead: cut}
 	c := dial(t, server, remote.Options{Attempts: 2})
 	to := open(t)
 	d := server.Put(action.SHA256, data)
@@ -162,11 +162,11 @@ func TestInterruptedZstdGoesOn(t *testing.T) {
 // TestZstdThatCannotGoOn: the server keeps nothing of an upload, or says that it
 // has what it then does not want to go on with. One attempt must do for both.
 func TestZstdThatCannotGoOn(t *testing.T) {
-	data := half(1, 16<<20)
+	data := half(1, 4<<20)
 	var cuts atomic.Int64
 	server := &remotetest.Server{
-		Compressors: zstd, NoResume: true,
-		CutWrite: func(_ string, at int64) bool { return at >= 4<<20 && cuts.Add(1) == 1 },
+		Compressors: zstd, BatchMax: 1 << 20, NoResume: true,
+		CutWrite: func(_ string, at int64) bool { return at >= 1<<20 && cuts.Add(1) == 1 },
 	}
 	c := dial(t, server, remote.Options{Attempts: 2})
 	from := open(t)
@@ -178,8 +178,8 @@ func TestZstdThatCannotGoOn(t *testing.T) {
 	cuts.Store(0)
 	var resumed atomic.Int64
 	server = &remotetest.Server{
-		Compressors: zstd,
-		CutWrite:    func(_ string, at int64) bool { return at >= 4<<20 && cuts.Add(1) == 1 },
+		Compressors: zstd, BatchMax: 1 << 20,
+		CutWrite: func(_ string, at int64) bool { return at >= 1<<20 && cuts.Add(1) == 1 },
 	}
 	server.Fail = func(method string) error {
 		if method == "Write" && cuts.Load() > 0 && resumed.Add(1) == 1 {
@@ -203,7 +203,7 @@ func TestZstdThatCannotGoOn(t *testing.T) {
 func TestZstdThatIsRefused(t *testing.T) {
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.Unimplemented} {
 		var calls sync.Map
-		server := &remotetest.Server{Compressors: zstd, Fail: func(method string) error {
+		server := &remotetest.Server{Compressors: zstd, BatchMax: 512 << 10, Fail: func(method string) error {
 			if _, again := calls.LoadOrStore(method, true); !again && (method == "Read" || method == "Write") {
 				return status.Error(code, "injected: no zstd")
 			}
@@ -211,7 +211,7 @@ func TestZstdThatIsRefused(t *testing.T) {
 		}}
 		c := dial(t, server, remote.Options{})
 		from, to := open(t), open(t)
-		data := half(1, 5<<20)
+		data := half(1, 1<<20)
 		digests := putContent(t, from, action.BLAKE3, data)
 		if err := c.Upload(t.Context(), from, digests); err != nil {
 			t.Fatalf("%v: upload: %v", code, err)
@@ -233,7 +233,7 @@ func TestZstdThatIsRefused(t *testing.T) {
 
 // TestDamagedZstd: nothing is taken, and no more is read than there can be.
 func TestDamagedZstd(t *testing.T) {
-	for _, size := range []int{100_000, 5 << 20} {
+	for _, size := range []int{100_000, 2 << 20} {
 		data := half(1, size)
 		d := action.Sum(action.SHA256, data)
 		for name, f := range map[string]func([]byte) []byte{
@@ -245,14 +245,14 @@ func TestDamagedZstd(t *testing.T) {
 			"other content": func([]byte) []byte { return remotetest.Zstd(half(2, size)) },
 			"less content":  func([]byte) []byte { return remotetest.Zstd(data[:size-1]) },
 			"more content":  func([]byte) []byte { return remotetest.Zstd(append([]byte{'x'}, data...)) },
-			"a bomb":        func([]byte) []byte { return remotetest.Zstd(make([]byte, 64<<20)) },
+			"a bomb":        func([]byte) []byte { return remotetest.Zstd(make([]byte, 16<<20)) },
 			"empty frames":  func([]byte) []byte { return bytes.Repeat([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, 1<<20) },
 			"a huge window": func([]byte) []byte { return []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 1, 0, 0} },
 			"an endless size": func([]byte) []byte {
 				return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0}, bytes.Repeat([]byte{math.MaxUint8}, 8)...)
 			},
 		} {
-			server := &remotetest.Server{Compressors: zstd, BatchCompressors: zstd}
+			server := &remotetest.Server{Compressors: zstd, BatchCompressors: zstd, BatchMax: 1 << 20}
 			if f != nil {
 				server.Squeeze = func(data []byte) []byte { return f(remotetest.Zstd(data)) }
 			}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	rexec "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -338,5 +339,42 @@ func TestHostileClient(t *testing.T) {
 	l := d.user(t, remotetest.Serve(t, server), open(t))
 	if err := l.Result(t.Context(), action.Sum(action.BLAKE3, nil)); !errors.Is(err, action.ErrMiss) {
 		t.Errorf("after that: %v", err)
+	}
+}
+
+// TestDamagedSqueezed: the user is told, in a line that is no miss, and goes on
+// without; the store has nothing of it.
+func TestDamagedSqueezed(t *testing.T) {
+	var bad atomic.Bool
+	server := &remotetest.Server{
+		Compressors: []rexec.Compressor_Value{rexec.Compressor_ZSTD}, BatchCompressors: []rexec.Compressor_Value{rexec.Compressor_ZSTD},
+		Squeeze: func(data []byte) []byte {
+			z := remotetest.Zstd(data)
+			if bad.Load() {
+				z[len(z)/2] ^= 1
+			}
+			return z
+		},
+	}
+	address := remotetest.Serve(t, server)
+	a, b := open(t), open(t)
+	mine, yours := start(t, time.Minute).user(t, address, a), start(t, time.Minute).user(t, address, b)
+	for _, size := range []int{100_000, 6 << 20} {
+		key := result(t, a, fmt.Sprint("of ", size), size, nil)
+		if err := errors.Join(mine.Put(t.Context(), key), mine.Flush(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		bad.Store(true)
+		err := yours.Result(t.Context(), key)
+		if err == nil || errors.Is(err, action.ErrMiss) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%d bytes: %v, want what is wrong, in a line", size, err)
+		}
+		if _, err := b.Result(t.Context(), key); err == nil {
+			t.Errorf("%d bytes: the store has it", size)
+		}
+		bad.Store(false)
+		if err := yours.Result(t.Context(), key); err != nil {
+			t.Errorf("control: %d bytes: %v", size, err)
+		}
 	}
 }
