@@ -83,6 +83,16 @@ func (r *record) good() bool {
 // scan calls each for every record that is good. It ends where no record is; an
 // error is one of reading, or each's.
 func scan(f *os.File, each func(*record) error) error {
+	return walk(f, func(r *record, good bool) error {
+		if !good {
+			return nil
+		}
+		return each(r)
+	})
+}
+
+// walk is scan for all records: of one that is not good, only the offset is.
+func walk(f *os.File, each func(r *record, good bool) error) error {
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, fileMax))
 	if err != nil {
 		return err
@@ -94,10 +104,9 @@ func scan(f *os.File, each func(*record) error) error {
 			return nil
 		}
 		r := &record{mark: h[0], offset: int64(at), data: data[at+header:][:size]}
-		if r.name, err = action.Shortened(action.Function(h[1]), [32]byte(h[8:]), size); err == nil && r.good() {
-			if err := each(r); err != nil {
-				return err
-			}
+		r.name, err = action.Shortened(action.Function(h[1]), [32]byte(h[8:]), size)
+		if err := each(r, err == nil && r.good()); err != nil {
+			return err
 		}
 		at += header + int(size)
 	}
@@ -127,19 +136,30 @@ func (p *Pack) writeIndex(number uint32, entries []entry) error {
 // readIndex reads the index of a file that has size bytes, if it is of this boot.
 func (p *Pack) readIndex(number uint32, size int64) ([]entry, bool) {
 	b, err := os.ReadFile(p.path(number, ".index"))
-	if err != nil || p.o.Boot == "" || len(b) < indexHead || string(b[:4]) != indexMagic || [8]byte(b[4:]) != p.boot {
+	if err != nil || p.o.Boot == "" || len(b) < indexHead || [8]byte(b[4:]) != p.boot {
 		return nil, false
 	}
-	if b = b[indexHead:]; len(b)%16 != 0 {
+	entries, ok := parseIndex(b)
+	if !ok {
 		return nil, false
 	}
-	entries := make([]entry, 0, len(b)/16)
-	for ; len(b) > 0; b = b[16:] {
-		e := entry{binary.LittleEndian.Uint64(b), place(binary.LittleEndian.Uint64(b[8:]))}
+	for _, e := range entries {
 		if e.at.number() != number || e.at.offset()+int64(header+e.at.size()) > size || e.at.size() > MaxSize {
 			return nil, false
 		}
-		entries = append(entries, e)
+	}
+	return entries, true
+}
+
+// parseIndex returns what is in an index, which may be of another boot.
+func parseIndex(b []byte) ([]entry, bool) {
+	if len(b) < indexHead || string(b[:4]) != indexMagic || (len(b)-indexHead)%16 != 0 {
+		return nil, false
+	}
+	b = b[indexHead:]
+	entries := make([]entry, 0, len(b)/16)
+	for ; len(b) > 0; b = b[16:] {
+		entries = append(entries, entry{binary.LittleEndian.Uint64(b), place(binary.LittleEndian.Uint64(b[8:]))})
 	}
 	return entries, true
 }

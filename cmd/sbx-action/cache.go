@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cache/pack"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 )
@@ -17,12 +19,14 @@ func cacheCommand() command {
 		Name: "cache", Args: "stat | trim FLAGS | verify | path",
 		Short: "show, trim, verify or locate the store",
 		Long: `
-stat    how much there is of each kind, and how much disk it takes
+stat    how much there is of each kind, and how much disk it takes; packs are
+        of 'sbx-action serve', and are not in the total: trim leaves them alone
 trim    removes what was not used for longest until the limits are kept; what
         was used within the last hour stays, and so do root file systems that
         have a name; builds may run meanwhile
 verify  reads everything, compares it with its digests, and removes what is
-        damaged, so that the next run makes it again; exits with 1 if it found any
+        damaged, so that the next run makes it again; exits with 1 if it found any;
+        what is damaged in packs stays, and is given to nobody
 path    prints the directory of the store
 
   sbx-action cache trim --max-size 20G
@@ -88,8 +92,15 @@ func (c *cacheFlags) stat(ctx context.Context, store *cache.Store) error {
 	fmt.Printf("store %s\n", store.Dir())
 	printUsage(u)
 	fmt.Printf("%-8s %8s  %10s\n", "history", "", commandline.HumanSize(store.HistorySize()))
-	return nil
+	files, bytes, err := pack.Usage(packDir(store))
+	if files > 0 {
+		fmt.Printf("%-8s %8d  %10s\n", "packs", files, commandline.HumanSize(bytes))
+	}
+	return err
 }
+
+// packDir is where 'sbx-action serve' keeps small blobs of clients.
+func packDir(store *cache.Store) string { return filepath.Join(store.Dir(), "serve", "pack") }
 
 func printUsage(u *cache.Usage) {
 	for _, k := range []struct {
@@ -146,9 +157,17 @@ func (c *cacheFlags) verify(ctx context.Context, store *cache.Store) error {
 		}
 		fmt.Printf("%v %s: %s (%s)\n", d.Kind, d.Name, d.Reason, what)
 	}
+	p, err := pack.Verify(ctx, packDir(store))
+	if err != nil {
+		return err
+	}
+	for _, d := range p.Damaged {
+		fmt.Printf("pack %s, from byte %d: its content is another (not given out)\n", d.File, d.Offset)
+	}
 	t := r.Checked.Total()
-	fmt.Printf("checked %d files, %s: %d damaged\n", t.N, commandline.HumanSize(t.Bytes), len(r.Damaged))
-	if len(r.Damaged) > 0 {
+	damaged := len(r.Damaged) + len(p.Damaged)
+	fmt.Printf("checked %d files, %s: %d damaged\n", t.N+int64(p.Files), commandline.HumanSize(t.Bytes+p.Bytes), damaged)
+	if damaged > 0 {
 		return exitCode(1)
 	}
 	return nil
