@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -40,6 +41,7 @@ func rpcServer(p *serverParts) (*grpc.Server, *health.Server) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.InitialWindowSize(1 << 20), grpc.InitialConnWindowSize(4 << 20),
 		grpc.ReadBufferSize(64 << 10), grpc.WriteBufferSize(64 << 10),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
 	}
 	if p.tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(p.tls)))

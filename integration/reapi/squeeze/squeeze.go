@@ -42,6 +42,38 @@ func Copy(w io.Writer, in io.Reader) (int64, error) {
 	return n, errors.Join(err, e.Close())
 }
 
+// Store writes to w what in holds, as one frame in which nothing is squeezed: for
+// when there is no memory to squeeze in. It needs buf alone, and writes no more at
+// a time.
+func Store(w io.Writer, in io.Reader, buf []byte) error {
+	const (
+		header    = 3
+		blockMax  = 128 << 10
+		window    = 7 << 3 // of 128 KiB: no block may be larger
+		rawBlock  = 0
+		lastBlock = 1
+	)
+	buf = buf[:min(len(buf), header+blockMax)]
+	if _, err := w.Write([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, window}); err != nil {
+		return err
+	}
+	for {
+		n, err := io.ReadFull(in, buf[header:])
+		ended := err == io.EOF || err == io.ErrUnexpectedEOF
+		if err != nil && !ended {
+			return err
+		}
+		h := n<<3 | rawBlock<<1
+		if ended {
+			h |= lastBlock
+		}
+		buf[0], buf[1], buf[2] = byte(h), byte(h>>8), byte(h>>16)
+		if _, err := w.Write(buf[:header+n]); err != nil || ended {
+			return err
+		}
+	}
+}
+
 // A Reader reads what the frames in a stream were made of.
 type Reader struct{ d *zstd.Decoder }
 

@@ -19,6 +19,16 @@ import (
 // piece is how much of a blob one message carries.
 const piece = 256 << 10
 
+// Of reads beyond fastReads at a time, a message carries smallPiece, and nothing is
+// squeezed: what waits to be sent to a client that does not take it is memory, and
+// an encoder is more. With its frame it fits into 16 KiB.
+const (
+	fastReads  = 64
+	smallPiece = 16<<10 - 64
+)
+
+var smallPieces = sync.Pool{New: func() any { return new([smallPiece]byte) }}
+
 var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
 
 type readStream = bytestream.ByteStream_ReadServer
@@ -55,12 +65,19 @@ func (s *Server) Read(req *bytestream.ReadRequest, stream readStream) error {
 	in := io.NewSectionReader(file, req.ReadOffset, n)
 	send := func(moved *atomic.Int64) error {
 		defer file.Close()
+		many := s.reads.Add(1) > fastReads && n > piece
+		defer s.reads.Add(-1)
 		to := &sender{stream, moved}
+		if r.Compressor == repb.Compressor_ZSTD && many {
+			b := smallPieces.Get().(*[smallPiece]byte)
+			defer smallPieces.Put(b)
+			return squeeze.Store(to, in, b[:])
+		}
 		if r.Compressor == repb.Compressor_ZSTD {
 			_, err := squeeze.Copy(to, in)
 			return err
 		}
-		return copyPieces(to, in)
+		return copyPieces(to, in, many)
 	}
 	if n <= piece { // one message, for which nobody has to wait
 		err = send(new(atomic.Int64))
@@ -84,13 +101,21 @@ func (s *sender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// copyPieces sends what in holds. A message is encoded before Send returns, so
-// that one buffer does.
-func copyPieces(to io.Writer, in *io.SectionReader) error {
-	block := pieces.Get().(*[piece]byte)
-	defer pieces.Put(block)
+// copyPieces sends what in holds, in small messages if there are many who do. A
+// message is encoded before Send returns, so that one buffer does.
+func copyPieces(to io.Writer, in *io.SectionReader, many bool) error {
+	var block []byte
+	if many {
+		b := smallPieces.Get().(*[smallPiece]byte)
+		defer smallPieces.Put(b)
+		block = b[:]
+	} else {
+		b := pieces.Get().(*[piece]byte)
+		defer pieces.Put(b)
+		block = b[:]
+	}
 	for {
-		n, err := io.ReadFull(in, block[:])
+		n, err := io.ReadFull(in, block)
 		if n > 0 {
 			if _, err := to.Write(block[:n]); err != nil {
 				return err

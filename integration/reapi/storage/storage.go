@@ -67,6 +67,7 @@ type Server struct {
 	results *Results
 	uploads uploads
 	streams sync.WaitGroup // what watch has begun
+	reads   atomic.Int64   // that send a blob now
 
 	// Streams, where not nil, serves what ByteStream names that is no blob.
 	Streams Streams
