@@ -69,6 +69,8 @@ type Server struct {
 	streams sync.WaitGroup // what watch has begun
 	reads   atomic.Int64   // that send a blob now
 
+	expanding chan struct{} // one for each upload as zstd that waits for its client
+
 	// Streams, where not nil, serves what ByteStream names that is no blob.
 	Streams Streams
 }
@@ -100,7 +102,7 @@ func New(store *cache.Store, results *Results, o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{store: store, opts: o, results: results, uploads: uploads{idle: o.IdleUpload, dir: o.Uploads}}
+	s := &Server{store: store, opts: o, results: results, uploads: uploads{idle: o.IdleUpload, dir: o.Uploads}, expanding: make(chan struct{}, maxExpanding)}
 	s.uploads.recover()
 	return s
 }

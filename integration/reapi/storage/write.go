@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"github.com/klauspost/compress/zstd"
@@ -59,6 +60,12 @@ func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r rea
 		return err
 	} else if done {
 		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: whole(r)})
+	}
+	if r.Compressor != repb.Compressor_IDENTITY && !first.FinishWrite { // what is here as a whole waits for nobody
+		if err := s.expand(ctx); err != nil {
+			return err
+		}
+		defer func() { <-s.expanding }()
 	}
 	u, err := s.uploads.take(first.ResourceName)
 	if err != nil {
@@ -161,6 +168,33 @@ func (s *Server) receive(w *cache.Writer, in *requests, r reapi.Resource) error 
 	defer pieces.Put(block)
 	_, err = io.CopyBuffer(limited, d, block[:])
 	return in.cause(err)
+}
+
+// Uploads as zstd wait for expandWait until there are fewer than maxExpanding, whose
+// clients may take their time: each has memory for the window that the client
+// chose, of up to 8 MiB.
+const (
+	maxExpanding = 128
+	expandWait   = 3 * time.Second
+)
+
+// expand waits for one of the places in s.expanding.
+func (s *Server) expand(ctx context.Context) error {
+	select {
+	case s.expanding <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(expandWait)
+	defer timer.Stop()
+	select {
+	case s.expanding <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return reapi.Busy(codes.ResourceExhausted, expandWait, "%d clients are sending zstd, and no more can at a time: try again, or send the blob as it is", maxExpanding).Err()
+	}
 }
 
 // A bounded writer refuses more than a blob has.
