@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -333,6 +334,11 @@ look
 // something up when its sandbox dies says so): the caller ends as it would without a session,
 // and the worker is free again.
 func TestWarmSignals(t *testing.T) {
+	// What is started in the background, or by nohup, ignores some: who is caught
+	// here is ignored by none of ours.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	w := newWarmed(t, 1)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
 		var said [2]string
