@@ -340,6 +340,7 @@ func TestWarmSignals(t *testing.T) {
 	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(caught)
 	w := newWarmed(t, 1)
+	w.endsByFirst(syscall.SIGTERM)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
 		var said [2]string
 		for i, warmly := range []bool{false, true} {
@@ -373,6 +374,41 @@ func TestWarmSignals(t *testing.T) {
 			t.Errorf("after %v: %s, and no worker answered", sig, got)
 		}
 	}
+}
+
+// endsByFirst wants a caller to end by a signal that the worker died of before it could
+// do anything about it, as where all processes of a group are to end.
+func (w *warmed) endsByFirst(sig syscall.Signal) {
+	w.t.Helper()
+	c := call{args: []string{"run", "--", "sh", "-c", "echo begun; kill -STOP $$"}}
+	cmd := w.begin(&c, "store", true)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	bufio.NewReader(out).ReadString('\n')
+	old := w.parts("work")
+	for _, pid := range old {
+		syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	cmd.Process.Signal(sig)
+	w.until("the caller has the signal", func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		return err == nil && bytes.Contains(status, []byte("ShdPnd:\t0000000000000000"))
+	})
+	for _, pid := range old {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	hangs := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	cmd.Wait()
+	hangs.Stop()
+	if got, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !got.Signaled() || got.Signal() != sig {
+		w.t.Errorf("%v, and the worker was killed: %v", sig, cmd.ProcessState)
+	}
+	w.until("there is another worker", func() bool { now := w.parts("work"); return len(now) == 1 && !slices.Contains(old, now[0]) })
 }
 
 // TestWarmDies kills each part of a session while a call waits for it.

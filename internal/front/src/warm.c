@@ -161,12 +161,13 @@ static void warm_die(int signal, u64 *before)
 }
 
 // warm_wait waits for the answer, and passes signals on: the first one to the worker,
-// which gives up what it does, as Go would; the second one ends us.
+// which gives up what it does, as Go would; the second one ends us. The first one does
+// where the worker has not given up for it: Go does not hear of it any more.
 static void warm_wait(i64 fd, i64 signals, u64 *before)
 {
 	struct warm_answer answer = {0};
 	struct cmsg c = {0};
-	int told = 0;
+	int told = 0; // the first signal
 	for (;;) {
 		struct { int fd; short events, seen; } wait[2] = {{(int)fd, 1, 0}, {(int)signals, 1, 0}};
 		if (signals >= 0 && sys(NR_poll, P(wait), 2, -1, 0, 0) < 0)
@@ -177,13 +178,15 @@ static void warm_wait(i64 fd, i64 signals, u64 *before)
 				return;
 			if (told)
 				warm_die(info[0], before);
-			told = 1;
+			told = info[0];
 			sys6(NR_sendto, fd, P(info), 1, 0x4000, 0, 0);
 			continue;
 		}
 		struct iovec iov = {&answer, sizeof answer};
 		struct msghdr m = {0, 0, 0, &iov, 1, &c, sizeof c, 0, 0};
 		i64 r = sys(NR_recvmsg, fd, P(&m), O_CLOEXEC | 0x100 /* wait for all of it */, 0, 0);
+		if (told && (r != sizeof answer || answer.kind == 'd'))
+			warm_die(told, before);
 		if (r != sizeof answer) {
 			static const char text[] = "sbx-action: a warm worker ended; this call goes on without it\n";
 			f_write(2, text, sizeof text - 1);
