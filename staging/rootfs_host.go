@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -284,10 +285,20 @@ func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
 		fmt.Fprintf(&b, "%q\n", bind.Target)
 	}
 	var read *fillNode // the content of /etc, where its files are too fresh for their stat data to name it
+	now := Now()
 	for _, name := range h.files {
-		path := h.root + "/etc/" + name
-		fmt.Fprintf(&b, "%q %s\n", name, fileStamp(path))
-		if id, err := StatPath(path, FollowLinks); read != nil || err != nil || settled(id.CTime, Now(), trustMargin) {
+		id, err := StatPath(h.root+"/etc/"+name, FollowLinks)
+		b.WriteString(strconv.Quote(name))
+		if err != nil {
+			b.WriteString(" absent\n")
+			continue
+		}
+		for _, n := range [...]int64{int64(id.Dev), int64(id.Ino), int64(id.Mode), id.Size, id.MTime, id.CTime} {
+			b.WriteString(" ")
+			b.WriteString(strconv.FormatInt(n, 10))
+		}
+		b.WriteString("\n")
+		if read != nil || settled(id.CTime, now, trustMargin) {
 			continue
 		}
 		etc, err := h.etc()

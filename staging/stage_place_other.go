@@ -5,7 +5,6 @@ package staging
 import (
 	"errors"
 	"fmt"
-	"os"
 )
 
 // Roots are made on Linux only; elsewhere everything here says so.
@@ -27,13 +26,3 @@ func whiteout(int, string) error                                { return errNotL
 func setAttr(int, string, string) error                         { return errNotLinux }
 func truncate(int, int64) error                                 { return errNotLinux }
 func writeAll(int, []byte) error                                { return errNotLinux }
-
-// fileStamp says which file is at path, and in which state, as far as this
-// system tells.
-func fileStamp(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "absent"
-	}
-	return fmt.Sprint(info.Mode(), info.Size(), info.ModTime().UnixNano())
-}
