@@ -302,6 +302,7 @@ func (j *ccJob) readStdin() cc.Reason {
 	if info.Mode()&os.ModeCharDevice != 0 && cc.IsTerminal(0) {
 		return cc.ReasonStdin // whoever types wants an answer now
 	}
+	serving.takesStdin()
 	data, err := io.ReadAll(os.Stdin)
 	if err != nil {
 		return cc.ReasonStdin

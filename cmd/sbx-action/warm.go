@@ -78,6 +78,7 @@ type warmWorker struct {
 	ran     bool             // the caller's command did, or its result was found
 
 	same   func() bool // whether the caller is as we are
+	reads  func()      // tells the caller that its standard input is read
 	cancel func()      // ends the call
 	broken atomic.Bool // nobody reads any more what the command writes
 }
@@ -119,6 +120,13 @@ func (w *warmWorker) failed(err error) {
 // stands says whether this process may do what the caller wants, which is asked
 // before anything is opened for that.
 func (w *warmWorker) stands() bool { return w == nil || w.same() }
+
+// takesStdin notes that the caller's standard input is read.
+func (w *warmWorker) takesStdin() {
+	if w != nil {
+		w.reads()
+	}
+}
 
 // tells notes that a message goes out.
 func (w *warmWorker) tells() {

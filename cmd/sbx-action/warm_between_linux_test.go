@@ -281,3 +281,45 @@ func TestWarmSweeps(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWarmStandardInput kills a worker that has read a part of a program from its
+// caller's standard input: the caller must not compile the rest.
+func TestWarmStandardInput(t *testing.T) {
+	w := newWarmed(t, 1)
+	c := call{args: []string{"cc", "gcc", "-xc", "-c", "-", "-o", "out.o"}}
+	cmd := w.begin(&c, "store", true)
+	r, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	var stderr strings.Builder
+	cmd.Stdin, cmd.Stderr = r, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := in.WriteString("int first;\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the worker has read what is there", func() bool {
+		n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+		return err == nil && n == 0
+	})
+	old := w.parts("work")
+	for _, pid := range old {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	in.WriteString("int second;\n")
+	in.Close()
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 125 || !strings.Contains(stderr.String(), "standard input is lost") {
+		t.Errorf("the call ended with %v, and said %q", cmd.ProcessState, stderr.String())
+	}
+	if _, err := os.Stat(filepath.Join(w.dir, "out.o")); err == nil {
+		t.Error("it has compiled the rest")
+	}
+	if old == nil {
+		t.Error("there was no worker")
+	}
+}

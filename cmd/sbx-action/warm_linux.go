@@ -205,7 +205,7 @@ func (s *server) answer(c *warm.Call) {
 	s.mu.Lock()
 	s.cancel = cancel
 	s.mu.Unlock()
-	serving.cancel = cancel
+	serving.cancel, serving.reads = cancel, c.Reads
 	stop := s.Watch(c, interrupt, cancel)
 	defer stop()
 	serving.same = sync.OnceValue(func() bool { return c.Same() == "" })

@@ -170,6 +170,10 @@ func (c *Call) Done(code int, signal unix.Signal) {
 	c.answer('x', byte(code), nil)
 }
 
+// Reads tells the caller that its standard input is read, so that it does not go on
+// with the rest of it if we die.
+func (c *Call) Reads() { c.answer('r', 0, nil) }
+
 // Decline tells the caller to do it itself. stdin is what it has as standard input
 // then; nil: what it had.
 func (c *Call) Decline(stdin *os.File) {

@@ -21,7 +21,7 @@ struct warm_ask {
 };
 
 struct warm_answer {
-	u8 kind; // 'x' done, 's' done, and ended by a signal, 'd' declined
+	u8 kind; // 'x' done, 's' done, and ended by a signal, 'd' declined; 'r': it reads our standard input, and an answer follows
 	u8 value; // of the exit, or the number of the signal
 	u8 unused[6];
 };
@@ -168,6 +168,7 @@ static void warm_wait(i64 fd, i64 signals, u64 *before)
 	struct warm_answer answer = {0};
 	struct cmsg c = {0};
 	int told = 0; // the first signal
+	int taken = 0; // what was to be read as standard input is there no more
 	for (;;) {
 		struct { int fd; short events, seen; } wait[2] = {{(int)fd, 1, 0}, {(int)signals, 1, 0}};
 		if (signals >= 0 && sys(NR_poll, P(wait), 2, -1, 0, 0) < 0)
@@ -187,6 +188,15 @@ static void warm_wait(i64 fd, i64 signals, u64 *before)
 		i64 r = sys(NR_recvmsg, fd, P(&m), O_CLOEXEC | 0x100 /* wait for all of it */, 0, 0);
 		if (told && (r != sizeof answer || answer.kind == 'd'))
 			warm_die(told, before);
+		if (r == sizeof answer && answer.kind == 'r') {
+			taken = 1;
+			continue;
+		}
+		if (r != sizeof answer && taken) {
+			static const char text[] = "sbx-action: a warm worker ended, and what it has read of standard input is lost: start this again\n";
+			f_write(2, text, sizeof text - 1);
+			call6(NR_exit_group, 125, 0, 0, 0, 0, 0);
+		}
 		if (r != sizeof answer) {
 			static const char text[] = "sbx-action: a warm worker ended; this call goes on without it\n";
 			f_write(2, text, sizeof text - 1);
