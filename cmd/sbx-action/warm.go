@@ -43,7 +43,7 @@ With --count it prints how many calls were answered in this session.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			f := warmFlags{jobs: count(min(runtime.NumCPU(), warm.Most))}
-			flags.Var(&f.jobs, "jobs", "`N` processes, for as many actions at a time (default: the processors)")
+			flags.Var(&f.jobs, "jobs", "`N` processes, for as many actions at a time")
 			flags.BoolVar(&f.count, "count", false, "print how many calls the session in "+warm.Variable+" has answered and declined")
 			return f.run
 		},
