@@ -185,9 +185,9 @@ func (s *server) another(t *testing.T) *server {
 }
 
 // connect connects s to its server.
-func (s *server) connect(t *testing.T) *grpc.ClientConn {
+func (s *server) connect(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(s.address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/bytestream"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -39,6 +40,9 @@ func (s *server) storeFiles(t *testing.T) (n int) {
 func TestSlowClients(t *testing.T) {
 	const each = 40
 	s := startAs(t, filepath.Join(t.TempDir(), "cache"), storage.Options{IdleStream: time.Second}, nil)
+	// Without a number a client takes up to 16 MiB of a stream that nobody reads.
+	conn := s.connect(t, grpc.WithStaticStreamWindowSize(64<<10))
+	defer conn.Close()
 	data := make([]byte, 8<<20)
 	d := action.Sum(action.SHA256, data)
 	if _, err := s.write("uploads/u/"+reapi.BlobName(d), 0, true, pieces(data, 1<<20)...); err != nil {
