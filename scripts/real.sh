@@ -23,7 +23,7 @@ one() {
 	cp -r "$zlib" "$dir/zlib"
 	[ "$user" = "$(id -u)" ] || chown -R "$user:$user" "$dir"
 	as() {
-		if [ "$user" = "$(id -u)" ]; then "$@"; else setpriv --reuid="$user" --regid="$user" --clear-groups "$@"; fi
+		if [ "$user" = "$(id -u)" ]; then "$@"; else (cd "$dir" && setpriv --reuid="$user" --regid="$user" --clear-groups "$@"); fi
 	}
 	for backend in native bubblewrap; do
 		for round in first second; do

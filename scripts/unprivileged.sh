@@ -1,13 +1,15 @@
 #!/bin/bash
 # Runs the tests as a user without privileges: compiles them as we are, and
 # runs them as nobody, two packages at a time, in a copy of the checkout that
-# belongs to nobody.
+# belongs to nobody. Each has a temporary directory of its own, no directory above
+# which changes: that would count as a change of inputs. Their names are short, for
+# the sockets in them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-home=$(mktemp -d /tmp/sbx-unprivileged-XXXXXX)
+home=$(mktemp -d /tmp/sbx-u-XXXXXX)
 trap 'rm -rf "$home"' EXIT
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$home" 2>/dev/null || true
-mkdir -p "$home/tests" "$home/tmp" "$home/logs"
+mkdir "$home/src" "$home/tests" "$home/logs" "$home/t"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$home/src" 2>/dev/null || true
 export home GOCACHE=${GOCACHE:-$(go env GOCACHE)} GOMODCACHE=${GOMODCACHE:-$(go env GOMODCACHE)}
 CGO_ENABLED=0 go build -o "$home/sbx-probe" ./backends/backendtest/probe/sbx-probe
 CGO_ENABLED=0 go build -ldflags '-E sbx_front' -o "$home/sbx-action" ./cmd/sbx-action
@@ -18,12 +20,14 @@ CGO_ENABLED=0 go build -o "$home/sbx-actiond" ./cmd/sbx-actiond
 # as nobody (TestUnprivileged), under the race detector.
 go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | sed "s|^$(go list -m)|.|" |
 	grep -vxE './(internal/(archtest|sha256tree|strictyaml|blake3)|integration/reapi/(fastcdc|metrics|tracing)|progress|backends/native)' >"$home/packages"
+(cd "$home/t" && seq "$(wc -l <"$home/packages")" | xargs mkdir)
 name() { echo "$1" | tr / _; }
 compile() { go test -c -o "$home/tests/$(name "$1").test" "$1"; }
 run() {
-	local log=$home/logs/$(name "$1") begun=$SECONDS code=0
-	(cd "$home/$1" && setpriv --reuid=65534 --regid=65534 --clear-groups \
-		env -i PATH="$PATH" HOME="$home/tmp" TMPDIR="$home/tmp" SBX_TEST_PROBE="$home/sbx-probe" SBX_TEST_COMMAND="$home/sbx-action" \
+	local log=$home/logs/$(name "$1") tmp begun=$SECONDS code=0
+	tmp=$home/t/$(grep -nxF "$1" "$home/packages" | cut -d: -f1)
+	(cd "$home/src/$1" && setpriv --reuid=65534 --regid=65534 --clear-groups \
+		env -i PATH="$PATH" HOME="$tmp" TMPDIR="$tmp" SBX_TEST_PROBE="$home/sbx-probe" SBX_TEST_COMMAND="$home/sbx-action" \
 		SBX_TEST_ACTIOND="$home/sbx-actiond" \
 		"$home/tests/$(name "$1").test" -test.timeout 20m) >"$log" 2>&1 || code=$?
 	if [ "$code" = 0 ]; then
