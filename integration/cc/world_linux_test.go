@@ -343,14 +343,20 @@ func (w *world) expect(what string, args []string, want effect, outcomes ...cc.O
 	}
 	if !slices.Contains(outcomes, outcome) {
 		w.t.Errorf("%s: ended with %s (%s), want %v", what, outcome, reason, outcomes)
-		cmd := exec.Command(command, "cc", "--why", "a.o")
-		if args[0] == "python3" {
-			cmd.Args[3] = "out.txt"
-		}
-		cmd.Dir, cmd.Env = w.dir, append(os.Environ(), "SBX_CACHE="+w.cache)
-		out, _ := cmd.CombinedOutput()
-		w.t.Logf("%s", out)
+		w.why(args)
 	}
+}
+
+// why logs why the last call ended as it did.
+func (w *world) why(args []string) {
+	w.t.Helper()
+	cmd := exec.Command(command, "cc", "--why", "a.o")
+	if args[0] == "python3" {
+		cmd.Args[3] = "out.txt"
+	}
+	cmd.Dir, cmd.Env = w.dir, append(os.Environ(), "SBX_CACHE="+w.cache)
+	out, _ := cmd.CombinedOutput()
+	w.t.Logf("%s", out)
 }
 
 // atOnce runs a call that is a hit again until the front answers it, and says
@@ -362,6 +368,7 @@ func (w *world) atOnce(what string, args []string, want effect) bool {
 		got, outcome, reason := w.wrapped(args)
 		if diff := got.differs(want); diff != "" || outcome != cc.Hit {
 			w.t.Errorf("%s: %s (%s %s)", what, diff, outcome, reason)
+			w.why(args)
 			return false
 		}
 		if reason == cc.AtOnce {
