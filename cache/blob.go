@@ -103,15 +103,20 @@ func (s *Store) hasFile(ctx context.Context, d action.Digest, why intent) error 
 	if d.IsZero() {
 		return miss(d, "blob", "it is the zero digest")
 	}
-	path := s.shard("blob", d)
-	fi, err := durable.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return miss(d, "blob", "not present")
-	}
+	fi, found, err := s.lookup(d)
 	if err != nil {
 		return fmt.Errorf("blob %v: %w", d, s.explain(err))
 	}
-	return s.check(ctx, d, path, &fi, why)
+	if !found {
+		return miss(d, "blob", "not present")
+	}
+	return s.check(ctx, d, s.shard("blob", d), &fi, why)
+}
+
+// lookup describes the file of d.
+func (s *Store) lookup(d action.Digest) (durable.FileInfo, bool, error) {
+	var room [256]byte
+	return durable.LookupZ(append(s.appendShard(room[:0], "blob", d), 0))
 }
 
 // check returns a miss if the file path, which fi describes, cannot be the

@@ -345,11 +345,14 @@ func missLayer(name, reason string) error {
 
 // shard returns the path of the file that holds d among the files of a kind.
 func (s *Store) shard(kind string, d action.Digest) string {
-	b := make([]byte, 0, 256)
+	return string(s.appendShard(make([]byte, 0, 256), kind, d))
+}
+
+func (s *Store) appendShard(b []byte, kind string, d action.Digest) []byte {
 	b = append(b, s.dir...)
 	b = append(b, '/')
 	b = append(b, kind...)
-	return string(appendBlobPath(b, d))
+	return appendBlobPath(b, d)
 }
 
 // shardDir returns the directory of the path that shard returned.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 	"golang.org/x/sys/unix"
 )
 
@@ -128,7 +129,7 @@ func bareLoop(b *testing.B, list []*statDir) {
 	var st unix.Stat_t
 	for _, d := range list {
 		for _, name := range d.names {
-			if err := statZ(d.fd, name, &st); err != nil {
+			if err := durable.StatZ(d.fd, name, &st); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -45,7 +45,3 @@ func listFD(fd int, f func(name []byte, mode uint32) error) error {
 		}
 	}
 }
-
-func statZ(dirfd int, name []byte, st *unix.Stat_t) error {
-	return unix.Fstatat(dirfd, string(name[:len(name)-1]), st, unix.AT_SYMLINK_NOFOLLOW)
-}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 	"golang.org/x/sys/unix"
 )
 
@@ -402,7 +403,7 @@ func (s *scanner) choose(d *scanDir, step *selStepper) ([]scanJob, error) {
 // tree given by digest.
 func (s *scanner) isThere(d *scanDir, e recEnt) bool {
 	var st unix.Stat_t
-	return statZ(d.fd, e.nameZ(d.rec.names()), &st) == nil
+	return durable.StatZ(d.fd, e.nameZ(d.rec.names()), &st) == nil
 }
 
 // entries looks at the files among entries lo to hi of d.
@@ -427,7 +428,7 @@ func (s *scanner) entries(d *scanDir, lo, hi int) error {
 		if e.flag(entFresh) {
 			id = e.statID()
 		} else {
-			if err := statZ(d.fd, e.nameZ(names), &st); err != nil {
+			if err := durable.StatZ(d.fd, e.nameZ(names), &st); err != nil {
 				return pathError(path.Join(d.path, string(e.name(names))), vanished(err))
 			}
 			id = makeStatID(&st)

@@ -18,7 +18,10 @@ import (
 // load fills places from the files, the oldest first, so that of two with the
 // same tag the later one is kept.
 func (p *Pack) load(numbers []uint32) {
-	defer close(p.loaded)
+	defer func() {
+		p.whole.Store(true)
+		close(p.loaded)
+	}()
 	for _, n := range numbers {
 		if p.ctx.Err() != nil {
 			return

@@ -84,6 +84,7 @@ type Pack struct {
 	o      Options
 	boot   [8]byte
 	loaded chan struct{} // closed when places is whole
+	whole  atomic.Bool   // it is closed, which costs less to ask
 	cancel context.CancelFunc
 	ctx    context.Context
 	wake   chan struct{} // there is something to spill
@@ -246,10 +247,13 @@ func (p *Pack) Size(f action.Function, sum [32]byte) (int64, bool) {
 }
 
 func (p *Pack) lookup(mark byte, f action.Function, sum [32]byte) (place, bool) {
-	<-p.loaded
+	if !p.whole.Load() {
+		<-p.loaded
+	}
+	tag := tagOf(mark, f, sum)
 	p.mu.RLock()
-	defer p.mu.RUnlock()
-	at, ok := p.places[tagOf(mark, f, sum)]
+	at, ok := p.places[tag]
+	p.mu.RUnlock()
 	return at, ok
 }
 

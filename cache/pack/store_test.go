@@ -3,6 +3,7 @@ package pack_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -120,6 +121,50 @@ func TestStore(t *testing.T) {
 	}
 	if !s.Has(ctx, c.Digest()) || !hasFile(s, c.Digest()) {
 		t.Error("a file that was removed does not come back")
+	}
+}
+
+// TestHolds: what another process adds to the store, or removes from it, is seen at
+// once by one that has a pack.
+func TestHolds(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "cache")
+	s, _ := with(t, dir, 1<<20)
+	other, err := cache.Open(dir, cache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	packed := small(t, 0)
+	if !s.Pack(ctx, packed) || !s.Holds(ctx, packed.Digest()) {
+		t.Error("what is packed is not there")
+	}
+	if s.Holds(ctx, action.Digest{}) || !s.Holds(ctx, action.Sum(action.SHA512, nil)) {
+		t.Error("the zero digest is there, or the empty blob is not")
+	}
+	for n := 1; n < 50; n++ {
+		c := small(t, n)
+		d := c.Digest()
+		if s.Holds(ctx, d) {
+			t.Fatalf("%v is there before it is stored", d)
+		}
+		if err := other.PutAs(ctx, d, c.Data()); err != nil {
+			t.Fatal(err)
+		}
+		if !s.Holds(ctx, d) {
+			t.Fatalf("%v is not there, and another has stored it", d)
+		}
+		path := s.BlobDir() + s.BlobPath(d)
+		if n%2 == 0 { // of another size: damaged
+			if err := errors.Join(os.Remove(path), os.WriteFile(path, append(c.Data(), 0), 0o444)); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if s.Holds(ctx, d) {
+			t.Fatalf("%v is there, and another has removed or damaged it", d)
+		}
 	}
 }
 

@@ -119,6 +119,7 @@ var table = []row{
 	},
 	{"integration/reapi/fastcdc", "", ""},
 	{"integration/reapi/squeeze", "github.com/klauspost/compress", ""},
+	{"integration/reapi/wire", "github.com/bazelbuild/remote-apis google.golang.org/grpc google.golang.org/protobuf", ""},
 	{"integration/reapi/tracing", "", ""},
 	{"integration/reapi/metrics", "google.golang.org/grpc", ""},
 	{"integration/reapi/webpage", "action cache integration/reapi integration/reapi/execution staging " + reapi, ""},
@@ -148,7 +149,7 @@ var table = []row{
 	{
 		"cmd/sbx-actiond", "action backends backends/native cache cache/pack cmd/commandline cmd/wiring history integration/baserock integration/component integration/images integration/ownerstate " +
 			"integration/reapi integration/reapi/access integration/reapi/asset integration/reapi/httpcache integration/reapi/capabilities integration/reapi/execution " +
-			"integration/reapi/metrics integration/reapi/storage integration/reapi/tracing integration/reapi/webpage " +
+			"integration/reapi/metrics integration/reapi/storage integration/reapi/tracing integration/reapi/webpage integration/reapi/wire " +
 			"integration/reapi/remote integration/reapi/share integration/reapi/share/agent " +
 			"integration/reapi/worker integration/reapi/worker/bots integration/reapi/worker/buildbarn integration/reapi/worker/proto/botspb integration/reapi/worker/proto/remoteworkerpb integration/reapi/worker/proto/runnerpb integration/reapi/worker/runner " +
 			"internal/durable progress schedule staging github.com/bazelbuild/remote-apis github.com/in-toto/attestation github.com/secure-systems-lab/go-securesystemslib golang.org/x/crypto golang.org/x/sys google.golang.org/grpc google.golang.org/protobuf",

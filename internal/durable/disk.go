@@ -177,6 +177,20 @@ func Stat(path string) (FileInfo, error) {
 	return fileInfo(&st), nil
 }
 
+// LookupZ is Stat for a path that ends in a NUL byte and for who expects that
+// nothing is there, which is then no error. It makes no garbage.
+func LookupZ(path []byte) (fi FileInfo, found bool, err error) {
+	var st unix.Stat_t
+	switch err := StatZ(unix.AT_FDCWD, path, &st); err {
+	case nil:
+		return fileInfo(&st), true, nil
+	case unix.ENOENT:
+		return FileInfo{}, false, nil
+	default:
+		return FileInfo{}, false, wrap("stat", string(path[:len(path)-1]), err)
+	}
+}
+
 // FStat describes the open file fd, called path.
 func FStat(fd int, path string) (FileInfo, error) {
 	var st unix.Stat_t

@@ -22,6 +22,11 @@ func stamp(_ int, name string, mtime time.Time) error {
 	return os.Chtimes(name, time.Time{}, mtime)
 }
 
+// StatZ is fstatat(2) for a name that ends in a NUL byte, without following a link.
+func StatZ(dirfd int, name []byte, st *unix.Stat_t) error {
+	return unix.Fstatat(dirfd, string(name[:len(name)-1]), st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
 // syncFS has no equal elsewhere: whoever relies on it verifies instead.
 func syncFS(path string) error {
 	return &os.PathError{Op: "syncfs", Path: path, Err: errors.ErrUnsupported}

@@ -48,18 +48,36 @@ func (s *Server) FindMissingBlobs(ctx context.Context, req *repb.FindMissingBlob
 	if err != nil {
 		return nil, err
 	}
-	digests := make([]action.Digest, len(req.BlobDigests))
-	for i, d := range req.BlobDigests {
-		if digests[i], err = reapi.Digest(f, d); err != nil {
+	const run = 64 // that one goroutine takes at once: processors that write beside each other wait
+	all := req.BlobDigests
+	absent := make([]bool, len(all))
+	runs := (len(all) + run - 1) / run
+	errs := make([]error, runs)
+	var count atomic.Int64
+	parallel(runs, 256/run, func(r int) {
+		n := int64(0)
+		for i := r * run; i < min((r+1)*run, len(all)); i++ {
+			d, err := reapi.Digest(f, all[i])
+			if err != nil {
+				errs[r] = err
+				return
+			}
+			if !s.store.Holds(ctx, d) {
+				absent[i] = true
+				n++
+			}
+		}
+		count.Add(n)
+	})
+	for _, err := range errs {
+		if err != nil {
 			return nil, err
 		}
 	}
-	absent := make([]bool, len(digests))
-	parallel(len(digests), 256, func(i int) { absent[i] = !s.store.Holds(ctx, digests[i]) })
-	res := &repb.FindMissingBlobsResponse{}
+	res := &repb.FindMissingBlobsResponse{MissingBlobDigests: make([]*repb.Digest, 0, count.Load())}
 	for i, is := range absent {
 		if is {
-			res.MissingBlobDigests = append(res.MissingBlobDigests, req.BlobDigests[i])
+			res.MissingBlobDigests = append(res.MissingBlobDigests, all[i])
 		}
 	}
 	return res, ctx.Err()

@@ -1,4 +1,4 @@
-package staging
+package durable
 
 import "golang.org/x/sys/unix"
 
