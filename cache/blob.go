@@ -215,6 +215,10 @@ func (s *Store) PutBytes(ctx context.Context, f action.Function, data []byte) (a
 }
 
 func (s *Store) putBytes(ctx context.Context, d action.Digest, data []byte) error {
+	return s.putParts(ctx, d, [][]byte{data})
+}
+
+func (s *Store) putParts(ctx context.Context, d action.Digest, parts [][]byte) error {
 	if err := s.writable("put blob " + d.String()); err != nil {
 		return err
 	}
@@ -226,7 +230,7 @@ func (s *Store) putBytes(ctx context.Context, d action.Digest, data []byte) erro
 		return fmt.Errorf("put blob %v: %w", d, err)
 	}
 	defer t.Close()
-	if _, err := t.Write(data); err != nil {
+	if _, err := t.WriteParts(parts); err != nil {
 		return fmt.Errorf("put blob %v: %w", d, s.explain(err))
 	}
 	return s.publish(ctx, t, d)

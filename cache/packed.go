@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,9 @@ func (s *Store) SetPacked(p Packed) { s.packed = p }
 
 // Checked is a digest and its content.
 type Checked struct {
-	d    action.Digest
-	data []byte
+	d     action.Digest
+	data  []byte
+	parts [][]byte // the content, if data is nil
 }
 
 // Check returns data and its digest d as one, or an error that wraps [ErrContent]
@@ -50,16 +52,51 @@ func Check(d action.Digest, data []byte) (Checked, error) {
 		return Checked{}, errors.New("put blob: it has no digest")
 	}
 	if got := action.Sum(d.Function(), data); got != d {
-		return Checked{}, fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, got)
+		return Checked{}, another(d, got)
 	}
-	return Checked{d, data}, nil
+	return Checked{d: d, data: data}, nil
+}
+
+// CheckParts is Check for content that is in several slices.
+func CheckParts(d action.Digest, parts [][]byte) (Checked, error) {
+	if len(parts) == 1 {
+		return Check(d, parts[0])
+	}
+	if d.IsZero() {
+		return Checked{}, errors.New("put blob: it has no digest")
+	}
+	size := int64(0)
+	for _, p := range parts {
+		size += int64(len(p))
+	}
+	h := d.Function().NewSized(size)
+	for _, p := range parts {
+		h.Write(p)
+	}
+	got, err := action.DigestOf(d.Function(), h.Sum(nil), size)
+	if err != nil {
+		return Checked{}, fmt.Errorf("put blob %v: %w", d, err)
+	}
+	if got != d {
+		return Checked{}, another(d, got)
+	}
+	return Checked{d: d, parts: parts}, nil
+}
+
+func another(d, got action.Digest) error {
+	return fmt.Errorf("put blob %v: %w: it has digest %v", d, ErrContent, got)
 }
 
 // Digest is the digest.
 func (c Checked) Digest() action.Digest { return c.d }
 
 // Data is the content, not to be changed.
-func (c Checked) Data() []byte { return c.data }
+func (c Checked) Data() []byte {
+	if c.data == nil && len(c.parts) > 0 {
+		return bytes.Join(c.parts, nil)
+	}
+	return c.data
+}
 
 // PutAs stores data under d, and refuses data that is not d's.
 func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
@@ -73,6 +110,9 @@ func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
 func (s *Store) putFile(ctx context.Context, c Checked) error {
 	if s.stored(ctx, c.d) {
 		return nil
+	}
+	if c.data == nil {
+		return s.putParts(ctx, c.d, c.parts)
 	}
 	return s.putBytes(ctx, c.d, c.data)
 }

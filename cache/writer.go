@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -84,25 +85,55 @@ func (w *Writer) Leave() {
 }
 
 // Write appends to the blob.
-func (w *Writer) Write(p []byte) (int, error) {
+func (w *Writer) Write(p []byte) (int, error) { return w.WriteParts([][]byte{p}) }
+
+// WriteParts appends what is in several slices.
+func (w *Writer) WriteParts(parts [][]byte) (int, error) {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
 	if w.err == nil {
 		w.err = w.ctx.Err()
 	}
-	if w.err == nil && w.t == nil && len(w.buf)+len(p) > smallBlob {
+	if w.err == nil && w.t == nil && len(w.buf)+size > smallBlob {
 		w.err = w.spill()
 	}
 	if w.err != nil {
 		return 0, w.err
 	}
+	hashed := make(chan struct{})
+	if size < hashBeside || runtime.GOMAXPROCS(0) == 1 {
+		w.hash(parts)
+		close(hashed)
+	} else {
+		go func() {
+			w.hash(parts)
+			close(hashed)
+		}()
+	}
 	if w.t == nil {
-		w.buf = append(w.buf, p...)
-	} else if _, err := w.t.Write(p); err != nil {
+		for _, p := range parts {
+			w.buf = append(w.buf, p...)
+		}
+	} else if _, err := w.t.WriteParts(parts); err != nil {
 		w.err = w.s.explain(err)
+	}
+	if <-hashed; w.err != nil {
 		return 0, w.err
 	}
-	w.h.Write(p)
-	w.size += int64(len(p))
-	return len(p), nil
+	w.size += int64(size)
+	return size, nil
+}
+
+// hashBeside is from how many bytes on it pays to hash them on another processor
+// while they are written.
+const hashBeside = 128 << 10
+
+func (w *Writer) hash(parts [][]byte) {
+	for _, p := range parts {
+		w.h.Write(p)
+	}
 }
 
 // spill moves the blob from memory to a draft.

@@ -11,11 +11,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/sbx-action/sbx-action/integration/reapi/wire"
 )
 
 const (
@@ -41,7 +42,7 @@ func rpcServer(p *serverParts) (*grpc.Server, *health.Server) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.InitialWindowSize(1 << 20), grpc.InitialConnWindowSize(4 << 20),
 		grpc.ReadBufferSize(64 << 10), grpc.WriteBufferSize(64 << 10),
-		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
+		grpc.ForceServerCodecV2(wire.NewCodec()),
 	}
 	if p.tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(p.tls)))

@@ -31,6 +31,7 @@ import (
 	"github.com/sbx-action/sbx-action/integration/reapi/capabilities"
 	"github.com/sbx-action/sbx-action/integration/reapi/execution"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+	"github.com/sbx-action/sbx-action/integration/reapi/wire"
 	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/staging"
 )
@@ -132,7 +133,7 @@ func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, 
 	}
 	s.storage.Streams = s.engine.Streams()
 	s.engine.Start()
-	srv := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(16<<20), grpc.ForceServerCodecV2(wire.NewCodec()))
 	s.storage.Register(srv)
 	s.engine.Register(srv)
 	s.asset = &asset.Server{Store: s.store, Log: slog.New(slog.DiscardHandler)}

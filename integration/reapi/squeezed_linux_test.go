@@ -15,20 +15,20 @@ import (
 	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 )
 
-// A wire is a way to a server, which counts what goes over it.
-type wire struct {
+// A cable is a way to a server, which counts what goes over it.
+type cable struct {
 	address  string
 	up, down atomic.Int64
 }
 
-// through returns a wire to s, which is there until the test ends.
-func (s *server) through(t *testing.T) *wire {
+// through returns a cable to s, which is there until the test ends.
+func (s *server) through(t *testing.T) *cable {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{address: l.Addr().String()}
+	w := &cable{address: l.Addr().String()}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {

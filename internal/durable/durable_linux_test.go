@@ -288,3 +288,33 @@ func TestFault(t *testing.T) {
 		t.Errorf("something happened: %+v, %v; %s", after, err, names(t, dir))
 	}
 }
+
+// TestWriteParts writes more parts than the system takes at once, after one of
+// which some was written before, as after a write that was cut short.
+func TestWriteParts(t *testing.T) {
+	var d Disk
+	tmp := begin(t, &d, t.TempDir(), false)
+	defer tmp.Close()
+	parts := [][]byte{[]byte("before"), nil}
+	want := []byte("ore")
+	for i := range 2 * maxParts {
+		parts = append(parts, bytes.Repeat([]byte{byte(i)}, i%7))
+		if i < maxParts-2 {
+			want = append(want, parts[i+2]...)
+		}
+	}
+	if n, err := writeParts(tmp.fd, parts, 3); n != len(want) || err != nil {
+		t.Fatalf("%d of %d bytes: %v", n, len(want), err)
+	}
+	tmp.n = int64(len(want))
+	if n, err := tmp.WriteParts(parts); n != len(bytes.Join(parts, nil)) || err != nil {
+		t.Fatal(n, err)
+	}
+	if n, err := tmp.WriteParts(nil); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	got, err := io.ReadAll(tmp.Reader())
+	if want = append(want, bytes.Join(parts, nil)...); err != nil || !bytes.Equal(got, want) || tmp.Len() != int64(len(want)) {
+		t.Errorf("%d bytes are not the %d that were written: %v", len(got), len(want), err)
+	}
+}

@@ -118,3 +118,16 @@ func fcntl(f *os.File, cmd int, lk *unix.Flock_t) error {
 	}
 	return err
 }
+
+// maxParts is how many parts the system takes at once.
+const maxParts = 1024
+
+// writeParts writes some of what follows the first at bytes, which are of the first
+// part.
+func writeParts(fd int, parts [][]byte, at int) (int, error) {
+	if len(parts) == 1 || len(parts[0])-at >= 1<<20 {
+		return unix.Write(fd, parts[0][at:])
+	}
+	some := append([][]byte{parts[0][at:]}, parts[1:min(len(parts), maxParts)]...)
+	return unix.Writev(fd, some)
+}

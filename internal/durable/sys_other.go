@@ -54,3 +54,7 @@ func Locked(f *os.File, _, _ int64) (bool, error) { return false, noLock(f) }
 func noLock(f *os.File) error {
 	return &os.PathError{Op: "lock", Path: f.Name(), Err: errors.ErrUnsupported}
 }
+
+// writeParts writes some of what follows the first at bytes, which are of the first
+// part.
+func writeParts(fd int, parts [][]byte, at int) (int, error) { return unix.Write(fd, parts[0][at:]) }

@@ -111,20 +111,31 @@ func (t *Temp) opened(err error) (*Temp, error) {
 }
 
 // Write appends to the file.
-func (t *Temp) Write(p []byte) (int, error) {
-	written := 0
+func (t *Temp) Write(p []byte) (int, error) { return t.WriteParts([][]byte{p}) }
+
+// WriteParts appends what is in several slices, in as few calls as that takes.
+func (t *Temp) WriteParts(parts [][]byte) (int, error) {
+	size, written := 0, 0
+	for _, p := range parts {
+		size += len(p)
+	}
 	err := t.disk.change(OpWrite, t.dir, func() error {
-		for written < len(p) {
-			n, err := unix.Write(t.fd, p[written:])
+		rest := parts
+		for at := 0; written < size; {
+			for at >= len(rest[0]) {
+				rest, at = rest[1:], at-len(rest[0])
+			}
+			n, err := writeParts(t.fd, rest, at)
 			if err != nil && err != unix.EINTR {
 				return wrap("write in", t.dir, err)
 			}
 			written += max(n, 0)
+			at += max(n, 0)
 		}
 		return nil
 	})
 	t.n += int64(written)
-	if err == nil && written < len(p) {
+	if err == nil && written < size {
 		err = io.ErrShortWrite // a Fault that reports what it did not do
 	}
 	return written, err

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"sync/atomic"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
+	"github.com/sbx-action/sbx-action/integration/reapi/wire"
 )
 
 // parallel calls each for every i below n, on as many goroutines as there are
@@ -83,11 +86,37 @@ func (s *Server) FindMissingBlobs(ctx context.Context, req *repb.FindMissingBlob
 	return res, ctx.Err()
 }
 
-// BatchUpdateBlobs implements the RPC.
-func (s *Server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
+// blobStorage describes the service, with a BatchUpdateBlobs whose data are not
+// copied.
+func blobStorage() *grpc.ServiceDesc {
+	desc := repb.ContentAddressableStorage_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i, m := range desc.Methods {
+		if m.MethodName == "BatchUpdateBlobs" {
+			desc.Methods[i].Handler = handleBatchUpdate
+		}
+	}
+	return &desc
+}
+
+func handleBatchUpdate(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+	req := new(wire.BatchUpdateBlobsRequest)
+	if err := decode(req); err != nil {
+		return nil, err
+	}
+	defer req.Free()
+	if intercept == nil {
+		return srv.(*Server).batchUpdate(ctx, req)
+	}
+	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: repb.ContentAddressableStorage_BatchUpdateBlobs_FullMethodName}
+	return intercept(ctx, req, info, func(ctx context.Context, _ any) (any, error) { return srv.(*Server).batchUpdate(ctx, req) })
+}
+
+// batchUpdate is BatchUpdateBlobs.
+func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
 	var total int64
-	for _, r := range req.Requests {
-		total += int64(len(r.Data))
+	for i := range req.Requests {
+		total += length(req.Parts(i))
 	}
 	if total > s.opts.MaxBatch {
 		return nil, status.Errorf(codes.InvalidArgument, "the batch has %d bytes, at most %d are taken: use ByteStream for large blobs", total, s.opts.MaxBatch)
@@ -102,7 +131,11 @@ func (s *Server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlob
 	}
 	blobs := make([]cache.Checked, len(req.Requests))
 	errs := make([]error, len(req.Requests))
-	parallel(len(blobs), 16, func(i int) { blobs[i], errs[i] = s.check(req.InstanceName, f, req.Requests[i]) })
+	enough := 16
+	if total/int64(len(blobs)) >= piece { // each is much work
+		enough = 1
+	}
+	parallel(len(blobs), enough, func(i int) { blobs[i], errs[i] = s.check(req.InstanceName, f, req.Requests[i], req.Parts(i)) })
 	// What is small costs less together.
 	small := make([]cache.Checked, 0, len(blobs))
 	for i, b := range blobs {
@@ -111,7 +144,6 @@ func (s *Server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlob
 		}
 	}
 	packed := len(small) > 0 && s.store.Pack(ctx, small...)
-	enough := 16
 	if packed && len(small) == len(blobs) {
 		enough = len(blobs) + 1
 	}
@@ -129,7 +161,7 @@ func (s *Server) BatchUpdateBlobs(ctx context.Context, req *repb.BatchUpdateBlob
 }
 
 // check returns the blob that a part of a batch has, or what is wrong with it.
-func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBlobsRequest_Request) (cache.Checked, error) {
+func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBlobsRequest_Request, data [][]byte) (cache.Checked, error) {
 	d, err := reapi.Digest(f, r.Digest)
 	if err != nil {
 		return cache.Checked{}, err
@@ -137,7 +169,6 @@ func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBl
 	if err := s.tooLarge(instance, d); err != nil {
 		return cache.Checked{}, err
 	}
-	data := r.Data
 	switch r.Compressor {
 	case repb.Compressor_IDENTITY:
 	case repb.Compressor_ZSTD:
@@ -145,13 +176,29 @@ func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBl
 		if d.Size() > s.opts.MaxBatch {
 			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
 		}
-		if data, err = squeeze.Expand(data, d.Size()); err != nil {
+		expanded, err := squeeze.Expand(joined(data), d.Size())
+		if err != nil {
 			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: %v", d, err)
 		}
+		data = [][]byte{expanded}
 	default:
 		return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: compressor %v is not known here", d, r.Compressor)
 	}
-	return cache.Check(d, data)
+	return cache.CheckParts(d, data)
+}
+
+func length(parts [][]byte) (n int64) {
+	for _, p := range parts {
+		n += int64(len(p))
+	}
+	return n
+}
+
+func joined(parts [][]byte) []byte {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return bytes.Join(parts, nil)
 }
 
 // BatchReadBlobs implements the RPC.

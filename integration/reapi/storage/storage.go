@@ -109,7 +109,7 @@ func New(store *cache.Store, results *Results, o Options) *Server {
 
 // Register makes srv serve s.
 func (s *Server) Register(srv *grpc.Server) {
-	repb.RegisterContentAddressableStorageServer(srv, s)
+	srv.RegisterService(blobStorage(), s)
 	repb.RegisterActionCacheServer(srv, s)
 	bytestream.RegisterByteStreamServer(srv, s)
 }

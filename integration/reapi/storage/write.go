@@ -17,6 +17,7 @@ import (
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
+	"github.com/sbx-action/sbx-action/integration/reapi/wire"
 )
 
 type writeStream = bytestream.ByteStream_WriteServer
@@ -24,7 +25,8 @@ type writeStream = bytestream.ByteStream_WriteServer
 // Write implements the RPC. An upload whose stream breaks off is kept for a
 // while, and goes on where QueryWriteStatus says.
 func (s *Server) Write(stream writeStream) error {
-	first, err := stream.Recv()
+	first := new(wire.WriteRequest)
+	err := stream.RecvMsg(first)
 	if err == io.EOF {
 		return status.Error(codes.InvalidArgument, "a write without a request")
 	}
@@ -35,7 +37,7 @@ func (s *Server) Write(stream writeStream) error {
 		return err
 	}
 	if s.Streams != nil && s.Streams.Is(first.ResourceName) {
-		return s.Streams.Write(first, stream)
+		return s.Streams.Write(first.Whole(), stream)
 	}
 	r, err := reapi.ParseWrite(first.ResourceName)
 	if err != nil {
@@ -51,7 +53,8 @@ func (s *Server) Write(stream writeStream) error {
 }
 
 // write stores a blob of which the first part has come.
-func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r reapi.Resource, moved *atomic.Int64) error {
+func (s *Server) write(stream writeStream, first *wire.WriteRequest, r reapi.Resource, moved *atomic.Int64) error {
+	defer first.Free()
 	ctx := stream.Context()
 	if s.store.Holds(ctx, r.Digest) {
 		return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: whole(r)})
@@ -85,6 +88,7 @@ func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r rea
 		return status.Errorf(codes.OutOfRange, "write_offset %d: this upload has %d bytes so far; QueryWriteStatus says so, too", first.WriteOffset, u.w.Size())
 	}
 	in := &requests{stream: stream, upload: u, req: first, name: first.ResourceName, at: first.WriteOffset, moved: moved}
+	defer in.done()
 	if err = s.receive(u.w, in, r); err == nil && u.w.Size() != r.Digest.Size() {
 		err = status.Errorf(codes.InvalidArgument, "blob %v: the upload ended after %d bytes", r.Digest, u.w.Size())
 	}
@@ -101,12 +105,12 @@ func (s *Server) write(stream writeStream, first *bytestream.WriteRequest, r rea
 
 // writeSmall stores a small blob that has come as a whole, without what it takes to
 // receive one in pieces, and says whether it was one.
-func (s *Server) writeSmall(ctx context.Context, first *bytestream.WriteRequest, r reapi.Resource) (bool, error) {
+func (s *Server) writeSmall(ctx context.Context, first *wire.WriteRequest, r reapi.Resource) (bool, error) {
 	if !s.store.Packs(r.Digest) || r.Compressor != repb.Compressor_IDENTITY || !first.FinishWrite ||
-		first.WriteOffset != 0 || int64(len(first.Data)) != r.Digest.Size() || s.uploads.has(first.ResourceName) {
+		first.WriteOffset != 0 || first.Len() != r.Digest.Size() || s.uploads.has(first.ResourceName) {
 		return false, nil
 	}
-	b, err := cache.Check(r.Digest, first.Data)
+	b, err := cache.CheckParts(r.Digest, first.Parts())
 	if err == nil {
 		err = s.store.PutChecked(ctx, b)
 	}
@@ -118,7 +122,7 @@ func (s *Server) writeSmall(ctx context.Context, first *bytestream.WriteRequest,
 const keepFrom = 8 << 20
 
 // writer begins an upload, or takes up one of an earlier server.
-func (s *Server) writer(ctx context.Context, first *bytestream.WriteRequest, r reapi.Resource) (*cache.Writer, error) {
+func (s *Server) writer(ctx context.Context, first *wire.WriteRequest, r reapi.Resource) (*cache.Writer, error) {
 	if path := s.uploads.path(first.ResourceName); path != "" && r.Digest.Size() >= keepFrom && !first.FinishWrite {
 		return s.store.NewKeptWriter(ctx, r.Digest.Function(), r.Digest.Size(), path)
 	}
@@ -154,10 +158,7 @@ func (s *Server) receive(w *cache.Writer, in *requests, r reapi.Resource) error 
 	in.enough = func() bool { return r.Digest.Size() > piece && s.store.Has(in.stream.Context(), r.Digest) }
 	in.whole = whole(r)
 	if r.Compressor == repb.Compressor_IDENTITY {
-		return in.each(func(p []byte) error {
-			_, err := limited.Write(p)
-			return err
-		})
+		return in.each(limited.writeParts)
 	}
 	d, err := squeeze.NewReader(in)
 	if err != nil {
@@ -205,13 +206,20 @@ type bounded struct {
 	d    action.Digest
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= int64(len(p)); b.left < 0 {
-		return 0, status.Errorf(codes.InvalidArgument, "blob %v: more data than it has", b.d)
+func (b *bounded) writeParts(parts [][]byte) error {
+	if b.left -= length(parts); b.left < 0 {
+		return status.Errorf(codes.InvalidArgument, "blob %v: more data than it has", b.d)
 	}
-	n, err := b.w.Write(p)
+	_, err := b.w.WriteParts(parts)
 	b.size.Store(b.w.Size())
-	return n, err
+	return err
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if err := b.writeParts([][]byte{p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // errPresent says that the blob came from elsewhere meanwhile.
@@ -221,7 +229,9 @@ var errPresent = errors.New("present already")
 type requests struct {
 	stream writeStream
 	upload *upload
-	req    *bytestream.WriteRequest // the one at hand, as far as it is not read
+	req    *wire.WriteRequest // the one at hand, whose data is in use
+	begun  bool               // req was looked at
+	rest   [][]byte           // what Read has not returned of it
 	name   string
 	at     int64 // the offset that the next one must have
 	moved  *atomic.Int64
@@ -232,8 +242,9 @@ type requests struct {
 	err    error // what ended it, but for its end
 }
 
-// next returns the data of the next message, or io.EOF after the last one.
-func (r *requests) next() ([]byte, error) {
+// next returns the data of the next message, which are there until next or done is
+// called, or io.EOF after the last one.
+func (r *requests) next() ([][]byte, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -244,15 +255,14 @@ func (r *requests) next() ([]byte, error) {
 	return data, err
 }
 
-func (r *requests) receive() ([]byte, error) {
-	req := r.req
-	r.req = nil
-	if req == nil {
+func (r *requests) receive() ([][]byte, error) {
+	if r.begun {
+		r.done()
 		if r.ended {
 			return nil, io.EOF
 		}
-		var err error
-		req, err = r.stream.Recv()
+		r.req = new(wire.WriteRequest)
+		err := r.stream.RecvMsg(r.req)
 		if err == io.EOF {
 			// Without finish_write: more may come in another stream.
 			r.lost = true
@@ -266,28 +276,37 @@ func (r *requests) receive() ([]byte, error) {
 			return nil, errPresent
 		}
 	}
-	if req.ResourceName != "" && req.ResourceName != r.name {
-		return nil, status.Errorf(codes.InvalidArgument, "resource_name changed within a write, to %q", req.ResourceName)
+	r.begun = true
+	if r.req.ResourceName != "" && r.req.ResourceName != r.name {
+		return nil, status.Errorf(codes.InvalidArgument, "resource_name changed within a write, to %q", r.req.ResourceName)
 	}
-	if req.WriteOffset != r.at {
-		return nil, status.Errorf(codes.InvalidArgument, "write_offset %d, want %d", req.WriteOffset, r.at)
+	if r.req.WriteOffset != r.at {
+		return nil, status.Errorf(codes.InvalidArgument, "write_offset %d, want %d", r.req.WriteOffset, r.at)
 	}
-	r.at += int64(len(req.Data))
-	r.ended = req.FinishWrite
-	return req.Data, nil
+	r.at += r.req.Len()
+	r.ended = r.req.FinishWrite
+	return r.req.Parts(), nil
+}
+
+// done says that the data are not in use any more.
+func (r *requests) done() {
+	if r.req != nil {
+		r.req.Free()
+		r.req, r.rest = nil, nil
+	}
 }
 
 // each calls f with the data of every message.
-func (r *requests) each(f func([]byte) error) error {
+func (r *requests) each(f func([][]byte) error) error {
 	for {
-		p, err := r.next()
+		parts, err := r.next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := f(p); err != nil {
+		if err := f(parts); err != nil {
 			return err
 		}
 		if r.ended {
@@ -298,21 +317,20 @@ func (r *requests) each(f func([]byte) error) error {
 
 // Read implements [io.Reader], for a decoder.
 func (r *requests) Read(p []byte) (int, error) {
-	for {
-		data, err := r.next()
-		if err != nil {
+	for len(r.rest) == 0 {
+		var err error
+		if r.rest, err = r.next(); err != nil {
 			return 0, err
 		}
-		n := copy(p, data)
-		if n < len(data) {
-			r.req = &bytestream.WriteRequest{Data: data[n:], WriteOffset: r.at - int64(len(data)-n), FinishWrite: r.ended}
-			r.at -= int64(len(data) - n)
-			r.ended = false
-		}
-		if n > 0 {
-			return n, nil
+		for len(r.rest) > 0 && len(r.rest[0]) == 0 {
+			r.rest = r.rest[1:]
 		}
 	}
+	n := copy(p, r.rest[0])
+	if r.rest[0] = r.rest[0][n:]; len(r.rest[0]) == 0 {
+		r.rest = r.rest[1:]
+	}
+	return n, nil
 }
 
 // cause is why reading ended: the stream's own reason, or else that the data is

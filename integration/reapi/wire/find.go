@@ -1,5 +1,6 @@
 // Package wire is how messages that have much in them are taken off the wire and
-// put onto it, faster than by generated code.
+// put onto it, faster than by generated code: data stay in the buffers into which
+// the transport has read them, and digests are in a few pieces of memory.
 package wire
 
 import (
