@@ -3,6 +3,8 @@
 // prints what it found. TestScribe compares that, and what is told, with and
 // without.
 #define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -52,8 +54,9 @@ static void all(const char *who)
 		statx(AT_FDCWD, at(strcat(name, "i"), i), 0, STATX_ALL, &stx);
 		statx(AT_FDCWD, at(strcat(name, "j"), i), AT_EMPTY_PATH, STATX_ALL, &stx); // it is not empty
 		FILE *f = fopen(at(strcat(name, "k"), i), "r");
+		DIR *d = opendir(at(strcat(name, "l"), i)); // which does not load the number just in front of the call
 		snprintf(name, sizeof name, "%s", who);
-		if (fd != -3 || f)
+		if (fd != -3 || f || d)
 			say("found", fd);
 	}
 }
@@ -112,6 +115,34 @@ static void here(void)
 		say("below a descriptor", faccessat(dir, "absent-below", F_OK, 0));
 	close(dir);
 	say("next descriptor", dup(0)); // none is left open behind our back
+}
+
+// Names below a link of the root directory that leads into what nobody can change,
+// and such a path that leads out of it.
+static void through(void)
+{
+	struct stat st;
+	char target[64];
+	int n = 0;
+	for (int i = 0; i < OFTEN; i++) {
+		DIR *d = opendir("/lib");
+		n += d && readdir(d);
+		closedir(d);
+		n += stat("/lib/", &st) + stat("/lib", &st);
+		n += lstat("/lib", &st) == 0 && S_ISLNK(st.st_mode);
+		n += readlink("/lib", target, sizeof target) == 7;
+		snprintf(path, sizeof path, "/lib/absent-through-%d", i);
+		n += access(path, F_OK);
+		snprintf(path, sizeof path, "/bin/../lib/absent-up-%d", i);
+		n += access(path, F_OK);
+		say("out", access("/usr/../build/dir", F_OK));
+		say("up", access("/usr/lib/../../build/absent-out", F_OK));
+		symlink(at("behind-out", i), "out");
+		say("link", access("/usr/../build/out", F_OK));
+		say("link", access("/lib/../../build/out", F_OK));
+		unlink("out");
+	}
+	say("through", n);
 }
 
 static void children(void)
@@ -231,11 +262,18 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
+	if (!strcmp(part, "moved")) { // a link that everybody looks through
+		for (int i = 0; i < OFTEN; i++)
+			access("/lib/absent-moved", F_OK);
+		say("removed", unlink("/lib"));
+		return 0;
+	}
 	if (!strcmp(part, "signals"))
 		signals();
 	all("first");
 	bad();
 	here();
+	through();
 	children();
 	threads();
 	all("second");
@@ -247,6 +285,13 @@ int main(int argc, char **argv)
 		scribe |= !!strstr(line, "sbx-lookups");
 	fclose(maps);
 	fprintf(stderr, "scribe %d\n", scribe);
+	// Nor whether opendir's call goes through it: a jump in front of the syscall
+	// instruction.
+	const unsigned char *call = dlvsym(RTLD_DEFAULT, "__open64_nocancel", "GLIBC_PRIVATE");
+	for (int i = 0; call && i < 200; i++)
+		if (call[i] == 0xe9 && call[i + 5] == 0x0f && call[i + 6] == 0x05)
+			call = 0;
+	fprintf(stderr, "opendir %s\n", call ? "asks" : "does not ask");
 	if (strcmp(part, "signals")) {
 		signals();
 		execl(argv[0], argv[0], "signals", (char *)0);

@@ -53,11 +53,13 @@ IN_PROCESS int scribe_look(struct frame *f)
 		if (nr == READLINKAT)
 			out = f->rdx, written = (u64)result;
 	}
-	u32 n = 0, h = 2166136261u ^ op;
-	for (; path[n]; n++) {
+	u32 n = 0, h = 2166136261u ^ op, dots = 0;
+	for (u8 before = 0; path[n]; n++) {
 		if (n == LONGEST)
 			return 1;
-		h = (h ^ (u8)path[n]) * 16777619u;
+		dots |= path[n] == '.' && before == '.';
+		before = (u8)path[n];
+		h = (h ^ before) * 16777619u;
 	}
 	if (written && (out - (u64)path <= n || (u64)path - out < written)) {
 		log->lost = 1; // over the path
@@ -65,15 +67,25 @@ IN_PROCESS int scribe_look(struct frame *f)
 	}
 	if (path[0] != '/')
 		return 1;
-	// With ".." in it, it may lead out of there: then too it is what it says, as
-	// for look.
+	// With ".." in it, it may lead out of there.
+	u32 depth = 0;
+	for (u32 from = 0, to; dots && from < n; from = to) {
+		while (from < n && path[from] == '/')
+			from++;
+		for (to = from; to < n && path[to] != '/'; to++)
+			;
+		u32 dot = path[from] == '.', up = dot && to - from == 2 && path[from + 1] == '.';
+		if (up && depth < 2)
+			return 1;
+		depth += up ? ~0u : to - from > dot;
+	}
 	u32 i = 0, nplaces = log->nplaces;
 	for (; i < nplaces && i < PLACES; i++) {
 		const char *place = log->places[i];
 		u32 j = 0;
 		while (place[j] && place[j] == path[j])
 			j++;
-		if (!place[j] && (!path[j] || path[j] == '/'))
+		if (j && !place[j] && (!path[j] || path[j] == '/' || place[j - 1] == '/'))
 			break;
 	}
 	if (i == nplaces || i == PLACES)

@@ -214,6 +214,48 @@ static int fixed(struct observer *o, const char *path)
 	return 0;
 }
 
+// know_links remembers where the usual links of a root directory lead, as long as that
+// is a place that nobody can change.
+static void know_links(struct observer *o)
+{
+	static const char *const usual[] = {"/lib", "/lib64", "/bin", "/sbin"};
+	u32 n = 0;
+	for (u32 i = 0; i < sizeof usual / sizeof *usual; i++) {
+		char *target = o->link_targets[n];
+		long got = SYS(readlinkat, AT_FDCWD, usual[i], target + 1, sizeof *o->link_targets - 2);
+		if (got <= 0 || got >= (long)sizeof *o->link_targets - 2)
+			continue;
+		target[0] = '/';
+		target[got + 1] = 0;
+		if (target[1] == '/')
+			continue; // it is absolute, which is unusual
+		for (const char **p = o->quiet; *p; p++)
+			if (below(target, *p) && fixed(o, target)) {
+				o->links[n++] = usual[i];
+				break;
+			}
+	}
+}
+
+// leads returns where the path leads, if it does so through one of the links, and in
+// *from how much of it is to be replaced by that; and otherwise 0.
+const char *leads(struct observer *o, const char *path, u32 *from)
+{
+	for (u32 i = 0; o->links[i]; i++)
+		if (below(path, o->links[i])) {
+			*from = (u32)strlen(o->links[i]);
+			return o->link_targets[i];
+		}
+	return 0;
+}
+
+// note_moved notices that one of the links is made or removed by the call at hand.
+static void note_moved(struct observer *o, const char *path)
+{
+	for (const char **p = o->links; o->changes && *p; p++)
+		o->links_moved |= str_equal(path, *p);
+}
+
 // tidy removes empty and "." parts in the middle, which mean nothing.
 void tidy(char *path)
 {
@@ -445,6 +487,7 @@ static void look(struct observer *o, u8 op, u8 how, int follow_last)
 	note(o, op, how, o->name);
 	if (fixed(o, o->name))
 		return;
+	note_moved(o, o->name);
 	if (o->s->slot->sealed && below(o->name, "/proc") && names_net(o->name))
 		o->complete = 0; // what is there is the host's
 	if (below(o->name, "/proc") || below(o->name, "/dev")) {
@@ -452,6 +495,7 @@ static void look(struct observer *o, u8 op, u8 how, int follow_last)
 		return;
 	}
 	follow(o, o->name, follow_last);
+	note_moved(o, o->real);
 	if (!str_equal(o->real, o->name))
 		note(o, op, how, o->real);
 }
@@ -659,6 +703,12 @@ static int makes(const struct path_call *c)
 	return c->op == OP_MOVE;
 }
 
+// removes says whether the call takes a name away.
+static int removes(const struct path_call *c)
+{
+	return c->amd64 == 84 || c->amd64 == 87 || c->amd64 == 263; // rmdir, unlink, unlinkat
+}
+
 static void look_call(struct observer *o, const struct path_call *c, const u64 *args)
 {
 	char path[PATH_MAX];
@@ -669,6 +719,7 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 	u64 flags = args[c->flags], how[3] = {0};
 	u8 op = c->op, how_made = makes(c) ? LOOKUP_MADE : 0;
 	int follow_last = c->how != NO_FOLLOW;
+	o->changes = how_made || removes(c);
 	if (c->how == OPEN_HOW) {
 		if (peek(o, flags, how, sizeof how) < (long)sizeof how)
 			return;
@@ -746,6 +797,7 @@ s32 begin_observing(struct sandbox *s, const char *dir)
 	o->tid = (u32)s->prepared;
 	o->result = NOT_YET;
 	know_places(o);
+	know_links(o);
 	if (absolute(o, AT_FDCWD, dir))
 		look(o, OP_STAT, 0, 1);
 	long fd = SYS(openat, AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC);

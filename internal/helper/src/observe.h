@@ -5,6 +5,7 @@
 enum {
 	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
 	FIXED_MAX = 40, // binds directly below the root that are kept in mind
+	LINKS_KNOWN = 4, // links that are
 };
 
 struct observer {
@@ -26,6 +27,12 @@ struct observer {
 	const char *fixed[FIXED_MAX + 1], *quiet[FIXED_MAX + 1];
 	int fixed_more; // there are others
 
+	// Links in the root directory that lead into quiet binds, and where; NULL ends
+	// them. links_moved: the command has made or removed one.
+	const char *links[LINKS_KNOWN + 1];
+	char link_targets[LINKS_KNOWN][32];
+	int links_moved, changes; // the call at hand makes or removes names
+
 	u32 tid; // of the call at hand
 	s64 result; // of it, or NOT_YET
 	int begun; // a program of the command has named a path
@@ -36,6 +43,7 @@ struct observer {
 void *map(size_t size, s32 fd, u64 offset);
 long peek(struct observer *o, u64 at, void *to, size_t n);
 void tidy(char *path);
+const char *leads(struct observer *o, const char *path, u32 *from);
 void note(struct observer *o, u8 op, u8 how, const char *path);
 
 // look_up writes down what the system call nr of the process o->tid names. result

@@ -2,14 +2,15 @@
 //
 // A notification costs 2.7 µs, of which the two changes of process are most,
 // and a compiler makes thousands of look-ups, all from a handful of places in
-// its C library. So a process of the command that has asked a few times from the
-// same place gets a scribe: a page of our code, and a log that it shares with
-// us. The instruction that loads the number of the system call there,
+// its C library. So a process of the command that asks from the same place again, or
+// from one that another process of it has asked from, gets a scribe: a page of our
+// code, and a log that it shares with us. The instruction that loads the number of
+// the system call there,
 //
 //	mov $NUMBER, %eax
 //	syscall
 //
-// becomes a jump to the scribe, which makes the call, and writes down what it
+// or another one in front of it (see sites.c) becomes a jump to the scribe, which makes the call, and writes down what it
 // named: 0.2 µs. The filter lets calls pass that come from the scribe's page. All
 // others, of programs without a C library like that, of other places, before
 // there is a scribe and where one cannot be, ask as they always did. So nothing is
@@ -18,8 +19,9 @@
 //
 // The scribe itself writes down only what needs no thought: absolute paths below
 // the binds of the root directory, which mean the same whenever they are looked
-// at. For others (relative ones, links that the command may have made) it asks
-// after the call, with its registers.
+// at, and those through the usual links of the root directory into such binds: who
+// removes one of these has to ask. For others (relative ones, links that the command
+// may have made) it asks after the call, with its registers.
 //
 // How it gets in: the process waits for our answer to a call. We give it a
 // descriptor (SECCOMP_IOCTL_NOTIF_ADDFD), write the loader, 200 bytes, into what
@@ -46,17 +48,17 @@
 struct scribe {
 	int off; // it did not work, and will not
 	u32 own_filters; // of this process; those of the command have one more
+	struct sites sites;
 	u64 vdso_end; // of which all processes have the same: the end of what is used
 	s32 fd;
 	struct log *log;
 
 	struct {
-		u32 tid, count;
+		u32 tid;
+		u8 count; // how often it has asked, or NEVER
 		u64 ip;
 	} counters[COUNTERS];
 };
-
-static const s16 written_calls[] = {OPEN, STAT, LSTAT, ACCESS, READLINK, OPENAT, NEWFSTATAT, READLINKAT, FACCESSAT, STATX, FACCESSAT2};
 
 static s32 open_of(struct observer *o, u32 tid, const char *what, int flags)
 {
@@ -182,6 +184,11 @@ static int make_file(struct observer *o, struct scribe *s)
 	for (const char **p = o->quiet; *p && log->nplaces < PLACES; p++)
 		if (strlen(*p) < PLACE_MAX)
 			memcpy(log->places[log->nplaces++], *p, strlen(*p) + 1);
+	for (const char **p = o->links; *p && log->nplaces < PLACES; p++) { // what is below them, not themselves
+		struct text t = text_in(log->places[log->nplaces++], PLACE_MAX);
+		put(&t, *p);
+		put(&t, "/");
+	}
 	return 1;
 }
 
@@ -233,27 +240,48 @@ static int settle(struct observer *o, struct scribe *s, s32 listener, const stru
 	return write_at(mem, at, code, (size_t)(loader_end - loader)) && write_at(mem, ip, now, 5);
 }
 
-// redirect makes the place of this call go through the scribe.
-static int redirect(struct observer *o, const struct seccomp_notif *n, s32 mem)
+// write_call writes what the process does in the place of the call at site, which
+// ends at ip, and runs at at.
+static void write_call(u8 code[static CALL_SIZE], u64 at, u64 ip, const struct site *site)
 {
-	u64 ip = n->data.ip;
-	u32 used;
-	u8 code[CALL_SIZE] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0x48, 0x8d, 0x64, 0x24, 0x80, 0x50, 0xb8}, site[5];
-	if (!alone(o, n->pid) || peek(o, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) != 4 || used >= CALLS)
-		return 0;
-	u64 at = SCRIBE_CALLS_AT + used * CALL_SIZE;
-	if (!near(ip, at))
-		return 0;
-	memcpy(code + 1, &n->data.nr, 4); // mov $nr, %eax; syscall
-	// lea -128(%rsp), %rsp; push %rax; mov $nr, %eax
-	memcpy(code + 14, &n->data.nr, 4);
+	memset(code, 0, CALL_SIZE);
+	memcpy(code, site->code + SITE_BEFORE - 7, 7); // the instruction that was there, and syscall
+	memcpy(code + 7, "\x48\x8d\x64\x24\x80\x50\xb8", 7); // lea -128(%rsp), %rsp; push %rax; mov $nr, %eax
+	memcpy(code + 14, &site->nr, 4);
 	jump(code + 18, 0xe8, at + 18, in_process(scribe_common));
 	code[23] = 0x58; // pop %rax
 	memcpy(code + 24, "\x48\x8d\xa4\x24\x80\0\0\0", 8); // lea 128(%rsp), %rsp
 	jump(code + 32, 0xe9, at + 32, ip);
-	used++;
-	jump(site, 0xe9, ip - 7, at);
-	return write_at(mem, at, code, CALL_SIZE) && write_at(mem, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) && write_at(mem, ip - 7, site, 5);
+}
+
+// redirect makes the site whose call ends at ip go through the scribe, and with it
+// its neighbours.
+static int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem)
+{
+	u8 code[SITES * CALL_SIZE], go[5];
+	struct found found[SITES];
+	u32 used, n = 0;
+	if (!alone(o, o->tid) || peek(o, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) != 4 || used > CALLS)
+		return 0;
+	u32 all = find_sites(o, &s->sites, ip, found);
+	int ok = 0;
+	for (u32 i = 0; i < all && used + n < CALLS; i++) {
+		u64 at = SCRIBE_CALLS_AT + (used + n) * CALL_SIZE;
+		if (!near(found[i].ip, at))
+			continue;
+		write_call(code + n * CALL_SIZE, at, found[i].ip, found[i].site);
+		ok |= found[i].ip == ip;
+		found[n++] = found[i];
+	}
+	u32 last = used + n;
+	if (!ok || !write_at(mem, SCRIBE_CALLS_AT + used * CALL_SIZE, code, n * CALL_SIZE) ||
+	    !write_at(mem, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &last, 4))
+		return 0;
+	for (u32 i = 0; i < n; i++) {
+		jump(go, 0xe9, found[i].ip - 7, SCRIBE_CALLS_AT + (used + i) * CALL_SIZE);
+		ok &= write_at(mem, found[i].ip - 7, go, 5);
+	}
+	return ok;
 }
 
 // has_scribe says whether the process has one, and all of it.
@@ -264,21 +292,14 @@ static int has_scribe(struct observer *o, int *any)
 	return *any && text == MAGIC && peek(o, SCRIBE_LOG_AT, &log, 4) == 4 && log == MAGIC;
 }
 
-// take does something about a place from which we are asked often. It returns 0
+// take does something about a site from which we are asked often. It returns 0
 // if nothing can be done.
 static int take(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n)
 {
-	u8 code[7];
-	int any, known = 0;
-	for (u32 i = 0; i < sizeof written_calls / sizeof *written_calls; i++)
-		known |= written_calls[i] == n->data.nr;
-	if (!known || peek(o, n->data.ip - 7, code, 7) != 7)
-		return 0;
+	int any;
 	// The process that will be the command is in our memory until its exec.
 	u64 secret = 0;
 	if (peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie)
-		return 0;
-	if (code[0] != 0xb8 || memcmp(code + 1, &n->data.nr, 4) || code[5] != 0x0f || code[6] != 0x05)
 		return 0;
 	s32 mem = open_of(o, n->pid, "/mem", O_RDWR);
 	if (mem < 0)
@@ -287,7 +308,7 @@ static int take(struct observer *o, struct scribe *s, s32 listener, const struct
 	// From here on it is sure that mem is of the process that waits.
 	if (SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) >= 0) {
 		if (has_scribe(o, &any))
-			ok = redirect(o, n, mem);
+			ok = redirect(o, s, n->data.ip, mem);
 		else if (!any)
 			ok = settle(o, s, listener, n, mem);
 	}
@@ -319,6 +340,8 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 		for (u32 i = 0; i < COUNTERS; i++)
 			if (s->counters[i].tid == n->pid)
 				s->counters[i].count = 0;
+		if (s->sites.tid == n->pid)
+			s->sites.tid = 0;
 		return;
 	}
 	u32 i = ((u32)n->data.ip * 2654435761u ^ n->pid * 40503u) >> 8 & (COUNTERS - 1);
@@ -327,10 +350,11 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 		s->counters[i].ip = n->data.ip;
 		s->counters[i].count = 0;
 	}
-	if (s->counters[i].count == NEVER || ++s->counters[i].count < OFTEN)
+	u8 *count = &s->counters[i].count;
+	if (*count == NEVER)
 		return;
-	if (!take(o, s, listener, n))
-		s->counters[i].count = NEVER;
+	int known = *count ? 1 : consider_site(o, &s->sites, n->data.ip, n->data.nr);
+	*count = known < 0 || (known && !take(o, s, listener, n)) ? NEVER : 1;
 }
 
 int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)
@@ -356,14 +380,31 @@ int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *
 	// The loader is done: its jump becomes again what it was.
 	u64 ip = n->data.args[0];
 	u8 now[5], there[5];
-	s32 mem = open_of(o, n->pid, "/mem", O_RDWR);
+	s32 mem = open_of(o, n->pid, "/mem", O_RDWR), ok = 0;
 	jump(now, 0xe9, ip, vdso);
 	if (mem >= 0 && SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) >= 0 && peek(o, ip, there, 5) == 5 && !memcmp(there, now, 5))
-		write_at(mem, ip, &n->data.args[3], 5);
-	SYS(close, mem);
+		ok = write_at(mem, ip, &n->data.args[3], 5);
 	if (n->data.args[1] != SCRIBE_AT || n->data.args[2] != SCRIBE_LOG_AT)
 		s->off = 1; // there is no room, or it is not allowed
+	else if (ok)
+		redirect(o, s, ip, mem);
+	SYS(close, mem);
 	return 1;
+}
+
+// note_target notes where o->name leads, if a link of the root directory is in it.
+static void note_target(struct observer *o, u8 op, u8 how)
+{
+	u32 from;
+	const char *target = leads(o, o->name, &from);
+	if (!target)
+		return;
+	if (o->links_moved)
+		o->complete = 0; // it may have led somewhere else
+	struct text t = text_in(o->real, sizeof o->real);
+	put(&t, target);
+	put(&t, o->name + from);
+	note(o, op, how, o->real);
 }
 
 void scribe_finish(struct observer *o)
@@ -389,6 +430,7 @@ void scribe_finish(struct observer *o)
 		o->name[l->length] = 0;
 		tidy(o->name);
 		note(o, l->op, l->how & (LOOKUP_FOUND | LOOKUP_MADE), o->name);
+		note_target(o, l->op, l->how & (LOOKUP_FOUND | LOOKUP_MADE));
 	}
 	if (log->lost)
 		o->complete = 0;

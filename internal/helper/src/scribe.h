@@ -15,11 +15,47 @@ enum {
 	PLACE_MAX = 32,
 	CALL_SIZE = 64,
 	CALLS = 0x1000 / CALL_SIZE - 1, // the last one holds the number of those in use
-	OFTEN = 3, // asked from the same place, before something is done about it
 	NEVER = 255,
 	COUNTERS = 512,
 	LOADER_MAX = 256,
+	SITE_BEFORE = 24, // bytes of a site's code in front of where its call ends
+	SITE = 32,
+	SITES = 32,
+	FAMILY = 1 << 16, // bytes between sites that are expected to stay together
 };
+
+// A site is known by its code.
+struct site {
+	u64 ip; // where its call ends, or would end in the process in which its neighbours were first seen
+	s32 nr;
+	u8 code[SITE];
+};
+
+struct sites {
+	u32 n; // how many there have been; the last ones are in the list
+	struct site list[SITES];
+
+	// The one that was seen last: in which process, where, and how far from site.ip.
+	u32 tid;
+	u64 ip, moved;
+};
+
+// A found site is one in the process at hand.
+struct found {
+	u64 ip;
+	const struct site *site;
+};
+
+// sites.c
+
+// consider_site is told of a call nr that ends at ip in the process at hand. It
+// returns -1 if there can be no scribe, 0 for a site that was not known, and 1 for
+// one that was.
+int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr);
+
+// find_sites finds the site whose call ends at ip and its neighbours, as far as they
+// are as they were when they were first seen, and returns how many.
+u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[static SITES]);
 
 // The log: written by the processes of the command, so we believe none of it.
 struct log {
