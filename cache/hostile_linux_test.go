@@ -247,7 +247,7 @@ func TestForeignOwner(t *testing.T) {
 		c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 		want = fmt.Sprintf("the cache in %s belongs to user 0 and you are user 65534: choose another with --cache or SBX_CACHE", s.Dir())
 		// The path to it and the program must be open to everybody.
-		for dir := filepath.Dir(s.Dir()); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		for dir := filepath.Dir(s.Dir()); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 			if err := os.Chmod(dir, 0o755); err != nil {
 				break
 			}

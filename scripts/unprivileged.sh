@@ -1,13 +1,15 @@
 #!/bin/bash
 # Runs the tests as a user without privileges: compiles them as we are, and
 # runs them as nobody, two packages at a time, in a copy of the checkout that
-# belongs to nobody. Each has a temporary directory of its own, no directory above
-# which changes: that would count as a change of inputs. Their names are short, for
-# the sockets in them.
+# belongs to nobody. Each has a temporary directory of its own. Those above it are
+# not nobody's: their permissions are inputs of what is compiled there, and no test
+# can change them while another one runs. Names are short, for the sockets below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+umask 022
 home=$(mktemp -d /tmp/sbx-u-XXXXXX)
 trap 'rm -rf "$home"' EXIT
+chmod 755 "$home"
 mkdir "$home/src" "$home/tests" "$home/logs" "$home/t"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$home/src" 2>/dev/null || true
 export home GOCACHE=${GOCACHE:-$(go env GOCACHE)} GOMODCACHE=${GOMODCACHE:-$(go env GOMODCACHE)}
@@ -40,5 +42,5 @@ run() {
 }
 export -f name compile run
 xargs -P 2 -I DIR bash -c 'compile DIR || exit 255' <"$home/packages"
-chown -R 65534:65534 "$home"
+chown -R 65534:65534 "$home/src" "$home/t"/*
 xargs -P 2 -I DIR bash -c 'run DIR' <"$home/packages"

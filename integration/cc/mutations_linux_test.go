@@ -92,7 +92,17 @@ func searchMutations() []mutation {
 		{name: "a header appears in a system directory", files: map[string]string{"src/a.c": usesA, "inc/a.h": "#define A 1\n", "sys/x": ""}, call: "gcc -isystem sys -idirafter inc -c src/a.c -o a.o", change: text("sys/a.h", "#define A 2\n")},
 		{
 			name: "a header appears in the host's system directory", root: true, files: map[string]string{"a.c": "#include <sbx-test-shadow.h>\nint a = A;\n", "inc/sbx-test-shadow.h": "#define A 1\n"},
-			call: "gcc -idirafter inc -c a.c", change: text("/usr/local/include/sbx-test-shadow.h", "#define A 2\n"), back: gone("/usr/local/include/sbx-test-shadow.h"),
+			// Not one in which compilers look that other packages' tests run meanwhile.
+			make: func(w *world) {
+				w.mkdir("/usr/src")
+				dir, err := os.MkdirTemp("/usr/src", "sbx-test-")
+				w.must(err)
+				w.t.Cleanup(func() { os.RemoveAll(dir) })
+				w.env["C_INCLUDE_PATH"] = dir
+			},
+			call:   "gcc -idirafter inc -c a.c",
+			change: func(w *world) { w.write(w.env["C_INCLUDE_PATH"]+"/sbx-test-shadow.h", "#define A 2\n") },
+			back:   func(w *world) { w.remove(w.env["C_INCLUDE_PATH"] + "/sbx-test-shadow.h") },
 		},
 		{name: "a header of include_next appears", files: map[string]string{"a.c": "#include <n.h>\nint a = A;\n", "one/n.h": "#include_next <n.h>\n", "two/x": "", "three/n.h": "#define A 1\n"}, call: "gcc -Ione -Itwo -Ithree -c a.c", change: text("two/n.h", "#define A 2\n")},
 		{name: "has_include turns true", files: has, call: "gcc -c a.c", change: text("opt.h", "\n")},

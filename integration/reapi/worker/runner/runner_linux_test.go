@@ -32,7 +32,9 @@ type build struct {
 func start(t *testing.T) *build {
 	t.Helper()
 	dir := t.TempDir()
-	for p := dir; p != "/tmp" && p != "/"; p = filepath.Dir(p) { // so that user 65000 of the host gets there
+	// So that user 65000 of the host gets there. What is above does not belong to us, and
+	// others look at its permissions.
+	for p := dir; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
 		os.Chmod(p, 0o755)
 	}
 	backend, err := native.Open(native.Options{})
