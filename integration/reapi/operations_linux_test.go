@@ -135,7 +135,8 @@ func TestAbandonedActionIsKilled(t *testing.T) {
 	stopWaiting()
 	eventually(t, func() bool { return !alive(t, word) })
 	r := follow(s.exec.WaitExecution(t.Context(), &repb.WaitExecutionRequest{Name: name}))
-	if codes.Code(r.response.GetStatus().GetCode()) != codes.Canceled {
+	// Rule 8: CANCELLED is for those that CancelOperation was called for.
+	if codes.Code(r.response.GetStatus().GetCode()) != codes.Unavailable {
 		t.Errorf("its operation: %v, %v", r.response, r.err)
 	}
 }

@@ -5,11 +5,13 @@ package reapi_test
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"golang.org/x/sys/cpu"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -200,7 +202,8 @@ func TestRule19Platform(t *testing.T) {
 		r := s.execute(s.action(call{script: "true", action: func(a *repb.Action) { a.Platform = p }}))
 		return r.err
 	}
-	for _, props := range [][]string{{"OSFamily=linux"}, {"OSFamily=Linux"}, {"Pool=default"}, {"rootfs=host"}, {"container-image=host", "OSFamily=linux"}} {
+	isa := map[string]string{"amd64": "ISA=x86-64", "arm64": "ISA=arm-a64"}[runtime.GOARCH]
+	for _, props := range [][]string{{"OSFamily=linux"}, {"OSFamily=Linux"}, {"Pool=default"}, {"rootfs=host"}, {"container-image=host", "OSFamily=linux"}, {isa, "OSFamily=linux"}} {
 		if err := run(props...); err != nil {
 			t.Errorf("%q: %v", props, err)
 		}
@@ -216,6 +219,15 @@ func TestRule19Platform(t *testing.T) {
 				t.Errorf("%s: the error does not name it: %v", prop, err)
 			}
 		}
+	}
+	// Several instruction sets: all of them. Of an extension, the processor decides.
+	wantCode(t, "one of two instruction sets", run(isa, "ISA=rv64g"), codes.FailedPrecondition)
+	if runtime.GOARCH == "amd64" {
+		want := codes.FailedPrecondition
+		if cpu.X86.HasAVX2 {
+			want = codes.OK
+		}
+		wantCode(t, "an extension of the instruction set", run(isa, "ISA=x86-avx2"), want)
 	}
 	// Clients before 2.2 say it in the command; where both do, the action's counts.
 	for inCommand, want := range map[bool]codes.Code{true: codes.FailedPrecondition, false: codes.OK} {

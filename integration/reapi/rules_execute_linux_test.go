@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -108,6 +108,48 @@ func TestRule08Execute(t *testing.T) {
 		r = s.execute(s.action(call{script: "true", action: timeout(-time.Second)}))
 		wantCode(t, "a negative time", r.err, codes.InvalidArgument)
 	})
+	t.Run("TimeoutOfTheServer", func(t *testing.T) {
+		const usual = 300 * time.Millisecond
+		s := start(t, func(o *execution.Options) {
+			o.DefaultTimeout = usual
+			o.MaxTimeout = func(instance string) time.Duration {
+				if instance == "short" {
+					return usual / 10
+				}
+				return time.Hour
+			}
+		})
+		for instance, want := range map[string]time.Duration{"": usual, "short": usual / 10} {
+			for _, change := range []func(*repb.Action){nil, timeout(0)} {
+				r := s.execute(s.action(call{script: "sleep 1000", action: change}), func(r *repb.ExecuteRequest) { r.InstanceName = instance })
+				st := r.response.GetStatus()
+				if codes.Code(st.GetCode()) != codes.DeadlineExceeded || !strings.Contains(st.GetMessage(), want.String()) {
+					t.Errorf("instance %q, an action without a time-out: %v, %v; want it to end after %v", instance, r.response, r.err, want)
+				}
+			}
+		}
+		// Waiting for a slot is none of an action's time.
+		s = start(t, func(o *execution.Options) { o.Jobs = 1 })
+		gate := s.hold(t)
+		waiting, err := s.exec.Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: s.action(call{script: "sleep 1000", action: timeout(usual)})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		op, err := waiting.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * usual)
+		if op, err = s.ops.GetOperation(t.Context(), &longrunningpb.GetOperationRequest{Name: op.Name}); err != nil || op.Done {
+			t.Errorf("while it waits: %v, %v", op, err)
+		}
+		gate()
+		m := follow(waiting, nil).response
+		ran := m.GetResult().GetExecutionMetadata()
+		if codes.Code(m.GetStatus().GetCode()) != codes.DeadlineExceeded || ran.ExecutionCompletedTimestamp.AsTime().Sub(ran.ExecutionStartTimestamp.AsTime()) < usual {
+			t.Errorf("after it had waited: %v", m)
+		}
+	})
 	t.Run("Failed", func(t *testing.T) {
 		s := s.with(t)
 		d := s.action(call{script: "echo part > out; exit 7", command: outputs("out")})
@@ -197,7 +239,7 @@ func TestRule08Execute(t *testing.T) {
 }
 
 func TestRule09DoNotCache(t *testing.T) {
-	s := start(t, func(o *execution.Options) { o.Jobs = 3 })
+	s := start(t, func(o *execution.Options) { o.Jobs = 1 })
 	never := s.action(call{script: "cat /proc/sys/kernel/random/uuid", action: func(a *repb.Action) { a.DoNotCache = true }})
 	one, two := s.succeed(never), s.succeed(never)
 	if one.CachedResult || two.CachedResult || bytes.Equal(one.Result.StdoutRaw, two.Result.StdoutRaw) {
@@ -215,30 +257,53 @@ func TestRule09DoNotCache(t *testing.T) {
 	}{{"Merged", false, false, 1}, {"MergedSkipLookup", false, true, 1}, {"Apart", true, false, 3}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := s.with(t)
-			d := s.action(call{script: "sleep 0.5; cat /proc/sys/kernel/random/uuid", action: func(a *repb.Action) {
+			d := s.action(call{script: "cat /proc/sys/kernel/random/uuid", action: func(a *repb.Action) {
 				a.DoNotCache, a.Salt = c.doNotCache, []byte(c.name)
 			}})
-			var mu sync.Mutex
-			seen := map[string]bool{}
-			var all sync.WaitGroup
+			gate := s.hold(t)
+			var all []grpc.ServerStreamingClient[longrunningpb.Operation]
 			for range 3 {
-				all.Go(func() {
-					r := s.execute(d, func(r *repb.ExecuteRequest) { r.SkipCacheLookup = c.skip })
-					mu.Lock()
-					defer mu.Unlock()
-					if r.err != nil || r.response.GetResult() == nil {
-						t.Errorf("%v, %v", r.response, r.err)
-						return
-					}
-					seen[string(r.response.Result.StdoutRaw)] = true
-				})
+				all = append(all, s.queued(d, c.skip))
 			}
-			all.Wait()
+			gate()
+			seen := map[string]bool{}
+			for _, stream := range all {
+				r := follow(stream, nil)
+				if r.err != nil || r.response.GetResult() == nil {
+					t.Fatalf("%v, %v", r.response, r.err)
+				}
+				seen[string(r.response.Result.StdoutRaw)] = true
+			}
 			if len(seen) != c.runs {
 				t.Errorf("it ran %d times, want %d", len(seen), c.runs)
 			}
 		})
 	}
+	t.Run("SkipLookupAmongOthers", func(t *testing.T) {
+		// Two actions that are the same to us, but not to clients: of the second one,
+		// it shows only when it runs that there is a result.
+		s := s.with(t)
+		twin := func(names ...string) *repb.Digest {
+			return s.action(call{script: "cat /proc/sys/kernel/random/uuid", command: func(c *repb.Command) {
+				for _, n := range names {
+					c.EnvironmentVariables = append(c.EnvironmentVariables, &repb.Command_EnvironmentVariable{Name: n})
+				}
+			}})
+		}
+		old := s.succeed(twin("A", "B")).Result
+		d := twin("B", "A")
+		gate := s.hold(t)
+		any, skip := s.queued(d, false), s.queued(d, true)
+		gate()
+		for _, stream := range []grpc.ServerStreamingClient[longrunningpb.Operation]{any, skip} {
+			if res := follow(stream, nil).response; res.GetResult() == nil || res.CachedResult || bytes.Equal(res.Result.StdoutRaw, old.StdoutRaw) {
+				t.Errorf("the result of before for who did not want it: %v", res)
+			}
+		}
+		if res := s.succeed(twin("A", "B")); !res.CachedResult || bytes.Equal(res.Result.StdoutRaw, old.StdoutRaw) {
+			t.Errorf("the new result did not replace the old one: %v", res)
+		}
+	})
 	// skip_cache_lookup runs it again and replaces the result.
 	d := s.action(call{script: "cat /proc/sys/kernel/random/uuid"})
 	first := s.succeed(d)

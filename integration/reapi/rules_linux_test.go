@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -110,6 +111,19 @@ func (s *server) hold(t *testing.T) (release func()) {
 			})
 		}
 	}
+}
+
+// queued is the stream of an action that waits for a slot.
+func (s *server) queued(d *repb.Digest, skipLookup bool) grpc.ServerStreamingClient[longrunningpb.Operation] {
+	s.t.Helper()
+	stream, err := s.exec.Execute(s.t.Context(), &repb.ExecuteRequest{ActionDigest: d, SkipCacheLookup: skipLookup})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return stream
 }
 
 func outputs(list ...string) func(*repb.Command) {

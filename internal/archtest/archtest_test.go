@@ -104,12 +104,12 @@ var table = []row{
 	{"internal/strictyaml", "internal/spelling github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
 	// How other build systems, and what they have, meet us.
-	{"integration/reapi", "action cache " + reapi, "backends backends/native cache cache/pack internal/durable staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/remote integration/reapi/squeeze integration/reapi/storage integration/reapi/webpage integration/reapi/wire integration/reapi/worker/proto/runnerpb github.com/klauspost/compress"},
+	{"integration/reapi", "action cache " + reapi, "backends backends/native cache cache/pack internal/durable staging integration/reapi/asset integration/reapi/capabilities integration/reapi/execution integration/reapi/httpcache integration/reapi/remote integration/reapi/squeeze integration/reapi/storage integration/reapi/webpage integration/reapi/wire integration/reapi/worker/proto/runnerpb github.com/klauspost/compress golang.org/x/sys"},
 	{"integration/reapi/access", "integration/reapi golang.org/x/crypto google.golang.org/grpc", ""},
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
-	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging " + reapi, ""},
+	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging golang.org/x/sys " + reapi, ""},
 	{"integration/reapi/inputs", "action cache staging", ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc integration/reapi/squeeze integration/reapi/wire github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "action integration/component internal/spelling internal/strictyaml staging", ""},

@@ -49,7 +49,7 @@ type Options struct {
 	Jobs     int // actions at a time; 0: one for each processor
 	MaxQueue int // actions that may wait; 0: 100,000
 
-	DefaultTimeout time.Duration // of an action that has none; 0: 15 minutes
+	DefaultTimeout time.Duration // of an action that has none; 0: 15 minutes; at most MaxTimeout
 	MaxTimeout     func(instance string) time.Duration
 
 	Abandon   time.Duration // how long nobody need wait for an operation; 0: 2 s

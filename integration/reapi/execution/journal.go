@@ -263,17 +263,13 @@ func (e *Engine) recover() {
 // again runs an operation that was not done when the last server stopped.
 func (e *Engine) again(old *Operation) {
 	j, err := e.prepare(e.ctx, old.Instance, old.digest)
-	var op *Operation
 	if err == nil {
-		op, err = e.begin(old.Name, old.Request, j, "")
+		_, err = e.begin(old.Name, old.Request, j, "")
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if err != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
 		e.ops[old.Name] = old
 		e.end(old, &repb.ExecuteResponse{Status: status.Convert(err).Proto()})
-		return
 	}
-	op.stopTimer()
-	op.watch(e, max(recoverGrace, e.opts.Abandon))
 }

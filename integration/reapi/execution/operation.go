@@ -64,11 +64,11 @@ func newName(instance string) string {
 	return name
 }
 
-// hit is an operation that had its answer before it began.
+// hit is an operation that had its answer before it began. The caller waits for it.
 func (e *Engine) hit(req *repb.ExecuteRequest, d action.Digest, res *repb.ExecuteResponse) *Operation {
 	op := &Operation{
 		Name: newName(req.InstanceName), Instance: req.InstanceName, Request: req, digest: d,
-		begun: time.Now(), response: res,
+		begun: time.Now(), response: res, waiters: 1,
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -78,8 +78,8 @@ func (e *Engine) hit(req *repb.ExecuteRequest, d action.Digest, res *repb.Execut
 	return op
 }
 
-// begin makes an operation, and a task for it, or lets it join one. name is ""
-// for a new one; miss says why there was no result.
+// begin makes an operation, and a task for it, or lets it join one. name is "" for a
+// new one, for which the caller waits: see wait. miss says why there was no result.
 func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job, miss string) (*Operation, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,13 +90,13 @@ func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job, miss strin
 		Name: name, Instance: req.InstanceName, Request: req, digest: j.digest, begun: time.Now(), miss: miss,
 	}
 	if name == "" {
-		op.Name = newName(req.InstanceName)
+		op.Name, op.waiters = newName(req.InstanceName), 1
 	}
 	key := taskKey{j.instance, j.digest}
 	t := e.tasks[key]
 	priority := req.GetExecutionPolicy().GetPriority()
 	switch {
-	case t != nil && !j.action.DoNotCache:
+	case t != nil && !j.action.DoNotCache && t.joinable(req.SkipCacheLookup):
 		e.counts.Merged++
 		e.queue.hurry(t, priority)
 	case e.queue.Len() >= e.opts.MaxQueue:
@@ -112,12 +112,23 @@ func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job, miss strin
 	op.task = t
 	t.ops = append(t.ops, op)
 	e.ops[op.Name] = op
-	op.watch(e, e.opts.Abandon)
+	if op.waiters == 0 { // its client has to find the new server first
+		op.watch(e, max(recoverGrace, e.opts.Abandon))
+	}
 	op.noted = true
 	if err := e.journal.begin(op); err != nil {
 		e.opts.Log.Warn("operations may not survive a restart", "err", err)
 	}
 	return op, nil
+}
+
+// joinable says whether a request can join t: one that does not want a result of
+// before can so if t does not want one, too, or has not looked yet. Needs mu.
+func (t *task) joinable(skipLookup bool) bool {
+	if skipLookup && t.stage == stageQueued {
+		t.skipLookup = true
+	}
+	return t.skipLookup || !skipLookup
 }
 
 // newTask returns a task that waits. Needs mu.
@@ -139,7 +150,8 @@ func (op *Operation) watch(e *Engine, grace time.Duration) {
 		defer e.mu.Unlock()
 		if op.waiters == 0 && op.response == nil && !e.ended {
 			e.counts.Stale++
-			e.endEarly(op, status.Newf(codes.Canceled, "no client waited for %v", grace))
+			// Not CANCELLED: nobody has called CancelOperation.
+			e.endEarly(op, reapi.Busy(codes.Unavailable, time.Second, "no client waited for %v, so the action was killed: execute it again", grace))
 		}
 	})
 }

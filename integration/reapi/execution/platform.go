@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"golang.org/x/sys/cpu"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -25,15 +26,34 @@ type wants struct {
 }
 
 // isas are the names of this machine's instruction sets in REAPI's platform.md:
-// those of the program, which is as much as we know it can run.
+// those of the program, which is as much as we know it can run, and the extensions
+// that the processor has.
 func isas() []string {
+	var list []string
 	switch runtime.GOARCH {
 	case "amd64":
-		return []string{"x86-64", "x86-32"}
+		list = []string{"x86-64", "x86-32"}
 	case "arm64":
-		return []string{"arm-a64"}
+		list = []string{"arm-a64", "armv8", "arm-neon"}
+	default:
+		return []string{runtime.GOARCH}
 	}
-	return []string{runtime.GOARCH}
+	for _, x := range []struct {
+		name string
+		has  bool
+	}{
+		{"x86-sse4.1", cpu.X86.HasSSE41},
+		{"x86-sse4.2", cpu.X86.HasSSE42},
+		{"x86-avx", cpu.X86.HasAVX},
+		{"x86-avx2", cpu.X86.HasAVX2},
+		{"x86-avx-512", cpu.X86.HasAVX512F},
+		{"arm-sve", cpu.ARM64.HasSVE},
+	} {
+		if x.has {
+			list = append(list, x.name)
+		}
+	}
+	return list
 }
 
 // platform honours REAPI's platform.md: OSFamily and ISA must be what this

@@ -131,20 +131,22 @@ func (e *Engine) read(ctx context.Context, d action.Digest, m proto.Message, wha
 }
 
 func (e *Engine) timeout(instance string, a *repb.Action) (time.Duration, error) {
+	limit := e.opts.MaxTimeout(instance)
+	usual := min(e.opts.DefaultTimeout, limit)
 	if a.Timeout == nil {
-		return e.opts.DefaultTimeout, nil
+		return usual, nil
 	}
 	if err := a.Timeout.CheckValid(); err != nil {
 		return 0, invalid("timeout: %v", err)
 	}
-	t, limit := a.Timeout.AsDuration(), e.opts.MaxTimeout(instance)
+	t := a.Timeout.AsDuration()
 	switch {
 	case t < 0:
 		return 0, invalid("timeout %v is negative", t)
 	case t > limit:
 		return 0, invalid("timeout %v is longer than the %v that this server allows", t, limit)
 	case t == 0:
-		return e.opts.DefaultTimeout, nil
+		return usual, nil
 	}
 	return t, nil
 }

@@ -39,11 +39,12 @@ func (s *Server) Execute(req *repb.ExecuteRequest, stream grpc.ServerStreamingSe
 	if err != nil {
 		return err
 	}
+	defer s.wait(op, -1)
 	return s.follow(op, stream)
 }
 
-// submit makes an operation of a request: of one that has a result, one that is
-// done.
+// submit makes an operation of a request, for which the caller waits: of one that
+// has a result, one that is done.
 func (e *Engine) submit(ctx context.Context, req *repb.ExecuteRequest) (*Operation, error) {
 	d, err := reapi.InferDigest(req.DigestFunction, req.ActionDigest)
 	if err != nil {
@@ -105,14 +106,14 @@ func (s *Server) WaitExecution(req *repb.WaitExecutionRequest, stream grpc.Serve
 	if err != nil {
 		return err
 	}
+	s.wait(op, 1)
+	defer s.wait(op, -1)
 	return s.follow(op, stream)
 }
 
-// follow sends op as it is, at every change, and now and then, until it is done
+// follow sends op, for which the caller waits, as it is, at every change, and now and then, until it is done
 // or the client is gone.
 func (e *Engine) follow(op *Operation, stream grpc.ServerStreamingServer[longrunningpb.Operation]) error {
-	e.wait(op, 1)
-	defer e.wait(op, -1)
 	tick := time.NewTicker(e.opts.KeepAlive)
 	defer tick.Stop()
 	for {
