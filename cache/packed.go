@@ -15,7 +15,8 @@ import (
 // Packed holds small blobs that have no file in the store: see package pack.
 // Nobody but this process knows of them. Has, Open and whatever else is about
 // files makes the file of such a blob first, so that they promise what they always
-// do; [Store.Holds], [Store.Read] and [Store.PutChecked] do without.
+// do; [Store.Holds], [Store.Read], [Store.OpenContent] and [Store.PutChecked] do
+// without.
 type Packed interface {
 	Has(d action.Digest) bool
 	// Get returns the content of d, checked.
@@ -176,6 +177,31 @@ func (s *Store) Read(ctx context.Context, d action.Digest) ([]byte, error) {
 	data := make([]byte, d.Size())
 	_, err = io.ReadFull(file, data)
 	return data, err
+}
+
+// Content is what a blob has.
+type Content interface {
+	io.ReadSeekCloser
+	io.ReaderAt
+}
+
+// inMemory is the content of a packed blob.
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
+
+// OpenContent is Open for those who need no file.
+func (s *Store) OpenContent(ctx context.Context, d action.Digest) (Content, error) {
+	if s.packed != nil {
+		if data, ok := s.packed.Get(d); ok {
+			return inMemory{bytes.NewReader(data)}, nil
+		}
+	}
+	f, err := s.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // FindBlob returns the digest of the blob that has the hash, whatever its size, or an

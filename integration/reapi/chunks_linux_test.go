@@ -2,14 +2,22 @@ package reapi_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/storage"
 )
 
 func TestRule17Chunks(t *testing.T) {
@@ -77,6 +85,10 @@ func TestRule17Chunks(t *testing.T) {
 	_, err = get(action.Sum(f, []byte("absent")))
 	wantCode(t, "GetChunkMapping of an absent blob", err, codes.NotFound)
 
+	s.lose(t, d)
+	_, err = get(d)
+	wantCode(t, "GetChunkMapping of a blob that is gone, and its chunks are not", err, codes.NotFound)
+
 	// The other way: a blob of which only the chunks were sent.
 	a, b := random(100_000), random(200_000)
 	whole := action.Sum(f, append(bytes.Clone(a), b...))
@@ -109,4 +121,63 @@ func TestRule17Chunks(t *testing.T) {
 	if err != nil || spliced.BlobDigest.Hash != whole.Hash() {
 		t.Errorf("SpliceBlob: %v, %v", spliced, err)
 	}
+}
+
+// TestManyDigests: what requests make the server remember is bounded for all of them
+// together, and a client that stands still holds nothing for long.
+func TestManyDigests(t *testing.T) {
+	s := startAs(t, filepath.Join(t.TempDir(), "cache"), storage.Options{MaxDigests: 100}, nil)
+	f := action.SHA256
+	wantBusy := func(what string, err error) {
+		t.Helper()
+		wantCode(t, what, err, codes.ResourceExhausted)
+		if !slices.ContainsFunc(status.Convert(err).Details(), func(d any) bool { _, ok := d.(*errdetails.RetryInfo); return ok }) {
+			t.Errorf("%s: it does not say when to try again", what)
+		}
+	}
+	one := s.put(f, []byte("x"))
+	register := func(n int) error {
+		stream, err := s.cas.RegisterChunkMapping(t.Context())
+		if err != nil {
+			return err
+		}
+		whole := action.Sum(f, bytes.Repeat([]byte("x"), n))
+		_ = stream.Send(&repb.RegisterChunkMappingRequest{BlobDigest: reapi.ToDigest(whole), ChunkDigests: slices.Repeat([]*repb.Digest{one}, n)})
+		_, err = stream.CloseAndRecv()
+		return err
+	}
+	tree := func(n int) error {
+		root := &repb.Directory{}
+		for i := range n {
+			root.Directories = append(root.Directories, &repb.DirectoryNode{Name: fmt.Sprintf("%03d", i), Digest: reapi.ToDigest(action.Sum(f, fmt.Append(nil, i)))})
+		}
+		stream, err := s.cas.GetTree(t.Context(), &repb.GetTreeRequest{RootDigest: s.putMessage(f, root)})
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if err == io.EOF {
+			return nil
+		}
+		return err
+	}
+	for range 3 { // nothing is left of one when the next one comes
+		wantBusy("RegisterChunkMapping of 101 chunks", register(101))
+		wantBusy("GetTree of 101 directories", tree(101))
+		if err := errors.Join(register(60), tree(60)); err != nil {
+			t.Errorf("60 of them: %v", err)
+		}
+	}
+	// Two that name 60 each, the first of which goes on when it likes.
+	s = startAs(t, filepath.Join(t.TempDir(), "cache"), storage.Options{MaxDigests: 100, IdleStream: 100 * time.Millisecond}, nil)
+	one = s.put(f, []byte("x"))
+	stream, err := s.cas.RegisterChunkMapping(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&repb.RegisterChunkMappingRequest{BlobDigest: one, ChunkDigests: slices.Repeat([]*repb.Digest{one}, 60)}); err != nil {
+		t.Fatal(err)
+	}
+	err = stream.RecvMsg(new(repb.RegisterChunkMappingResponse))
+	wantCode(t, "a stream that stands still", err, codes.DeadlineExceeded)
+	eventually(t, func() bool { return register(60) == nil }) // the server has let go of it
 }

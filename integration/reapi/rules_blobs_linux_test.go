@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +24,8 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/httpcache"
+	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
 )
 
 func TestRule01Digest(t *testing.T) {
@@ -271,6 +276,51 @@ func TestRule07GetTree(t *testing.T) {
 	root = absent.Digest
 	_, err = get(0, "")
 	wantCode(t, "an absent root", err, codes.NotFound)
+}
+
+// TestSmallBlobsStayPacked reads a small blob in every way that there is: none needs
+// a file of its own for it.
+func TestSmallBlobsStayPacked(t *testing.T) {
+	s := start(t, nil)
+	data := []byte("small, and read often")
+	d := action.Sum(action.SHA256, data)
+	s.put(action.SHA256, data)
+	web := httptest.NewServer(&httpcache.Handler{Store: s.store})
+	defer web.Close()
+	if got, err := s.readAll(&bytestream.ReadRequest{ResourceName: reapi.BlobName(d), ReadOffset: 7, ReadLimit: 3}); err != nil || string(got) != "and" {
+		t.Errorf("Read: %q, %v", got, err)
+	}
+	squeezed, err := s.readAll(&bytestream.ReadRequest{ResourceName: "compressed-blobs/zstd/" + d.Hash() + "/" + strconv.Itoa(len(data))})
+	if got, bad := squeeze.Expand(squeezed, d.Size()); err != nil || bad != nil || !bytes.Equal(got, data) {
+		t.Errorf("Read as zstd: %q, %v, %v", got, err, bad)
+	}
+	res, err := http.Get(web.URL + "/cas/" + d.Hash())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("GET: %q, %v", got, err)
+	}
+	if got := s.read(action.SHA256, reapi.ToDigest(d)); got != string(data) {
+		t.Errorf("BatchReadBlobs: %q", got)
+	}
+	chunks, err := s.cas.SplitBlob(t.Context(), &repb.SplitBlobRequest{BlobDigest: reapi.ToDigest(d)})
+	if err != nil || len(chunks.ChunkDigests) != 1 {
+		t.Errorf("SplitBlob: %v, %v", chunks, err)
+	}
+	path := filepath.Join(s.store.BlobDir(), s.store.BlobPath(d))
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("it has a file")
+	}
+	if file, err := s.store.Open(t.Context(), d); err != nil { // the control
+		t.Error(err)
+	} else {
+		file.Close()
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestRule16FindMissing(t *testing.T) {

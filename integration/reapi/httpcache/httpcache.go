@@ -135,7 +135,7 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, fs []action.Fu
 		w.Header().Set("Content-Length", strconv.FormatInt(d.Size(), 10))
 		return nil
 	}
-	file, err := h.Store.Open(r.Context(), d)
+	file, err := h.Store.OpenContent(r.Context(), d)
 	if err != nil {
 		return err
 	}

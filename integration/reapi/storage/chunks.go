@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc"
@@ -49,7 +50,7 @@ func (s *Server) mapping(ctx context.Context, d action.Digest) (*mapping, bool) 
 	r := &mapping{function: m.ChunkingFunction}
 	for _, c := range m.ChunkDigests {
 		chunk, err := reapi.Digest(d.Function(), c)
-		if err != nil || !s.store.Has(ctx, chunk) {
+		if err != nil || !s.store.Holds(ctx, chunk) {
 			return nil, false
 		}
 		r.chunks = append(r.chunks, chunk)
@@ -74,15 +75,14 @@ func toDigests(list []action.Digest) (all []*repb.Digest) {
 
 // split returns the chunks of d, which it makes if there are none.
 func (s *Server) split(ctx context.Context, d action.Digest) (*mapping, error) {
-	if m, ok := s.mapping(ctx, d); ok {
-		s.store.Has(ctx, d) // its life is made longer, too
-		return m, nil
-	}
-	file, err := s.store.Open(ctx, d)
+	file, err := s.store.OpenContent(ctx, d) // its life is made longer, too
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	if m, ok := s.mapping(ctx, d); ok {
+		return m, nil
+	}
 	m := &mapping{function: repb.ChunkingFunction_FAST_CDC_2020}
 	if d.Size() < int64(Chunking.Max()) { // too small to be worth it
 		m.chunks = []action.Digest{d}
@@ -123,7 +123,7 @@ func (s *Server) splice(ctx context.Context, instance string, d action.Digest, m
 	if left > 0 {
 		return status.Errorf(codes.InvalidArgument, "the chunks have %d bytes less than blob %v", left, d)
 	}
-	if !s.store.Has(ctx, d) {
+	if !s.store.Holds(ctx, d) {
 		if err := s.join(ctx, d, m.chunks); err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (s *Server) copyChunks(ctx context.Context, to io.Writer, chunks []action.D
 		if c.IsEmpty() {
 			continue
 		}
-		file, err := s.store.Open(ctx, c)
+		file, err := s.store.OpenContent(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ func (s *Server) SpliceBlob(ctx context.Context, req *repb.SpliceBlobRequest) (*
 	return &repb.SpliceBlobResponse{BlobDigest: reapi.ToDigest(d)}, nil
 }
 
-// maxChunks bounds what one stream can make us remember.
+// maxChunks bounds the chunks of one blob.
 const maxChunks = 1 << 20
 
 func (m *mapping) add(f action.Function, list []*repb.Digest) error {
@@ -250,10 +250,11 @@ func (m *mapping) add(f action.Function, list []*repb.Digest) error {
 	return nil
 }
 
+type registerStream = grpc.ClientStreamingServer[repb.RegisterChunkMappingRequest, repb.RegisterChunkMappingResponse]
+
 // RegisterChunkMapping implements the RPC of REAPI 2.13. All but the chunks is
 // taken from the first message.
-func (s *Server) RegisterChunkMapping(stream grpc.ClientStreamingServer[repb.RegisterChunkMappingRequest, repb.RegisterChunkMappingResponse]) error {
-	ctx := stream.Context()
+func (s *Server) RegisterChunkMapping(stream registerStream) error {
 	first, err := stream.Recv()
 	if err == io.EOF {
 		return status.Error(codes.InvalidArgument, "a stream without a request")
@@ -265,19 +266,41 @@ func (s *Server) RegisterChunkMapping(stream grpc.ClientStreamingServer[repb.Reg
 	if err != nil {
 		return err
 	}
+	all := &remembered{s: s}
 	m := &mapping{function: first.ChunkingFunction}
-	for req := first; ; {
-		if err := m.add(d.Function(), req.ChunkDigests); err != nil {
-			return err
+	err = s.watch(func(moved *atomic.Int64) error {
+		err := receiveChunks(stream, first, d.Function(), m, all, moved)
+		if err != nil {
+			all.forget()
 		}
-		if req, err = stream.Recv(); err == io.EOF {
-			break
-		} else if err != nil {
-			return err
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	if err := s.splice(ctx, first.InstanceName, d, m); err != nil {
-		return s.fail(ctx, "splice a blob", err)
+	defer all.forget()
+	if err := s.splice(stream.Context(), first.InstanceName, d, m); err != nil {
+		return s.fail(stream.Context(), "splice a blob", err)
 	}
 	return stream.SendAndClose(&repb.RegisterChunkMappingResponse{})
+}
+
+// receiveChunks adds to m what the messages of a stream name, from req on.
+func receiveChunks(stream registerStream, req *repb.RegisterChunkMappingRequest, f action.Function, m *mapping, all *remembered, moved *atomic.Int64) error {
+	for {
+		if err := all.add(len(req.ChunkDigests)); err != nil {
+			return err
+		}
+		if err := m.add(f, req.ChunkDigests); err != nil {
+			return err
+		}
+		var err error
+		if req, err = stream.Recv(); err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		moved.Add(1)
+	}
 }

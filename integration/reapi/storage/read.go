@@ -54,7 +54,7 @@ func (s *Server) Read(req *bytestream.ReadRequest, stream readStream) error {
 	case req.ReadLimit != 0 && r.Compressor != repb.Compressor_IDENTITY:
 		return status.Error(codes.InvalidArgument, "read_limit is not for compressed blobs: leave it 0")
 	}
-	file, err := s.store.Open(stream.Context(), r.Digest)
+	file, err := s.store.OpenContent(stream.Context(), r.Digest)
 	if err != nil {
 		return s.fail(stream.Context(), "read a blob", err)
 	}

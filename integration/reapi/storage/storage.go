@@ -49,6 +49,11 @@ type Options struct {
 	// files; 0: two minutes.
 	IdleStream time.Duration
 
+	// MaxDigests is how many digests all requests together may make the server
+	// remember that name or find any number of them, each with 100 bytes or so; 0: 2
+	// million.
+	MaxDigests int64
+
 	Log *slog.Logger
 }
 
@@ -68,6 +73,7 @@ type Server struct {
 	uploads uploads
 	streams sync.WaitGroup // what watch has begun
 	reads   atomic.Int64   // that send a blob now
+	digests atomic.Int64   // that requests remember now
 
 	expanding chan struct{} // one for each upload as zstd that waits for its client
 
@@ -95,6 +101,9 @@ func New(store *cache.Store, results *Results, o Options) *Server {
 	}
 	if o.IdleStream == 0 {
 		o.IdleStream = 2 * time.Minute
+	}
+	if o.MaxDigests == 0 {
+		o.MaxDigests = 2 << 20
 	}
 	if o.MaxBlob == nil {
 		o.MaxBlob = func(string) int64 { return 0 }
@@ -143,6 +152,23 @@ func (s *Server) watch(do func(moved *atomic.Int64) error) error {
 		seen = now
 	}
 }
+
+// remembered counts the digests that one request makes the server remember.
+type remembered struct {
+	s *Server
+	n int64
+}
+
+// add says, as a status, why there cannot be n more.
+func (r *remembered) add(n int) error {
+	r.n += int64(n)
+	if r.s.digests.Add(int64(n)) > r.s.opts.MaxDigests {
+		return reapi.Busy(codes.ResourceExhausted, 5*time.Second, "this and other requests have more than %d digests: try again later, or name fewer", r.s.opts.MaxDigests).Err()
+	}
+	return nil
+}
+
+func (r *remembered) forget() { r.s.digests.Add(-r.n) }
 
 // fail is err as a status, and in the log if it is our own.
 func (s *Server) fail(ctx context.Context, what string, err error) error {

@@ -36,6 +36,8 @@ func (s *Server) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingSe
 		}
 	}
 	p := &pages{stream: stream, size: int(req.PageSize), max: s.opts.MaxBatch, skip: req.PageToken != ""}
+	all := &remembered{s: s}
+	defer all.forget()
 	queue, seen := []action.Digest{root}, map[action.Digest]bool{root: true}
 	for len(queue) > 0 {
 		d := queue[0]
@@ -58,10 +60,14 @@ func (s *Server) GetTree(req *repb.GetTreeRequest, stream grpc.ServerStreamingSe
 			if err != nil {
 				return err
 			}
-			if !seen[below] {
-				seen[below] = true
-				queue = append(queue, below)
+			if seen[below] {
+				continue
 			}
+			if err := all.add(1); err != nil {
+				return err
+			}
+			seen[below] = true
+			queue = append(queue, below)
 		}
 	}
 	if p.skip {

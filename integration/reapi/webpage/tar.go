@@ -113,7 +113,7 @@ func (p *packer) file(n action.FileNode, at string) error {
 	if n.Executable {
 		mode = 0o755
 	}
-	file, err := p.h.Store.Open(p.ctx, n.Digest)
+	file, err := p.h.Store.OpenContent(p.ctx, n.Digest)
 	if err != nil {
 		return err
 	}

@@ -370,7 +370,7 @@ const shown = 64 << 10
 
 // begin is the first bytes of a blob.
 func (h *Handler) begin(ctx context.Context, d action.Digest) ([]byte, error) {
-	file, err := h.Store.Open(ctx, d)
+	file, err := h.Store.OpenContent(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -396,7 +396,7 @@ func (h *Handler) message(ctx context.Context, d action.Digest, m proto.Message)
 	if d.IsZero() || d.Size() > maxMessage {
 		return action.ErrMiss
 	}
-	file, err := h.Store.Open(ctx, d)
+	file, err := h.Store.OpenContent(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -425,7 +425,7 @@ func (h *Handler) blob(ctx context.Context, d action.Digest) (*view, error) {
 
 // raw sends a blob as a file to keep: the browser must not interpret it.
 func (h *Handler) raw(w http.ResponseWriter, r *http.Request, d action.Digest) error {
-	file, err := h.Store.Open(r.Context(), d)
+	file, err := h.Store.OpenContent(r.Context(), d)
 	if err != nil {
 		return err
 	}
