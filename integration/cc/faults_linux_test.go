@@ -220,13 +220,14 @@ func TestTick(t *testing.T) {
 func TestReplacedMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.write("a.c", "int one;\n")
-	w.script("s-gcc", "gcc \"$@\" && until grep -q two a.c; do sleep 0.02; done")
+	w.script("s-gcc", "sh -c 'until grep -q two a.c; do sleep 0.02; done' \"$PWD\" in-s-gcc & gcc \"$@\" && wait")
 	call := words("./s-gcc -c a.c -o a.o")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		time.Sleep(200 * time.Millisecond) // before or after gcc has read it: it is the same
-		_ = os.WriteFile(w.path("a.c"), []byte("int two;\n"), 0o644)
+		if waitFor(w.dir, "in-s-gcc") { // before or after gcc has read it: it is the same
+			_ = os.WriteFile(w.path("a.c"), []byte("int two;\n"), 0o644)
+		}
 	}()
 	_, outcome, reason := w.wrapped(call)
 	<-done

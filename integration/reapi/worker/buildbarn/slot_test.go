@@ -427,7 +427,7 @@ func TestTheSchedulerIsStrict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, nil)
-			s.Busy, s.Grace, s.Idle = time.Second, 0, time.Millisecond
+			s.Busy, s.Grace, s.Idle = time.Minute, 0, time.Millisecond
 			if name == "late" {
 				s.Busy = time.Millisecond
 			}
