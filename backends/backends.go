@@ -161,6 +161,9 @@ type Root struct {
 	// to ID inside the sandbox: Fill uses Owner for that.
 	Fill func(dir *os.File) error
 
+	// Ahead, where not nil, says what Fill and Binds begin with.
+	Ahead *Ahead
+
 	// Binds show directories or files of the host, read-only if they do not
 	// say otherwise, without
 	// devices and without setuid. They are mounted in order. The mount
@@ -197,6 +200,14 @@ type Root struct {
 
 	// Group is the group, where it is another number than As.
 	Group *int
+}
+
+// An Ahead is the beginning of a root that many commands have in common, so that a
+// backend can make it before it knows the command.
+type Ahead struct {
+	Key         string                   // if equal, First does the same
+	First, Rest func(dir *os.File) error // Root.Fill does one after the other
+	Binds       []Bind                   // the first of Root.Binds; nothing that Rest makes is below their targets. Plain ones: not writable, and not Over
 }
 
 // A Layer is one read-only layer of a root: exactly one of the fields is set.

@@ -158,12 +158,33 @@ func (s *Stager) Stage(ctx context.Context, in Input, rootfs Rootfs) (backends.R
 		work.fill = append(work.fill, emptyDir().at(path.Join(s.workDir(), d)))
 	}
 	root.Fill = func(dir *os.File) error { return fillAll(dir, s.owner(), base.fill, work.fill) }
+	if rootfs.host != nil && s.Layers != nil && len(root.Lowers) == 0 {
+		root.Ahead = s.ahead(&base, &work)
+	}
 	if in.Properties {
+		root.Ahead = nil
 		if root.Fill, err = s.withProperties(ctx, in.Tree, root.Fill); err != nil {
 			return backends.Root{}, fmt.Errorf("input root %v: %w", in.Tree, err)
 		}
 	}
 	return root, nil
+}
+
+// ahead is what all roots that begin with base have in common. The working directory
+// is in it, so that names come in the same order into the root in any case.
+func (s *Stager) ahead(base, work *piece) *backends.Ahead {
+	owner, workDir := s.owner(), emptyDir().at(s.workDir())
+	var key strings.Builder
+	fmt.Fprintln(&key, owner, s.workDir())
+	for i := range base.fill {
+		fmt.Fprintf(&key, "%q ", base.fill[i].path)
+		base.fill[i].node.describe(&key)
+	}
+	return &backends.Ahead{
+		Key: key.String(), Binds: base.binds,
+		First: func(dir *os.File) error { return fillAll(dir, owner, base.fill, []placement{workDir}) },
+		Rest:  func(dir *os.File) error { return fillAll(dir, owner, work.fill) },
+	}
 }
 
 // A piece is one of the two things that a root is made of.

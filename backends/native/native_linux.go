@@ -24,9 +24,10 @@ type Backend struct {
 	capabilities func() backends.Capabilities
 
 	mu     sync.Mutex
-	idle   map[backends.Network][]*slot // guarded by mu; the last one was used last
-	ending []*slot                      // guarded by mu; Close waits for them
-	closed bool                         // guarded by mu
+	idle   map[backends.Network][]*slot         // guarded by mu; the last one was used last
+	next   map[backends.Network]*backends.Ahead // guarded by mu; what the next command will likely want to see: see Prepare
+	ending []*slot                              // guarded by mu; Close waits for them
+	closed bool                                 // guarded by mu
 }
 
 var _ backends.Backend = (*Backend)(nil)
@@ -41,6 +42,7 @@ func Open(o Options) (*Backend, error) {
 		unprivileged: os.Geteuid() != 0,
 		kernel:       kernel(),
 		idle:         map[backends.Network][]*slot{},
+		next:         map[backends.Network]*backends.Ahead{},
 		groups:       &groups{parent: o.CgroupParent},
 	}
 	b.basics = sync.OnceValue(b.probe)
@@ -78,14 +80,21 @@ func (b *Backend) Warm(spec *backends.Spec) {
 }
 
 // Prepare makes a sandbox for the next command, as Warm does, in each slot that is
-// idle: there is one for each kind of network that was used.
+// idle: there is one for each kind of network that was used. It also begins the root
+// of the next command, if the last one had one that can be begun, and does not wait.
 func (b *Backend) Prepare() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, idle := range b.idle {
-		if n := len(idle); n > 0 && !idle[n-1].begun {
-			idle[n-1].begun = true
-			idle[n-1].process.Prepare()
+	for network, idle := range b.idle {
+		n := len(idle)
+		if n == 0 || idle[n-1].begun {
+			continue
+		}
+		s := idle[n-1]
+		s.begun = true
+		s.process.Prepare()
+		if a := b.next[network]; a != nil {
+			s.ahead = beginAhead(s.process.Socket, a)
 		}
 	}
 }
@@ -99,7 +108,7 @@ func (b *Backend) Renew() {
 	b.mu.Unlock()
 	for _, slots := range idle {
 		for _, s := range slots {
-			s.process.Stop()
+			s.stop()
 		}
 	}
 }
@@ -120,7 +129,7 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 		return nil, err
 	}
 	st, err := s.run(ctx, b, spec)
-	b.put(s)
+	b.put(s, spec.Root.Ahead)
 	if ctx.Err() != nil {
 		if st != nil && st.Root != nil {
 			st.Root.Close()
@@ -137,7 +146,7 @@ func (b *Backend) Close() error {
 	b.closed = true
 	for _, slots := range b.idle {
 		for _, s := range slots {
-			s.process.Stop()
+			s.stop()
 		}
 	}
 	for _, s := range b.ending {
@@ -158,7 +167,10 @@ func (b *Backend) take(n backends.Network) (*slot, error) {
 	if idle := b.idle[n]; len(idle) > 0 {
 		s := idle[len(idle)-1]
 		b.idle[n] = idle[:len(idle)-1]
-		return s, nil
+		if s.ahead.wait() {
+			return s, nil
+		}
+		s.stop() // what was begun could not be; what a new one says of it counts
 	}
 	return b.newSlot(n)
 }
@@ -166,8 +178,10 @@ func (b *Backend) take(n backends.Network) (*slot, error) {
 // put makes a slot idle. Beyond what this machine can keep busy, and if it is
 // broken, it is stopped. With Options.Once it begins to end, which takes 0.3 ms,
 // and is waited for by Close.
-func (b *Backend) put(s *slot) {
+// Next is what of the root could be made in advance.
+func (b *Backend) put(s *slot, next *backends.Ahead) {
 	b.mu.Lock()
+	b.next[s.network] = next
 	if b.once && !b.closed {
 		s.process.End()
 		b.ending = append(b.ending, s)
@@ -180,7 +194,7 @@ func (b *Backend) put(s *slot) {
 	}
 	b.mu.Unlock()
 	if !keep {
-		s.process.Stop()
+		s.stop()
 	}
 }
 

@@ -17,8 +17,9 @@ type slot struct {
 	process *helper.Process
 	network backends.Network
 	seq     uint64
-	begun   bool // it has offered a scratch, for the first request
-	broken  bool // it can only be stopped
+	begun   bool   // it has offered a scratch, for the first request
+	ahead   *ahead // what is made in that scratch; or nil
+	broken  bool   // it can only be stopped
 }
 
 // newSlot starts a slot. With the arguments "begin" it prepares a sandbox before it
@@ -62,7 +63,7 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	}
 	if s.begun {
 		s.begun = false
-		if err := s.fillEarly(b, spec, req); err != nil {
+		if err := s.early(b, spec, req); err != nil {
 			return nil, err
 		}
 	}
@@ -97,13 +98,38 @@ func (s *slot) explain(b *Backend, err error) error {
 	return err
 }
 
-// fillEarly fills the scratch that the slot offers, which saves a question and
-// an answer later.
+// stop ends the slot.
+func (s *slot) stop() {
+	s.ahead.drop()
+	s.process.Stop()
+}
+
+// early uses the scratch that the slot offers, which saves a question and an answer
+// later, and what was begun in it.
+func (s *slot) early(b *Backend, spec *backends.Spec, req *helper.Request) error {
+	a, root := s.ahead, &spec.Root
+	s.ahead = nil
+	defer a.drop()
+	switch {
+	case root.Fill == nil || len(root.Lowers) > 0 || root.ScratchDir != "" || spec.Limits.Scratch > 0:
+		return nil // what is offered arrives before the answer, and is dropped
+	case a == nil:
+		return s.fillEarly(b, spec, req)
+	case !a.serves(spec):
+		return nil // the slot makes another scratch
+	}
+	if err := root.Ahead.Rest(a.dir); err != nil {
+		s.broken = true // half filled
+		return fmt.Errorf("fill the root: %w", err)
+	}
+	req.Binds = req.Binds[2*len(root.Ahead.Binds):]
+	req.Flags = req.Flags&^helper.FillRoot | helper.Begun
+	return nil
+}
+
+// fillEarly fills the scratch that the slot offers.
 func (s *slot) fillEarly(b *Backend, spec *backends.Spec, req *helper.Request) error {
 	root := &spec.Root
-	if root.Fill == nil || len(root.Lowers) > 0 || root.ScratchDir != "" || spec.Limits.Scratch > 0 {
-		return nil // what is offered arrives before the answer, and is dropped
-	}
 	r, err := helper.Receive(s.process.Socket, req)
 	if err != nil {
 		s.broken = true

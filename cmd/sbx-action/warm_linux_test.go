@@ -330,6 +330,65 @@ look
 	}
 }
 
+// TestWarmSeesTheRoot changes what is in the host's root directory between two calls,
+// each of which was preceded by one whose root is begun again: in a root of the test's
+// own, as that needs root.
+func TestWarmSeesTheRoot(t *testing.T) {
+	if runtime.GOARCH != "amd64" || os.Geteuid() != 0 {
+		return // as above
+	}
+	f := newFronted(t)
+	const prepare = `
+set -e
+mkdir root
+mount -t tmpfs -o mode=755 none root
+mkdir root/old root/opt
+for d in /*; do
+	if [ -L "$d" ]; then cp -P "$d" "root$d"; elif [ -d "$d" ] && [ "$d" != /opt ]; then mkdir "root$d"; mount --rbind "$d" "root$d"; fi
+done
+here=$PWD
+pivot_root root root/old
+cd "$here"
+umount -l /old
+exec "$SBX" warm --jobs 1 sh -c "$SCRIPT"
+`
+	const script = `
+set -e
+list='for f in /opt/* /libnew /libnew/*; do [ ! -e "$f" ] || echo "$f"; done; [ ! -L /libnew ] || readlink /libnew'
+look() { n=$((n+1)); "$SBX" run -- true $n; echo; "$SBX" run -- sh -c "true $n; $list"; }
+look
+mkdir /libnew
+look
+touch /libnew/file
+look
+mv /libnew /libold
+mkdir /libnew
+look
+touch /libnew/another
+rm -r /libnew
+ln -s usr/lib/none /libnew
+touch /opt/one
+look
+mv /opt /old/opt # as the worker's sandbox has it already
+mkdir /opt
+touch /opt/two
+look
+"$SBX" warm --count
+`
+	cmd := exec.Command("unshare", "-m", "sh", "-c", prepare)
+	cmd.Dir, cmd.Env = f.dir, append(f.env, "SBX="+f.command, "SCRIPT="+script)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, stderr.String())
+	}
+	want := "\n\n/libnew\n\n/libnew\n/libnew/file\n\n/libnew\n\n/opt/one\nusr/lib/none\n\n/opt/two\nusr/lib/none\nanswered 12, declined 0\n"
+	if string(out) != want {
+		t.Errorf("it said\n%s, want\n%s", out, want)
+	}
+}
+
 // TestWarmSignals interrupts a call, whose command has stopped itself (one that looks
 // something up when its sandbox dies says so): the caller ends as it would without a session,
 // and the worker is free again.

@@ -37,6 +37,7 @@ func TestNumbers(t *testing.T) {
 		"REQUEST_PREWARM": int(Prewarm), "REQUEST_BIG": int(bigRequest), "REQUEST_STDIN": int(hasStdin),
 		"REQUEST_STDERR": int(hasStdin) << 2, "REQUEST_VARY": int(Vary), "REQUEST_TERMINAL": int(Terminal), "REPLY_TERMINAL": int(HasTerminal),
 		"REQUEST_OWN_PID": int(OwnPID), "REQUEST_SET_NAME": int(SetName), "REQUEST_LO_UP": int(LoUp), "REQUEST_KEEP_CAPS": int(KeepCaps),
+		"REQUEST_BEGIN": int(Begin), "REQUEST_BEGUN": int(Begun), "BEGUN_MAX": BeginMost,
 		"REQUEST_FILTER": int(filtered), "USER_FILTER_MAX": backends.FilterMax,
 		"VARY_SHIFT": int(VaryShift), "VARY_FREEZE": int(VaryFreeze), "VARY_ORDER": int(VaryOrder), "VARY_UMASK": int(VaryUmask),
 		"VARY_LAYOUT": int(VaryLayout), "VARY_ONE_CPU": int(VaryOneCPU),

@@ -64,6 +64,8 @@ const (
 	LoUp     // init: the loopback interface of our namespace is still to be brought up
 	KeepCaps // around: with "user", the program has all capabilities of its user namespace
 	PutInit  // around: this program is also in the root, as InitPath
+	Begin    // slot: the binds only, which the next command will want: answer Ready
+	Begun    // slot: what Begin did is wanted, and Binds are the rest
 )
 
 // filtered is a flag, too: there is a Request.Filter.
@@ -80,6 +82,8 @@ const (
 	replySize   = ReplySize
 	maxMessage  = 64 << 10 // bytes in one packet
 	maxGroups   = 8
+
+	BeginMost = 24 // pairs of Request.Binds with Begin
 )
 
 // A Request asks for one command.

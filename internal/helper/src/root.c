@@ -578,8 +578,19 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 	SYS(close, from);
 }
 
-// bind_in shows source at target: read-only, unless writable is set.
-static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable)
+// protect_tree makes what is bound as a command may see it.
+static void protect_tree(struct sandbox *s, const char *source, s32 tree, int writable, u64 propagation)
+{
+	struct mount_attr attr = {
+		.attr_set = (writable ? 0 : MOUNT_ATTR_RDONLY) | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+		.propagation = propagation,
+	};
+	must(s, "protect", source, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr));
+}
+
+// bind_in shows source at target: read-only, unless writable is set. It returns a
+// descriptor of the mount.
+static s32 bind_tree(struct sandbox *s, s32 root, const char *source, const char *target, int writable, u64 propagation)
 {
 	int directory = 1;
 	long from = try_host_path(s, source, O_DIRECTORY);
@@ -591,16 +602,17 @@ static void bind_in(struct sandbox *s, s32 root, const char *source, const char 
 	// Recursive, as a user namespace may not see what lies below a mount.
 	long tree = SYS_COOKIE(open_tree, from, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
 	must(s, "clone", source, tree);
-	struct mount_attr attr = {
-		.attr_set = (writable ? 0 : MOUNT_ATTR_RDONLY) | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
-		.propagation = MS_PRIVATE,
-	};
-	must(s, "protect", source, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr));
+	protect_tree(s, source, (s32)tree, writable, propagation);
 	s32 to = mount_point(s, root, target, directory);
 	must(s, "bind on", target, SYS_COOKIE(move_mount, tree, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
 	SYS(close, to);
-	SYS(close, tree);
 	SYS(close, from);
+	return (s32)tree;
+}
+
+static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable)
+{
+	SYS(close, bind_tree(s, root, source, target, writable, MS_PRIVATE));
 }
 
 // tmpfs_in mounts an empty directory in memory at target.
@@ -679,14 +691,66 @@ static void alias_in(struct sandbox *s, s32 root, const char *source)
 	SYS(close, tree);
 }
 
+// begin_root binds in the scratch what the next command will likely want to see, if
+// that is what the request asks for, and says whether it was. While nobody uses it, it
+// follows what is unmounted on the host, so that nothing is kept there.
+int begin_root(struct sandbox *s)
+{
+	if (!(s->req->flags & REQUEST_BEGIN))
+		return 0;
+	long root = SYS(openat, AT_FDCWD, "/scratch", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", "/scratch", root);
+	if (!s->placed || s->nbegun || s->req->nbinds > BEGUN_MAX)
+		fail(s, "begin the root", 0, -EINVAL);
+	const char *p = s->binds;
+	for (u32 i = 0; i < s->req->nbinds; i++) {
+		const char *source = p, *target = next_string(source);
+		if (*source != '/')
+			fail(s, "begin the root", 0, -EINVAL);
+		s->begun[s->nbegun++] = bind_tree(s, (s32)root, source, target, 0, MS_SLAVE);
+		p = next_string(target);
+	}
+	SYS(close, root);
+	__atomic_store_n(&s->state, READY, __ATOMIC_SEQ_CST); // there will be another request
+	send_reply(s, REPLY_READY);
+	return 1;
+}
+
+// take_begun makes what was bound in advance what it would be if that were done now.
+static void take_begun(struct sandbox *s)
+{
+	for (u32 i = 0; i < s->nbegun; i++) {
+		protect_tree(s, "what was bound", s->begun[i], 0, MS_PRIVATE);
+		SYS(close, s->begun[i]);
+	}
+}
+
+// leave_begun makes another scratch, over the one in which something was begun that
+// is not wanted.
+static void leave_begun(struct sandbox *s)
+{
+	for (u32 i = 0; i < s->nbegun; i++)
+		SYS(close, s->begun[i]);
+	if (*s->scratch_dir || *s->context) // that is made later
+		return;
+	must(s, "mount", "/scratch", mount("tmpfs", "/scratch", MS_NOSUID | MS_NODEV, SCRATCH_OPTIONS));
+	place(s, "/scratch", "");
+	s->placed = 1;
+}
+
 // build_root makes the root of the request, and our root.
 void build_root(struct sandbox *s)
 {
+	int begun = s->req->flags & REQUEST_BEGUN, leave = s->nbegun && !begun;
 	// What has been placed in advance is in the way of another scratch.
-	if (s->placed && (*s->scratch_dir || *s->context)) {
+	if (s->placed && (*s->scratch_dir || *s->context || leave)) {
 		place(s, "/", "/scratch");
 		s->placed = 0;
 	}
+	if (leave)
+		leave_begun(s);
+	if (begun)
+		take_begun(s);
 	if (*s->emulator)
 		s->emulator_fd = host_path(s, s->emulator);
 	const char *at = mount_root(s, "/scratch", "/new");

@@ -92,8 +92,10 @@ static void pid1(void *arg)
 	prepare_root(s);
 	if (s->early)
 		offer_scratch(s);
-	if (!receive(s))
-		quit(0);
+	do
+		if (!receive(s))
+			quit(0);
+	while (begin_root(s));
 	if (s->seq == __atomic_load_n(&z->cancelled, __ATOMIC_SEQ_CST))
 		fail(s, "cancelled", 0, -ECANCELED);
 	leave_used_network(s);

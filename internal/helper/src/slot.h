@@ -63,6 +63,8 @@ struct sandbox {
 	u32 listener_ready; // futex
 	int placed; // /proc, /dev and /tmp are in /scratch already
 	int early; // made before the first request: offers its scratch at once
+	u32 nbegun; // what is bound in the scratch since before the request
+	s32 begun[BEGUN_MAX];
 	s32 dir_fd; // of a watched command
 	u32 path_skip; // bytes of its PATH: directories without the program
 	s32 own_proc; // of a /proc that is not read-only, where the command's is; else 0
@@ -138,6 +140,7 @@ void leave_used_network(struct sandbox *s);
 void prepare_host(struct slot *z);
 void prepare_root(struct sandbox *s);
 void offer_scratch(struct sandbox *s);
+int begin_root(struct sandbox *s);
 void build_root(struct sandbox *s);
 void keep_root(struct sandbox *s);
 void around_root(struct sandbox *s);

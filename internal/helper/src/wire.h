@@ -33,6 +33,8 @@ enum {
 	REQUEST_LO_UP = 2097152, // init: the loopback interface is not up yet
 	REQUEST_KEEP_CAPS = 4194304, // around: the program has all capabilities of the user namespace
 	REQUEST_PUT_INIT = 8388608,
+	REQUEST_BEGIN = 16777216, // slot: no request for a command yet, but its first binds
+	REQUEST_BEGUN = 33554432, // slot: those of that are wanted; binds are those that come after
 };
 
 enum { REQUEST_FILTER = 1073741824 }; // there is a filter, as a descriptor
@@ -124,6 +126,7 @@ struct lookup {
 enum {
 	MESSAGE_MAX = 64 << 10, // of what fits into a packet; more goes by memfd
 	FDS_MAX = 8,
+	BEGUN_MAX = 24, // binds of a root that is begun
 	USER_FILTER_MAX = 4096, // instructions, as the kernel has it
 	LOG_MAX = 64 << 20,
 };
