@@ -178,7 +178,7 @@ func (s *Store) Put(ctx context.Context, d action.Digest, r io.Reader) error {
 	if !d.IsEmpty() && s.has(ctx, d, use) == nil {
 		return nil
 	}
-	w := s.NewSizedWriter(ctx, d.Function(), d.Size())
+	w := s.NewWriterOf(ctx, d)
 	defer w.Abort()
 	// One byte more than there may be shows that there is too much.
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(r, d.Size()+1), make([]byte, copyBlock))

@@ -27,6 +27,7 @@ type Writer struct {
 	buf  []byte        // everything, while draft is nil
 	t    *durable.Temp // everything, else
 	path string        // of t, if others may take it up; "" else
+	near string        // where t is made, if path is ""
 	err  error         // the first; Commit returns it
 }
 
@@ -34,13 +35,21 @@ type Writer struct {
 // Abort, or both. After ctx is done, Write and Commit return its error. GitSHA1
 // needs NewSizedWriter.
 func (s *Store) NewWriter(ctx context.Context, f action.Function) *Writer {
-	return &Writer{s: s, ctx: ctx, f: f, h: f.New()}
+	return &Writer{s: s, ctx: ctx, f: f, h: f.New(), near: s.BlobDir()}
 }
 
 // NewSizedWriter is NewWriter for a blob that will have size bytes: with
 // another number, its digest is not right for functions that begin with it.
 func (s *Store) NewSizedWriter(ctx context.Context, f action.Function, size int64) *Writer {
-	return &Writer{s: s, ctx: ctx, f: f, h: f.NewSized(size), want: size}
+	return &Writer{s: s, ctx: ctx, f: f, h: f.NewSized(size), want: size, near: s.BlobDir()}
+}
+
+// NewWriterOf is NewSizedWriter for a blob that should be d: see [Writer.CommitAs].
+// What can be made ready for that is, while the blob is written.
+func (s *Store) NewWriterOf(ctx context.Context, d action.Digest) *Writer {
+	w := s.NewSizedWriter(ctx, d.Function(), d.Size())
+	w.near = shardDir(s.shard("blob", d))
+	return w
 }
 
 // NewKeptWriter is NewSizedWriter for a blob that comes in pieces over a long
@@ -96,9 +105,6 @@ func (w *Writer) WriteParts(parts [][]byte) (int, error) {
 	if w.err == nil {
 		w.err = w.ctx.Err()
 	}
-	if w.err == nil && w.t == nil && len(w.buf)+size > smallBlob {
-		w.err = w.spill()
-	}
 	if w.err != nil {
 		return 0, w.err
 	}
@@ -112,18 +118,28 @@ func (w *Writer) WriteParts(parts [][]byte) (int, error) {
 			close(hashed)
 		}()
 	}
-	if w.t == nil {
-		for _, p := range parts {
-			w.buf = append(w.buf, p...)
-		}
-	} else if _, err := w.t.WriteParts(parts); err != nil {
-		w.err = w.s.explain(err)
-	}
+	w.err = w.keep(parts, size)
 	if <-hashed; w.err != nil {
 		return 0, w.err
 	}
 	w.size += int64(size)
 	return size, nil
+}
+
+func (w *Writer) keep(parts [][]byte, size int) error {
+	if w.t == nil && len(w.buf)+size > smallBlob {
+		if err := w.spill(); err != nil {
+			return err
+		}
+	}
+	if w.t == nil {
+		for _, p := range parts {
+			w.buf = append(w.buf, p...)
+		}
+		return nil
+	}
+	_, err := w.t.WriteParts(parts)
+	return w.s.explain(err)
 }
 
 // hashBeside is from how many bytes on it pays to hash them on another processor
@@ -155,7 +171,7 @@ func (w *Writer) spill() error {
 
 func (w *Writer) draft() (*durable.Temp, error) {
 	if w.path == "" {
-		return w.s.draft(w.s.BlobDir())
+		return w.s.draft(w.near)
 	}
 	t, err := w.s.disk.NamedTemp(w.path)
 	return t, w.s.explain(err)

@@ -116,7 +116,7 @@ func handleBatchUpdate(srv any, ctx context.Context, decode func(any) error, int
 func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
 	var total int64
 	for i := range req.Requests {
-		total += length(req.Parts(i))
+		total += req.Len(i)
 	}
 	if total > s.opts.MaxBatch {
 		return nil, status.Errorf(codes.InvalidArgument, "the batch has %d bytes, at most %d are taken: use ByteStream for large blobs", total, s.opts.MaxBatch)
@@ -135,7 +135,7 @@ func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequ
 	if total/int64(len(blobs)) >= piece { // each is much work
 		enough = 1
 	}
-	parallel(len(blobs), enough, func(i int) { blobs[i], errs[i] = s.check(req.InstanceName, f, req.Requests[i], req.Parts(i)) })
+	parallel(len(blobs), enough, func(i int) { blobs[i], errs[i] = s.check(req, f, i) })
 	// What is small costs less together.
 	small := make([]cache.Checked, 0, len(blobs))
 	for i, b := range blobs {
@@ -161,44 +161,36 @@ func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequ
 }
 
 // check returns the blob that a part of a batch has, or what is wrong with it.
-func (s *Server) check(instance string, f action.Function, r *repb.BatchUpdateBlobsRequest_Request, data [][]byte) (cache.Checked, error) {
+func (s *Server) check(req *wire.BatchUpdateBlobsRequest, f action.Function, i int) (cache.Checked, error) {
+	r, parts := req.Requests[i], req.Parts(i)
 	d, err := reapi.Digest(f, r.Digest)
 	if err != nil {
 		return cache.Checked{}, err
 	}
-	if err := s.tooLarge(instance, d); err != nil {
+	if err := s.tooLarge(req.InstanceName, d); err != nil {
 		return cache.Checked{}, err
 	}
+	data := r.Data
 	switch r.Compressor {
 	case repb.Compressor_IDENTITY:
+		if parts != nil {
+			return cache.CheckParts(d, parts)
+		}
 	case repb.Compressor_ZSTD:
 		// What it becomes counts, too: a small message must not fill memory.
 		if d.Size() > s.opts.MaxBatch {
 			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
 		}
-		expanded, err := squeeze.Expand(joined(data), d.Size())
-		if err != nil {
+		if parts != nil {
+			data = bytes.Join(parts, nil)
+		}
+		if data, err = squeeze.Expand(data, d.Size()); err != nil {
 			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: %v", d, err)
 		}
-		data = [][]byte{expanded}
 	default:
 		return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v: compressor %v is not known here", d, r.Compressor)
 	}
-	return cache.CheckParts(d, data)
-}
-
-func length(parts [][]byte) (n int64) {
-	for _, p := range parts {
-		n += int64(len(p))
-	}
-	return n
-}
-
-func joined(parts [][]byte) []byte {
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return bytes.Join(parts, nil)
+	return cache.Check(d, data)
 }
 
 // BatchReadBlobs implements the RPC.

@@ -141,7 +141,7 @@ func (s *Server) splice(ctx context.Context, instance string, d action.Digest, m
 }
 
 func (s *Server) join(ctx context.Context, d action.Digest, chunks []action.Digest) error {
-	w := s.store.NewSizedWriter(ctx, d.Function(), d.Size())
+	w := s.store.NewWriterOf(ctx, d)
 	defer w.Abort()
 	if err := s.copyChunks(ctx, w, chunks); err != nil {
 		return err

@@ -126,7 +126,7 @@ func (s *Server) writer(ctx context.Context, first *wire.WriteRequest, r reapi.R
 	if path := s.uploads.path(first.ResourceName); path != "" && r.Digest.Size() >= keepFrom && !first.FinishWrite {
 		return s.store.NewKeptWriter(ctx, r.Digest.Function(), r.Digest.Size(), path)
 	}
-	return s.store.NewSizedWriter(ctx, r.Digest.Function(), r.Digest.Size()), nil
+	return s.store.NewWriterOf(ctx, r.Digest), nil
 }
 
 // broken keeps an upload whose client is gone, and ends any other.
@@ -207,7 +207,10 @@ type bounded struct {
 }
 
 func (b *bounded) writeParts(parts [][]byte) error {
-	if b.left -= length(parts); b.left < 0 {
+	for _, p := range parts {
+		b.left -= int64(len(p))
+	}
+	if b.left < 0 {
 		return status.Errorf(codes.InvalidArgument, "blob %v: more data than it has", b.d)
 	}
 	_, err := b.w.WriteParts(parts)

@@ -59,12 +59,7 @@ func (r *WriteRequest) Whole() *bytestream.WriteRequest {
 }
 
 // Len is how many bytes of data there are.
-func (r *WriteRequest) Len() (n int64) {
-	for _, p := range r.Parts() {
-		n += int64(len(p))
-	}
-	return n
-}
+func (r *WriteRequest) Len() int64 { return int64(len(r.Data)) + length(r.parts) }
 
 const dataOfWrite = 10 // WriteRequest.data
 
@@ -99,12 +94,23 @@ type BatchUpdateBlobsRequest struct {
 	parts map[int][][]byte
 }
 
-// Parts are the data of a part of the batch, until Free is called.
-func (r *BatchUpdateBlobsRequest) Parts(i int) [][]byte {
-	if p, ok := r.parts[i]; ok {
-		return p
+// Parts are the data of a part of the batch, until Free is called, or nil where they
+// are in its Data.
+func (r *BatchUpdateBlobsRequest) Parts(i int) [][]byte { return r.parts[i] }
+
+// Len is how many bytes of data a part of the batch has.
+func (r *BatchUpdateBlobsRequest) Len(i int) int64 {
+	if parts, ok := r.parts[i]; ok {
+		return length(parts)
 	}
-	return [][]byte{r.Requests[i].GetData()}
+	return int64(len(r.Requests[i].GetData()))
+}
+
+func length(parts [][]byte) (n int64) {
+	for _, p := range parts {
+		n += int64(len(p))
+	}
+	return n
 }
 
 const (

@@ -99,8 +99,11 @@ func same(t *testing.T, data []byte, size, much int) (left bool) {
 	if err == nil {
 		left = left || batch.parts != nil
 		for i, r := range batch.Requests {
-			if r.Data == nil {
-				r.Data = bytes.Join(batch.Parts(i), nil)
+			if parts := batch.Parts(i); parts != nil {
+				r.Data = bytes.Join(parts, nil)
+			}
+			if batch.Len(i) != int64(len(r.Data)) {
+				t.Fatalf("Len is %d, want %d", batch.Len(i), len(r.Data))
 			}
 		}
 		if !equal(t, &batch.BatchUpdateBlobsRequest, wantBatch) {
