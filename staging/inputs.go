@@ -27,7 +27,9 @@ import (
 //	@FILE            one input per line; or, if FILE has NUL bytes, one path
 //	                 after each, in which no character means anything else
 //	FUNCTION:HASH/SIZE      the tree of that digest, as the whole input root
-//	DIR=FUNCTION:HASH/SIZE  the tree of that digest, at DIR
+//	DIR=FUNCTION:HASH/SIZE  the tree of that digest, at DIR; either is the digest
+//	                        of a Directory, or with ScanConfig.Tree of a Tree,
+//	                        as output directories have
 //
 // For each path the last input that matches it, or a directory above it,
 // decides. A path that exists means itself, also if it could be a pattern.
@@ -77,7 +79,8 @@ type inputParser struct {
 	resolved  string // without symbolic links
 	base      []string
 	fn        action.Function
-	root      int // descriptor of the workspace
+	tree      func(action.Digest) (action.Digest, error) // see ScanConfig
+	root      int                                        // descriptor of the workspace
 	rules     []*scanRule
 	seen      map[string]bool // inputs that rules hold already
 	excludes  bool            // some rule takes away
@@ -166,6 +169,12 @@ func (p *inputParser) list(name string, depth int) error {
 func (p *inputParser) placed(text, dir string, d action.Digest) error {
 	if d.Function() != p.fn {
 		return fmt.Errorf("input %q: its digest is %v, but this action uses %v", text, d.Function(), p.fn)
+	}
+	if p.tree != nil {
+		var err error
+		if d, err = p.tree(d); err != nil {
+			return fmt.Errorf("input %q: %w", text, err)
+		}
 	}
 	names, _, err := p.names(text, dir)
 	if err != nil {

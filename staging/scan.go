@@ -31,6 +31,10 @@ type ScanConfig struct {
 	// Function is that of all digests.
 	Function action.Function
 
+	// Tree gives the digest of the Directory that an input by digest means: that
+	// digest, or the root of the Tree that it names. Nil: only the former.
+	Tree func(action.Digest) (action.Digest, error)
+
 	// StatCache is a directory for stat caches, of any number of workspaces.
 	// It is made when it is needed. Empty: none, every file is read.
 	StatCache string
@@ -175,7 +179,7 @@ func rootSelection(rules []*scanRule) (scanSel, error) {
 // parseInputs makes rules of what the user declared.
 func parseInputs(cfg *ScanConfig, root int) ([]*scanRule, error) {
 	p := &inputParser{
-		workspace: cfg.Workspace, resolved: cfg.Workspace, fn: cfg.Function, root: root,
+		workspace: cfg.Workspace, resolved: cfg.Workspace, fn: cfg.Function, tree: cfg.Tree, root: root,
 		seen: map[string]bool{}, plain: map[string]bool{},
 	}
 	if r, err := filepath.EvalSymlinks(cfg.Workspace); err == nil && needsResolved(cfg) {

@@ -32,6 +32,7 @@ type job struct {
 	action    *action.Action
 	command   *action.Command
 	stdin     *os.File
+	placed    []*storedTree     // inputs that are Trees: see placed.go
 	machine   *backends.Machine // whose programs run; nil: this one's
 
 	scanned, delivered time.Duration
@@ -134,6 +135,7 @@ func (f *runFlags) fill(ctx context.Context, j *job) (err error) {
 	if j.snapshot, err = staging.Scan(ctx, staging.ScanConfig{
 		Workspace: j.workspace, Inputs: f.inputs, Function: f.digest.Function,
 		StatCache: statDir(j.parts.store), Files: j.parts.hasher, Never: []string{j.parts.store.Dir()},
+		Tree: func(d action.Digest) (action.Digest, error) { return j.placedTree(ctx, d) },
 	}); err != nil {
 		return err
 	}
@@ -348,6 +350,9 @@ func (j *job) save(ctx context.Context) error {
 		}
 	}
 	if err := j.parts.keepRootfs(ctx); err != nil {
+		return err
+	}
+	if err := j.savePlaced(ctx); err != nil {
 		return err
 	}
 	return j.snapshot.Save(ctx, j.parts.blobs, j.stager.saved(ctx, j.snapshot.Root))
