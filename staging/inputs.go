@@ -2,6 +2,7 @@ package staging
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/await"
 )
 
 // # The language of inputs
@@ -80,6 +82,8 @@ type inputParser struct {
 	base      []string
 	fn        action.Function
 	tree      func(action.Digest) (action.Digest, error) // see ScanConfig
+	ctx       context.Context                            // of Scan
+	lists     map[string][]byte                          // what was read, by the path of the list
 	root      int                                        // descriptor of the workspace
 	rules     []*scanRule
 	seen      map[string]bool // inputs that rules hold already
@@ -139,7 +143,7 @@ func (p *inputParser) list(name string, depth int) error {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(append([]string{p.workspace}, append(slices.Clone(p.base), file)...)...)
 	}
-	data, err := os.ReadFile(file)
+	data, err := p.readList(file)
 	if err != nil {
 		return fmt.Errorf("input list %q: %w", name, err)
 	}
@@ -163,6 +167,18 @@ func (p *inputParser) list(name string, depth int) error {
 		}
 	}
 	return nil
+}
+
+// readList reads a list once, however often it is asked for: it may be a pipe.
+func (p *inputParser) readList(file string) ([]byte, error) {
+	if data, ok := p.lists[file]; ok {
+		return data, nil
+	}
+	data, err := await.Done(p.ctx, func() ([]byte, error) { return os.ReadFile(file) })
+	if err == nil {
+		p.lists[file] = data
+	}
+	return data, err
 }
 
 // placed adds a tree that the store has.

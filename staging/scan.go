@@ -110,8 +110,9 @@ func Scan(ctx context.Context, cfg ScanConfig) (*Snapshot, error) {
 		return nil, fmt.Errorf("scan inputs: open the workspace %s: %w", cfg.Workspace, err)
 	}
 	defer unix.Close(root)
+	lists := map[string][]byte{}
 	for try := 1; ; try++ {
-		snap, err := scanOnce(ctx, &cfg, root, try)
+		snap, err := scanOnce(ctx, &cfg, root, lists, try)
 		if errors.Is(err, errReplaced) && try < scanTries {
 			continue
 		}
@@ -122,8 +123,8 @@ func Scan(ctx context.Context, cfg ScanConfig) (*Snapshot, error) {
 	}
 }
 
-func scanOnce(ctx context.Context, cfg *ScanConfig, root, try int) (*Snapshot, error) {
-	rules, err := parseInputs(cfg, root)
+func scanOnce(ctx context.Context, cfg *ScanConfig, root int, lists map[string][]byte, try int) (*Snapshot, error) {
+	rules, err := parseInputs(ctx, cfg, root, lists)
 	if err != nil {
 		return nil, err
 	}
@@ -177,9 +178,9 @@ func rootSelection(rules []*scanRule) (scanSel, error) {
 }
 
 // parseInputs makes rules of what the user declared.
-func parseInputs(cfg *ScanConfig, root int) ([]*scanRule, error) {
+func parseInputs(ctx context.Context, cfg *ScanConfig, root int, lists map[string][]byte) ([]*scanRule, error) {
 	p := &inputParser{
-		workspace: cfg.Workspace, resolved: cfg.Workspace, fn: cfg.Function, tree: cfg.Tree, root: root,
+		workspace: cfg.Workspace, resolved: cfg.Workspace, fn: cfg.Function, tree: cfg.Tree, ctx: ctx, lists: lists, root: root,
 		seen: map[string]bool{}, plain: map[string]bool{},
 	}
 	if r, err := filepath.EvalSymlinks(cfg.Workspace); err == nil && needsResolved(cfg) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -16,6 +17,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/internal/await"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -145,7 +147,7 @@ func (f *runFlags) fill(ctx context.Context, j *job) (err error) {
 			f.say("%v", w)
 		}
 	}
-	platform, err := f.platform(j)
+	platform, err := f.platform(ctx, j)
 	if err != nil {
 		return err
 	}
@@ -276,7 +278,7 @@ func environment(settings []string) ([]action.EnvironmentVariable, error) {
 }
 
 // platform is what the result depends on besides command and input root.
-func (f *runFlags) platform(j *job) ([]action.Property, error) {
+func (f *runFlags) platform(ctx context.Context, j *job) ([]action.Property, error) {
 	var err error
 	if j.machine, err = f.owned.machine(); err != nil {
 		return nil, err
@@ -300,42 +302,53 @@ func (f *runFlags) platform(j *job) ([]action.Property, error) {
 		list = append(list, action.Property{Name: action.OwnersProperty, Value: action.OwnersRecorded})
 	}
 	if f.stdin != "" {
-		d, err := j.openStdin(f.stdin, f.digest.Function)
+		in, err := await.Done(ctx, func() (keptStdin, error) { return openStdin(f.stdin, f.digest.Function) })
 		if err != nil {
 			return nil, fmt.Errorf("--stdin: %w", err)
 		}
-		list = append(list, action.Property{Name: "stdin", Value: d.String()})
+		j.stdin = in.file
+		list = append(list, action.Property{Name: "stdin", Value: in.digest.String()})
 	}
 	slices.SortFunc(list, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
+// A keptStdin is a copy of what --stdin names.
+type keptStdin struct {
+	file   *os.File // unlinked
+	digest action.Digest
+}
+
 // openStdin copies the file into an unlinked one, so that what the command
 // reads is what was hashed. The command gets it for reading only: it is on the
 // host's disk, where no limit holds.
-func (j *job) openStdin(name string, f action.Function) (action.Digest, error) {
+func openStdin(name string, f action.Function) (in keptStdin, err error) {
 	src, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) && name == "-" {
+		return in, errors.New("there is no file \"-\": /dev/stdin is what standard input is called")
+	}
 	if err != nil {
-		return action.Digest{}, err
+		return in, err
 	}
 	defer src.Close()
 	if info, err := src.Stat(); err == nil && info.IsDir() {
-		return action.Digest{}, fmt.Errorf("%s is a directory, not a file", name)
+		return in, fmt.Errorf("%s is a directory, not a file", name)
 	}
 	tmp, err := os.CreateTemp("", "sbx-stdin-")
 	if err != nil {
-		return action.Digest{}, fmt.Errorf("%w; set TMPDIR to a directory that can be written", err)
+		return in, fmt.Errorf("%w; set TMPDIR to a directory that can be written", err)
 	}
 	defer tmp.Close()
-	j.stdin, err = os.Open(tmp.Name())
+	in.file, err = os.Open(tmp.Name())
 	if err := errors.Join(err, os.Remove(tmp.Name()), tmp.Chmod(0o400)); err != nil {
-		return action.Digest{}, err
+		return in, err
 	}
 	h := action.NewHasher(f)
 	if _, err := io.Copy(io.MultiWriter(tmp, h), src); err != nil {
-		return action.Digest{}, fmt.Errorf("copy %s: %w; TMPDIR says where the copy goes", name, err)
+		return in, errors.Join(fmt.Errorf("copy %s: %w; TMPDIR says where the copy goes", name, err), in.file.Close())
 	}
-	return h.Sum(), nil
+	in.digest = h.Sum()
+	return in, nil
 }
 
 // save stores the inputs: it is the first thing that happens on a miss.

@@ -16,6 +16,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/internal/await"
 	"github.com/sbx-action/sbx-action/internal/front"
 )
 
@@ -177,7 +178,7 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 	if out.Status != nil && out.Status.Code != 0 {
 		hints = job.hints(out.Status)
 	}
-	if err := f.logLine(job, out, started); err != nil {
+	if err := f.logLine(ctx, job, out, started); err != nil {
 		return out, err
 	}
 	if err := check.result(ctx, out); err != nil {
@@ -291,11 +292,13 @@ func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
 }
 
 // logLine appends what happened to --log, in one write.
-func (f *runFlags) logLine(job *job, out *action.Outcome, started time.Time) error {
+func (f *runFlags) logLine(ctx context.Context, job *job, out *action.Outcome, started time.Time) error {
 	if f.log == "" {
 		return nil
 	}
-	file, err := os.OpenFile(f.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	file, err := await.Done(ctx, func() (*os.File, error) {
+		return os.OpenFile(f.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	})
 	if err != nil {
 		return fmt.Errorf("--log: %w; name a file in a directory that is there and can be written", err)
 	}

@@ -77,7 +77,7 @@ var table = []row{
 	{"compare", "action", ""},
 	{"why", "action cache compare history staging", "backends"},
 	{"cache/cachetest", "action cache internal/durable", ""},
-	{"staging", "action backends internal/durable internal/erofs internal/openat internal/spelling golang.org/x/sys", "cache"},
+	{"staging", "action backends internal/await internal/durable internal/erofs internal/openat internal/spelling golang.org/x/sys", "cache"},
 
 	// How other build systems meet us.
 	{"integration/actionfile", "action internal/spelling internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
@@ -100,6 +100,7 @@ var table = []row{
 	{"internal/rebuildtest", "", ""},
 	{"internal/sha256tree", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
+	{"internal/await", "", ""},
 	{"internal/spelling", "", ""},
 	{"internal/strictyaml", "internal/spelling github.com/goccy/go-yaml", "go.yaml.in/yaml"},
 
@@ -158,7 +159,7 @@ var table = []row{
 
 	// The light command. It starts in a millisecond: see heavy.
 	{
-		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cache/pack carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share internal/durable internal/front internal/warm leftover progress reproduce schedule staging why golang.org/x/sys",
+		"cmd/sbx-action", "action backends backends/backendtest/probe backends/backendtest/promise backends/native cache cache/pack carry cmd/commandline cmd/wiring compare history integration/actionfile integration/bwrap integration/cc integration/reapi/share internal/await internal/durable internal/front internal/warm leftover progress reproduce schedule staging why golang.org/x/sys",
 		"progress/screen github.com/rogpeppe/go-internal",
 	},
 	{"bench/remote", "github.com/bazelbuild/remote-apis google.golang.org/genproto google.golang.org/grpc google.golang.org/protobuf", ""},
