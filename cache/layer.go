@@ -223,23 +223,20 @@ func (s *Store) publishLayer(ctx context.Context, draft, name string) (string, e
 // it; no user of a layer does, because that would cost as much as making it.
 func layerSum(path string) (sum [32]byte, err error) {
 	h := action.NewHasher(action.BLAKE3)
-	err = filepath.WalkDir(path, func(p string, e os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	err = walkLayer(path, func(at, rel string, e os.DirEntry) error {
 		info, err := e.Info()
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(h, "%q %v\n", p[len(path):], info.Mode())
+		fmt.Fprintf(h, "%q %v\n", rel, info.Mode())
 		switch info.Mode().Type() {
 		case fs.ModeSymlink:
-			target, err := os.Readlink(p)
+			target, err := os.Readlink(at)
 			fmt.Fprintf(h, "%q\n", target)
 			return err
 		case 0:
 			fmt.Fprintf(h, "%d\n", info.Size())
-			f, err := os.Open(p)
+			f, err := os.Open(at)
 			if err != nil {
 				return err
 			}
@@ -255,11 +252,8 @@ func layerSum(path string) (sum [32]byte, err error) {
 // diskSize is what the file or tree at path takes on the disk.
 func diskSize(path string) (int64, error) {
 	var total int64
-	err := filepath.WalkDir(path, func(p string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		fi, err := durable.Stat(p)
+	err := walkLayer(path, func(at, _ string, _ os.DirEntry) error {
+		fi, err := durable.Stat(at)
 		if fi.NLink > 1 && !fi.Mode.IsDir() {
 			// A link to a blob is counted there, and among links in the
 			// layer each counts its share.

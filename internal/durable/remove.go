@@ -16,6 +16,10 @@ import (
 // going down, so that it needs no more descriptors however deep a tree is.
 const flatten = 32
 
+// flattenLonger is how many bytes of a path below the top are too many, so that it
+// stays one that the kernel takes: 32 names may have 8,160 bytes.
+const flattenLonger = 1 << 10
+
 // RemoveAll removes path and everything below it: also from directories that
 // their owner may not write, and from trees of any depth. It follows no
 // symbolic link and never enters another file system. What is gone already is
@@ -46,7 +50,8 @@ type remover struct {
 }
 
 // emptyDir removes what is in dir, a directory below top. Paths are short here:
-// at depth flatten directories move up to top.
+// at depth flatten, or once their path is long, directories move
+// up to top.
 func (r *remover) emptyDir(top, dir string, depth int) error {
 	for {
 		names, err := r.list(dir)
@@ -101,7 +106,7 @@ func (r *remover) remove(top, path string, depth int) error {
 		return wrap("remove", path, err)
 	case st.Dev != r.dev:
 		return wrap("remove", path, errors.New("something is mounted there: unmount it first"))
-	case depth >= flatten:
+	case depth >= flatten || len(path)-len(top) > flattenLonger:
 		return r.moveUp(top, path)
 	}
 	if err := r.emptyDir(top, path, depth+1); err != nil {
