@@ -204,7 +204,7 @@ func (s *Store) prepare(dir string) error {
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) { // below /proc, or a link to nowhere
-			err = unwritable{fmt.Errorf("the cache %s cannot be made: choose another with --cache or SBX_CACHE: %v", s.dir, err)}
+			return fmt.Errorf("the cache %s cannot be made: choose another with --cache or SBX_CACHE: %v", s.dir, err)
 		}
 		return s.explain(err)
 	}
