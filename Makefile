@@ -43,7 +43,7 @@ bench: build
 	$(GO) run ./bench
 
 cc-projects:
-	@scripts/cc-projects.sh lua zlib jq zstd sqlite re2
+	@scripts/cc-projects.sh
 
 corpus:
 	@scripts/need.sh mmdebstrap:mmdebstrap bwrap:bubblewrap dpkg-source:dpkg-dev

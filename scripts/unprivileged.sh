@@ -35,7 +35,8 @@ run() {
 	if [ "$code" = 0 ]; then
 		echo "$1: $(tail -n 1 "$log"), $((SECONDS - begun)) s"
 	else
-		cat "$log"
+		tail -n 1000 "$log"
+		scripts/failed.sh "$log"
 		echo "$1: FAILED as nobody, exit code $code"
 		return 255 # xargs starts no more
 	fi

@@ -27,6 +27,7 @@ func TestRemoteScripts(t *testing.T) {
 			}
 			l.Close()
 			env.Setenv("SERVER", l.Addr().String())
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			dir, err := os.MkdirTemp("", "sbx") // a socket's path is short
 			if err != nil {
 				return err
