@@ -23,6 +23,7 @@ func TestHTTPCache(t *testing.T) {
 	h := &httpcache.Handler{Store: s.store, Results: results, MaxBlob: func(string) int64 { return 1 << 20 }}
 	web := httptest.NewServer(h)
 	defer web.Close()
+	header := http.Header{}
 	do := func(method, path string, body []byte, chunked bool) (int, []byte) {
 		t.Helper()
 		var r io.Reader = bytes.NewReader(body)
@@ -33,6 +34,7 @@ func TestHTTPCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		req.Header = header
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -118,6 +120,18 @@ func TestHTTPCache(t *testing.T) {
 		code, _ = do("GET", path, nil, false)
 		want("GET "+path, code, status)
 	}
+	// A web page whose name leads to this machine.
+	mine := action.Sum(action.SHA256, []byte("from a page")).Hash()
+	for name, value := range map[string]string{"Origin": "http://a.example", "Sec-Fetch-Site": "same-origin"} {
+		header = http.Header{name: {value}}
+		code, _ = do("PUT", "/cas/"+mine, []byte("from a page"), false)
+		want("PUT with "+name, code, 403)
+		code, _ = do("GET", "/cas/"+mine, nil, false)
+		want("GET with "+name, code, 404)
+	}
+	header = http.Header{}
+	code, _ = do("PUT", "/cas/"+mine, []byte("from a page"), false)
+	want("PUT without them", code, 200)
 	code, _ = do("DELETE", "/cas/"+strings.Repeat("a", 64), nil, false)
 	want("DELETE", code, 405)
 }

@@ -67,6 +67,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "want /cas/HASH or /ac/HASH, with the instance in front of it", http.StatusNotFound)
 		return
 	}
+	// A page that a browser shows must not write, whoever's name it has given to
+	// this machine's address. No other client says where it comes from.
+	if r.Method == http.MethodPut && (r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "") {
+		http.Error(w, "nothing is taken from web pages: no header Origin or Sec-Fetch-Site, please", http.StatusForbidden)
+		return
+	}
 	fs, err := functions(hash)
 	if err != nil {
 		http.Error(w, status.Convert(err).Message(), http.StatusBadRequest)

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -60,12 +62,13 @@ type RPCs struct {
 }
 
 type method struct {
+	kind    string // "unary" and so on
 	started atomic.Int64
 	took    Histogram
 	codes   [17]atomic.Int64
 }
 
-func (r *RPCs) of(name string) *method {
+func (r *RPCs) of(name, kind string) *method {
 	r.started.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +77,7 @@ func (r *RPCs) of(name string) *method {
 		if r.methods == nil {
 			r.methods = map[string]*method{}
 		}
-		m = &method{}
+		m = &method{kind: kind}
 		r.methods[name] = m
 	}
 	return m
@@ -95,7 +98,7 @@ func (m *method) begin() func(error) {
 // Unary is an interceptor. Only methods that are served come here, so their
 // names are few.
 func (r *RPCs) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	end := r.of(info.FullMethod).begin()
+	end := r.of(info.FullMethod, "unary").begin()
 	res, err := next(ctx, req)
 	end(err)
 	return res, err
@@ -103,10 +106,20 @@ func (r *RPCs) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 
 // Stream is an interceptor.
 func (r *RPCs) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	end := r.of(info.FullMethod).begin()
+	end := r.of(info.FullMethod, kindOf(info)).begin()
 	err := next(srv, stream)
 	end(err)
 	return err
+}
+
+func kindOf(info *grpc.StreamServerInfo) string {
+	switch {
+	case info.IsClientStream && info.IsServerStream:
+		return "bidi_stream"
+	case info.IsClientStream:
+		return "client_stream"
+	}
+	return "server_stream"
 }
 
 // Write writes everything in Prometheus's text format.
@@ -117,25 +130,25 @@ func (r *RPCs) Write(w io.Writer) {
 	names := slices.Sorted(maps.Keys(methods))
 	family(w, "grpc_server_started_total", "counter", "RPCs that began.")
 	for _, name := range names {
-		fmt.Fprintf(w, "grpc_server_started_total{%s} %d\n", labels(name), methods[name].started.Load())
+		fmt.Fprintf(w, "grpc_server_started_total{%s} %d\n", methods[name].labels(name), methods[name].started.Load())
 	}
 	family(w, "grpc_server_handled_total", "counter", "RPCs that ended, by code.")
 	for _, name := range names {
 		for code := range methods[name].codes {
 			if n := methods[name].codes[code].Load(); n > 0 {
-				fmt.Fprintf(w, "grpc_server_handled_total{%s,grpc_code=%q} %d\n", labels(name), codes.Code(code), n)
+				fmt.Fprintf(w, "grpc_server_handled_total{%s,grpc_code=%q} %d\n", methods[name].labels(name), codes.Code(code), n)
 			}
 		}
 	}
 	family(w, "grpc_server_handling_seconds", "histogram", "How long RPCs took.")
 	for _, name := range names {
-		methods[name].took.write(w, "grpc_server_handling_seconds", labels(name))
+		methods[name].took.write(w, "grpc_server_handling_seconds", methods[name].labels(name))
 	}
 }
 
-func labels(full string) string {
+func (m *method) labels(full string) string {
 	service, name, _ := strings.Cut(strings.TrimPrefix(full, "/"), "/")
-	return fmt.Sprintf("grpc_service=%q,grpc_method=%q", service, name)
+	return fmt.Sprintf("grpc_type=%q,grpc_service=%q,grpc_method=%q", m.kind, service, name)
 }
 
 func family(w io.Writer, name, kind, help string) {
@@ -161,6 +174,26 @@ func Process(w io.Writer, used time.Duration, began time.Time) {
 	Value(w, "go_goroutines", "gauge", "Goroutines there are.", float64(runtime.NumGoroutine()))
 	Value(w, "go_memstats_heap_inuse_bytes", "gauge", "Bytes in use on the heap.", float64(m.HeapInuse))
 	Value(w, "go_memstats_sys_bytes", "gauge", "Bytes that the program has of the system.", float64(m.Sys))
+	memory(w)
 	Value(w, "process_cpu_seconds_total", "counter", "CPU time of the program and its children.", used.Seconds())
 	Value(w, "process_start_time_seconds", "gauge", "When the program began, in seconds since 1970.", float64(began.UnixMilli())/1000)
+}
+
+// memory writes what the system says of the process, where it has /proc.
+func memory(w io.Writer) {
+	var pages, resident float64
+	if data, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if n, _ := fmt.Sscan(string(data), &pages, &resident); n == 2 {
+			size := float64(os.Getpagesize())
+			Value(w, "process_virtual_memory_bytes", "gauge", "Address space of the program.", pages*size)
+			Value(w, "process_resident_memory_bytes", "gauge", "Memory of the program.", resident*size)
+		}
+	}
+	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
+		Value(w, "process_open_fds", "gauge", "Open file descriptors.", float64(len(open)-1)) // one is for the list
+	}
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		Value(w, "process_max_fds", "gauge", "Most file descriptors that can be open.", float64(limit.Cur))
+	}
 }

@@ -21,11 +21,11 @@ func TestRPCs(t *testing.T) {
 	var b bytes.Buffer
 	r.Write(&b)
 	for _, want := range []string{
-		`grpc_server_started_total{grpc_service="a.B",grpc_method="C"} 3`,
-		`grpc_server_handled_total{grpc_service="a.B",grpc_method="C",grpc_code="OK"} 2`,
-		`grpc_server_handled_total{grpc_service="a.B",grpc_method="C",grpc_code="NotFound"} 1`,
-		`grpc_server_handled_total{grpc_service="a.B",grpc_method="S",grpc_code="OK"} 1`,
-		`grpc_server_handling_seconds_count{grpc_service="a.B",grpc_method="C"} 3`,
+		`grpc_server_started_total{grpc_type="unary",grpc_service="a.B",grpc_method="C"} 3`,
+		`grpc_server_handled_total{grpc_type="unary",grpc_service="a.B",grpc_method="C",grpc_code="OK"} 2`,
+		`grpc_server_handled_total{grpc_type="unary",grpc_service="a.B",grpc_method="C",grpc_code="NotFound"} 1`,
+		`grpc_server_handled_total{grpc_type="server_stream",grpc_service="a.B",grpc_method="S",grpc_code="OK"} 1`,
+		`grpc_server_handling_seconds_count{grpc_type="unary",grpc_service="a.B",grpc_method="C"} 3`,
 		"# TYPE grpc_server_handling_seconds histogram",
 	} {
 		if !strings.Contains(b.String(), want+"\n") {
