@@ -52,6 +52,7 @@ func (f *ccFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.env, "env", "`NAME` of a variable to pass on, which is then in the key; may be repeated")
 	flags.Var(&f.inputs, "inputs", "`DIR`: of the host the compiler sees the system's directories and those that\nare named in this way, and nothing else; may be repeated")
 	flags.StringVar(&f.path, "path", "same", "`WHERE` the compiler sees files: same, at their own places, or fixed, as if the\nproject were in /build, so that checkouts at several places share results")
+	f.remote.DeclareCache(flags)
 	flags.StringVar(&f.root, "root", "", "`DIR` of the project, for --path fixed (default: the nearest directory, from the\ncurrent one up, that holds .sbx-cc or a repository; else the current one)")
 	flags.Var(&f.verify, "verify", "`N`: of N hits, run the compiler for one all the same, and compare")
 	flags.BoolVar(&f.stats, "stats", false, "print what happened so far, and why")
@@ -107,6 +108,9 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 	}
 	if f.path != "same" && f.path != "fixed" {
 		return fmt.Errorf("--path %q: want same or fixed", f.path)
+	}
+	if err := f.remote.Settle(); err != nil {
+		return err
 	}
 	if serving != nil && !f.forWorker() {
 		return errOwnProcess
@@ -490,7 +494,7 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 		choice: w.backend, once: true, blobs: p.blobs, function: f,
 		log: commandline.Log(os.Stderr, "sbx-action", slog.LevelError, w.verbose),
 	}
-	if !readOnly { // SBX_REMOTE is all that is said of a remote here
+	if !readOnly {
 		if err := p.shareWith(&w.remote, p.miss.log); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -541,6 +545,9 @@ func (f *ccFlags) settings(dir string) error {
 func isSetting(name string) bool {
 	switch name {
 	case "stats", "zero", "json", "why", "install-links", "any":
+		return false
+	case "remote", "remote-mode", "remote-timeout":
+		// Not from a project's file: what a remote gives, other projects get, too.
 		return false
 	}
 	return true

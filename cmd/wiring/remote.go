@@ -23,10 +23,15 @@ type Remote struct {
 
 // Declare declares the flags.
 func (r *Remote) Declare(flags *flag.FlagSet) {
-	flags.StringVar(&r.Address, "remote", "", "`ADDRESS` of a cache that is shared, grpc://HOST:PORT/INSTANCE or grpcs://…: misses\nare looked for there, results are sent there (default: $SBX_REMOTE)")
-	flags.StringVar(&r.Mode, "remote-mode", "", "`MODE`: read, write, or both (default: $SBX_REMOTE_MODE, else both)")
+	r.DeclareCache(flags)
 	flags.StringVar(&r.Exec, "remote-exec", "", "`HOW` misses are executed by the remote, a cluster: first, and here if it fails,\nor race, there and here at once; off is the default (or $SBX_REMOTE_EXEC)")
 	flags.Var(&r.Platform, "remote-platform", "`NAME=VALUE` that the cluster's workers want, in the place of what this program\nsays of the platform; may be repeated")
+}
+
+// DeclareCache is Declare without what is about execution.
+func (r *Remote) DeclareCache(flags *flag.FlagSet) {
+	flags.StringVar(&r.Address, "remote", "", "`ADDRESS` of a cache that is shared, grpc://HOST:PORT/INSTANCE or grpcs://…: misses\nare looked for there, results are sent there (default: $SBX_REMOTE)")
+	flags.StringVar(&r.Mode, "remote-mode", "", "`MODE`: read, write, or both (default: $SBX_REMOTE_MODE, else both)")
 	flags.Var(&r.Timeout, "remote-timeout", "`DURATION` in which the remote must answer, or else it is done without (default:\n$SBX_REMOTE_TIMEOUT, else 2s)")
 }
 

@@ -55,8 +55,8 @@ type Options struct {
 	// cancellation is noticed after that much at most. Zero: a second.
 	Heartbeat time.Duration
 
-	// Retry is the longest pause before a call that failed is made again.
-	// Zero: five seconds.
+	// Retry is the longest pause before a call that failed is made again, and the
+	// one between two that say that we are not fit for work. Zero: five seconds.
 	Retry time.Duration
 
 	Log *slog.Logger
@@ -69,6 +69,7 @@ type Bot struct {
 	name    string // of the session; "": there is none
 	current *lease // nil: none
 	failing bool
+	unready bool // the last call said that we are not fit for work
 }
 
 // A lease is what the bot works on.
@@ -161,12 +162,13 @@ func (b *Bot) call(ctx, drain context.Context) (*pb.BotSession, error) {
 	if b.current != nil {
 		session.Leases = []*pb.Lease{b.current.state}
 	}
+	b.unready = false
 	if drain.Err() != nil {
 		session.Status = pb.BotStatus_BOT_TERMINATING
 	} else if b.current == nil {
 		if err := b.opts.Executor.Ready(ctx); err != nil {
 			b.opts.Log.WarnContext(ctx, "not ready for work", "err", err)
-			session.Status = pb.BotStatus_UNHEALTHY
+			session.Status, b.unready = pb.BotStatus_UNHEALTHY, true
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(b.opts.Poll, time.Minute))
@@ -275,8 +277,11 @@ func (b *Bot) wait(ctx, drain context.Context, failed bool) error {
 			b.current.told, d = true, 0
 		}
 	}
-	if failed {
-		d = rand.N(cmp.Or(b.opts.Retry, 5*time.Second))
+	switch retry := cmp.Or(b.opts.Retry, 5*time.Second); {
+	case failed:
+		d = rand.N(retry)
+	case b.unready && b.current == nil: // no server waits with its answer to such a call
+		d = retry
 	}
 	timer := time.NewTimer(max(d, idlePause))
 	defer timer.Stop()

@@ -46,13 +46,17 @@ func start(t *testing.T, fault func(int) workertest.Fault) *farm {
 }
 
 // run starts a bot and returns what drains it and waits for its end.
-func (f *farm) run(t *testing.T, x worker.Executor, id string) (drain func() error) {
+func (f *farm) run(t *testing.T, x worker.Executor, id string, change ...func(*bots.Options)) (drain func() error) {
 	t.Helper()
-	b, err := bots.New(bots.Options{
+	o := bots.Options{
 		Server: f.client, Executor: x, ID: id, Instance: f.Instance, Platform: []*rexec.Platform_Property{{Name: "OSFamily", Value: "linux"}},
 		Poll: time.Second, Heartbeat: 20 * time.Millisecond, Retry: 20 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	b, err := bots.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,6 +245,20 @@ func TestNotReady(t *testing.T) {
 	}
 	x.unready.Store(false)
 	f.check(t, j)
+
+	// The server answers at once, and is not asked again at once; but a bot that is to
+	// end does so.
+	f = start(t, nil)
+	x.unready.Store(true)
+	drain := f.run(t, x, "bot", func(o *bots.Options) { o.Retry = 24 * time.Hour })
+	eventually(t, "the bot calls", func() bool { return len(f.Statuses()) > 0 })
+	time.Sleep(200 * time.Millisecond)
+	if n := len(f.Statuses()); n > 1 {
+		t.Errorf("%d calls of a bot that is not fit for work, in a moment", n)
+	}
+	if err := drain(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestMalformedPayload: refused with an answer, not with silence.
