@@ -170,13 +170,17 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	key := a.Digest(a.InputRoot.Function())
 	scout := w.scoutFor(len(status.Lookups))
 	var gone []string // what the command found, and is not there any more
-	for _, l := range status.Lookups {
-		if err := scout.look(l); err != nil {
-			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
+	var first error
+	for _, l := range status.Lookups { // all of them: Host is to be asked for each
+		if err := scout.look(l); err != nil && first == nil {
+			first = err
 		}
 		if scout.vain && l.Found {
 			gone = append(gone, l.Path)
 		}
+	}
+	if first != nil {
+		return nil, fmt.Errorf("%w: %w", first, action.ErrUnsealed)
 	}
 	if p := notMade(gone, status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: it was there, and is not any more: %w", p, action.ErrUnsealed)

@@ -431,7 +431,7 @@ func (j *ccJob) broken(err error) error {
 	if j.verbose {
 		say("cc: executed: %v", err)
 	}
-	j.record(cc.Event{Outcome: cc.Broken, Reason: cc.BrokenReason(err)})
+	j.record(cc.Fault(err))
 	return j.execute()
 }
 

@@ -65,6 +65,7 @@ const (
 	ReasonMistake   Reason = "a mistake in what is compiled"
 	ReasonText      Reason = "an argument or variable is not UTF-8"
 	ReasonTimes     Reason = "depends on the times of files"
+	ReasonConcealed Reason = "asks for something in /tmp or /dev/shm that it does not name"
 )
 
 // Parse looks at the command line args of the program of that kind. dir is the

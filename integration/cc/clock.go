@@ -110,14 +110,7 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 	for kept := 0; ; {
 		n, err := f.Read(text[kept:])
 		data := text[:kept+n]
-		for _, u := range clockUsers {
-			if !names(data, u) {
-				continue
-			}
-			if mark |= usesDate; string(u) == "__TIMESTAMP__" {
-				mark |= usesTimestamp
-			}
-		}
+		mark |= clockNames(data)
 		if errors.Is(err, io.EOF) {
 			return mark, nil
 		}

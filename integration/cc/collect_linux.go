@@ -143,7 +143,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if perm != 0o644 && perm != 0o755 {
 		return fmt.Errorf("%s: has permissions %04o: %w", at, perm, ErrPlain)
 	}
-	if err := k.check(f, at); err != nil {
+	if err := errors.Join(k.check(f, at), k.s.checkTime(f, at)); err != nil {
 		return err
 	}
 	if k.s.view.stand == baseRoot && k.s.placed == "" {

@@ -33,7 +33,7 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 		host, ok := s.view.host(l.Path)
 		if base := path.Base(l.Path); ok && (bases[base] || s.temporary(host)) {
 			dir, err := filepath.EvalSymlinks(path.Dir(host))
-			if err == nil && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(host) {
+			if err == nil && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(l, host) {
 				list = append(list, backends.Lookup{Path: path.Dir(l.Path), Op: backends.Stat})
 				continue
 			}
@@ -43,10 +43,24 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 	return list
 }
 
+// intermediate are the ends of the names of files that a compiler makes and then reads
+// itself, or has another program read.
+var intermediate = []string{".o", ".s", ".i", ".ii", ".bc", ".dwo"}
+
 // updates says whether what was in the place of an output is an input: of an
-// archive that members are put into.
-func (s *Session) updates(host string) bool {
-	return s.call.Kind == Archive && !s.temporary(host)
+// archive that members are put into, or a source that the result replaces. What was
+// opened for reading may be what the command has written just before.
+func (s *Session) updates(l backends.Lookup, host string) bool {
+	if s.call.Kind == Archive {
+		return !s.temporary(host)
+	}
+	if l.Op != backends.Open {
+		return false
+	}
+	if slices.ContainsFunc(s.call.Inputs, func(in string) bool { return s.call.abs(in) == filepath.Clean(host) }) {
+		return true
+	}
+	return l.Found && !slices.Contains(intermediate, path.Ext(host))
 }
 
 // temporary says whether p is a file that ar writes beside the archive, under a

@@ -19,6 +19,7 @@ func mutations() (list []mutation) {
 	list = append(list, linkMutations()...)
 	list = append(list, otherMutations()...)
 	list = append(list, hostMutations()...)
+	list = append(list, privateMutations()...)
 	return list
 }
 
@@ -76,6 +77,10 @@ func sourceMutations() []mutation {
 		{name: "a file is written again as it was", files: twoFiles, call: compileA, same: true, change: steps(gone("a.h"), text("a.h", "#define A 1\n"))},
 		{name: "an unrelated file appears", files: twoFiles, call: compileA, same: true, change: text("unrelated.h", "#define A 3\n")},
 		{name: "the source is a link", files: map[string]string{"one.c": "int one;\n", "two.c": "int two;\n"}, make: func(w *world) { w.link("one.c", "a.c") }, call: "gcc -c a.c", change: func(w *world) { w.link("two.c", "a.c") }},
+		{name: "a source that is the output", files: map[string]string{"a.c": "#define A 1\nint a = A;\n"}, call: "clang -E -P a.c -o a.c", change: text("a.c", "#define A 2\nint a = A;\n")},
+		{name: "a header that is the output", files: map[string]string{"a.c": "#include \"b.h\"\nint a = A;\n", "b.h": "#define A 1\n"}, call: "clang -E -P a.c -o b.h", change: text("b.h", "#define A 2\n")},
+		{name: "a header that the list of dependencies replaces", files: map[string]string{"a.c": "#include \"b.h\"\nint a = A;\n", "b.h": "#define A 1\n"}, call: "gcc -MD -MF b.h -c a.c", change: text("b.h", "#define A 2\n")},
+		{name: "an object that is in the place of the output", same: true, files: map[string]string{"a.c": "int a;\n", "a.o": "one", "a.d": "one"}, call: "gcc -MD -g -gsplit-dwarf -c a.c", change: steps(text("a.o", "two"), text("a.d", "two"))},
 		{name: "standard input", make: func(w *world) { w.stdin = "int one;\n" }, call: "gcc -x c -c - -o a.o", change: func(w *world) { w.stdin = "int two;\n" }, back: func(w *world) { w.stdin = "int one;\n" }},
 		{name: "the second source", files: map[string]string{"a.c": "int a;\n", "b.c": "int b;\n"}, call: "gcc -c a.c b.c", change: text("b.c", "int c;\n")},
 	}

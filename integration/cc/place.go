@@ -139,11 +139,17 @@ func (l *leaver) walk(at, rest string, links *int) string {
 
 // holds says whether text is in the file f.
 func (s *Session) holds(f *os.File, text string) (bool, error) {
+	return s.scan(f, len(text), func(b []byte) bool { return bytes.Contains(b, []byte(text)) })
+}
+
+// scan says whether has finds something in a piece of f. It overlaps the next one by
+// longest bytes, so that nothing of that length is cut.
+func (s *Session) scan(f *os.File, longest int, has func(text []byte) bool) (bool, error) {
 	buf, kept := s.piece(), 0
 	for at := int64(0); ; {
 		n, err := f.ReadAt(buf[kept:], at)
 		at += int64(n)
-		if bytes.Contains(buf[:kept+n], []byte(text)) {
+		if has(buf[:kept+n]) {
 			return true, nil
 		}
 		if errors.Is(err, io.EOF) {
@@ -153,7 +159,7 @@ func (s *Session) holds(f *os.File, text string) (bool, error) {
 			return false, err
 		}
 		end := kept + n
-		kept = min(len(text), end)
+		kept = min(longest, end)
 		copy(buf, buf[end-kept:end])
 	}
 }

@@ -65,6 +65,10 @@ type Session struct {
 	start   time.Time
 	heard   func() []byte // what the command has said so far
 	text    []byte        // see piece
+
+	concealed concealment
+	clocked   bool      // the call names a macro that says the time
+	began     time.Time // when the run did
 }
 
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
@@ -113,7 +117,7 @@ const (
 // NewSession describes a call. It says false where the call cannot run in a
 // sandbox.
 func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
-	v, ok := newView(c, w.Limits)
+	v, ok := newView(c, w)
 	if !ok {
 		return nil, false
 	}
@@ -169,8 +173,9 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	s.action = &action.Action{
 		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: platform,
 	}
+	s.clocked = s.compiles() && s.clockInCall(w.Stdin)
 	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: v.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Hold: true,
+		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Hold: true,
 	}
 	return s, true
 }
@@ -235,6 +240,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if out.Status != nil && (out.Status.Signal != 0 || out.Status.Start != nil) {
 		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
 	}
+	if out.Status != nil && err == nil {
+		err = s.withheld(ctx, out.Status, o.ReadOnly)
+	}
 	if len(s.removed) > 0 && out.Result.ExitCode == 0 {
 		err = errUndone
 	}
@@ -276,7 +284,8 @@ func (s *Session) Again() *Session {
 	again := *s
 	again.binds, again.listed, again.written, again.removed, again.refused = nil, nil, nil, nil, nil
 	w := *s.witness
-	w.Known, w.Vet = again.wasAbsent, again.vet
+	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
+	again.concealed = concealment{}
 	again.witness = &w
 	v := *s.view
 	again.view = &v
@@ -332,6 +341,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if s.refused != nil {
 		return nil, fmt.Errorf("%w: %w", s.refused, action.ErrUnsealed)
 	}
+	if s.clocked || s.saysTime() {
+		return nil, fmt.Errorf("the call %w: %w", errClock, action.ErrUnsealed)
+	}
 	seen := *status
 	if s.told != nil {
 		var err error
@@ -339,6 +351,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 			err = errors.New("it failed")
 		} else {
 			seen.Lookups, err = s.lookupsTold(ctx)
+		}
+		if i := slices.IndexFunc(seen.Lookups, func(l backends.Lookup) bool { return l.Op == backends.Open && s.written[path.Clean(l.Path)] }); err == nil && i >= 0 {
+			err = fmt.Errorf("%s, which is read, is an output, too", seen.Lookups[i].Path)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
@@ -358,7 +373,12 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 			seen.Lookups[i].Path = s.view.name(seen.Lookups[i].Path)
 		}
 	}
+	s.follow(status.Lookups)
 	sealed, err := s.witness.Seal(ctx, a, &seen, start)
+	s.concealed.active, s.concealed.looked = false, err == nil
+	if err == nil && s.concealed.found != "" && s.told == nil {
+		err = fmt.Errorf("%s: %w: %w", s.concealed.found, errConcealed, action.ErrUnsealed)
+	}
 	if err == nil && len(s.removed) > 0 { // which no result can say
 		err = fmt.Errorf("%w: %w", errUndone, action.ErrUnsealed)
 	}
@@ -366,10 +386,14 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 }
 
 // Stage implements [action.Stager].
-func (s *Session) Stage(_ context.Context, _ *action.Action, _ *action.Command) (backends.Root, error) {
+func (s *Session) Stage(ctx context.Context, _ *action.Action, _ *action.Command) (backends.Root, error) {
+	s.began = time.Now()
 	if s.told != nil {
 		s.list()
 		return backends.Root{}, nil
+	}
+	if err := s.known(ctx); err != nil {
+		return backends.Root{}, err
 	}
 	if s.parts.Blind != nil {
 		if why := s.parts.Blind(); why != "" {

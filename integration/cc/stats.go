@@ -300,8 +300,15 @@ func (d *Done) Why() Reason {
 	return "failed in the sandbox"
 }
 
-// BrokenReason is why something of ours failed, for statistics.
-func BrokenReason(err error) Reason {
+// Fault is what to record of a call that was executed because of err.
+func Fault(err error) Event {
+	if errors.Is(err, errConcealed) { // which is nobody's fault
+		return Event{Outcome: Plain, Reason: ReasonConcealed}
+	}
+	return Event{Outcome: Broken, Reason: brokenReason(err)}
+}
+
+func brokenReason(err error) Reason {
 	switch {
 	case errors.Is(err, errUndone):
 		return "removes or replaces files"

@@ -20,6 +20,7 @@ type view struct {
 	limits []string // strict: nothing else of the host is shown but the systems's directories; nil: everything
 	base   string   // the directory that the next one stands for; or ""
 	stand  string   // what base is called in facts and results: fixedRoot or baseRoot
+	told   bool     // nothing is hidden: the call runs in no sandbox
 	empty  string   // strict: an empty directory of the host, below the layers that it writes to
 }
 
@@ -32,7 +33,7 @@ const (
 )
 
 // viewVersion changes with everything below that a call can see.
-const viewVersion = "1"
+const viewVersion = "2"
 
 // hidden are directories of the root that a sandbox has of its own, or that tell
 // of the state of the machine.
@@ -59,6 +60,9 @@ func (v *view) host(p string) (string, bool) {
 		return p, false
 	}
 	first, _, _ := strings.Cut(p[1:], "/")
+	if v.told {
+		return p, !slices.Contains([]string{"dev", "proc", "sys"}, first) || strings.HasPrefix(p, "/dev/shm/")
+	}
 	if v.top(first) {
 		return p, true
 	}
@@ -110,9 +114,9 @@ func zone(dir string) string {
 }
 
 // newView returns what the call sees, and false where it cannot be run in a
-// sandbox. limits is nil, or what strict calls may see.
-func newView(c *Call, limits []string) (*view, bool) {
-	v := &view{limits: limits}
+// sandbox.
+func newView(c *Call, w Want) (*view, bool) {
+	v := &view{limits: w.Limits, told: w.Told != nil}
 	dirs := []string{c.Dir}
 	for _, o := range c.Outputs {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(c.abs(o)))
@@ -137,6 +141,9 @@ func newView(c *Call, limits []string) (*view, bool) {
 		for _, a := range list {
 			v.show(a)
 		}
+	}
+	for _, e := range w.Env {
+		v.show(e.Value)
 	}
 	v.shown = slices.DeleteFunc(topmost(v.shown), func(d string) bool {
 		return slices.ContainsFunc(v.zones, func(z string) bool { _, ok := under(d, z); return ok })

@@ -1,0 +1,138 @@
+package cc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// A call sees of /tmp and /dev/shm only what it names, its variables name, and its
+// project. It may ask for more, by a link or in a source. Where it asks in vain on the
+// host, too, that is a fact like any other. Where there is something on the host, what
+// the call gave in the sandbox is not what the compiler alone would have given: then it
+// is executed, and a note says so, for the next time.
+
+// errConcealed is wrapped by errors that say what a call was not shown.
+var errConcealed = fmt.Errorf("it is not shown to a call that does not name it: %w", ErrPlain)
+
+// private are the directories of which not all is shown.
+var private = []string{"/tmp", "/dev/shm"}
+
+// asks says whether p, which the view does not show, is a place of the host that a
+// call could name: what leads to a place that is shown is shown as an empty directory.
+func (v *view) asks(p string) bool {
+	if v.limits != nil {
+		return false
+	}
+	for _, dir := range private {
+		rest, ok := under(p, dir)
+		if !ok || rest == "" {
+			continue
+		}
+		for _, list := range [][]string{v.zones, v.shown} {
+			for _, d := range list {
+				if _, leads := under(d, p); leads {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// A concealment is what a run asked for and was not shown.
+type concealment struct {
+	made   map[string]bool // what the run made itself, in places that are not shown
+	found  string          // the first thing of the others that the host has, or ""
+	looked bool            // all look-ups were followed
+	active bool            // they are being followed
+}
+
+// host is where on the host is what the call sees at p, or what it would see there. It is
+// asked for each step of every look-up, also where links lead.
+func (s *Session) host(p string) (string, bool) {
+	host, ok := s.view.host(p)
+	if ok || s.view.told || !s.view.asks(p) {
+		return host, ok
+	}
+	if c := &s.concealed; c.active {
+		for up := p; up != "/"; up = path.Dir(up) {
+			if c.made[up] {
+				return "", false
+			}
+		}
+		if c.found == "" {
+			if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+				c.found = p
+			}
+		}
+	}
+	return p, true
+}
+
+// follow begins to note what the look-ups of a run ask for.
+func (s *Session) follow(lookups []backends.Lookup) {
+	s.concealed = concealment{made: map[string]bool{}, active: true}
+	for _, l := range lookups {
+		if p := path.Clean(l.Path); l.Made && s.view.asks(p) {
+			s.concealed.made[p] = true
+		}
+	}
+}
+
+// withheld returns an error if the run that ended asked for something that it was not
+// shown.
+func (s *Session) withheld(ctx context.Context, status *backends.Status, readOnly bool) error {
+	if s.told != nil || s.view.limits != nil || !status.Complete {
+		return nil
+	}
+	if c := &s.concealed; !c.looked && c.found == "" { // it was not sealed, or not to the end
+		w := *s.witness
+		w.Notes, w.Vet, w.Hold = forgetful{}, nil, false
+		s.follow(status.Lookups)
+		_, _ = w.Seal(ctx, s.action, status, s.witness.Clock())
+		s.concealed.active = false
+	}
+	found := s.concealed.found
+	if found == "" {
+		return nil
+	}
+	if !readOnly {
+		_ = s.parts.Notes.PutNote(ctx, s.concealedKey(), []byte(found))
+	}
+	return fmt.Errorf("%s: %w", found, errConcealed)
+}
+
+func (s *Session) concealedKey() action.Digest {
+	return action.Sum(s.parts.Function, []byte("cc concealed\x00"+s.Key().String()))
+}
+
+// known returns an error if an earlier run asked for something that it was not shown,
+// and that is still there.
+func (s *Session) known(ctx context.Context) error {
+	data, err := s.parts.Notes.Note(ctx, s.concealedKey())
+	if err != nil || len(data) == 0 || strings.ContainsRune(string(data), 0) {
+		return nil
+	}
+	if _, err := os.Lstat(string(data)); err != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", data, errConcealed)
+}
+
+// forgetful are notes that nobody takes.
+type forgetful struct{}
+
+// Note implements [action.Notes].
+func (forgetful) Note(context.Context, action.Digest) ([]byte, error) { return nil, action.ErrMiss }
+
+// PutNote implements [action.Notes].
+func (forgetful) PutNote(context.Context, action.Digest, []byte) error { return nil }

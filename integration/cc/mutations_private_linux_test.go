@@ -1,0 +1,91 @@
+package cc_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/integration/cc"
+)
+
+// privateMutations are changes in a part of /tmp that the call does not name, and that
+// its project is not in: a sandbox has a /tmp of its own.
+func privateMutations() (list []mutation) {
+	// with adds a mutation that has a directory there, which is $T in what is said.
+	with := func(name, call string, files map[string]string, ends []cc.Outcome, make, change func(w *world, there string)) {
+		var there string
+		list = append(list, mutation{
+			name: name, call: call, changed: ends,
+			make: func(w *world) {
+				var err error
+				there, err = os.MkdirTemp("/tmp", "sbx-private-")
+				w.must(err)
+				w.t.Cleanup(func() { os.RemoveAll(there) })
+				w.must(os.Chmod(there, 0o755)) // root's compilers are somebody else
+				for name, text := range files {
+					w.write(name, strings.ReplaceAll(text, "$T", there))
+				}
+				make(w, there)
+			},
+			change: func(w *world) { change(w, there) },
+			back: func(w *world) {
+				w.remove(there)
+				w.mkdir(there)
+				make(w, there)
+			},
+		})
+	}
+	// What is there, and not shown, cannot be in a result.
+	shown, executed := []cc.Outcome(nil), []cc.Outcome{cc.Plain}
+	header := func(value string) func(*world, string) {
+		return func(w *world, there string) { w.write(there+"/i/a.h", "#define A "+value+"\n") }
+	}
+	without := func(w *world, there string) { w.remove(there) }
+	found := map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "late/a.h": "#define A 1\n"}
+
+	with("a file of the private tmp that a source asks for appears", "gcc -c a.c", map[string]string{
+		"a.c": "#if __has_include(\"$T/i/a.h\")\nint with;\n#else\nint without;\n#endif\n",
+	}, executed, without, header("2"))
+	with("a link into the private tmp leads somewhere", "gcc -Ilink -Ilate -c a.c", found, executed, func(w *world, there string) {
+		w.remove(there)
+		w.link(there+"/i", "link")
+	}, header("2"))
+	with("a link into the private tmp, where there would be an error", "gcc -c a.c -Ilink", map[string]string{
+		"a.c": "#if __has_include(\"go.h\")\n#include <a.h>\nint with = A;\n#endif\n",
+	}, executed, func(w *world, there string) {
+		w.remove(there)
+		w.link(there+"/i", "link")
+		w.remove("go.h")
+	}, func(w *world, there string) {
+		header("2")(w, there)
+		w.write("go.h", "")
+	})
+	with("a program's link into the private tmp leads somewhere", "--any cat link none", map[string]string{"none": ""}, executed, func(w *world, there string) {
+		w.env["SBX_CC_NO_STDIN"] = "1"
+		w.script("cat", "/bin/cat \"$@\" >out 2>/dev/null; exit 0")
+		w.env["PATH"] = w.dir + ":" + os.Getenv("PATH")
+		w.remove(there)
+		w.link(there+"/a", "link")
+	}, func(w *world, there string) { w.write(there+"/a", "2") })
+	with("a header in a directory of the private tmp that a variable names", "gcc -idirafter late -c a.c", found, shown, func(w *world, there string) {
+		w.env["CPATH"] = there + "/i"
+		header("1")(w, there)
+	}, header("2"))
+	with("a header appears in a directory of the private tmp that a variable names", "gcc -idirafter late -c a.c", found, shown, func(w *world, there string) {
+		w.env["CPATH"] = "x:" + there + "/i"
+	}, header("2"))
+	with("the assembler in a directory of the private tmp on PATH", "gcc -c a.c -Ilate", found, shown, func(w *world, there string) {
+		w.env["PATH"] = there + ":" + os.Getenv("PATH")
+	}, func(w *world, there string) {
+		w.script(filepath.Join(there, "as"), "exec "+real(w, "as")+" --defsym sbx=2 \"$@\"")
+	})
+	with("what a program makes in its private tmp is there", "--any ./make", nil, shown, func(w *world, there string) {
+		w.env["SBX_CC_NO_STDIN"] = "1"
+		w.script("make", "mkdir -p "+there+"/d; echo 1 >"+there+"/d/x; cat "+there+"/d/x late.txt >out; rm "+there+"/d/x")
+		w.write("late.txt", "1")
+	}, func(w *world, there string) {
+		w.write(there+"/d/x", "9")
+		w.write("late.txt", "2")
+	})
+	return list
+}
