@@ -154,6 +154,7 @@ type ccJob struct {
 	parts *parts
 	stdin *os.File // what we have read of standard input, and the compiler has not
 	want  cc.Want
+	urls  bool // diagnostics may have links
 }
 
 // run finds or makes the result of the call, and delivers it.
@@ -268,6 +269,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 			j.want.Root, _ = filepath.EvalSymlinks(root)
 		}
 	}
+	j.call.Script = j.call.Kind != cc.Any && j.self.IsScript(j.args[0], os.Getenv("PATH"))
 	j.want.Env = j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0]))
 	for _, d := range j.inputs {
 		j.want.Limits = append(j.want.Limits, d)
@@ -345,7 +347,9 @@ func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
 		if s, done := j.find(ctx, parts, j.want); done != nil && len(done.Stderr) == 0 && !j.recache {
 			return s, done, nil
 		}
-		j.want = j.want.Coloured(os.LookupEnv)
+		path, err := j.self.Find(j.args[0], os.Getenv("PATH"))
+		j.urls = true
+		j.want = j.want.Coloured(os.LookupEnv, err == nil && j.call.Links(path, os.LookupEnv))
 	}
 	here, ok := cc.NewSession(parts, j.call, j.want)
 	if !ok {

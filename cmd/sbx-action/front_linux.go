@@ -39,12 +39,13 @@ func (j *ccJob) memo(ctx context.Context, s *cc.Session, done *cc.Done, dir stri
 	switch {
 	case done.Unkept != nil, done.Result.ExitCode != 0, j.recache, j.readOnly, j.disable, j.verify > 0, j.verbose, j.root != "", len(j.inputs) > 0,
 		j.parts.remote != nil, j.any && !j.noStdin, j.stdin != nil, j.call.Jobserver,
+		j.urls && len(done.Stderr) > 0, // what the front ignores says whether there are links
 		slices.ContainsFunc(j.env, func(name string) bool { return front.Ignored(name + "=") }):
 		return nil, errNoMemo
 	}
 	looks, ok := j.call.Looks(j.args, os.Getenv)
 	facts, note, held := s.Held(done)
-	if !ok || !held {
+	if !ok || !held || !j.call.Answers(facts) {
 		return nil, errNoMemo
 	}
 	m := front.NewMemo(calledAs, os.Environ(), dir)

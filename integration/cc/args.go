@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // A Kind is what a program does with its arguments.
@@ -34,12 +36,17 @@ type Call struct {
 	Native    bool     // the processor that we run on may say what comes out
 	Stdin     bool     // a source comes on standard input
 	Colour    bool     // the arguments say whether diagnostics have colours
+	Linked    bool     // the arguments say whether diagnostics have links
+	Recorded  bool     // the arguments are in the outputs
+	Painted   bool     // the arguments say that they have colours, or links
+	Script    bool     // the compiler is a script, which may read any variable
 	Clang     bool     // the compiler is called like one of LLVM's
 	Timeless  bool     // its precompiled headers hold no times
 	Sources   int      // how many sources are compiled
 	Jobserver bool     // it shares the work of make's jobserver
 
-	expanded []string
+	expanded  []string
+	responses []response
 }
 
 // A Reason says in a few words why a call was executed as it is. Statistics
@@ -231,7 +238,7 @@ func (c *Call) compiler(o options) {
 		return
 	}
 	c.expanded = args
-	c.Native = len(args) != len(c.Args)-1 // the driver reads the file, and we do not look again
+	c.Native = len(c.responses) > 0 && slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "native") })
 	stop, language := Link, ""
 	if c.Kind != Link {
 		stop = c.Kind
@@ -318,8 +325,13 @@ func (c *Call) option(name, value string) {
 		c.Inputs = append(c.Inputs, value)
 	case "-dumpdir":
 		c.Outputs = append(c.Outputs, value+"x")
-	case "-fdiagnostics-color", "-fno-diagnostics-color", "-fcolor-diagnostics", "-fno-color-diagnostics", "-frecord-gcc-switches":
-		c.Colour = true
+	case "-fdiagnostics-color", "-fno-diagnostics-color", "-fcolor-diagnostics", "-fno-color-diagnostics":
+		c.Colour = value != "auto"
+		c.Painted = c.Painted || value != "auto" && value != "never"
+	case "-fdiagnostics-urls":
+		c.Painted, c.Linked = true, true
+	case "-frecord-gcc-switches":
+		c.Recorded = true
 	case "-march", "-mtune", "-mcpu", "--march":
 		c.Native = c.Native || strings.Contains(value, "native")
 	case "-Xclang":
@@ -446,6 +458,12 @@ func (c *Call) any() {
 	}
 }
 
+// A response is a file of arguments that we have read, or looked for.
+type response struct {
+	path string
+	id   staging.StatID
+}
+
 // expand puts the arguments of response files in their place, as GCC's driver
 // does. It says false where that is not to be had.
 func (c *Call) expand(args []string, depth int) ([]string, bool) {
@@ -461,7 +479,10 @@ func (c *Call) expand(args []string, depth int) ([]string, bool) {
 			out = append(out, a)
 			continue
 		}
-		data, err := os.ReadFile(c.abs(a[1:]))
+		r := response{path: c.abs(a[1:])}
+		r.id, _ = staging.StatPath(r.path, staging.KeepLinks) // before it is read
+		c.responses = append(c.responses, r)
+		data, err := os.ReadFile(r.path)
 		if err != nil { // then it is an argument like any other
 			out = append(out, a)
 			continue

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -38,6 +39,9 @@ var noiseStarts = []string{"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "
 // colourEnv is passed on where a terminal shows the diagnostics.
 var colourEnv = []string{"GCC_COLORS", "GCC_URLS", "TERM", "TERM_URLS", "NO_COLOR", "CLICOLOR_FORCE"}
 
+// paintEnv is passed on where the arguments ask for colours.
+var paintEnv = []string{"GCC_COLORS", "GCC_URLS", "TERM_URLS"}
+
 // Environment returns what of env, the caller's environment, the call gets: for
 // each name the first value, as getenv finds it. more are names to pass on
 // besides. skip says whether a directory of PATH holds links to us: it is left
@@ -71,10 +75,10 @@ func (c *Call) passes(name string) bool {
 	starts := func(list []string) bool {
 		return slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(name, s) })
 	}
-	if c.Kind == Any {
+	if c.Kind == Any || c.Script {
 		return !slices.Contains(noise, name) && !starts(noiseStarts)
 	}
-	return slices.Contains(compilerEnv, name) || starts(compilerEnvStarts)
+	return slices.Contains(compilerEnv, name) || starts(compilerEnvStarts) || c.Painted && slices.Contains(paintEnv, name)
 }
 
 // probeMax is the largest file that is taken for one of a configure script.
@@ -126,12 +130,54 @@ func sameDir(p, dir string) bool {
 // standard error at a terminal or not.
 func (c *Call) Colours(terminal bool, env func(string) string) bool {
 	driver := c.Kind == Compile || c.Kind == Link || c.Kind == Preprocess
-	return terminal && driver && !c.Colour && env("TERM") != "" && env("TERM") != "dumb" && env("NO_COLOR") == ""
+	return terminal && driver && !c.Colour && !c.Recorded && env("TERM") != "" && env("TERM") != "dumb" && env("NO_COLOR") == ""
 }
 
-// Coloured is w for a compiler that writes colours as if it wrote to the terminal.
-func (w Want) Coloured(env func(string) (string, bool)) Want {
+// Links says whether the compiler, the file at path, would make links of its own accord
+// where it writes colours. It has to be called like a GCC that is new enough, with its
+// version in its name, as distributions do it: others would not know the option.
+func (c *Call) Links(path string, env func(string) (string, bool)) bool {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil || c.Linked {
+		return false
+	}
+	name, version, _ := cutLast(filepath.Base(real), "-")
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err != nil || n < 10 {
+		return false
+	}
+	if _, last, _ := cutLast("-"+name, "-"); !slices.Contains([]string{"gcc", "g++", "cpp", "gfortran"}, last) {
+		return false
+	}
+	// As GCC does it, in diagnostic-color.c.
+	colour, given := env("COLORTERM")
+	term, _ := env("TERM")
+	_, set1 := env("GCC_URLS")
+	_, set2 := env("TERM_URLS")
+	switch {
+	case colour == "gnome-terminal", colour == "xfce4-terminal":
+		return false
+	case set1 || set2:
+		return true
+	}
+	return given || term != "xterm" && term != "linux"
+}
+
+// cutLast cuts s at the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// Coloured is w for a compiler that writes colours as if it wrote to the terminal, and
+// links if so.
+func (w Want) Coloured(env func(string) (string, bool), links bool) Want {
 	w.Args = append(slices.Clone(w.Args), "-fdiagnostics-color=always")
+	if links {
+		w.Args = append(w.Args, "-fdiagnostics-urls=always")
+	}
 	w.Env = slices.Clone(w.Env)
 	for _, name := range colourEnv {
 		value, ok := env(name)

@@ -25,7 +25,9 @@ func TestMistakes(t *testing.T) {
 		{"colours", "gcc -fdiagnostics-color=always -c a.c", text("a.c", "int main( {\n"), cc.ReasonMistake},
 		{"one source of two", "gcc -c a.c b.c", func(w *world) { w.write("a.c", "int a;\n"); w.write("b.c", "int b(\n") }, cc.ReasonMistake},
 		{"a wrapper that knows a variable", "./gcc -c a.c", func(w *world) {
-			w.script("gcc", `exec /usr/bin/gcc ${SECRET_FLAGS} "$@"`)
+			w.write("wrapper.c", "#include <stdlib.h>\n#include <unistd.h>\nint main(int c, char **v) { char *more = getenv(\"SECRET_FLAGS\"); "+
+				"return execl(\"/usr/bin/gcc\", \"gcc\", v[1], v[2], more, (char *)0); }\n")
+			w.host("gcc", "wrapper.c", "-o", "gcc")
 			w.write("a.c", "int a = A;\n")
 			w.env["SECRET_FLAGS"] = "-DA=1"
 		}, "failed in the sandbox"},

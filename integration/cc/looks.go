@@ -3,6 +3,7 @@ package cc
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -22,10 +23,8 @@ func (c *Call) Looks(args []string, env func(string) string) (l Looks, ok bool) 
 	if c.Native || c.Stdin || c.Plain != "" {
 		return l, false
 	}
-	for _, a := range args {
-		if strings.HasPrefix(a, "@") { // a file's arguments, if there is one
-			return l, false
-		}
+	if c.Kind == Any && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "@") }) {
+		return l, false // a file's arguments, perhaps
 	}
 	for _, o := range c.Outputs {
 		if o == os.DevNull {
@@ -47,6 +46,20 @@ func (c *Call) Looks(args []string, env func(string) string) (l Looks, ok bool) 
 		l.Away = dir
 	}
 	return l, true
+}
+
+// Answers says whether the files of arguments that this program has read, to know what
+// the call does, are as the compiler read them when it saw these facts. Otherwise one
+// of them has changed since, or leads to another file.
+func (c *Call) Answers(facts []staging.Fact) bool {
+	for _, r := range c.responses {
+		if !slices.ContainsFunc(facts, func(f staging.Fact) bool {
+			return f.Kind == staging.Unchanged && f.Path == r.path && f.ID == r.id
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // Held is what the compiler saw of the host, when the call was just found to be a

@@ -123,6 +123,21 @@ func searchMutations() []mutation {
 func optionMutations() []mutation {
 	return []mutation{
 		{name: "a macro", files: map[string]string{"a.c": "int a = A;\n", "r": "-DA=1\n"}, call: "gcc @r -c a.c", change: text("r", "-DA=2\n")},
+		{name: "the output is in a response file", files: map[string]string{"a.c": "int a;\n", "r": "-o a.o\n"}, call: "gcc @r -c a.c", change: text("r", "-o b.o -MD\n")},
+		{name: "the processor is in a response file", files: map[string]string{"a.c": "int a;\n", "r": "-O1\n"}, call: "gcc @r -frecord-gcc-switches -c a.c", change: text("r", "-march=native\n")},
+		{name: "a response file is a link", files: map[string]string{"a.c": "int a = A;\n", "one": "-DA=1\n", "two": "-DA=2\n"}, make: func(w *world) { w.link("one", "r") }, call: "gcc @r -c a.c", change: func(w *world) { w.link("two", "r") }},
+		{name: "objects in a response file", files: map[string]string{"a.s": ".globl a\na: .long 1\n", "b.s": ".globl a\na: .long 2\n", "r": "a.o\n"}, make: func(w *world) { w.host("gcc", "-c", "a.s", "b.s") }, call: "gcc -shared @r -o z", change: text("r", "b.o\n")},
+		{name: "a response file of the same size and time", files: map[string]string{"a.c": "int a = A;\n", "r": "-DA=1\n"}, call: "gcc @r -c a.c", change: keepTime("r", text("r", "-DA=2\n"))},
+		{
+			name: "a variable that a compiler that is a script reads", files: map[string]string{"a.c": "int a = A;\n"}, make: func(w *world) {
+				w.env["MORE"] = "-DA=1"
+				w.script("gcc", "exec "+w.host("sh", "-c", "command -v gcc")+" $MORE \"$@\"")
+			}, call: "./gcc -c a.c", change: env("MORE", "-DA=2"), back: env("MORE", "-DA=1"),
+		},
+		{
+			name: "the colours of those that are asked for", files: map[string]string{"a.c": "int f(void) { int unused; return 1; }\n"}, make: env("GCC_COLORS", "warning=01;34"),
+			call: "gcc -Wall -fdiagnostics-color=always -c a.c", change: env("GCC_COLORS", "warning=01;35"), back: env("GCC_COLORS", "warning=01;34"),
+		},
 		{name: "a response file in a response file", files: map[string]string{"a.c": "int a = A;\n", "r": "@s\n", "s": "-DA=1 -g\n"}, call: "gcc @r -c a.c", change: text("s", "-DA=2 -g\n")},
 		{name: "incbin in assembler with macros", files: map[string]string{"a.S": ".globl x\nx: .incbin \"data\"\n", "data": "one"}, call: "gcc -c a.S", change: text("data", "two")},
 		{name: "incbin in plain assembler", files: map[string]string{"a.s": ".incbin \"data\"\n", "data": "one"}, call: "gcc -c a.s", change: text("data", "two")},

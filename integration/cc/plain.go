@@ -93,6 +93,22 @@ func (s *Self) Find(name, path string) (string, error) {
 	return "", fmt.Errorf("%s: %w on PATH", name, ErrNotFound)
 }
 
+// IsScript says whether the program that name means begins with #!.
+func (s *Self) IsScript(name, path string) bool {
+	p, err := s.Find(name, path)
+	if err != nil {
+		return false
+	}
+	f, err := os.Open(p)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var head [2]byte
+	n, _ := f.Read(head[:])
+	return string(head[:n]) == "#!"
+}
+
 // Exec replaces this process by the program at path; as execvp does, by a shell
 // if it is a script without #!. It only returns when that is not to be had.
 func Exec(path string, args, env []string) error {

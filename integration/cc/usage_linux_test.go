@@ -201,14 +201,20 @@ func TestRecache(t *testing.T) {
 // TestColours wants colours where the compiler would write to a terminal, and not
 // otherwise. "script" is the terminal.
 func TestColours(t *testing.T) {
+	for _, term := range []string{"xterm", "xterm-256color"} { // GCC makes links on one of them
+		t.Run(term, func(t *testing.T) { testColours(t, term) })
+	}
+}
+
+func testColours(t *testing.T, term string) {
 	w := newWorld(t)
 	w.files(twoFiles)
-	w.env["TERM"] = "xterm"
+	w.env["TERM"] = term
 	call := "gcc -Wall -c a.c -o a.o"
 	terminal := func(prefix string) string {
 		cmd := exec.Command("script", "-qec", prefix+call, "/dev/null")
 		cmd.Dir = w.dir
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm", "SBX_CACHE=" + w.cache, "HOME=" + w.top, "PWD=" + w.dir}
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=" + term, "SBX_CACHE=" + w.cache, "HOME=" + w.top, "PWD=" + w.dir}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -219,6 +225,9 @@ func TestColours(t *testing.T) {
 	want := terminal("")
 	if !strings.Contains(want, "\x1b[") {
 		t.Fatalf("control: no colours in %q", want)
+	}
+	if links := strings.Contains(want, "\x1b]8;;"); links != (term == "xterm-256color") {
+		t.Fatalf("control: links in %q", want)
 	}
 	w.settle()
 	for i := range 3 {
