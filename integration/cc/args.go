@@ -31,6 +31,7 @@ type Call struct {
 	Dir       string   // the working directory, without symbolic links
 	Plain     Reason   // why it can only be executed; "" if it can be cached
 	Outputs   []string // files that it is known to write, as they were named; others may follow
+	Replaced  []string // those of them that it writes from the beginning
 	Inputs    []string // files that it is known to read first, as they were named
 	Search    []string // directories in which it looks for others, as they were named
 	Native    bool     // the processor that we run on may say what comes out
@@ -318,6 +319,9 @@ func (c *Call) option(name, value string) {
 	case "-o", "--output", "-MF", "-MJ", "--serialize-diagnostics", "-aux-info", "--MD", "-Map", "-map":
 		if value != "-" && !strings.HasPrefix(value, "|") {
 			c.Outputs = append(c.Outputs, value)
+			if name != "-MJ" && name != "-aux-info" {
+				c.Replaced = append(c.Replaced, value)
+			}
 		}
 	case "-I", "-isystem", "-iquote", "-idirafter", "-L", "-B":
 		c.Search = append(c.Search, value)
@@ -360,6 +364,7 @@ func (c *Call) passedOn(list []string) {
 		switch {
 		case (a == "-MD" || a == "-MMD" || a == "-MF" || a == "-Map") && i+1 < len(list):
 			c.Outputs = append(c.Outputs, list[i+1])
+			c.Replaced = append(c.Replaced, list[i+1])
 		case strings.Contains(a, "native"):
 			c.Native = true
 		}

@@ -17,6 +17,7 @@ import (
 var compilerEnv = []string{
 	"ASAN_OPTIONS", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "COLLECT_GCC",
 	"COLLECT_GCC_OPTIONS", "COLLECT_LTO_WRAPPER", "COLLECT_NO_DEMANGLE", "COMPILER_PATH", "CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH",
+	"CLANG_MODULE_CACHE_PATH", "CLANG_NO_DEFAULT_CONFIG", "CXX_MODULE_MAPPER", "LLD_REPRODUCE", "LLD_VERSION", "LOCPATH", "OUTPUT_CHARSET", "QA_OVERRIDE_GCC3_OPTIONS",
 	"DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_EXEC_PREFIX", "GCC_EXTRA_DIAGNOSTIC_OUTPUT", "GCC_SPECS", "GNUTARGET", "INCLUDE", "LANG", "LANGUAGE",
 	"LDEMULATION", "LD_LIBRARY_PATH", "LD_RUN_PATH", "LIBPATH", "LIBRARY_PATH", "MACOSX_DEPLOYMENT_TARGET", "MALLOC_ARENA_MAX", "OBJCPLUS_INCLUDE_PATH",
 	"OBJC_INCLUDE_PATH", "PATH", "POSIXLY_CORRECT", "PWD", "RC_DEBUG_OPTIONS", "SDKROOT", "SOURCE_DATE_EPOCH", "SUNPRO_DEPENDENCIES", "SYSROOT",
@@ -50,6 +51,9 @@ func (c *Call) Environment(env, more []string, skip func(dir string) bool) []act
 	list := make([]action.EnvironmentVariable, 0, 16)
 	for _, v := range env {
 		name, value, ok := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "CC_PRINT_") || strings.HasPrefix(name, "CC_LOG_") { // of clang
+			c.Plain = ReasonReport
+		}
 		if !ok || name == "" || !c.passes(name) && !slices.Contains(more, name) {
 			continue
 		}

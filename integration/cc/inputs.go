@@ -54,6 +54,9 @@ func (s *Session) updates(l backends.Lookup, host string) bool {
 	if s.call.Kind == Archive {
 		return !s.temporary(host)
 	}
+	if !s.replaces(host) {
+		return true
+	}
 	if l.Op != backends.Open {
 		return false
 	}
@@ -61,6 +64,44 @@ func (s *Session) updates(l backends.Lookup, host string) bool {
 		return true
 	}
 	return l.Found && !slices.Contains(intermediate, path.Ext(host))
+}
+
+// replaced are the ends of the names of files that compilers write from the beginning,
+// whatever was there. To others they may append.
+var replaced = []string{
+	".o", ".obj", ".s", ".i", ".ii", ".bc", ".ll", ".d", ".dwo", ".gcno", ".su", ".ci", ".gch", ".pch", ".pcm", ".gcm", ".ast", ".out",
+}
+
+// isDump says whether a file has the name of one of GCC's -fdump-…, which ends with the
+// number of a pass, a letter, and what the pass is called: "a.c.006t.original".
+func isDump(name string) bool {
+	parts := strings.Split(path.Base(name), ".")
+	if len(parts) < 3 {
+		return false
+	}
+	pass := parts[len(parts)-2]
+	return len(pass) == 4 && strings.Trim(pass[:3], "0123456789") == "" && strings.Contains("tri", pass[3:])
+}
+
+// replaces says whether a file that was written, at that path of the host, has nothing
+// of what was there before.
+func (s *Session) replaces(host string) bool {
+	for _, v := range s.command.Environment {
+		if v.Name == "DEPENDENCIES_OUTPUT" || v.Name == "SUNPRO_DEPENDENCIES" { // "FILE" or "FILE TARGET"
+			name, _, _ := strings.Cut(v.Value, " ")
+			if s.call.abs(name) == host {
+				return false
+			}
+		}
+	}
+	return slices.Contains(replaced, path.Ext(host)) || isDump(host) ||
+		slices.ContainsFunc(s.call.Replaced, func(name string) bool {
+			at := s.call.abs(name)
+			if dir, err := filepath.EvalSymlinks(path.Dir(at)); err == nil {
+				at = path.Join(dir, path.Base(at))
+			}
+			return at == host
+		})
 }
 
 // temporary says whether p is a file that ar writes beside the archive, under a

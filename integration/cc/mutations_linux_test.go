@@ -80,6 +80,13 @@ func sourceMutations() []mutation {
 		{name: "a source that is the output", files: map[string]string{"a.c": "#define A 1\nint a = A;\n"}, call: "clang -E -P a.c -o a.c", change: text("a.c", "#define A 2\nint a = A;\n")},
 		{name: "a header that is the output", files: map[string]string{"a.c": "#include \"b.h\"\nint a = A;\n", "b.h": "#define A 1\n"}, call: "clang -E -P a.c -o b.h", change: text("b.h", "#define A 2\n")},
 		{name: "a header that the list of dependencies replaces", files: map[string]string{"a.c": "#include \"b.h\"\nint a = A;\n", "b.h": "#define A 1\n"}, call: "gcc -MD -MF b.h -c a.c", change: text("b.h", "#define A 2\n")},
+		{name: "a list of dependencies that is appended to", files: map[string]string{"a.c": "int a;\n"}, make: env("DEPENDENCIES_OUTPUT", "deps x.o"), call: "gcc -c a.c", change: text("deps", "old:\n")},
+		{name: "what the list of dependencies is appended to", files: map[string]string{"a.c": "int a;\n", "deps.d": "old:\n"}, make: env("SUNPRO_DEPENDENCIES", "deps.d x.o"), call: "gcc -c a.c", change: text("deps.d", "older:\n")},
+		{name: "remarks that are appended", files: map[string]string{"a.c": "int f(int *a) { int s = 0; for (int i = 0; i < 99; i++) s += a[i]; return s; }\n"}, call: "gcc -O3 -fopt-info-vec=remarks -c a.c", change: text("remarks", "old\n")},
+		{
+			name: "dumps that are in the place of others", same: true, files: map[string]string{"a.c": "int a;\n", "a.c.006t.original": "one", "a.su": "one", "deps": "one"},
+			call: "gcc -fdump-tree-original -fstack-usage -MD -MF deps -c a.c", change: steps(text("a.c.006t.original", "two"), text("a.su", "two"), text("deps", "two")),
+		},
 		{name: "an object that is in the place of the output", same: true, files: map[string]string{"a.c": "int a;\n", "a.o": "one", "a.d": "one"}, call: "gcc -MD -g -gsplit-dwarf -c a.c", change: steps(text("a.o", "two"), text("a.d", "two"))},
 		{name: "standard input", make: func(w *world) { w.stdin = "int one;\n" }, call: "gcc -x c -c - -o a.o", change: func(w *world) { w.stdin = "int two;\n" }, back: func(w *world) { w.stdin = "int one;\n" }},
 		{name: "the second source", files: map[string]string{"a.c": "int a;\n", "b.c": "int b;\n"}, call: "gcc -c a.c b.c", change: text("b.c", "int c;\n")},

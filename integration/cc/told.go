@@ -114,7 +114,7 @@ func (c *Call) ask() (*question, bool) {
 // untoldEnv are variables that make a compiler read or write something else.
 var untoldEnv = []string{
 	"CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_SPECS",
-	"SUNPRO_DEPENDENCIES",
+	"SUNPRO_DEPENDENCIES", "CLANG_MODULE_CACHE_PATH", "CXX_MODULE_MAPPER", "LLD_REPRODUCE", "QA_OVERRIDE_GCC3_OPTIONS",
 }
 
 // untold says whether an argument is for observation only, whatever it belongs to.
