@@ -1,16 +1,13 @@
 package staging
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,166 +16,6 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 )
-
-// scanBlobs is a store in memory.
-type scanBlobs struct {
-	mu   sync.Mutex
-	data map[action.Digest][]byte
-	puts int
-}
-
-func newScanBlobs() *scanBlobs { return &scanBlobs{data: map[action.Digest][]byte{}} }
-
-func (b *scanBlobs) Open(context.Context, action.Digest) (*os.File, error) {
-	return nil, action.ErrMiss
-}
-
-func (b *scanBlobs) Put(_ context.Context, d action.Digest, r io.Reader) error {
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	if action.Sum(d.Function(), data) != d {
-		return errors.New("wrong content")
-	}
-	_, err = b.PutBytes(context.Background(), d.Function(), data)
-	return err
-}
-
-func (b *scanBlobs) PutBytes(_ context.Context, f action.Function, data []byte) (action.Digest, error) {
-	d := action.Sum(f, data)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.data[d] = bytes.Clone(data)
-	b.puts++
-	return d, nil
-}
-
-func (b *scanBlobs) PutFile(ctx context.Context, f action.Function, src *os.File) (action.Digest, error) {
-	data, err := io.ReadAll(src)
-	if err != nil {
-		return action.Digest{}, err
-	}
-	return b.PutBytes(ctx, f, data)
-}
-
-func (b *scanBlobs) Has(_ context.Context, d action.Digest) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, ok := b.data[d]
-	return ok || d.IsEmpty()
-}
-
-// naiveTree is the tree of dir, by reading all of it.
-func naiveTree(t *testing.T, dir string, f action.Function) action.Digest {
-	t.Helper()
-	var m action.Directory
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Name() < list[j].Name() })
-	for _, e := range list {
-		name := filepath.Join(dir, e.Name())
-		info, err := os.Lstat(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch info.Mode().Type() {
-		case os.ModeDir:
-			m.Directories = append(m.Directories, action.DirectoryNode{Name: e.Name(), Digest: naiveTree(t, name, f)})
-		case os.ModeSymlink:
-			target, err := os.Readlink(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Symlinks = append(m.Symlinks, action.SymlinkNode{Name: e.Name(), Target: target})
-		default:
-			data, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Files = append(m.Files, action.FileNode{Name: e.Name(), Digest: action.Sum(f, data), Executable: info.Mode()&0o111 != 0})
-		}
-	}
-	if err := m.Check(); err != nil {
-		t.Fatal(err)
-	}
-	return m.Digest(f)
-}
-
-// makeTree makes what is described in dir: "a/b" a file with its name as its
-// content, "a/b=text", "a/" a directory, "a->b" a link, "a*" executable.
-func makeTree(t testing.TB, dir string, names ...string) {
-	t.Helper()
-	for _, n := range names {
-		name, target, link := strings.Cut(n, "->")
-		name, text, hasText := strings.Cut(name, "=")
-		exec := strings.HasSuffix(name, "*")
-		name = strings.TrimSuffix(name, "*")
-		full := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		switch {
-		case link:
-			err = os.Symlink(target, full)
-		case strings.HasSuffix(name, "/"):
-			err = os.MkdirAll(full, 0o777)
-		default:
-			if !hasText {
-				text = name
-			}
-			mode := os.FileMode(0o644)
-			if exec {
-				mode = 0o755
-			}
-			err = os.WriteFile(full, []byte(text), mode)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// contents lists a snapshot in the language of makeTree.
-func contents(t *testing.T, s *Snapshot) []string {
-	t.Helper()
-	var out []string
-	err := s.Walk(func(path string, e Entry) error {
-		switch e.Kind {
-		case KindDirectory:
-			path += "/"
-		case KindLink:
-			path += "->" + e.Target
-		case KindTree:
-			path += "=" + e.Digest.String()
-		case KindFile:
-			if e.Executable {
-				path += "*"
-			}
-		}
-		out = append(out, path)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func mustScan(t testing.TB, cfg ScanConfig) *Snapshot {
-	t.Helper()
-	s, err := Scan(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.StatCacheErr != nil {
-		t.Fatal(s.StatCacheErr)
-	}
-	return s
-}
 
 func TestScanEqualsReadingAll(t *testing.T) {
 	for _, f := range []action.Function{action.SHA256, action.BLAKE3} {
@@ -485,109 +322,6 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-func TestFind(t *testing.T) {
-	ws := t.TempDir()
-	makeTree(t, ws, "a/b/c", "a/b/d*", "a/x", "l->a", "z/")
-	s := mustScan(t, ScanConfig{Workspace: ws, Inputs: []string{"a/b", "l", "z"}, Function: action.BLAKE3})
-	for name, want := range map[string]Kind{"a": KindDirectory, "a/b": KindDirectory, "a/b/c": KindFile, "a/b/d": KindFile, "l": KindLink, "z": KindDirectory} {
-		if e, ok := s.Find(name); !ok || e.Kind != want {
-			t.Errorf("%s: %v %v", name, e, ok)
-		}
-	}
-	for _, name := range []string{"", "a/x", "a/b/c/", "a/b/c/d", "l/b", "z/z", "q", "a/", "/a"} {
-		if e, ok := s.Find(name); ok {
-			t.Errorf("%q: found %v", name, e)
-		}
-	}
-	if e, _ := s.Find("a/b/d"); !e.Executable || e.Digest != action.Sum(action.BLAKE3, []byte("a/b/d")) {
-		t.Errorf("a/b/d: %+v", e)
-	}
-}
-
-func TestSave(t *testing.T) {
-	ws := t.TempDir()
-	makeTree(t, ws, "a/b/c", "a/b/d*", "a/e", "f", "l->a", "z/", "src/x.c", "src/y.c")
-	tree := action.Sum(action.BLAKE3, []byte("tree"))
-	s := mustScan(t, ScanConfig{Workspace: ws, Inputs: []string{"a", "f", "l", "z", "src/x.c", "v/t=" + tree.String()}, Function: action.BLAKE3})
-	b := newScanBlobs()
-	if err := s.Save(t.Context(), b, nil); !errors.Is(err, action.ErrMiss) || !strings.Contains(err.Error(), `"v/t"`) {
-		t.Fatalf("Save without the placed tree: %v", err)
-	}
-	b.data[tree] = []byte("tree")
-	if err := s.Save(t.Context(), b, nil); err != nil {
-		t.Fatal(err)
-	}
-	if got := restore(t, b, s.Root, ""); !slices.Equal(got, []string{
-		"a/b/c=a/b/c", "a/b/d*=a/b/d", "a/e=a/e", "src/x.c=src/x.c", "v/t/tree", "z/", "f=f", "l->a",
-	}) {
-		t.Errorf("%q", got)
-	}
-	puts := b.puts
-	if err := s.Save(t.Context(), b, nil); err != nil || b.puts != puts {
-		t.Errorf("the second Save wrote %d blobs: %v", b.puts-puts, err)
-	}
-	clear(b.data)
-	b.data[tree] = nil
-	a, _ := s.Find("a")
-	if err := s.Save(t.Context(), b, func(_ string, d action.Digest) bool { return d == a.Digest }); err != nil {
-		t.Fatal(err)
-	}
-	if b.Has(t.Context(), a.Digest) || !b.Has(t.Context(), s.Root) {
-		t.Error("Save did not leave out what is known")
-	}
-}
-
-// restore lists a tree in b.
-func restore(t *testing.T, b *scanBlobs, d action.Digest, at string) []string {
-	t.Helper()
-	data, ok := b.data[d]
-	if !ok && !d.IsEmpty() {
-		t.Fatalf("%q: no %v", at, d)
-	}
-	if string(data) == "tree" {
-		return []string{at + "tree"}
-	}
-	m, err := action.ParseDirectory(data, d.Function())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, n := range m.Directories {
-		out = append(out, restore(t, b, n.Digest, at+n.Name+"/")...)
-	}
-	for _, n := range m.Files {
-		star := map[bool]string{true: "*"}[n.Executable]
-		out = append(out, at+n.Name+star+"="+string(b.data[n.Digest]))
-	}
-	for _, n := range m.Symlinks {
-		out = append(out, at+n.Name+"->"+n.Target)
-	}
-	if len(out) == 0 {
-		out = append(out, at)
-	}
-	return out
-}
-
-func TestSaveChanged(t *testing.T) {
-	for _, change := range []func(ws string) error{
-		func(ws string) error { return os.WriteFile(ws+"/a/b", []byte("new"), 0o644) },
-		func(ws string) error { return os.Remove(ws + "/a/b") },
-		func(ws string) error { return os.RemoveAll(ws + "/a") },
-		func(ws string) error { return errors.Join(os.Remove(ws+"/a/b"), os.Symlink("c", ws+"/a/b")) },
-		func(ws string) error { return errors.Join(os.Rename(ws+"/a", ws+"/x"), os.Symlink("x", ws+"/a")) },
-	} {
-		ws := t.TempDir()
-		makeTree(t, ws, "a/b", "a/c")
-		s := mustScan(t, ScanConfig{Workspace: ws, Inputs: []string{"a"}, Function: action.BLAKE3})
-		if err := change(ws); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Save(t.Context(), newScanBlobs(), nil); !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), `"a`) {
-			t.Errorf("Save = %v", err)
-		}
-	}
-}
-
 func TestScanCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("why")
@@ -636,15 +370,6 @@ func TestScanWhileReplaced(t *testing.T) {
 	if got, want := mustScan(t, ScanConfig{Workspace: ws, Inputs: []string{"."}, Function: action.BLAKE3, StatCache: cache}).Root, naiveTree(t, ws, action.BLAKE3); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
-}
-
-func countFDs(t *testing.T) int {
-	t.Helper()
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
 }
 
 // Many scans of one workspace share the caches.
