@@ -3,8 +3,6 @@ package action
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -92,46 +90,6 @@ func (m *Tree) Check() error {
 		if err := m.Children[i].Check(); err != nil {
 			return fmt.Errorf("children[%d]: %w", i, err)
 		}
-	}
-	return nil
-}
-
-// Sorted says why m is not what REAPI calls topologically sorted, or nil: each
-// directory that another names is there, once, after all that name it, and
-// there is no other. f is the function of the digests in m.
-func (m *Tree) Sorted(f Function) error {
-	named := map[Digest]string{} // not seen yet
-	seen := map[Digest]bool{}
-	visit := func(d *Directory) error {
-		for _, n := range d.Directories {
-			if seen[n.Digest] {
-				return fmt.Errorf("directory %q is stored before one that names it", n.Name)
-			}
-			named[n.Digest] = n.Name
-		}
-		return nil
-	}
-	if err := visit(&m.Root); err != nil {
-		return err
-	}
-	var b []byte
-	for i := range m.Children {
-		b = m.Children[i].AppendMarshal(b[:0])
-		d := Sum(f, b)
-		if seen[d] {
-			return fmt.Errorf("children[%d] is stored twice", i)
-		}
-		if _, ok := named[d]; !ok {
-			return fmt.Errorf("children[%d] is stored before any directory that names it", i)
-		}
-		delete(named, d)
-		seen[d] = true
-		if err := visit(&m.Children[i]); err != nil {
-			return err
-		}
-	}
-	if len(named) > 0 {
-		return fmt.Errorf("directory %q is missing", slices.Min(slices.Collect(maps.Values(named))))
 	}
 	return nil
 }

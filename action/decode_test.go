@@ -366,35 +366,3 @@ func TestParseNeedsFunction(t *testing.T) {
 		t.Error("a directory without a digest function")
 	}
 }
-
-func TestTreeSorted(t *testing.T) {
-	leaf := Directory{Files: []FileNode{{Name: "f", Digest: Sum(BLAKE3, nil)}}}
-	dir := func(children ...Directory) (d Directory) {
-		for i, c := range children {
-			d.Directories = append(d.Directories, DirectoryNode{string(rune('a' + i)), c.Digest(BLAKE3)})
-		}
-		return d
-	}
-	mid := dir(leaf)
-	top := dir(mid, leaf)
-	for _, c := range []struct {
-		tree Tree
-		want string
-	}{
-		{Tree{}, ""},
-		{Tree{Root: leaf}, ""},
-		{Tree{dir(leaf, leaf), []Directory{leaf}}, ""},
-		{Tree{dir(top), []Directory{top, mid, leaf}}, ""},
-		{Tree{dir(Directory{}), []Directory{{}}}, ""},
-		{Tree{dir(top), []Directory{top, leaf, mid}}, "before one that names it"},
-		{Tree{dir(top), []Directory{mid, top, leaf}}, "children[0] is stored before any directory that names it"},
-		{Tree{dir(top), []Directory{top, mid}}, `directory "a" is missing`},
-		{Tree{dir(leaf), []Directory{leaf, leaf}}, "children[1] is stored twice"},
-		{Tree{leaf, []Directory{leaf}}, "children[0] is stored before any"},
-	} {
-		err := c.tree.Sorted(BLAKE3)
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%+v: %v; want %q", c.tree, err, c.want)
-		}
-	}
-}

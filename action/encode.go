@@ -77,9 +77,6 @@ func (m *Result) Marshal() []byte {
 func (m *Directory) Digest(f Function) Digest { return Sum(f, m.Marshal()) }
 
 // Digest is the digest of m's canonical bytes.
-func (m *Tree) Digest(f Function) Digest { return Sum(f, m.Marshal()) }
-
-// Digest is the digest of m's canonical bytes.
 func (m *Command) Digest(f Function) Digest { return Sum(f, m.Marshal()) }
 
 // Digest is the key of the action cache for m.

@@ -195,7 +195,7 @@ func TestCollectTree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := tree.Sorted(action.SHA256); err != nil {
+			if err := checkSorted(tree, action.SHA256); err != nil {
 				t.Error(err)
 			}
 			if len(tree.Children) != 5 { // a = b = c/d, c, z, z/c, e

@@ -66,12 +66,6 @@ func ParsePattern(text string) (*Pattern, error) {
 	return p, nil
 }
 
-// Match says whether it matches the clean path itself.
-func (p *Pattern) Match(name string) bool {
-	names := split(name)
-	return slices.ContainsFunc(p.alts, func(segs []globSeg) bool { return matchSegs(segs, names) })
-}
-
 // Covers says whether it matches the path, or a directory that it is in.
 func (p *Pattern) Covers(name string) bool {
 	names := split(name)

@@ -2,7 +2,6 @@ package staging
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,20 +38,6 @@ func (r Rootfs) ID() string {
 		return "empty"
 	}
 	return r.tree.String()
-}
-
-// ParseRootfs returns the Rootfs whose ID is id.
-func ParseRootfs(id string) (Rootfs, error) {
-	for _, r := range []Rootfs{{}, HostRootfs(HostOptions{}), HostRootfs(HostOptions{Network: true})} {
-		if r.ID() == id {
-			return r, nil
-		}
-	}
-	d, err := action.ParseDigest(id)
-	if err != nil {
-		return Rootfs{}, fmt.Errorf("root file system %q: neither the digest of a tree nor a view of the host that this version has", id)
-	}
-	return TreeRootfs(d), nil
 }
 
 // Tree is the digest of the tree; zero for the host.

@@ -128,14 +128,15 @@ func TestHostPath(t *testing.T) {
 	}
 }
 
+// TestRootfsID wants IDs that tell root file systems apart: they are in the key.
 func TestRootfsID(t *testing.T) {
-	for _, r := range []Rootfs{{}, HostRootfs(HostOptions{}), HostRootfs(HostOptions{Network: true}), TreeRootfs(action.Sum(action.BLAKE3, []byte("x")))} {
-		if got, err := ParseRootfs(r.ID()); err != nil || got != r {
-			t.Errorf("%s: %v, %v", r.ID(), got, err)
+	seen := map[string]bool{}
+	for _, r := range []Rootfs{{}, HostRootfs(HostOptions{}), HostRootfs(HostOptions{Network: true}), TreeRootfs(action.Sum(action.BLAKE3, []byte("x"))), TreeRootfs(action.Sum(action.SHA256, []byte("x")))} {
+		if id := r.ID(); id == "" || seen[id] {
+			t.Errorf("%+v has the ID %q, which is empty or another one's", r, id)
+		} else {
+			seen[id] = true
 		}
-	}
-	if _, err := ParseRootfs("host/0"); err == nil {
-		t.Error("a view that does not exist is accepted")
 	}
 }
 

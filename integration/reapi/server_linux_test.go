@@ -121,7 +121,8 @@ func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, 
 			if name == "" || name == "host" {
 				return host, nil
 			}
-			return staging.ParseRootfs(name)
+			d, err := action.ParseDigest(name)
+			return staging.TreeRootfs(d), err
 		},
 		Abandon: time.Minute, Journal: filepath.Join(dir, "serve", "operations"),
 	}

@@ -42,10 +42,3 @@ func Stand(r Reason) { reason = uint32(r) }
 
 // Wanted says whether a memo of this call is of use.
 func Wanted() bool { r := Why(); return r == NoMemo || r == Bad || r == Stale }
-
-func (r Reason) String() string {
-	return [...]string{
-		"there is no front", "such calls have no memos", "there is no memo", "the memo is damaged, or another user's",
-		"something that the memo says does not hold any more", "something is left to Go",
-	}[min(r, Unable)]
-}
