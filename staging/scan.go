@@ -317,7 +317,7 @@ func nearNames(root int, dir, want string) []string {
 	var found []candidate
 	limit := max(len(want)/3, 1) + 1
 	_ = listFD(fd, func(name []byte, _ uint32) error {
-		if d := spelling.Distance(string(name), want, limit); d <= limit {
+		if d := spelling.Distance(string(name), want, limit); d <= limit && d < max(len(name), len(want)) { // something is as it was
 			found = append(found, candidate{string(name), d})
 		}
 		return nil

@@ -186,6 +186,7 @@ func TestInputErrors(t *testing.T) {
 	tree := action.Sum(action.BLAKE3, nil).String()
 	tests := []struct{ input, want string }{
 		{"mian.c", `input "mian.c" does not exist: did you mean "main.c"?`},
+		{"--", `input "--" does not exist: "./" has no such name and none like it`}, // not "up", of which nothing is left
 		{"makefile", `did you mean "Makefile"?`},
 		{"src/utli.c", `did you mean "src/util.c"`},
 		{"scr/util.c", `did you mean "src"?`},

@@ -51,6 +51,20 @@ func (k *keepDir) Set(text string) error {
 	return nil
 }
 
+// check says what make would, before anything runs.
+func (k *keepDir) check() error {
+	if k.dir == "" {
+		return nil
+	}
+	if _, err := os.Lstat(k.dir); err == nil {
+		return fmt.Errorf("--keep: %s is there already; name a directory that is not there yet", k.dir)
+	}
+	if info, err := os.Stat(filepath.Dir(k.dir)); err != nil || !info.IsDir() {
+		return fmt.Errorf("--keep: %s is not a directory, in which %s could be made", filepath.Dir(k.dir), filepath.Base(k.dir))
+	}
+	return nil
+}
+
 // make makes the directory.
 func (k *keepDir) make() (string, error) {
 	if k.dir == "" {

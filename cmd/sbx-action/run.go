@@ -101,8 +101,8 @@ With -f it runs the actions of a file, many at a time, each after those whose
 outputs it needs: all of them, or the TARGETs, which are names of actions or
 outputs. Inputs, outputs and the like are in the file; flags that are given
 here count for all of them; --unused, --changes and --keep look into those that
-are named. The exit code is 1 if a command failed, and 125 if sbx-action did. docs/actionfile.md describes the file; 'sbx-action graph'
-shows what is in one.
+are named. The exit code is 1 if a command failed, and 125 if sbx-action did.
+docs/actionfile.md describes the file; 'sbx-action graph' shows what is in one.
 `,
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			var f runFlags
@@ -124,8 +124,10 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 		}
 		return f.runFile(ctx, args)
 	}
-	if err := errors.Join(f.checkSingle(), f.check(args)); err != nil {
-		return err
+	for _, err := range []error{f.checkSingle(), f.check(args), f.inside.keep.check()} {
+		if err != nil {
+			return err
+		}
 	}
 	if serving != nil && !f.forWorker() {
 		return errOwnProcess
