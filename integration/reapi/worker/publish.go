@@ -75,7 +75,8 @@ func Status(ctx context.Context, err error) *status.Status {
 		if code == codes.Canceled || code == codes.Unknown {
 			code = codes.Unavailable // of a call to the storage, not of the task
 		}
-		return status.New(code, err.Error())
+		// What was being done, and what is wrong, without the code once more.
+		return status.New(code, strings.Replace(err.Error(), s.Error(), s.GRPCStatus().Message(), 1))
 	}
 	code := codes.Internal
 	switch _, malformed := errors.AsType[*remote.MalformedError](err); {

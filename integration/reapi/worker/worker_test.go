@@ -243,8 +243,8 @@ func TestTimeout(t *testing.T) {
 		resp := b.run(t, workertest.Spec{
 			Script: "echo early; echo part > out; sleep 600", Outputs: []string{"out"}, Timeout: limit,
 		})
-		if codes.Code(resp.Status.GetCode()) != codes.DeadlineExceeded {
-			t.Errorf("status %v, want DEADLINE_EXCEEDED", resp.Status)
+		if want := "the command was killed after " + limit.String(); codes.Code(resp.Status.GetCode()) != codes.DeadlineExceeded || resp.Status.Message != want {
+			t.Errorf("status %v, want DEADLINE_EXCEEDED: %s", resp.Status, want)
 		}
 		if b.text(t, resp.Result.StdoutDigest) == "early\n" && len(resp.Result.OutputFiles) == 1 {
 			break
