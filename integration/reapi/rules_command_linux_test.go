@@ -13,6 +13,7 @@ import (
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"golang.org/x/sys/cpu"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -133,6 +134,38 @@ func TestRule12Outputs(t *testing.T) {
 	}
 	if !dir.IsTopologicallySorted || data[0] != 0x0a || len(tree.Children) != 1 || tree.Root.Symlinks[0].Target != "f" || !tree.Root.Files[0].IsExecutable {
 		t.Errorf("tree: %v, %v", dir, tree)
+	}
+	// A tree that says to be sorted is the root, then each directory once, none before
+	// all that have it, and nothing else.
+	res = s.succeed(s.action(call{
+		script:  "mkdir -p d/a/same/deep d/b/c; echo x > d/a/same/deep/f; cp -r d/a/same d/b/c/same; echo y > d/b/c/own; cp -r d/a/same/deep d/z",
+		command: outputs("d"),
+	})).Result
+	data = s.read(action.SHA256, res.OutputDirectories[0].TreeDigest)
+	order, names := map[string]int{}, []protowire.Number{}
+	var all []*repb.Directory
+	for rest := []byte(data); len(rest) > 0; {
+		number, kind, n := protowire.ConsumeTag(rest)
+		if n < 0 || kind != protowire.BytesType {
+			t.Fatalf("a tree with %v of field %d", kind, number)
+		}
+		b, m := protowire.ConsumeBytes(rest[n:])
+		d := new(repb.Directory)
+		if err := proto.Unmarshal(b, d); m < 0 || err != nil {
+			t.Fatal(m, err)
+		}
+		order[action.Sum(action.SHA256, b).Hash()] = len(all)
+		all, names, rest = append(all, d), append(names, number), rest[n+m:]
+	}
+	if !res.OutputDirectories[0].IsTopologicallySorted || !slices.Equal(names, []protowire.Number{1, 2, 2, 2, 2, 2}) || len(order) != 6 {
+		t.Errorf("the tree of d, a, b, c, same and deep: fields %v, %d different", names, len(order))
+	}
+	for i, d := range all {
+		for _, below := range d.Directories {
+			if at, ok := order[below.Digest.Hash]; !ok || at <= i {
+				t.Errorf("directory %d has %s, which is number %d", i, below.Name, at)
+			}
+		}
 	}
 	// The three formats; one that is not known counts as TREE_ONLY.
 	for format, want := range map[int32][2]bool{0: {true, false}, 1: {false, true}, 2: {true, true}, 9: {true, false}} {
