@@ -21,6 +21,7 @@ import (
 	"time"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	"google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -119,12 +120,14 @@ func TestServeTLSAndRights(t *testing.T) {
 		return dialTo(t, s.grpc, credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: certs}))
 	}
 	d := reapi.ToDigest(action.Sum(action.SHA256, []byte("blob")))
+	data := make([]byte, 200_000)
+	large := action.Sum(action.SHA256, data)
 	for _, c := range []struct {
 		name     string
 		conn     *grpc.ClientConn
 		token    string
 		instance string
-		find     codes.Code
+		find     codes.Code // and of uploads
 		update   codes.Code // of the action cache
 	}{
 		{"nobody", with(), "", "main", codes.Unauthenticated, codes.Unauthenticated},
@@ -143,6 +146,21 @@ func TestServeTLSAndRights(t *testing.T) {
 		_, err := repb.NewContentAddressableStorageClient(c.conn).FindMissingBlobs(ctx, &repb.FindMissingBlobsRequest{InstanceName: c.instance, BlobDigests: []*repb.Digest{d}})
 		if status.Code(err) != c.find {
 			t.Errorf("%s: FindMissingBlobs: %v, want %v", c.name, err, c.find)
+		}
+		// Uploads do not take the usual way from the wire.
+		_, err = repb.NewContentAddressableStorageClient(c.conn).BatchUpdateBlobs(ctx, &repb.BatchUpdateBlobsRequest{
+			InstanceName: c.instance, Requests: []*repb.BatchUpdateBlobsRequest_Request{{Digest: reapi.ToDigest(large), Data: data}},
+		})
+		if status.Code(err) != c.find {
+			t.Errorf("%s: BatchUpdateBlobs: %v, want %v", c.name, err, c.find)
+		}
+		stream, err := bytestream.NewByteStreamClient(c.conn).Write(ctx)
+		if err == nil {
+			_ = stream.Send(&bytestream.WriteRequest{ResourceName: c.instance + "/uploads/u/" + reapi.BlobName(large), Data: data, FinishWrite: true})
+			_, err = stream.CloseAndRecv()
+		}
+		if status.Code(err) != c.find {
+			t.Errorf("%s: Write: %v, want %v", c.name, err, c.find)
 		}
 		_, err = repb.NewActionCacheClient(c.conn).UpdateActionResult(ctx, &repb.UpdateActionResultRequest{InstanceName: c.instance, ActionDigest: d, ActionResult: &repb.ActionResult{}})
 		if status.Code(err) != c.update {
