@@ -25,7 +25,7 @@ CGO_ENABLED=0 go build -o "$work/bin" ./cmd/sbx-action ./cmd/sbx-actiond
 # The base is made while the sources are fetched.
 base=$work/buildsystems.tar
 [ -f "$base" ] || {
-	mmdebstrap --quiet --format=tar --variant=apt bookworm "$base.new" \
+	mmdebstrap --quiet --aptopt='Acquire::Retries "5"' --format=tar --variant=apt bookworm "$base.new" \
 		--include=build-essential,cmake,meson,python3-pip,golang-go,cargo,librust-itoa-dev 2>"$work/mmdebstrap.log" &
 	making=$!
 }
@@ -36,10 +36,19 @@ done
 # What go and cargo build must have what it needs in vendor/: 'go mod vendor' puts
 # it there; Debian's packages of crates are what 'cargo vendor' would make.
 [ -d "$sources/prettybench" ] || {
-	module=$(GOFLAGS=-mod=mod go mod download -json github.com/cespare/prettybench@v0.1.0 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+	for pause in 5 20 0; do # the module proxy has bad moments
+		module=$(GOFLAGS=-mod=mod go mod download -json github.com/cespare/prettybench@v0.1.0 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || module=
+		[ -z "$module" ] || break
+		[ $pause != 0 ] || fail "go mod download"
+		sleep $pause
+	done
 	cp -r "$module" "$sources/prettybench.new"
 	chmod -R u+w "$sources/prettybench.new"
-	(cd "$sources/prettybench.new" && go mod vendor)
+	for pause in 5 20 0; do
+		if (cd "$sources/prettybench.new" && go mod vendor); then break; fi
+		[ $pause != 0 ] || fail "go mod vendor"
+		sleep $pause
+	done
 	mv "$sources/prettybench.new" "$sources/prettybench"
 }
 [ -z "${making:-}" ] || {

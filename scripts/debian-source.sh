@@ -53,15 +53,19 @@ download() { (cd "$kept" && apt-get source -qq --download-only "$package" >>"$ap
 # the newest version. Where one repository lists what it cannot deliver, one that
 # has it is found by asking each alone.
 if ! { cmp -s "$apt/all.list" "$apt/sources.list" && download; }; then
-	cp "$apt/all.list" "$apt/sources.list"
 	found=
-	if fetch; then found=yes; fi
-	while [ -z "$found" ] && read -r line; do
-		echo "$line" >"$apt/sources.list"
+	for pause in 0 10 30; do # mirrors have bad moments
+		sleep $pause
+		cp "$apt/all.list" "$apt/sources.list"
 		if fetch; then found=yes; fi
-	done <"$apt/all.list"
+		while [ -z "$found" ] && read -r line; do
+			echo "$line" >"$apt/sources.list"
+			if fetch; then found=yes; fi
+		done <"$apt/all.list"
+		[ -z "$found" ] || break
+	done
 	[ -n "$found" ] || {
-		cat "$apt/log" >&2
+		tail -n 40 "$apt/log" >&2
 		echo "$0: apt-get cannot fetch the source of $package" >&2
 		exit 1
 	}

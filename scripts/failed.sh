@@ -24,4 +24,4 @@ awk '
 	END {
 		flush()
 		for (i = 1; i <= named && i <= 20; i++) print names[i]
-	}' "$1" | tail -n 90
+	}' "$1" | tail -n 70

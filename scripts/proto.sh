@@ -9,9 +9,14 @@ scripts/need.sh protoc:protobuf-compiler
 here=integration/reapi/worker/proto
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-GOBIN=$work go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
-GOBIN=$work go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.5.1
-GOBIN=$work go install mvdan.cc/gofumpt@v0.12.0
+for plugin in google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12 google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.5.1 mvdan.cc/gofumpt@v0.12.0; do
+	# The module proxy has bad moments.
+	for pause in 5 20 0; do
+		if GOBIN=$work go install $plugin; then break; fi
+		[ $pause != 0 ] || exit 1
+		sleep $pause
+	done
+done
 go run ./$here/depset "$work/deps.binpb"
 for f in $here/*/*.proto; do
 	PATH="$work:$PATH" protoc -I . --descriptor_set_in="$work/deps.binpb" \

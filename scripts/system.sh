@@ -31,7 +31,7 @@ mkdir -p "$bin"
 sources=$work/sources
 base=$work/base.tar
 [ -f "$base" ] || { # it is made while the rest is fetched
-	mmdebstrap --quiet --format=tar --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" &
+	mmdebstrap --quiet --aptopt='Acquire::Retries "5"' --format=tar --variant=apt --include=build-essential bookworm "$base.new" 2>"$work/mmdebstrap.log" &
 	making=$!
 }
 CGO_ENABLED=0 go build -o "$bin" ./cmd/sbx-action ./cmd/sbx-actiond
