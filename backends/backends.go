@@ -134,7 +134,7 @@ type Limits struct {
 	Memory   int64         // bytes, of the whole tree where cgroups are to be had
 	Pids     int64         // processes and threads at one time
 	FileSize int64         // bytes, of each file that is written
-	Scratch  int64         // bytes that the command may write into its root
+	Scratch  int64         // bytes that the command may write into its root, but for /tmp and /dev/shm
 }
 
 // A Root says what the root file system of a command is made of. From the

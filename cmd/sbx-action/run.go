@@ -63,7 +63,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.stdin, "stdin", "", "`FILE` for the command's standard input; its content is in the key")
 	flags.Var(&f.timeout, "timeout", "`DURATION` after which the command and all its children are killed")
 	flags.Var(&f.memory, "memory", "`SIZE`: most memory that the command may use, such as 512M")
-	flags.Var(&f.scratch, "scratch", "`SIZE`: most that the command may write into its root")
+	flags.Var(&f.scratch, "scratch", "`SIZE`: most that the command may write into its root; not counting /tmp\nand /dev/shm, which are memory, for which there is --memory")
 	flags.Var(&f.pids, "pids", "`N`: most processes and threads at a time")
 	flags.Var(&f.digest, "digest", "`FUNCTION` of all digests: blake3 or sha256")
 	flags.BoolVar(&f.network, "network", false, "let the command use the host's network; part of the key")
