@@ -215,10 +215,6 @@ func (s *Store) PutBytes(ctx context.Context, f action.Function, data []byte) (a
 }
 
 func (s *Store) putBytes(ctx context.Context, d action.Digest, data []byte) error {
-	return s.putParts(ctx, d, [][]byte{data})
-}
-
-func (s *Store) putParts(ctx context.Context, d action.Digest, parts [][]byte) error {
 	if err := s.writable("put blob " + d.String()); err != nil {
 		return err
 	}
@@ -230,7 +226,7 @@ func (s *Store) putParts(ctx context.Context, d action.Digest, parts [][]byte) e
 		return fmt.Errorf("put blob %v: %w", d, err)
 	}
 	defer t.Close()
-	if _, err := t.WriteParts(parts); err != nil {
+	if _, err := t.Write(data); err != nil {
 		return fmt.Errorf("put blob %v: %w", d, s.explain(err))
 	}
 	return s.publish(ctx, t, d)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 
@@ -41,9 +42,8 @@ func (s *Store) SetPacked(p Packed) { s.packed = p }
 
 // Checked is a digest and its content.
 type Checked struct {
-	d     action.Digest
-	data  []byte
-	parts [][]byte // the content, if data is nil
+	d    action.Digest
+	data []byte
 }
 
 // Check returns data and its digest d as one, or an error that wraps [ErrContent]
@@ -55,33 +55,63 @@ func Check(d action.Digest, data []byte) (Checked, error) {
 	if got := action.Sum(d.Function(), data); got != d {
 		return Checked{}, another(d, got)
 	}
-	return Checked{d: d, data: data}, nil
+	return Checked{d, data}, nil
 }
 
-// CheckParts is Check for content that is in several slices.
-func CheckParts(d action.Digest, parts [][]byte) (Checked, error) {
-	if len(parts) == 1 {
-		return Check(d, parts[0])
-	}
+// PutParts stores what is in several slices under d, and refuses it if it is not
+// d's. It gets a file, whatever its size.
+func (s *Store) PutParts(ctx context.Context, d action.Digest, parts [][]byte) error {
 	if d.IsZero() {
-		return Checked{}, errors.New("put blob: it has no digest")
+		return errors.New("put blob: it has no digest")
 	}
+	if s.stored(ctx, d) {
+		return checkParts(d, parts)
+	}
+	err := s.putParts(ctx, d, parts)
+	if err == nil || errors.Is(err, ErrContent) {
+		return err
+	}
+	if other := checkParts(d, parts); other != nil { // what is wrong with it comes first
+		return other
+	}
+	return err
+}
+
+func (s *Store) putParts(ctx context.Context, d action.Digest, parts [][]byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w := s.NewWriterOf(ctx, d)
+	defer w.Abort()
+	if err := w.spill(); err != nil {
+		return err
+	}
+	if w.inTurn(parts); w.err != nil {
+		return fmt.Errorf("put blob %v: %w", d, w.err)
+	}
+	if err := checkSum(d, w.h, w.t.Len()); err != nil {
+		return err
+	}
+	return s.publish(ctx, w.t, d)
+}
+
+// checkParts is Check for content that is in several slices.
+func checkParts(d action.Digest, parts [][]byte) error {
 	size := int64(0)
 	for _, p := range parts {
 		size += int64(len(p))
 	}
 	h := d.Function().NewSized(size)
-	for _, p := range parts {
-		h.Write(p)
-	}
+	hashParts(h, parts)
+	return checkSum(d, h, size)
+}
+
+func checkSum(d action.Digest, h hash.Hash, size int64) error {
 	got, err := action.DigestOf(d.Function(), h.Sum(nil), size)
-	if err != nil {
-		return Checked{}, fmt.Errorf("put blob %v: %w", d, err)
+	if err == nil && got != d {
+		err = another(d, got)
 	}
-	if got != d {
-		return Checked{}, another(d, got)
-	}
-	return Checked{d: d, parts: parts}, nil
+	return err
 }
 
 func another(d, got action.Digest) error {
@@ -92,12 +122,7 @@ func another(d, got action.Digest) error {
 func (c Checked) Digest() action.Digest { return c.d }
 
 // Data is the content, not to be changed.
-func (c Checked) Data() []byte {
-	if c.data == nil && len(c.parts) > 0 {
-		return bytes.Join(c.parts, nil)
-	}
-	return c.data
-}
+func (c Checked) Data() []byte { return c.data }
 
 // PutAs stores data under d, and refuses data that is not d's.
 func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
@@ -111,9 +136,6 @@ func (s *Store) PutAs(ctx context.Context, d action.Digest, data []byte) error {
 func (s *Store) putFile(ctx context.Context, c Checked) error {
 	if s.stored(ctx, c.d) {
 		return nil
-	}
-	if c.data == nil {
-		return s.putParts(ctx, c.d, c.parts)
 	}
 	return s.putBytes(ctx, c.d, c.data)
 }

@@ -49,22 +49,32 @@ func TestParts(t *testing.T) {
 				if size > 1 {
 					data[1]++
 				}
-				if _, err := cache.CheckParts(d, parts); size > 1 && !errors.Is(err, cache.ErrContent) {
-					t.Errorf("other data under %v: %v", d, err)
+				if err := s.PutParts(t.Context(), d, parts); size > 1 && !errors.Is(err, cache.ErrContent) {
+					t.Errorf("other data under %v, which is there: %v", d, err)
+				}
+				absent := action.Sum(f, append(data, 1))
+				if err := s.PutParts(t.Context(), absent, parts); !errors.Is(err, cache.ErrContent) || s.Has(t.Context(), absent) {
+					t.Errorf("other data under %v: %v, or it is there now", absent, err)
 				}
 				d = action.Sum(f, data)
-				c, err := cache.CheckParts(d, parts)
-				if err == nil {
-					err = s.PutChecked(t.Context(), c)
-				}
-				if err != nil || !bytes.Equal(c.Data(), data) {
-					t.Fatal(err)
+				for range 2 {
+					if err := s.PutParts(t.Context(), d, parts); err != nil {
+						t.Fatal(err)
+					}
 				}
 				read("put")
 			}
 		}
 	}
-	if _, err := cache.CheckParts(action.Digest{}, [][]byte{{1}, {2}}); err == nil {
+	if err := s.PutParts(t.Context(), action.Digest{}, [][]byte{{1}, {2}}); err == nil {
 		t.Error("the zero digest was taken")
+	}
+	none := openStore(t, s.Dir(), cache.Options{ReadOnly: true})
+	d := action.Sum(action.SHA256, []byte("ab"))
+	if err := none.PutParts(t.Context(), d, [][]byte{[]byte("a"), []byte("b")}); !errors.Is(err, cache.ErrReadOnly) {
+		t.Errorf("a store that is only read: %v", err)
+	}
+	if err := none.PutParts(t.Context(), d, [][]byte{[]byte("a"), []byte("c")}); !errors.Is(err, cache.ErrContent) {
+		t.Errorf("other data, where the store is only read: %v", err)
 	}
 }

@@ -80,7 +80,8 @@ type Store struct {
 	packed   Packed       // nil: every blob has a file
 	packedMu sync.Mutex   // held while a record leaves the pack
 	synced   syncedFile
-	noTemp   atomic.Bool // the file system wants names for drafts
+	noTemp   atomic.Bool  // the file system wants names for drafts
+	writers  atomic.Int32 // that are writing, this instant
 	tmp      tempDir
 	flight   flight
 	logbook  logbook

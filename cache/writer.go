@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"runtime"
 
@@ -108,22 +109,68 @@ func (w *Writer) WriteParts(parts [][]byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	hashed := make(chan struct{})
-	if size < hashBeside || runtime.GOMAXPROCS(0) == 1 {
-		w.hash(parts)
-		close(hashed)
+	if busy := w.s.writers.Add(1); size < hashBeside || int(busy)*2 > runtime.GOMAXPROCS(0) {
+		w.inTurn(parts)
 	} else {
-		go func() {
-			w.hash(parts)
-			close(hashed)
-		}()
+		w.beside(parts, size)
 	}
-	w.err = w.keep(parts, size)
-	if <-hashed; w.err != nil {
+	w.s.writers.Add(-1)
+	if w.err != nil {
 		return 0, w.err
 	}
 	w.size += int64(size)
 	return size, nil
+}
+
+// hashBeside is from how many bytes on it pays to hash them on another processor
+// while they are written, where one has nothing else to do.
+const hashBeside = 128 << 10
+
+// beside hashes parts, and writes them.
+func (w *Writer) beside(parts [][]byte, size int) {
+	hashed := make(chan struct{})
+	go func() {
+		hashParts(w.h, parts)
+		close(hashed)
+	}()
+	w.err = w.keep(parts, size)
+	<-hashed
+}
+
+// inTurn hashes some of parts and writes them, until there are no more.
+func (w *Writer) inTurn(parts [][]byte) {
+	for some, size := range portions(parts) {
+		hashParts(w.h, some)
+		if w.err = w.keep(some, size); w.err != nil {
+			return
+		}
+	}
+}
+
+func hashParts(h hash.Hash, parts [][]byte) {
+	for _, p := range parts {
+		h.Write(p)
+	}
+}
+
+// portion is how much is hashed and then written: so much is still in the cache of
+// the processor.
+const portion = 256 << 10
+
+// portions are parts, some at a time, with the number of bytes in them.
+func portions(parts [][]byte) iter.Seq2[[][]byte, int] {
+	return func(yield func([][]byte, int) bool) {
+		for from := 0; from < len(parts); {
+			to, size := from, 0
+			for ; to < len(parts) && size < portion; to++ {
+				size += len(parts[to])
+			}
+			if !yield(parts[from:to], size) {
+				return
+			}
+			from = to
+		}
+	}
 }
 
 func (w *Writer) keep(parts [][]byte, size int) error {
@@ -140,16 +187,6 @@ func (w *Writer) keep(parts [][]byte, size int) error {
 	}
 	_, err := w.t.WriteParts(parts)
 	return w.s.explain(err)
-}
-
-// hashBeside is from how many bytes on it pays to hash them on another processor
-// while they are written.
-const hashBeside = 128 << 10
-
-func (w *Writer) hash(parts [][]byte) {
-	for _, p := range parts {
-		w.h.Write(p)
-	}
 }
 
 // spill moves the blob from memory to a draft.

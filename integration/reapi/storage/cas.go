@@ -135,7 +135,7 @@ func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequ
 	if total/int64(len(blobs)) >= piece { // each is much work
 		enough = 1
 	}
-	parallel(len(blobs), enough, func(i int) { blobs[i], errs[i] = s.check(req, f, i) })
+	parallel(len(blobs), enough, func(i int) { blobs[i], errs[i] = s.take(ctx, req, f, i) })
 	// What is small costs less together.
 	small := make([]cache.Checked, 0, len(blobs))
 	for i, b := range blobs {
@@ -148,8 +148,8 @@ func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequ
 		enough = len(blobs) + 1
 	}
 	parallel(len(blobs), enough, func(i int) {
-		err := errs[i]
-		if err == nil && !(packed && s.store.Packs(blobs[i].Digest())) {
+		err, d := errs[i], blobs[i].Digest()
+		if err == nil && !d.IsZero() && !(packed && s.store.Packs(d)) {
 			err = s.store.PutChecked(ctx, blobs[i])
 		}
 		if err != nil {
@@ -160,8 +160,9 @@ func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequ
 	return res, nil
 }
 
-// check returns the blob that a part of a batch has, or what is wrong with it.
-func (s *Server) check(req *wire.BatchUpdateBlobsRequest, f action.Function, i int) (cache.Checked, error) {
+// take returns the blob that a part of a batch has, or what is wrong with it. What is
+// large it stores, and returns none.
+func (s *Server) take(ctx context.Context, req *wire.BatchUpdateBlobsRequest, f action.Function, i int) (cache.Checked, error) {
 	r, parts := req.Requests[i], req.Parts(i)
 	d, err := reapi.Digest(f, r.Digest)
 	if err != nil {
@@ -174,7 +175,7 @@ func (s *Server) check(req *wire.BatchUpdateBlobsRequest, f action.Function, i i
 	switch r.Compressor {
 	case repb.Compressor_IDENTITY:
 		if parts != nil {
-			return cache.CheckParts(d, parts)
+			return cache.Checked{}, s.store.PutParts(ctx, d, parts)
 		}
 	case repb.Compressor_ZSTD:
 		// What it becomes counts, too: a small message must not fill memory.

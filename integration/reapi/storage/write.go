@@ -110,7 +110,7 @@ func (s *Server) writeSmall(ctx context.Context, first *wire.WriteRequest, r rea
 		first.WriteOffset != 0 || first.Len() != r.Digest.Size() || s.uploads.has(first.ResourceName) {
 		return false, nil
 	}
-	b, err := cache.CheckParts(r.Digest, first.Parts())
+	b, err := cache.Check(r.Digest, first.Whole().Data)
 	if err == nil {
 		err = s.store.PutChecked(ctx, b)
 	}
