@@ -6,7 +6,9 @@
 
 #if defined __x86_64__
 
-#define IN_PROCESS __attribute__((section("scribe"), used, noinline, target("general-regs-only")))
+#define IN_PROCESS                                                                                                     \
+	__attribute__((section("scribe"), used, noinline, target("general-regs-only"),                                 \
+		       optimize("O2", "no-tree-loop-distribute-patterns")))
 
 // scribe_look runs in a process of the command, after a call. It returns 1 if we
 // must be asked. It must not touch anything but the stack, the log, and what the
@@ -53,14 +55,16 @@ IN_PROCESS int scribe_look(struct frame *f)
 		if (nr == READLINKAT)
 			out = f->rdx, written = (u64)result;
 	}
-	u32 n = 0, h = 2166136261u ^ op, dots = 0;
+	u32 n = 0, h = op, dots = 0;
 	for (u8 before = 0; path[n]; n++) {
 		if (n == LONGEST)
 			return 1;
 		dots |= path[n] == '.' && before == '.';
 		before = (u8)path[n];
-		h = (h ^ before) * 16777619u;
+		h = (h << 5 | h >> 27) ^ before;
 	}
+	h *= 2654435761u;
+	h ^= h >> 15;
 	if (written && (out - (u64)path <= n || (u64)path - out < written)) {
 		log->lost = 1; // over the path
 		return 0;

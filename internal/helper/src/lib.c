@@ -4,8 +4,12 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
 	char *t = to;
 	const char *f = from;
+#if defined __x86_64__
+	__asm__ volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(n) : : "memory");
+#else
 	while (n--)
 		*t++ = *f++;
+#endif
 	return to;
 }
 

@@ -76,10 +76,17 @@ void finish_observer(struct sandbox *s)
 
 static u32 hash(u8 op, const char *path, size_t n)
 {
-	u32 h = 2166136261u ^ op;
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ (u8)path[i]) * 16777619u;
-	return h;
+	const u64 factor = 0x9e3779b97f4a7c15ull;
+	u64 h = op + n, part;
+	for (; n >= 8; n -= 8, path += 8) {
+		__builtin_memcpy(&part, path, 8);
+		h = (h ^ part) * factor;
+		h ^= h >> 32;
+	}
+	for (part = 0; n; n--)
+		part = part << 8 | (u8)path[n - 1];
+	h = (h ^ part) * factor;
+	return (u32)(h >> 32);
 }
 
 static struct lookup *entry(struct observer *o, u32 at)
@@ -259,7 +266,10 @@ static void note_moved(struct observer *o, const char *path)
 // tidy removes empty and "." parts in the middle, which mean nothing.
 void tidy(char *path)
 {
-	char *to = path, *from = path;
+	char *from = path;
+	while (*from && (from[0] != '/' || (from[1] != '/' && from[1] != '.')))
+		from++;
+	char *to = from;
 	while (*from) {
 		if (from[0] == '/' && from[1] == '/')
 			from++;

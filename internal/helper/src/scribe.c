@@ -50,8 +50,12 @@ struct scribe {
 	u32 own_filters; // of this process; those of the command have one more
 	struct sites sites;
 	u64 vdso_end; // of which all processes have the same: the end of what is used
+	u64 vdso_at; // where it mostly is, and how it begins
+	u8 vdso_head[64];
 	s32 fd;
 	struct log *log;
+	s32 mem; // memory of the process mem_tid; or -1
+	u32 mem_tid;
 
 	struct {
 		u32 tid;
@@ -128,6 +132,27 @@ static int alone(struct observer *o, u32 tid)
 	return SYS(statx, o->proc, name, 0, STATX_NLINK, &st) >= 0 && st.nlink == 3;
 }
 
+// forget_memory is for when a process may have been given another memory.
+static void forget_memory(struct scribe *s)
+{
+	if (s->mem >= 0)
+		SYS(close, s->mem);
+	s->mem = -1;
+}
+
+// memory_of returns a descriptor for the memory of the process that waits, or -1.
+static s32 memory_of(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n)
+{
+	if (s->mem >= 0 && s->mem_tid == n->pid)
+		return s->mem; // if that has ended meanwhile, nothing can be written
+	forget_memory(s);
+	s->mem = open_of(o, n->pid, "/mem", O_RDWR);
+	s->mem_tid = n->pid;
+	if (s->mem >= 0 && SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) < 0)
+		forget_memory(s); // it may be that of another process
+	return s->mem;
+}
+
 static int write_at(s32 mem, u64 at, const void *from, size_t n)
 {
 	return SYS(pwrite64, mem, from, n, at) == (long)n;
@@ -138,6 +163,9 @@ static int write_at(s32 mem, u64 at, const void *from, size_t n)
 static u64 find_vdso(struct observer *o, struct scribe *s, u32 tid)
 {
 	u64 auxv[64], at = 0;
+	u8 head[64], room[LOADER_MAX];
+	if (s->vdso_at && peek(o, s->vdso_at, head, sizeof head) == sizeof head && !memcmp(head, s->vdso_head, sizeof head))
+		return s->vdso_at + s->vdso_end;
 	s32 fd = open_of(o, tid, "/auxv", O_RDONLY);
 	if (fd < 0)
 		return 0;
@@ -146,7 +174,6 @@ static u64 find_vdso(struct observer *o, struct scribe *s, u32 tid)
 	for (long i = 0; i + 1 < n / 8; i += 2)
 		if (auxv[i] == 33) // AT_SYSINFO_EHDR
 			at = auxv[i + 1];
-	u8 head[64], room[LOADER_MAX];
 	// Where it is higher or lower, the stack may grow to other places than we think.
 	if (at < LIBRARIES_AT || at > SCRIBE_AT || peek(o, at, head, 64) != 64 || memcmp(head, "\177ELF\2", 5))
 		return 0;
@@ -162,7 +189,11 @@ static u64 find_vdso(struct observer *o, struct scribe *s, u32 tid)
 				return 0;
 		s->vdso_end = used;
 	}
-	return used == s->vdso_end ? at + used : 0;
+	if (used != s->vdso_end)
+		return 0;
+	s->vdso_at = at;
+	memcpy(s->vdso_head, head, sizeof head);
+	return at + used;
 }
 
 // make_file makes the file that processes map.
@@ -261,7 +292,7 @@ static int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem)
 	u8 code[SITES * CALL_SIZE], go[5];
 	struct found found[SITES];
 	u32 used, n = 0;
-	if (!alone(o, o->tid) || peek(o, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) != 4 || used > CALLS)
+	if (peek(o, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) != 4 || used > CALLS)
 		return 0;
 	u32 all = find_sites(o, &s->sites, ip, found);
 	int ok = 0;
@@ -301,19 +332,12 @@ static int take(struct observer *o, struct scribe *s, s32 listener, const struct
 	u64 secret = 0;
 	if (peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie)
 		return 0;
-	s32 mem = open_of(o, n->pid, "/mem", O_RDWR);
+	s32 mem = memory_of(o, s, listener, n);
 	if (mem < 0)
 		return 0;
-	int ok = 0;
-	// From here on it is sure that mem is of the process that waits.
-	if (SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) >= 0) {
-		if (has_scribe(o, &any))
-			ok = redirect(o, s, n->data.ip, mem);
-		else if (!any)
-			ok = settle(o, s, listener, n, mem);
-	}
-	SYS(close, mem);
-	return ok;
+	if (has_scribe(o, &any))
+		return alone(o, n->pid) && redirect(o, s, n->data.ip, mem);
+	return !any && settle(o, s, listener, n, mem);
 }
 
 static struct scribe *new_scribe(struct observer *o)
@@ -322,7 +346,7 @@ static struct scribe *new_scribe(struct observer *o)
 	struct scribe *s = o->scribe = map(sizeof *s, -1, 0);
 	if (!s)
 		return 0;
-	s->fd = -1;
+	s->fd = s->mem = -1;
 	u64 filters = read_status(o, (u32)SYS(getpid), status, sizeof status) ? field(status, "Seccomp_filters:", 10) : ~0ull;
 	s->off = o->s->slot->no_scribe || filters == ~0ull || loader_end - loader > LOADER_MAX;
 	s->own_filters = (u32)filters;
@@ -334,7 +358,11 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 	struct scribe *s = o->scribe;
 	if (!s)
 		s = new_scribe(o);
-	if (!s || s->off || n->data.arch != AUDIT_ARCH)
+	if (!s || s->off)
+		return;
+	if (n->data.arch != AUDIT_ARCH || n->data.nr == SYS_execve || n->data.nr == SYS_execveat)
+		forget_memory(s);
+	if (n->data.arch != AUDIT_ARCH)
 		return;
 	if (n->data.nr == SYS_execve || n->data.nr == SYS_execveat) {
 		for (u32 i = 0; i < COUNTERS; i++)
@@ -380,15 +408,14 @@ int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *
 	// The loader is done: its jump becomes again what it was.
 	u64 ip = n->data.args[0];
 	u8 now[5], there[5];
-	s32 mem = open_of(o, n->pid, "/mem", O_RDWR), ok = 0;
+	s32 mem = memory_of(o, s, listener, n), ok = 0;
 	jump(now, 0xe9, ip, vdso);
-	if (mem >= 0 && SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) >= 0 && peek(o, ip, there, 5) == 5 && !memcmp(there, now, 5))
+	if (mem >= 0 && peek(o, ip, there, 5) == 5 && !memcmp(there, now, 5))
 		ok = write_at(mem, ip, &n->data.args[3], 5);
 	if (n->data.args[1] != SCRIBE_AT || n->data.args[2] != SCRIBE_LOG_AT)
 		s->off = 1; // there is no room, or it is not allowed
 	else if (ok)
 		redirect(o, s, ip, mem);
-	SYS(close, mem);
 	return 1;
 }
 
