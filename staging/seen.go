@@ -71,7 +71,7 @@ func (k seenKind) word() string {
 func (s seen) line() string { return string(s.appendLine(nil)) }
 
 func (s *seen) appendLine(b []byte) []byte {
-	b = strconv.AppendQuote(append(append(b, s.kind.word()...), ' '), s.path)
+	b = appendQuoted(append(append(b, s.kind.word()...), ' '), s.path)
 	switch s.kind {
 	case seenFile, seenDir, seenList:
 		b = append(b, ' ')
@@ -82,12 +82,22 @@ func (s *seen) appendLine(b []byte) []byte {
 	case seenFile, seenList, seenMade:
 		b = append(append(b, ' '), s.digest.String()...)
 	case seenLink:
-		return append(strconv.AppendQuote(append(b, ' '), s.text), '\n')
+		return append(appendQuoted(append(b, ' '), s.text), '\n')
 	}
 	if s.text != "" {
 		b = append(append(b, ' '), s.text...)
 	}
 	return append(b, '\n')
+}
+
+// appendQuoted is strconv.AppendQuote, faster for what paths are made of.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return strconv.AppendQuote(b, s)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 // canonical is the list as it is hashed: one line each, sorted.
@@ -120,7 +130,8 @@ type scout struct {
 	hash  *FileHasher
 	vet   func(host string, d FileDigest) error
 	began Moment
-	found map[fact]seen
+	found []seen
+	index map[fact]int32     // of what was found
 	nodes map[string]*StatID // by path in the root; nil: absent, or closed to us
 	shut  map[string]bool    // those that are closed to us
 	dirs  map[string]seen    // stat data of directories that lack something
@@ -150,7 +161,7 @@ func (w *HostWitness) scout() *scout { return w.scoutFor(0) }
 func (w *HostWitness) scoutFor(n int) *scout {
 	return &scout{
 		by: w, host: w.Host, made: w.Made, hash: w.Hash, vet: w.Vet, began: Now(),
-		found: make(map[fact]seen, n), nodes: make(map[string]*StatID, n), shut: map[string]bool{}, dirs: map[string]seen{}, ways: map[string]way{},
+		found: make([]seen, 0, n), index: make(map[fact]int32, n), nodes: make(map[string]*StatID, n), shut: map[string]bool{}, dirs: map[string]seen{}, ways: map[string]way{},
 	}
 }
 
@@ -210,7 +221,7 @@ func (c *scout) look(l backends.Lookup) error {
 		}
 		last := !more || strings.Trim(tail, "/") == ""
 		if info.isLink() {
-			target, err := c.link(next)
+			target, err := c.link(next, info)
 			if err != nil {
 				return err
 			}
@@ -299,10 +310,18 @@ func (c *scout) meta(p string, info *StatID) {
 	c.add(seen{path: p, kind: seenMeta, text: c.by.meta(host, info), id: *info})
 }
 
-func (c *scout) add(s seen) { c.found[fact{s.kind, s.path}] = s }
+func (c *scout) add(s seen) {
+	f := fact{s.kind, s.path}
+	if i, ok := c.index[f]; ok {
+		c.found[i] = s
+		return
+	}
+	c.index[f] = int32(len(c.found))
+	c.found = append(c.found, s)
+}
 
 func (c *scout) has(kind seenKind, p string) bool {
-	_, ok := c.found[fact{kind, p}]
+	_, ok := c.index[fact{kind, p}]
 	return ok
 }
 
@@ -391,20 +410,17 @@ func listing(host string, f action.Function) (action.Digest, error) {
 	return action.Sum(f, text), nil
 }
 
-func (c *scout) link(p string) (string, error) {
-	if s, ok := c.found[fact{seenLink, p}]; ok {
-		return s.text, nil
+// link notes where the link p leads, which id is the state of.
+func (c *scout) link(p string, id *StatID) (string, error) {
+	if i, ok := c.index[fact{seenLink, p}]; ok {
+		return c.found[i].text, nil
 	}
 	host, _ := c.host(p)
-	id, stable, err := c.state(host)
-	if err != nil {
-		return "", err
-	}
 	target, err := os.Readlink(host)
 	if err != nil {
 		return "", err
 	}
-	c.add(seen{path: p, kind: seenLink, text: target, id: id, stable: stable})
+	c.add(seen{path: p, kind: seenLink, text: target, id: *id, stable: c.hash.Stable(host, *id, c.began)})
 	return target, nil
 }
 
@@ -443,28 +459,25 @@ func (c *scout) state(host string) (StatID, bool, error) {
 // sorted returns what was found, by path. What says less than another fact of
 // the same path is left out.
 func (c *scout) sorted() []seen {
-	list := make([]seen, 0, len(c.found))
-	for _, s := range c.found {
+	// They are large: what is sorted are their numbers.
+	order := make([]int32, 0, len(c.found))
+	for i := range c.found {
+		s := &c.found[i]
 		if s.kind == seenMeta && c.has(seenFile, s.path) || s.kind == seenDir && c.has(seenList, s.path) {
 			continue
 		}
-		list = append(list, s)
-	}
-	// They are large: what is sorted are their numbers.
-	order := make([]int32, len(list))
-	for i := range order {
-		order[i] = int32(i)
+		order = append(order, int32(i))
 	}
 	slices.SortFunc(order, func(i, j int32) int {
-		a, b := &list[i], &list[j]
+		a, b := &c.found[i], &c.found[j]
 		if n := strings.Compare(a.path, b.path); n != 0 {
 			return n
 		}
 		return int(a.kind) - int(b.kind)
 	})
-	sorted := make([]seen, len(list))
+	sorted := make([]seen, len(order))
 	for i, from := range order {
-		sorted[i] = list[from]
+		sorted[i] = c.found[from]
 	}
 	return sorted
 }

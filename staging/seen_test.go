@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -37,12 +38,12 @@ func TestManyLookups(t *testing.T) {
 		one := h.witness.scout()
 		h.check(one.look(l))
 		h.check(together.look(l))
-		for f, s := range one.found {
-			alone[f] = s.line()
+		for f, i := range one.index {
+			alone[f] = one.found[i].line()
 		}
 	}
-	for f, s := range together.found {
-		all[f] = s.line()
+	for f, i := range together.index {
+		all[f] = together.found[i].line()
 	}
 	if len(all) < 20 || !maps.Equal(all, alone) {
 		t.Errorf("together:\n%v\nalone:\n%v", all, alone)
@@ -79,6 +80,14 @@ func TestLines(t *testing.T) {
 	} {
 		if have := c.line(); have != c.want {
 			t.Errorf("%q, want %q", have, c.want)
+		}
+	}
+}
+
+func TestAppendQuoted(t *testing.T) {
+	for _, s := range []string{"", "/usr/lib", "a b~", `a"b`, `a\b`, "a\nb", "a\x7fb", "\x80", "é", "\xff"} {
+		if have, want := string(appendQuoted([]byte("x "), s)), "x "+strconv.Quote(s); have != want {
+			t.Errorf("%q: %s, want %s", s, have, want)
 		}
 	}
 }

@@ -373,7 +373,7 @@ func (w *HostWitness) again(s seen) (seen, error) {
 	case s.kind == seenAbsent:
 		return s, fmt.Errorf("%s has appeared", s.path)
 	case info.isLink():
-		_, err = scout.link(s.path)
+		_, err = scout.link(s.path, info)
 	case s.kind == seenMeta, s.kind == seenDir && s.text != notListed:
 		err = scout.note(s.path, backends.Stat)
 	default:

@@ -29,11 +29,21 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 		bases[path.Base(p)] = true
 	}
 	list := make([]backends.Lookup, 0, len(lookups))
+	real := map[string]string{} // by directory
 	for _, l := range lookups {
+		base := path.Base(l.Path)
+		if !bases[base] && s.call.Kind != Archive {
+			list = append(list, l)
+			continue
+		}
 		host, ok := s.view.host(l.Path)
-		if base := path.Base(l.Path); ok && (bases[base] || s.temporary(host)) {
-			dir, err := filepath.EvalSymlinks(path.Dir(host))
-			if err == nil && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(l, host) {
+		if ok && (bases[base] || s.temporary(host)) {
+			dir, known := real[path.Dir(host)]
+			if !known {
+				dir, _ = filepath.EvalSymlinks(path.Dir(host)) // "" where there is none
+				real[path.Dir(host)] = dir
+			}
+			if dir != "" && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(l, host) {
 				list = append(list, backends.Lookup{Path: path.Dir(l.Path), Op: backends.Stat})
 				continue
 			}
