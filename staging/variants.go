@@ -41,16 +41,21 @@ func encodeVariants(variants []variant) []byte {
 	if len(variants) == 0 {
 		return nil
 	}
-	b := binary.AppendUvarint(nil, variantsVersion)
+	room := 64
+	for i := range variants {
+		room += 64 + 80*len(variants[i].seen)
+	}
+	b := binary.AppendUvarint(make([]byte, 0, room), variantsVersion)
 	b = binary.AppendUvarint(b, uint64(variants[0].seal.Function()))
 	b = binary.AppendUvarint(b, uint64(len(variants)))
 	for _, v := range variants {
 		b = appendHash(b, v.seal)
 		b = binary.AppendUvarint(b, uint64(len(v.seen)))
-		var last, gone seen
-		for _, s := range v.seen {
-			b = s.append(b, last.path, gone)
-			last = s
+		last, gone := "", &seen{}
+		for i := range v.seen {
+			s := &v.seen[i]
+			b = s.append(b, last, gone)
+			last = s.path
 			if s.kind == seenAbsent {
 				gone = s
 			}
@@ -64,7 +69,7 @@ func appendHash(b []byte, d action.Digest) []byte {
 	return binary.AppendUvarint(append(b, sum[:]...), uint64(d.Size()))
 }
 
-func (s *seen) append(b []byte, last string, gone seen) []byte {
+func (s *seen) append(b []byte, last string, gone *seen) []byte {
 	flags := byte(0)
 	if s.perm != usualPerm(s.kind) {
 		flags |= flagPerm

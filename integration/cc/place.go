@@ -54,7 +54,11 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 			return
 		}
 		at := "/"
-		if _, ok := under(l.Path, base); ok {
+		_, named := under(l.Path, base)
+		if !named && !strings.Contains(l.Path, "/.") && !strings.Contains(l.Path, "//") {
+			continue // most of them: cleaning it would not lead there
+		}
+		if named {
 			dir, name := path.Split(l.Path)
 			if at = out.dir(dir); at == "" || at == base && name == ".." {
 				s.placed = l.Path
