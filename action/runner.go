@@ -23,6 +23,10 @@ type Runner struct {
 	Backend backends.Backend
 	Locks   Locker // nil: equal actions may run more than once
 
+	// Meanwhile, where not nil, may be called while a command runs whose result is to
+	// be stored, if there is nothing else to do.
+	Meanwhile func()
+
 	// Elsewhere, where not nil, runs misses on other machines.
 	Elsewhere Elsewhere
 
@@ -175,6 +179,9 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: cmp.Or(req.Dir, WorkDir(req.Command)),
 		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
 		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary, Terminal: req.Terminal, Owners: req.Action.recordsOwners(), Machine: req.Machine,
+	}
+	if !req.SkipStore {
+		spec.Meanwhile = r.Meanwhile
 	}
 	if req.Terminal != nil {
 		spec.Stdin, spec.Stdout, spec.Stderr = nil, nil, nil

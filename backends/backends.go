@@ -64,6 +64,10 @@ type Spec struct {
 	Limits  Limits
 	Network Network
 
+	// Meanwhile, where not nil, may be called once when there is nothing to do but to
+	// wait for the command. It must be short.
+	Meanwhile func()
+
 	// Observe asks for Status.Lookups. It costs 3 to 10 µs for each system call
 	// that names a path; in backends that put a scribe into processes (see
 	// internal/helper/src/scribe.c) mostly 0.1 µs.

@@ -18,6 +18,9 @@ func (s *Store) draft(dir string) (*durable.Temp, error) {
 	if !s.noTemp.Load() {
 		var t *durable.Temp
 		err := s.inDir(dir, func() (err error) {
+			if t = s.spares.take(dir); t != nil {
+				return nil
+			}
 			t, err = s.disk.Temp(dir)
 			return err
 		})

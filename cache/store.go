@@ -85,6 +85,7 @@ type Store struct {
 	tmp      tempDir
 	flight   flight
 	logbook  logbook
+	spares   spares
 	trees    treeMemo
 }
 
@@ -128,6 +129,7 @@ func Open(dir string, opts Options) (*Store, error) {
 // Close gives back what the store holds outside its directory, and removes its
 // drafts. It does not wait for a disk.
 func (s *Store) Close() error {
+	s.spares.close()
 	return errors.Join(s.logbook.flush(s), s.flight.close(), s.tmp.close(s))
 }
 

@@ -76,6 +76,9 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 		stop := context.AfterFunc(ctx, func() { s.process.Cancel(seq) })
 		defer stop()
 	}
+	if req.Flags&helper.FillRoot == 0 && spec.Meanwhile != nil {
+		spec.Meanwhile()
+	}
 	reply, err := s.answer(spec, req)
 	if err != nil {
 		return nil, s.explain(b, err)
@@ -174,6 +177,9 @@ func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, 
 			if err != nil {
 				s.broken = true
 				return nil, err
+			}
+			if filled == nil && spec.Meanwhile != nil {
+				spec.Meanwhile()
 			}
 		case r.Kind == helper.HasTerminal && r.Root != nil:
 			spec.Terminal(r.Root)

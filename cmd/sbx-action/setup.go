@@ -86,6 +86,9 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 	p.runner = &action.Runner{ // Stager is each job's own
 		Cache: store, Blobs: p.blobs, Locks: store, Backend: p.miss, Witness: p.witness, Log: log,
 	}
+	if !readOnly && !w.several {
+		p.runner.Meanwhile = func() { store.Expect(expected) }
+	}
 	if !readOnly {
 		if err := p.shareWith(&w.remote, log); err != nil {
 			return nil, errors.Join(err, p.Close())
@@ -122,6 +125,10 @@ func (p *parts) keepRootfs(ctx context.Context) error {
 	}
 	return err
 }
+
+// expected is how many files the store gets of a result that has no outputs: it, its
+// note and its memo.
+const expected = 3
 
 // A missPath is the backend, opened on the first miss, and what the stagers of
 // all jobs have in common.

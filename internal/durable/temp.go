@@ -141,6 +141,9 @@ func (t *Temp) WriteParts(parts [][]byte) (int, error) {
 	return written, err
 }
 
+// Stat returns what the kernel knows of the file.
+func (t *Temp) Stat() (FileInfo, error) { return FStat(t.fd, t.dir) }
+
 // Len is the number of bytes that the file holds.
 func (t *Temp) Len() int64 { return t.n }
 
