@@ -112,9 +112,11 @@ type server struct {
 //
 // Everything is opened anew for each call (the store, views of the host, stat
 // caches, settings), except for the helper with its idle sandbox, which sees the
-// host's mounts as they are: where they are changed it is started anew. Variables of
-// packages that remember something are forgotten, or hold what cannot change while
-// a process lives; TestPackageVariables lists all of them.
+// host's mounts as they are: where they are changed it is started anew. The root that
+// may be begun in it is compared with the one that is wanted: see
+// native.Backend.Prepare. Variables of packages that remember something are forgotten,
+// or hold what cannot change while a process lives; TestPackageVariables lists all of
+// them.
 func work(w *warm.Worker) int {
 	s := &server{Worker: w}
 	var err error
