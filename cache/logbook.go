@@ -4,15 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // The file "log" tells the index of what was written since: records of 48
@@ -79,12 +77,12 @@ func (s *Store) takeLog(each func(e *entry), done func() error) (garbage int, er
 	path := filepath.Join(s.dir, logName)
 	taken := path + ".taken" // by us, or by one of us that died before done
 	for range 2 {
-		data, err := readLog(taken)
+		data, err := durable.ReadRecords(taken)
 		if errors.Is(err, fs.ErrNotExist) {
 			if err := s.disk.Rename(path, taken); err != nil {
 				return garbage, ignoreMissing(err)
 			}
-			data, err = readLog(taken)
+			data, err = durable.ReadRecords(taken)
 		}
 		if err != nil {
 			return garbage, err
@@ -98,19 +96,6 @@ func (s *Store) takeLog(each func(e *entry), done func() error) (garbage int, er
 		}
 	}
 	return garbage, nil
-}
-
-// readLog reads the log. What is not one, such as a FIFO, is not waited for.
-func readLog(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, err
-	}
-	return io.ReadAll(f)
 }
 
 func parseLog(data []byte, now time.Time, each func(e *entry)) (garbage int) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -88,4 +89,31 @@ func privateMutations() (list []mutation) {
 		w.write("late.txt", "2")
 	})
 	return list
+}
+
+// TestSibling compiles what lies in another directory of /tmp than the one to build in,
+// which a relative name leads to.
+func TestSibling(t *testing.T) {
+	w := newWorld(t)
+	var dirs []string
+	for range 2 {
+		dir, err := os.MkdirTemp("/tmp", "sbx-sibling-")
+		w.must(err)
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		w.must(os.Chmod(dir, 0o755))
+		dirs = append(dirs, dir)
+	}
+	w.dir = dirs[0]
+	src := "../" + filepath.Base(dirs[1])
+	w.write(src+"/a.c", "#include <a.h>\nint a = A;\n")
+	w.write(src+"/inc/a.h", "#define A 1\n")
+	call := words("gcc -I" + src + "/inc -c " + src + "/a.c -o a.o")
+	want := w.bare(call)
+	if want.code != 0 {
+		t.Fatalf("control: %s", want.stderr)
+	}
+	w.expect("at first", call, want, cc.Miss)
+	w.expect("again", call, want, cc.Hit)
+	w.write(src+"/inc/a.h", "#define A 2\n")
+	w.expect("changed", call, w.bare(call), cc.Miss)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // An Outcome is how a call ended, for statistics.
@@ -104,7 +104,7 @@ func fold(name string) {
 		return
 	}
 	defer os.Remove(taken)
-	data, err := readFrom(taken)
+	data, err := durable.ReadRecords(taken)
 	if err != nil {
 		return
 	}
@@ -126,18 +126,6 @@ func appendTo(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
-func readFrom(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, err
-	}
-	return io.ReadAll(f)
-}
-
 // A Total is the sum of the events of an outcome with a reason.
 type Total struct {
 	Outcome Outcome       `json:"outcome"`
@@ -152,7 +140,7 @@ type Stats struct{ Lines []Total }
 
 // ReadStats reads the statistics in dir. Where there are none, all is zero.
 func ReadStats(dir string) (Stats, error) {
-	data, err := readFrom(filepath.Join(dir, statsName))
+	data, err := durable.ReadRecords(filepath.Join(dir, statsName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Stats{}, nil
 	}

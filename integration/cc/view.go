@@ -142,6 +142,11 @@ func newView(c *Call, w Want) (*view, bool) {
 			v.show(a)
 		}
 	}
+	for _, list := range [][]string{c.Search, c.Inputs} {
+		for _, p := range list {
+			v.show(c.abs(p)) // "../src"
+		}
+	}
 	for _, e := range w.Env {
 		v.show(e.Value)
 	}

@@ -82,7 +82,7 @@ var table = []row{
 	// How other build systems meet us.
 	{"integration/actionfile", "action internal/spelling internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
 	{"integration/bwrap", "golang.org/x/sys", "internal/rebuildtest"},
-	{"integration/cc", "action backends staging golang.org/x/sys", ""},
+	{"integration/cc", "action backends internal/durable staging golang.org/x/sys", ""},
 
 	// Many jobs at a time, and the view of them. They know nothing of actions.
 	{"schedule", "", ""},
