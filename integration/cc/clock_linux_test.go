@@ -1,6 +1,7 @@
 package cc_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -33,6 +34,13 @@ func TestTellsTime(t *testing.T) {
 		{"of lines, to standard output", "gcc -E a.c", "const char *t = __TI\\\nME__;\n", nil, cc.Unkept},
 		{"of the file, of lines", "gcc -c a.c", "const char *t = __TIMES\\\nTAMP__;\n", nil, cc.Unkept},
 		{"of the file, of lines, and not of now", "gcc -c a.c", "const char *t = \"Sun Sep  9 03:46:40 2001\";\n", nil, cc.Miss},
+		{"that a source says, too", "gcc -S a.c", "", func(w *world) {
+			var all strings.Builder // whenever the compile is
+			for at := range 24 * 60 * 60 {
+				fmt.Fprintf(&all, "%02d:%02d:%02d ", at/3600, at/60%60, at%60)
+			}
+			w.write("a.c", "const char *t = \""+all.String()+"\";\n")
+		}, cc.Miss},
 		{"by a program", "--any date +%T", "", nil, cc.Unkept},
 		{"by a program, in a file", "--any cp", "", func(w *world) { w.script("cp", "date >u") }, cc.Unkept},
 	} {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 )
 
@@ -39,47 +39,89 @@ func clockNames(text []byte) (mark byte) {
 // A macro can be put together of pieces, which no look at a source finds. But then
 // the time of day is mostly found in what comes out.
 
-// times are the beginnings of how __TIME__ and __TIMESTAMP__, and most programs, say
-// when the run was, to the minute; and how __DATE__ says it.
-func (s *Session) times() (minutes, dates []string) {
-	if s.dated() {
-		return nil, nil
-	}
-	for at, now := s.began.Truncate(time.Minute), time.Now(); !at.After(now) && len(minutes) < 600; at = at.Add(time.Minute) {
-		minutes = append(minutes, at.Format("15:04:"))
-		if d := at.Format("Jan _2 2006"); s.call.Kind != Any && !slices.Contains(dates, d) {
-			dates = append(dates, d)
-		}
-	}
-	// __TIMESTAMP__ of what is compiled.
-	for _, f := range s.call.Inputs {
-		if info, err := os.Stat(s.call.abs(f)); err == nil && s.call.Kind != Any {
-			dates = append(dates, info.ModTime().Format(time.ANSIC))
-		}
-	}
-	return minutes, dates
+// A hand is what a time of the run looks like.
+type hand struct {
+	s        *Session
+	from, to time.Time       // to the second: when the run was
+	days     []string        // as __DATE__ says them, and as __TIMESTAMP__ says the times of sources
+	known    map[string]bool // whether a source says so, too
 }
 
-// tellsTime says whether a time of the run is in text.
-func tellsTime(text []byte, minutes, dates []string) bool {
-	for _, d := range dates {
-		if bytes.Contains(text, []byte(d)) {
+// hand returns nil where no time of the run can be in the results.
+func (s *Session) hand() *hand {
+	if s.dated() || s.began.IsZero() || s.call.Kind == Archive || s.call.Kind == Link && s.call.Sources == 0 {
+		return nil // or they put together what others have made
+	}
+	h := &hand{s: s, from: s.began.Truncate(time.Second), to: time.Now(), known: map[string]bool{}}
+	if s.call.Kind == Any {
+		return h
+	}
+	h.days = []string{h.from.Format("Jan _2 2006")}
+	if d := h.to.Format("Jan _2 2006"); d != h.days[0] {
+		h.days = append(h.days, d)
+	}
+	for _, f := range s.call.Inputs {
+		if info, err := os.Stat(s.call.abs(f)); err == nil {
+			h.days = append(h.days, info.ModTime().Format(time.ANSIC))
+		}
+	}
+	return h
+}
+
+// longestTime is the length of the longest text that a hand looks for.
+const longestTime = len(time.ANSIC)
+
+// in says whether a time of the run is in text, and in no source.
+func (h *hand) in(text []byte) bool {
+	for _, d := range h.days {
+		if bytes.Contains(text, []byte(d)) && !h.said(d) {
 			return true
 		}
 	}
-	for _, m := range minutes {
+	// __TIME__ is "15:04:05", and most programs write it like that.
+	for minute, n := h.from.Truncate(time.Minute), 0; !minute.After(h.to) && n < 600; minute, n = minute.Add(time.Minute), n+1 {
+		start := minute.Format("15:04:")
 		for rest := text; ; {
-			i := bytes.Index(rest, []byte(m))
+			i := bytes.Index(rest, []byte(start))
 			if i < 0 {
 				break
 			}
-			rest = rest[i+len(m):]
-			if len(rest) >= 2 && strings.Trim(string(rest[:2]), "0123456789") == "" {
-				return true
+			rest = rest[i:]
+			if len(rest) >= len("15:04:05") {
+				sec, err := strconv.Atoi(string(rest[len(start):len("15:04:05")]))
+				at := minute.Add(time.Duration(sec) * time.Second)
+				if err == nil && !at.Before(h.from) && !at.After(h.to) && !h.said(string(rest[:len("15:04:05")])) {
+					return true
+				}
 			}
+			rest = rest[1:]
 		}
 	}
 	return false
+}
+
+// said says whether what looks like a time of the run is in what is compiled.
+func (h *hand) said(text string) bool {
+	known, ok := h.known[text]
+	if ok {
+		return known
+	}
+	for _, name := range h.s.call.Inputs {
+		f, err := os.Open(h.s.call.abs(name))
+		if err != nil {
+			continue
+		}
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			known, err = (&Session{}).holds(f, text) // h.s is reading into its own piece
+			known = known && err == nil
+		}
+		f.Close()
+		if known {
+			break
+		}
+	}
+	h.known[text] = known
+	return known
 }
 
 // saysTime says whether the command has said the time of the run.
@@ -87,24 +129,19 @@ func (s *Session) saysTime() bool {
 	if s.heard == nil {
 		return false
 	}
-	minutes, dates := s.times()
-	return tellsTime(s.heard(), minutes, dates)
+	h := s.hand()
+	return h != nil && h.in(s.heard())
 }
 
 // checkTime refuses the result if an output, at that path, holds the time of the run.
 func (s *Session) checkTime(f *os.File, at string) error {
-	if s.call.Kind == Archive || s.call.Kind == Link && s.call.Sources == 0 {
-		return nil // they put together what others have made
-	}
-	minutes, dates := s.times()
-	if len(minutes) == 0 {
+	h := s.hand()
+	if h == nil {
 		return nil
 	}
-	found, err := s.scan(f, longestTime, func(text []byte) bool { return tellsTime(text, minutes, dates) })
+	found, err := s.scan(f, longestTime, h.in)
 	if found {
 		s.refused = fmt.Errorf("%s %w", at, errClock)
 	}
 	return err
 }
-
-const longestTime = len(time.ANSIC)
