@@ -20,6 +20,7 @@ type remote struct {
 	link  *share.Link
 	store action.Blobs
 	log   *slog.Logger
+	quiet bool // for a compiler, of which a configure script may read what is said
 
 	mu    sync.Mutex
 	asked map[action.Digest]bool // guarded by mu: not asked for again
@@ -47,6 +48,7 @@ func (p *parts) shareWith(f *wiring.Remote, log *slog.Logger) error {
 	}}
 	p.remote = r
 	if p.runner == nil { // cc has runners of its own
+		r.quiet = true
 		return nil
 	}
 	p.runner.Witness = &sharedWitness{p.witness, r}
@@ -91,13 +93,15 @@ func (r *remote) failed(ctx context.Context, what string, err error) {
 		first := !r.told
 		r.told = r.told || down.Say
 		r.mu.Unlock()
-		if down.Say && first {
+		if down.Say && first && !r.quiet {
 			say("going on without the remote %s: %v", r.flags.Address, err)
 			return
 		}
 		r.log.DebugContext(ctx, "remote", "what", what, "down", err)
 	case errors.Is(err, action.ErrMiss):
 		r.log.DebugContext(ctx, "remote", "what", what, "miss", err)
+	case r.quiet:
+		r.log.DebugContext(ctx, "remote", "what", what, "err", err)
 	default:
 		say("going on without the remote %s: %s: %v", r.flags.Address, what, err)
 	}
