@@ -138,7 +138,17 @@ type Limits struct {
 	Memory   int64         // bytes, of the whole tree where cgroups are to be had
 	Pids     int64         // processes and threads at one time
 	FileSize int64         // bytes, of each file that is written
-	Scratch  int64         // bytes that the command may write into its root, but for /tmp and /dev/shm
+	Scratch  int64         // bytes that the command may write into its root, and as many into each of /tmp and /dev/shm
+}
+
+// InMemory is how much may be written into one file system in memory where no
+// control group counts it, in bytes: the smaller one of Memory and Scratch. Zero
+// means no limit.
+func (l Limits) InMemory() int64 {
+	if l.Memory == 0 || l.Scratch == 0 {
+		return max(l.Memory, l.Scratch)
+	}
+	return min(l.Memory, l.Scratch)
 }
 
 // A Root says what the root file system of a command is made of. From the

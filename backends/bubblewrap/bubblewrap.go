@@ -61,6 +61,12 @@ func command(j *foreign.Job) (foreign.Line, error) {
 	args = append(
 		args,
 		"--bind", j.Root, "/", "--proc", "/proc", "--dev", "/dev",
+	)
+	if j.SharedMemory > 0 {
+		args = append(args, "--size", strconv.FormatInt(j.SharedMemory, 10))
+	}
+	args = append(
+		args,
 		"--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
 		"--chdir", "/",
 	)

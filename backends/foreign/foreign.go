@@ -147,6 +147,10 @@ type Job struct {
 	// OwnUser says that the command has to get a user namespace of its own.
 	OwnUser bool
 
+	// SharedMemory is how much may be written into /dev/shm, in bytes; zero means
+	// no limit.
+	SharedMemory int64
+
 	// SELinux are the labels that were asked for, or nil.
 	SELinux *backends.SELinux
 

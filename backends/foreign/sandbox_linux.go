@@ -412,6 +412,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 		ReadOnlyProc: spec.Root.As != nil && *spec.Root.As != backends.ID,
 		OwnUser:      spec.Owners,
 		SELinux:      spec.SELinux,
+		SharedMemory: spec.Limits.InMemory(),
 		WriteFile: func(name string, data []byte) error {
 			files[name] = data
 			return nil
@@ -431,6 +432,7 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	req.Seq, req.Target, req.Dir = 1, target, "/"
 	req.Args, req.Env = line.Args, line.Env
 	req.Stdio, req.Wall, req.Filter = [3]*os.File{}, 0, nil
+	req.Memory = spec.Limits.Memory // of what is written to memory
 	req.Flags &= helper.FillRoot | helper.ReadOnly
 	req.Hide = b.tool.Hide
 	req.Flags |= b.around(spec)

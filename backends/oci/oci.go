@@ -117,6 +117,10 @@ func (r *runtime) bundle(j *foreign.Job) *specs.Spec {
 	for _, k := range kinds {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: k})
 	}
+	shared := []string{"nosuid", "nodev", "mode=1777"}
+	if j.SharedMemory > 0 {
+		shared = append(shared, fmt.Sprintf("size=%d", j.SharedMemory))
+	}
 	spec := &specs.Spec{
 		Version:  "1.0.2", // the oldest that says all that we need
 		Hostname: backends.HostName,
@@ -129,7 +133,7 @@ func (r *runtime) bundle(j *foreign.Job) *specs.Spec {
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "nodev", "noexec"}},
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "mode=755", "size=64k"}},
 			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
-			{Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=1777"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs", Options: shared},
 		},
 		Linux: &specs.Linux{
 			Namespaces:        namespaces,

@@ -118,8 +118,8 @@ func roomHint(l backends.Limits, scratchDir string) string {
 		return "what it writes is in " + scratchDir + ", but for /tmp, which is in memory: one of them is full"
 	}
 	size := ""
-	if l.Scratch > 0 {
-		size = ", and may be " + humanSize(l.Scratch)
+	if n := l.InMemory(); n > 0 { // where a control group counts, memory ends it before it is full
+		size = ", and may be " + humanSize(n)
 	}
 	return "what a build writes is in memory" + size + ": --scratch-dir DIR puts it on a disk, and a component's limits say how much it may be, {disk: 4GiB}, or --component-disk SIZE, for all"
 }

@@ -78,6 +78,7 @@ func commands() map[string]command {
 		"reserve":           reserve,
 		"spawn":             spawn,
 		"fill":              fill,
+		"room":              room,
 		"grow":              grow,
 	}
 }

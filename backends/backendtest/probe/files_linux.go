@@ -330,6 +330,18 @@ func fill(args []string) int {
 	return answer(nil)
 }
 
+// room DIR... says how many bytes the file systems of directories may hold.
+func room(args []string) int {
+	for _, dir := range args {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			return answer(err)
+		}
+		fmt.Println(st.Blocks * uint64(st.Bsize))
+	}
+	return 0
+}
+
 // grow FILE MIB makes one file larger and larger. With the default action of
 // SIGXFSZ, that ends it.
 func grow(args []string) int {

@@ -2,6 +2,7 @@ package promise
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ const mib = 1 << 20
 func limitPromises() []Promise {
 	return []Promise{
 		{
-			Name: "limits/memory", Says: "a command that uses more memory than its limit is stopped, and told apart where that is exact",
+			Name: "limits/memory", Says: "a command that uses more memory than its limit is stopped, and told apart where that is exact; what it writes to memory counts",
 			needs: func(c backends.Capabilities) bool { return c.MemoryLimit != backends.Absent },
 			asks:  func(s *backends.Spec) { s.Limits.Memory = 64 * mib },
 			check: checkMemoryLimit,
@@ -37,7 +38,7 @@ func limitPromises() []Promise {
 			check: checkFileLimit,
 		},
 		{
-			Name: "limits/scratch", Says: "a command that fills its scratch gets ENOSPC, and what it wrote before is kept",
+			Name: "limits/scratch", Says: "a command that fills its scratch, /tmp or /dev/shm gets ENOSPC, and what it wrote before is kept",
 			needs: func(c backends.Capabilities) bool { return c.ScratchLimit },
 			asks:  func(s *backends.Spec) { s.Limits.Scratch = 4 * mib },
 			check: checkScratchLimit,
@@ -83,6 +84,51 @@ func checkMemoryLimit(t *trial) error {
 	spec.Limits.Memory = limit
 	if o, err = t.run(spec); err != nil || o.Code != 0 || o.OutOfMemory {
 		return fmt.Errorf("16 MiB of %d: %v, error %v", limit/mib, o, err)
+	}
+	return t.checkWrittenMemory(limit)
+}
+
+// checkWrittenMemory looks at the limit of memory for what is written to file systems
+// in memory, of backends that have them.
+func (t *trial) checkWrittenMemory(limit int64) error {
+	if !t.caps.ScratchLimit {
+		return nil
+	}
+	places := []string{"/tmp", "/dev/shm", "/build"}
+	if t.caps.MemoryLimit == backends.Exact {
+		for _, dir := range places {
+			spec := t.spec("fill", dir, strconv.FormatInt(limit/mib+16, 10))
+			if yes, o, err := t.answers(spec); err != nil || !yes {
+				return fmt.Errorf("%w: writing into %s without a limit: %v, error %v", errUnproven, dir, o, err)
+			}
+			spec.Limits.Memory = limit
+			if yes, o, err := t.answers(spec); err != nil || yes {
+				return fmt.Errorf("writing %d MiB more than the limit into %s: %v, error %v", 16, dir, o, err)
+			}
+		}
+		return nil
+	}
+	// No process is charged for it, so each place is as large as the limit, which is too
+	// large to be filled here. The helper may need a little for itself.
+	fits := func(memory int64) (bool, string, error) {
+		spec := t.spec(append([]string{"room"}, places...)...)
+		spec.Limits.Memory = memory
+		o, err := t.run(spec)
+		if err != nil || o.Code != 0 {
+			return false, "", fmt.Errorf("room: %v, error %v", o, err)
+		}
+		good, sizes := true, strings.Fields(o.out)
+		for _, s := range sizes {
+			n, err := strconv.ParseInt(s, 10, 64)
+			good = good && err == nil && n >= limit && n <= limit+mib
+		}
+		return good && len(sizes) == len(places), o.out, nil
+	}
+	if good, out, err := fits(0); err != nil || good {
+		return fmt.Errorf("%w: without a limit %q have room for %q, error %v", errUnproven, places, out, err)
+	}
+	if good, out, err := fits(limit); err != nil || !good {
+		return fmt.Errorf("with a limit of %d bytes %q have room for %q, error %v", limit, places, out, err)
 	}
 	return nil
 }
@@ -161,6 +207,20 @@ func checkScratchLimit(t *trial) error {
 	var st unix.Stat_t
 	if err := unix.Stat(root+"/build/fill-0", &st); err != nil || st.Size != mib {
 		return fmt.Errorf("the first file: %d bytes, error %v", st.Size, err)
+	}
+	for _, dir := range []string{"/tmp", "/dev/shm"} {
+		spec := t.spec("fill", dir, "24")
+		if yes, o, err := t.answers(spec); err != nil || !yes {
+			return fmt.Errorf("%w: writing into %s without a limit: %v, error %v", errUnproven, dir, o, err)
+		}
+		spec.Limits.Scratch = 8 * mib
+		yes, o, err := t.answers(spec)
+		if err != nil {
+			return err
+		}
+		if yes || !strings.Contains(o.out, unix.ENOSPC.Error()) {
+			return fmt.Errorf("24 MiB with a limit of 8 into %s: %v; want %v", dir, o, unix.ENOSPC)
+		}
 	}
 	return nil
 }

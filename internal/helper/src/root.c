@@ -23,6 +23,9 @@
 // Staged files have this time, so mount points do, too: 2011-11-11 11:11:11 UTC.
 enum { CONSTANT_TIME = 1321009871 };
 
+// What the helper itself may need of /tmp: see put_init.
+enum { PUT_INIT_ROOM = 256 << 10 };
+
 #define SCRATCH_OPTIONS "mode=755,uid=65000,gid=65000"
 
 static const struct timespec constant_times[2] = {{CONSTANT_TIME, 0}, {CONSTANT_TIME, 0}};
@@ -232,6 +235,30 @@ static void fs_set(struct new_fs *f, const char *key, const char *value)
 	fs_must(f, key, SYS_COOKIE(fsconfig, f->fd, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0));
 }
 
+// in_memory is how much one file system in memory may hold, in bytes; 0: no limit of
+// ours. What is written there is memory, which "data" limits where no control group
+// does: it would count for no process.
+static u64 in_memory(struct sandbox *s)
+{
+	u64 memory = s->req->data, scratch = s->req->scratch;
+	return memory && (!scratch || memory < scratch) ? memory : scratch;
+}
+
+// fs_set_size bounds a file system in memory as in_memory says.
+static void fs_set_size(struct new_fs *f)
+{
+	char number[24];
+	u64 most = in_memory(f->s);
+	if (!most)
+		return;
+	struct text t = text_in(number, sizeof number);
+	put_number(&t, most);
+	fs_set(f, "size", number);
+	t = text_in(number, sizeof number);
+	put_number(&t, most / 1024 + 1024);
+	fs_set(f, "nr_inodes", number);
+}
+
 static s32 fs_mount(struct new_fs *f, u32 attributes)
 {
 	fs_must(f, "", SYS_COOKIE(fsconfig, f->fd, FSCONFIG_CMD_CREATE, 0, 0, 0));
@@ -245,6 +272,43 @@ static void attach(struct sandbox *s, s32 tree, const char *at)
 {
 	must(s, "mount on", at, SYS_COOKIE(move_mount, tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH));
 	SYS(close, tree);
+}
+
+// put_size adds the options of a file system in memory of so many bytes. Empty files use
+// no page, but memory all the same.
+static void put_size(struct text *t, u64 bytes, u64 files)
+{
+	put(t, ",size=");
+	put_number(t, bytes);
+	put(t, ",nr_inodes=");
+	put_number(t, files + bytes / 1024 + 1024);
+}
+
+// resize gives the file system in memory that is mounted at "at" another size.
+static void resize(struct sandbox *s, const char *at, u64 bytes, u64 files)
+{
+	char options[128];
+	struct text t = text_in(options, sizeof options);
+	put_size(&t, bytes, files);
+	must(s, "limit", at, mount("tmpfs", at, MS_REMOUNT | MS_NOSUID | MS_NODEV, options + 1));
+}
+
+// limit_scratch bounds what the command may add to what a scratch in memory holds
+// now: the inputs, which no limit of memory counts.
+static void limit_scratch(struct sandbox *s, const char *at)
+{
+	u64 memory = s->req->data, scratch = s->req->scratch;
+	if (!memory || *s->scratch_dir)
+		return;
+	enum { BSIZE = 1, BLOCKS, BFREE, FILES = 5, FFREE };
+	u64 statfs[16];
+	long fd = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", at, fd);
+	must(s, "look at", at, SYS(fstatfs, fd, statfs));
+	SYS(close, fd);
+	u64 most = (statfs[BLOCKS] - statfs[BFREE]) * statfs[BSIZE] + memory;
+	if (most >= memory && (!scratch || most < scratch))
+		resize(s, at, most, statfs[FILES] - statfs[FFREE]);
 }
 
 // mount_scratch mounts what takes the writes.
@@ -263,13 +327,8 @@ static void mount_scratch(struct sandbox *s, const char *at)
 	char options[512];
 	struct text t = text_in(options, sizeof options);
 	put(&t, s->slot->as_root ? "mode=755" : SCRATCH_OPTIONS);
-	if (s->req->scratch) {
-		put(&t, ",size=");
-		put_number(&t, s->req->scratch);
-		// Empty files use no page, but memory all the same.
-		put(&t, ",nr_inodes=");
-		put_number(&t, s->req->scratch / 1024 + 1024);
-	}
+	if (s->req->scratch)
+		put_size(&t, s->req->scratch, 0);
 	if (*s->context) {
 		put(&t, ",context=\"");
 		put(&t, s->context);
@@ -403,12 +462,14 @@ static const char *mount_root(struct sandbox *s, const char *scratch, const char
 	mount_scratch(s, scratch);
 	if (s->req->nlowers == 0) {
 		fill(s, scratch);
+		limit_scratch(s, scratch);
 		return scratch;
 	}
 	make_dir(s, place_name(s, upper, "/scratch/upper"));
 	make_dir(s, place_name(s, work, "/scratch/work"));
 	own(s, upper);
 	fill(s, upper);
+	limit_scratch(s, scratch);
 	attach(s, mount_overlay(s, upper, work), root);
 	// The kernel makes directories in it that an ordinary owner could not look
 	// into, and so not remove. In a scratch in memory nobody has to.
@@ -548,7 +609,12 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 		put_number(&t, n);
 	}
 	if (!s->over) {
-		must(s, "mount", "/over", mount("tmpfs", "/over", MS_NOSUID | MS_NODEV, SCRATCH_OPTIONS));
+		char options[160];
+		struct text t = text_in(options, sizeof options);
+		put(&t, SCRATCH_OPTIONS);
+		if (in_memory(s))
+			put_size(&t, in_memory(s), 0);
+		must(s, "mount", "/over", mount("tmpfs", "/over", MS_NOSUID | MS_NODEV, options));
 		// The directories are all that is ever seen of it: see keep_root.
 		long fd = SYS(openat, AT_FDCWD, "/over", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		must(s, "open", "/over", fd);
@@ -620,6 +686,7 @@ static void tmpfs_in(struct sandbox *s, s32 root, const char *target)
 {
 	struct new_fs f = fs_open(s, "tmpfs");
 	fs_set(&f, "mode", "1777");
+	fs_set_size(&f);
 	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 	s32 to = mount_point(s, root, target, 1);
 	must(s, "mount on", target, SYS_COOKIE(move_mount, m, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
@@ -725,6 +792,16 @@ static void take_begun(struct sandbox *s)
 	}
 }
 
+// limit_tmp bounds /tmp and /dev/shm, which have been mounted before there was a request.
+static void limit_tmp(struct sandbox *s)
+{
+	static const char *const names[2][2] = {{"/tmp", "/dev/shm"}, {"/scratch/tmp", "/scratch/dev/shm"}};
+	if (!in_memory(s))
+		return;
+	for (u32 i = 0; i < 2; i++)
+		resize(s, names[!!s->placed][i], in_memory(s), 0);
+}
+
 // leave_begun makes another scratch, over the one in which something was begun that
 // is not wanted.
 static void leave_begun(struct sandbox *s)
@@ -751,6 +828,7 @@ void build_root(struct sandbox *s)
 		leave_begun(s);
 	if (begun)
 		take_begun(s);
+	limit_tmp(s);
 	if (*s->emulator)
 		s->emulator_fd = host_path(s, s->emulator);
 	const char *at = mount_root(s, "/scratch", "/new");
@@ -834,7 +912,6 @@ static s32 mount_new(struct sandbox *s, const char *type, const char *const *opt
 static void furnish(struct sandbox *s, s32 root, int hide)
 {
 	static const char *const dev_options[] = {"mode", "755", "size", "64k", 0};
-	static const char *const shm_options[] = {"mode", "1777", 0};
 	static const char *const pts_options[] = {"newinstance", 0, "ptmxmode", "0666", "mode", "0620", 0};
 	static const char *const proc_options[] = {"hidepid", "invisible", 0};
 	s->host = "";
@@ -844,7 +921,11 @@ static void furnish(struct sandbox *s, s32 root, int hide)
 	SYS(close, at);
 	make_dev(s, dev);
 	SYS(umask, 022);
-	s32 shm = mount_new(s, "tmpfs", shm_options, MOUNT_ATTR_NODEV, dev, "shm");
+	struct new_fs f = fs_open(s, "tmpfs");
+	fs_set(&f, "mode", "1777");
+	fs_set_size(&f);
+	s32 shm = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	must(s, "mount", "/dev/shm", SYS_COOKIE(move_mount, shm, "", dev, "shm", MOVE_MOUNT_F_EMPTY_PATH));
 	if (!s->slot->unprivileged)
 		must(s, "own", "/dev/shm", SYS(fchownat, shm, "", 65000, 65000, AT_EMPTY_PATH));
 	SYS(close, shm);
@@ -1021,7 +1102,11 @@ void around_root(struct sandbox *s)
 	SYS(close, mount_point(s, (s32)fd, "/dev", 1));
 	// By descriptor: a link in the root must not lead out of it.
 	s32 at = mount_point(s, (s32)fd, "/tmp", 1);
-	const char *options = s->slot->as_root ? "mode=1777" : "mode=1777,uid=65000,gid=65000";
+	char options[160];
+	struct text t = text_in(options, sizeof options);
+	put(&t, s->slot->as_root ? "mode=1777" : "mode=1777,uid=65000,gid=65000");
+	if (in_memory(s))
+		put_size(&t, in_memory(s) + (s->req->flags & REQUEST_PUT_INIT ? PUT_INIT_ROOM : 0), 0);
 	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, options));
 	SYS(close, at);
 	bind_all(s, (s32)fd);
