@@ -23,7 +23,8 @@ stat    how much there is of each kind, and how much disk it takes; packs are
         of 'sbx-action serve', and are not in the total: trim leaves them alone
 trim    removes what was not used for longest until the limits are kept; what
         was used within the last hour stays, and so do root file systems that
-        have a name; builds may run meanwhile
+        have a name; builds may run meanwhile; a server does it by itself,
+        with 'sbx-action serve --max-size'
 verify  reads everything, compares it with its digests, and removes what is
         damaged, so that the next run makes it again; exits with 1 if it found any;
         what is damaged in packs stays, and is given to nobody

@@ -81,6 +81,7 @@ func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 		}
 		defer web.Close()
 	}
+	defer p.trimmer.start(ctx)()
 	sync := time.NewTicker(time.Second)
 	defer sync.Stop()
 	var synced int64

@@ -76,6 +76,7 @@ type serveFlags struct {
 	timeout, maxTimeout commandline.Span
 	memory              commandline.Size
 	maxBlob             commandline.Size
+	maxSize, minFree    commandline.Size
 	ignore, instance    commandline.List
 	fetchFrom           commandline.List
 	trace               string
@@ -100,6 +101,8 @@ func (f *serveFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.ignore, "ignore-property", "`NAME` of a platform property that has no meaning here; * for all; may be given more\nthan once (default: a property that is not known is an error)")
 	flags.Var(&f.abandon, "abandon", "`DURATION` after which an action is killed for which no client waits any more")
 	flags.Var(&f.maxBlob, "max-blob", "`SIZE` of the largest blob that is taken (default: any)")
+	flags.Var(&f.maxSize, "max-size", "`SIZE` to which the server trims the store whenever it has grown larger, such as 50G:\nwhat was not used for longest goes, and nothing that was within the last hour\n(default: any; it is never trimmed)")
+	flags.Var(&f.minFree, "min-free", "`SIZE` that stays free on the disk, likewise: below it the store is trimmed")
 	flags.Var(&f.instance, "instance", "`'NAME SETTING…'` of an instance: max-blob=SIZE, max-timeout=DURATION, rootfs=ROOTFS,\nexecute=no; may be given more than once (default: any name is one)")
 	flags.Var((*commandline.Given)(&f.http), "http", "`ADDRESS` to serve Bazel's HTTP cache on (/cas and /ac), and a page for people")
 	flags.BoolVar(&f.anyResult, "http-any-result", false, "take anything for /ac over HTTP, as ccache and others need it")
@@ -121,6 +124,9 @@ func (f *serveFlags) run(ctx context.Context, args []string) (err error) {
 	}
 	if err := wiring.CheckBackend(f.backend); err != nil {
 		return err
+	}
+	if f.maxSize > 0 && f.maxSize < leastMaxSize {
+		return fmt.Errorf("--max-size %s: want %s at least", commandline.HumanSize(int64(f.maxSize)), commandline.HumanSize(leastMaxSize))
 	}
 	if len(f.listen) == 0 {
 		f.listen = commandline.List{"127.0.0.1:8980"}
@@ -144,6 +150,7 @@ type serverParts struct {
 	lock    *os.File
 	store   *cache.Store
 	pack    *pack.Pack // of small blobs in the store
+	trimmer *trimmer   // nil: it is not trimmed
 	hasher  *staging.FileHasher
 	backend backends.Backend
 	engine  *execution.Engine // nil: the cache only
@@ -195,9 +202,9 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	if p.lock, err = lockServer(filepath.Join(dir, "serve")); err != nil {
 		return nil, err
 	}
-	p.pack, err = pack.Open(filepath.Join(dir, "serve", "pack"), pack.Options{
+	p.pack, err = pack.Open(filepath.Join(dir, "serve", "pack"), f.packOptions(pack.Options{
 		Boot: durable.BootID(), Spill: p.store.Unpacked, SpillRecord: p.store.UnpackedRecord, Warn: func(err error) { log.Warn("cache", "err", err) },
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -215,8 +222,8 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	})
 	p.caps = &capabilities.Server{Instance: p.capabilities, CacheFunctions: action.Functions()}
 	p.asset = &asset.Server{Store: p.store, Log: log, Upstream: f.fetchFrom, MaxBlob: int64(f.maxBlob)}
-	if f.noExecution {
-		return p, nil
+	if err := f.openTrimmer(p); err != nil || f.noExecution {
+		return p, err
 	}
 	return p, f.openEngine(p, witness)
 }

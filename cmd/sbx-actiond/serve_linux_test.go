@@ -144,6 +144,9 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--instance", "a max-blob=lots"}, "max-blob=lots"},
 		{[]string{"--jobs", "0"}, "--jobs"},
 		{[]string{"--timeout", "soon"}, "timeout"},
+		{[]string{"--max-size", "1K"}, "want 64.0 MiB at least"},
+		{[]string{"--max-size", "lots"}, "max-size"},
+		{[]string{"--min-free", "999999T"}, "--min-free"},
 	} {
 		cmd := actiond(t, append([]string{"serve", "--cache", cache}, c.args...)...)
 		var out bytes.Buffer

@@ -42,8 +42,12 @@ func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Serve
 			pages.ServeHTTP(w, r)
 		}
 	})
+	guarded := p.guard.HTTP(route, needsOf)
+	if f.onlyHere() {
+		guarded = ownNames(l.Addr().String(), guarded)
+	}
 	web := &http.Server{
-		Handler: httpcache.Idle(p.guard.HTTP(route, needsOf), 2*time.Minute), TLSConfig: p.tls, MaxHeaderBytes: maxHeaders,
+		Handler: httpcache.Idle(guarded, 2*time.Minute), TLSConfig: p.tls, MaxHeaderBytes: maxHeaders,
 		// A body may take long, but not the headers, and not the next request.
 		ReadHeaderTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
@@ -92,9 +96,9 @@ func (p *serverParts) metrics(w http.ResponseWriter) {
 		metrics.Durations(w, "sbx_action_queue_seconds", "How long actions waited.", &p.waited)
 		metrics.Durations(w, "sbx_action_run_seconds", "How long actions ran, with staging and collecting.", &p.ran)
 	}
-	var fs syscall.Statfs_t
-	if syscall.Statfs(p.store.Dir(), &fs) == nil {
-		metrics.Value(w, "sbx_store_free_bytes", "gauge", "Free space where the store is.", float64(fs.Bavail)*float64(fs.Bsize))
+	p.trimmer.write(w)
+	if free, _, err := diskSpace(p.store.Dir()); err == nil {
+		metrics.Value(w, "sbx_store_free_bytes", "gauge", "Free space where the store is.", float64(free))
 	}
 	metrics.Process(w, cpuTime(), p.began)
 }

@@ -176,6 +176,18 @@ func (e *Engine) Counts() Counts {
 	return c
 }
 
+// Oldest says when the oldest operation began that is not done, if there is one.
+func (e *Engine) Oldest() (began time.Time, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, op := range e.ops {
+		if op.response == nil && (!ok || op.begun.Before(began)) {
+			began, ok = op.begun, true
+		}
+	}
+	return began, ok
+}
+
 // Jobs is how many actions run at a time.
 func (e *Engine) Jobs() int { return e.opts.Jobs }
 
