@@ -42,7 +42,8 @@ func isOwnName(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// onlyHere says whether the server at --http is for ownNames.
+// onlyHere says whether the server at --http is for ownNames. With TLS it is not: no
+// browser takes its certificate for another name.
 func (f *serveFlags) onlyHere() bool {
-	return f.access == "" && f.tlsClientCA == "" && !f.allowAnyone && !strings.HasPrefix(f.http, "unix:")
+	return f.access == "" && f.tlsCert == "" && !f.allowAnyone && !strings.HasPrefix(f.http, "unix:")
 }

@@ -51,7 +51,7 @@ func TestOnlyHere(t *testing.T) {
 		{serveFlags{http: "127.0.0.1:0"}, true},
 		{serveFlags{http: "unix:/run/sbx"}, false},
 		{serveFlags{http: "127.0.0.1:0", access: "file"}, false},
-		{serveFlags{http: "127.0.0.1:0", tlsClientCA: "file"}, false},
+		{serveFlags{http: "127.0.0.1:0", tlsCert: "file"}, false},
 		{serveFlags{http: "127.0.0.1:0", allowAnyone: true}, false},
 	} {
 		if got := c.f.onlyHere(); got != c.want {

@@ -58,8 +58,9 @@ const (
 	// to be looked at; after an error it rests as long as that.
 	trimRest     = 10 * time.Second
 	trimEvery    = 5 * time.Minute
-	restsAsLong  = 50 // times as it worked
-	growthToLook = 50 // that part of the limit
+	trimAgain    = time.Minute // after a trim that was of little use
+	restsAsLong  = 50          // times as it worked
+	growthToLook = 50          // that part of the limit
 )
 
 // openTrimmer makes the trimmer that the flags ask for, if they do.
@@ -129,6 +130,9 @@ func (t *trimmer) run(ctx context.Context) {
 				t.failures.Add(1)
 				t.log.Warn("the store could not be trimmed", "err", err)
 				t.rest = max(t.rest, trimEvery)
+			}
+			if t.exceeded { // what is left gets old slowly
+				t.rest = max(t.rest, trimAgain)
 			}
 			t.looked = time.Now()
 			if free, err := t.free(); err == nil {
