@@ -67,6 +67,10 @@ type Program struct {
 	Commands []Command
 	Groups   []Group // in which --help lists them; what is in none comes last
 
+	// One says that Go was started with one processor, and not because the user
+	// wants it.
+	One bool
+
 	// Unknown is what to do when the first word is no command; %[1]q is the
 	// word, %[2]s the program, %[3]s which command may be meant, or nothing.
 	Unknown string
@@ -82,7 +86,7 @@ type Group struct {
 // Main runs the program with the arguments that the system gave it, and ends
 // it.
 func (p *Program) Main() {
-	ctx := withSignals(context.Background())
+	ctx := withSignals(context.Background(), p.One)
 	err := p.Dispatch(ctx, os.Args[1:])
 	os.Exit(p.report(ctx, err))
 }

@@ -22,12 +22,16 @@ type signalsKey struct{}
 // called with it. Until then a signal ends the program, as signals do, and the
 // program has one processor: a hit is over so soon that the 0.1 ms for the
 // handler, and the 0.1 ms for waking threads that find nothing to do, would be
-// felt.
-func withSignals(ctx context.Context) context.Context {
+// felt. With one it has been started that way, and nobody has asked for another number.
+func withSignals(ctx context.Context, one bool) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	processors := runtime.GOMAXPROCS(1)
 	return context.WithValue(ctx, signalsKey{}, sync.OnceFunc(func() {
-		runtime.GOMAXPROCS(processors)
+		if one {
+			runtime.SetDefaultGOMAXPROCS()
+		} else {
+			runtime.GOMAXPROCS(processors)
+		}
 		signals := make(chan os.Signal, 1)
 		for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 			if !signal.Ignored(s) { // by nohup, or a shell that put us in the background

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,4 +217,25 @@ func (f *fronted) special() string {
 		return "front"
 	}
 	return ""
+}
+
+// TestProcessorsAreOurs has a command see how many processors the user wants Go to use,
+// and never how many we were started with.
+func TestProcessorsAreOurs(t *testing.T) {
+	t.Parallel()
+	f := newFronted(t)
+	env := f.env
+	for _, c := range []struct{ variable, want string }{
+		{"A=1", "GOMAXPROCS: the variable is not set"},
+		{"GOMAXPROCS=3", "they are 3\n"},
+		{"A=2", "GOMAXPROCS: the variable is not set"},
+	} {
+		for range 2 {
+			cmd := exec.Command(f.command, "run", "--env", "GOMAXPROCS", "--", "sh", "-c", "echo they are $GOMAXPROCS")
+			cmd.Dir, cmd.Env = f.dir, append(slices.Clip(env), c.variable)
+			if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), c.want) {
+				t.Errorf("%s: %q, want %q", c.variable, out, c.want)
+			}
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/backends/backendtest/probe"
 	"github.com/sbx-action/sbx-action/backends/backendtest/promise"
+	"github.com/sbx-action/sbx-action/internal/front"
 )
 
 // calledAs are the arguments that we were given.
@@ -19,6 +20,7 @@ var calledAs []string
 
 func main() {
 	roomy()
+	one := front.One()
 	if filepath.Base(os.Args[0]) == promise.ProbeName { // see backends.go
 		os.Exit(probe.Main(os.Args[1:]))
 	}
@@ -31,7 +33,9 @@ func main() {
 		checkLink(name)
 		os.Args = append(linkedArgs(name), os.Args[1:]...)
 	}
-	program().Main()
+	p := program()
+	p.One = one
+	p.Main()
 }
 
 // roomy makes the stack large at once, while little is on it. Otherwise a miss has it

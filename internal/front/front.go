@@ -17,6 +17,8 @@
 // hits take as long as Go does.
 package front
 
+import "os"
+
 // A Reason says why the front did not answer.
 type Reason uint32
 
@@ -30,8 +32,8 @@ const (
 	Unable  Reason = 5 // it holds, but there is something that Go does better
 )
 
-// reason is set by the entry before Go starts.
-var reason uint32
+// Both are set by the entry before Go starts.
+var reason, lone uint32
 
 // Why says why we are here, and not in the front.
 func Why() Reason { return Reason(reason) }
@@ -42,3 +44,14 @@ func Stand(r Reason) { reason = uint32(r) }
 
 // Wanted says whether a memo of this call is of use.
 func Wanted() bool { r := Why(); return r == NoMemo || r == Bad || r == Stale }
+
+// One says whether the entry had Go start with one processor, and lets nobody see
+// how: the variable that said so is taken away. It is called before anything looks at
+// the environment.
+func One() bool {
+	if lone == 0 {
+		return false
+	}
+	os.Unsetenv("GOMAXPROCS")
+	return true
+}

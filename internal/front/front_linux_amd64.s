@@ -7,9 +7,16 @@ TEXT sbx_front(SB),NOSPLIT|NOFRAME,$0
 	MOVQ SP, DI
 	MOVQ SP, BX
 	MOVQ DX, R12
+	SUBQ $16, SP
 	ANDQ $~15, SP
 	CALL sbx_front_main(SB)
+	MOVL AX, CX
+	ANDL $0xff, AX
 	MOVL AX, ·reason(SB)
+	SHRL $8, CX
+	MOVL CX, ·lone(SB)
+	SHLQ $4, CX
+	SUBQ CX, BX
 	MOVQ BX, SP
 	MOVQ R12, DX
 	JMP _rt0_amd64_linux(SB)

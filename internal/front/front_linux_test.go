@@ -315,3 +315,25 @@ func TestParallel(t *testing.T) {
 		}
 	}
 }
+
+// TestLone has Go started with one processor: its stack has one more variable, and all
+// else that was there.
+func TestLone(t *testing.T) {
+	t.Parallel()
+	aux := "1=-100\n2=0\n3=100\n0=7\n"
+	for _, c := range []struct {
+		env  []string
+		want string
+	}{
+		{[]string{"FRONT_TEST=lone", "A=1"}, "2 words moved, 3 arguments, the last is b\n3 variables, the last is GOMAXPROCS=1\n" + aux},
+		{[]string{"FRONT_TEST=lone", "A=1", "XGOMAXPROCS=1", "GOMAXPROCS"}, "2 words moved, 3 arguments, the last is b\n5 variables, the last is GOMAXPROCS=1\n" + aux},
+		{[]string{"FRONT_TEST=lone", "GOMAXPROCS=5", "A=1"}, "0 words moved, 3 arguments, the last is b\n3 variables, the last is A=1\n" + aux},
+		{[]string{"FRONT_TEST=lone", "GOMAXPROCS="}, "0 words moved, 3 arguments, the last is b\n2 variables, the last is GOMAXPROCS=\n" + aux},
+	} {
+		cmd := exec.Cmd{Path: harness, Args: []string{"sbx-action", "", "b"}, Env: c.env}
+		got, err := cmd.CombinedOutput()
+		if err != nil || string(got) != c.want {
+			t.Errorf("%q: %v\n%swant\n%s", c.env, err, got, c.want)
+		}
+	}
+}

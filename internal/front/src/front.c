@@ -30,6 +30,7 @@ enum {
 	MILLION = 1000000,
 	STACK_MIN = 1 << 20,  // bytes; we need less than 600 KiB
 	GROUPS_MAX = 64,      // supplementary groups
+	LONE = 0x100,         // beside a reason
 };
 
 #include "bytes.c"
@@ -226,9 +227,9 @@ __attribute__((noinline)) static enum reason try(struct front *f)
 
 #include "warm.c"
 
-// sbx_front_main is called with what the kernel put on the stack: the number of
+// look looks for an answer to what the kernel put on the stack: the number of
 // arguments, the arguments, a 0, the environment, a 0.
-enum reason sbx_front_main(i64 *stack)
+static enum reason look(i64 *stack)
 {
 	struct front f;
 	f.argc = (u64)stack[0];
@@ -254,4 +255,38 @@ enum reason sbx_front_main(i64 *stack)
 	if (why != NOT_OURS)
 		warm(&f, why);
 	return why;
+}
+
+// lone has Go start with one processor: it sets up less, and starts no threads that
+// look for work that there is not. Go is told by a variable, for which the stack
+// moves down by two words, which are free. It says no if the user has set it. See One in
+// front.go, which takes it away.
+static int lone(i64 *stack)
+{
+	i64 *to = stack - 2;
+	u64 n = (u64)stack[0] + 2;
+	for (; stack[n]; n++)
+		if (starts((const char *)stack[n], "GOMAXPROCS="))
+			return 0;
+	for (u64 i = 0; i < n; i++)
+		to[i] = stack[i];
+	to[n] = P("GOMAXPROCS=1");
+	to[n + 1] = 0;
+	// The auxiliary vector: pairs, the last of which begins with 0. It moves by one word.
+	to += n + 2;
+	i64 type;
+	do {
+		type = to[0] = to[1];
+		to[1] = to[2];
+		to += 2;
+	} while (type);
+	return 1;
+}
+
+// sbx_front_main is called with the stack as the kernel made it, and two words free
+// below. It returns the reason, and LONE if the stack begins those two words earlier.
+u32 sbx_front_main(i64 *stack)
+{
+	enum reason why = look(stack);
+	return why | (why != NOT_OURS && lone(stack) ? LONE : 0);
 }

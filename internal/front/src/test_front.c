@@ -3,6 +3,7 @@
 //
 //	(no arguments of its own)  as the front; prints why it did not answer
 //	FRONT_TEST=key             prints the key of this call
+//	FRONT_TEST=lone            moves a stack as for Go, and prints what is in it then
 //	FRONT_TEST=fuzz:N:FILE     takes a memo's file apart N times, each with other
 //	                           bytes changed, as far as before the first output
 //	FRONT_TEST=damage:FILE     cuts a memo at each byte, changes each bit, and has
@@ -105,6 +106,28 @@ static int damage(struct front *f, const char *file)
 	return 0;
 }
 
+static int alone(i64 *stack)
+{
+	static i64 copy[2 + 4096];
+	i64 *from = stack, *to = copy + 2;
+	u64 n = 0, vars = 0;
+	for (u64 zeros = 0; zeros < 2 && n < 4000; n++) // the number of arguments is none
+		to[n] = from[n], zeros += n && !from[n];
+	for (i64 i = 1; i < 4; i++) // an auxiliary vector
+		to[n++] = i, to[n++] = (i - 2) * 100;
+	to[n++] = 0, to[n++] = 7, to[n] = 12345;
+	i64 *at = lone(to) ? to - 2 : to;
+	printf("%d words moved, %ld arguments, the last is %s\n", (int)(to - at), at[0], (char *)at[at[0]]);
+	at += at[0] + 2;
+	for (; *at; at++, vars++)
+		;
+	printf("%lu variables, the last is %s\n", vars, (char *)at[-1]);
+	for (at++; *at; at += 2)
+		printf("%ld=%ld\n", at[0], at[1]);
+	printf("%ld=%ld\n", at[0], at[1]);
+	return to[n] != 12345;
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -112,9 +135,11 @@ int main(int argc, char **argv)
 	i64 *stack = (i64 *)argv - 1;
 	if (!what) {
 		static const char *const names[] = {"answered", "not ours", "no memo", "bad", "stale", "unable"};
-		printf("%s\n", names[sbx_front_main(stack)]);
+		printf("%s\n", names[look(stack)]);
 		return 99;
 	}
+	if (starts(what, "lone"))
+		return alone(stack);
 	static struct front f;
 	f.argc = (u64)argc, f.argv = argv, f.env = argv + argc + 1;
 	if (sys(NR_getcwd, P(f.cwd), PATH_SIZE, 0, 0, 0) <= 0 || !find_store(&f))
