@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
@@ -35,7 +34,7 @@ func Deliver(ctx context.Context, blobs action.Blobs, res *action.Result, w Work
 	if err != nil {
 		return err
 	}
-	d := &deliverer{ctx: ctx, blobs: blobs, to: w, parent: -1, unnamed: len(list) <= maxUnnamed}
+	d := &deliverer{ctx: ctx, blobs: blobs, to: w, parent: -1, unnamed: len(list) <= maxUnnamed, number: newNumber()}
 	if d.root, err = unix.Open(w.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open the workspace %s: %w", w.Root, err)
 	}
@@ -78,6 +77,9 @@ type deliverer struct {
 	parent     int // the directory that was opened last, or -1
 	parentPath string
 	made       []string // directories that were made on the way to outputs
+
+	number uint64         // of the last draft
+	swept  map[string]int // descriptors with the locks of drafts, or -1, by directory
 }
 
 // A step is an output that is written but not in its place.
@@ -95,6 +97,11 @@ func (d *deliverer) close() {
 		unix.Close(d.parent)
 	}
 	unix.Close(d.root)
+	for _, fd := range d.swept {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
 }
 
 // prepare writes an output beside its place.
@@ -106,6 +113,9 @@ func (d *deliverer) prepare(o *delivery) (step, error) {
 	dir, err := d.directory(path.Dir(o.path))
 	if err != nil {
 		return s, err
+	}
+	if o.dir != nil {
+		d.sweep(dir, path.Dir(o.path))
 	}
 	var st unix.Stat_t
 	err = unix.Fstatat(dir, path.Base(o.path), &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -129,13 +139,13 @@ func (d *deliverer) prepare(o *delivery) (step, error) {
 	}
 	switch {
 	case o.link != nil:
-		s.temp = tempName()
+		s.temp = d.draft(dir, path.Dir(o.path))
 		if err := unix.Symlinkat(o.link.Target, dir, s.temp); err != nil {
 			return s, fmt.Errorf("symlink: %w", err)
 		}
 		return s, nil
 	case o.dir != nil:
-		s.temp = tempName()
+		s.temp = d.draft(dir, path.Dir(o.path))
 		if err := d.tree(dir, s.temp, o.dir); err != nil {
 			return s, errors.Join(err, removeAt(dir, s.temp))
 		}
@@ -158,7 +168,7 @@ func (d *deliverer) fileBeside(dir int, s *step) error {
 		}
 	}
 	if fd < 0 {
-		s.temp = tempName()
+		s.temp = d.draft(dir, path.Dir(s.path))
 		var err error
 		if fd, err = openRetry(dir, s.temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW, mode); err != nil {
 			s.temp = ""
@@ -324,7 +334,7 @@ func (d *deliverer) link(dir int, name string, s *step) (bool, error) {
 			return true, wrapLink(err)
 		}
 	}
-	s.temp = tempName()
+	s.temp = draftName(noKernel, newNumber()) // for some microseconds, and a lock takes as many
 	if err := unix.Linkat(unix.AT_FDCWD, self, dir, s.temp, unix.AT_SYMLINK_FOLLOW); err != nil {
 		s.temp = ""
 		return false, wrapLink(err)
@@ -386,5 +396,3 @@ func (d *deliverer) undo(pending []step) {
 		}
 	}
 }
-
-func tempName() string { return fmt.Sprintf(".sbx-%016x", rand.Uint64()) }

@@ -116,6 +116,9 @@ func removeAt(dir int, name string) error {
 		return &os.PathError{Op: "unlink", Path: name, Err: err}
 	}
 	f, err := openLocked(dir, name, unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) { // somebody else removes it, too
+		return nil
+	}
 	if err != nil {
 		return &os.PathError{Op: "open", Path: name, Err: err}
 	}

@@ -28,6 +28,7 @@ var remembered = map[string]string{
 	"internal/front.reason":              "is set for each call: Stand",
 	"internal/helper.Binary":             "is this program's own, and sealed",
 	"internal/sha256tree.begun":          "is the same number in every process",
+	"staging.bootID":                     "is the same for as long as the kernel runs",
 	"staging.hostAlone":                  "is forgotten for each call: ForgetHost",
 	"staging.stagedTime":                 "is only read, by the kernel",
 	"staging.hostWithNetwork":            "is forgotten for each call: ForgetHost",
