@@ -160,6 +160,7 @@ type ccJob struct {
 // run finds or makes the result of the call, and delivers it.
 func (j *ccJob) run(ctx context.Context, dir string) error {
 	started := time.Now()
+	writesFail()
 	if why := j.parse(dir); why != "" {
 		return j.plain(why)
 	}
@@ -201,7 +202,14 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 			return j.broken(err)
 		}
 	}
+	if err := errors.Join(heard(done), s.InPlace(done.Result)); err != nil {
+		return j.broken(err)
+	}
 	if err := s.Deliver(ctx, done.Result); err != nil {
+		return j.broken(err)
+	}
+	j.explain(done)
+	if err := passOn(done); err != nil {
 		return j.broken(err)
 	}
 	serving.delivers()
@@ -209,16 +217,10 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		j.remember(ctx, s, done, started)
 	}
 	j.record(event)
-	j.explain(done)
 	if !told {
 		j.leaveMemo(ctx, s, done, dir)
 	}
 	j.parts.Close()
-	_, err = os.Stdout.Write(done.Stdout)
-	_, _ = os.Stderr.Write(done.Stderr) // no compiler fails because its warnings are lost
-	if err != nil {
-		return err
-	}
 	if done.Result.ExitCode != 0 {
 		return exitCode(done.Result.ExitCode)
 	}
@@ -235,13 +237,10 @@ func (j *ccJob) undeclared(ctx context.Context, s *cc.Session, done *cc.Done) (e
 		}
 	}
 	j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
-	_, err1 := os.Stdout.Write(done.Stdout)
-	_, err2 := os.Stderr.Write(done.Stderr)
+	_, _ = os.Stdout.Write(done.Stdout) // it has failed as it is
+	_, _ = os.Stderr.Write(done.Stderr)
 	for _, dir := range s.Hints(done) {
 		say("cc: it looked for something in %s, which is not among --inputs: add --inputs %s", dir, shellQuote(dir))
-	}
-	if err := errors.Join(err1, err2); err != nil {
-		return err
 	}
 	return exitCode(done.Result.ExitCode)
 }

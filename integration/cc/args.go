@@ -73,7 +73,9 @@ const (
 	ReasonMistake   Reason = "a mistake in what is compiled"
 	ReasonText      Reason = "an argument or variable is not UTF-8"
 	ReasonTimes     Reason = "depends on the times of files"
-	ReasonConcealed Reason = "asks for something in /tmp or /dev/shm that it does not name"
+	ReasonConcealed Reason = "asks for something in /tmp, /run or /dev/shm that it does not name"
+	ReasonUnsaid    Reason = "its output cannot be written"
+	ReasonLinked    Reason = "an output has another name, too, or is a link"
 )
 
 // Parse looks at the command line args of the program of that kind. dir is the

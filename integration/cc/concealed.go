@@ -13,7 +13,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 )
 
-// A call sees of /tmp and /dev/shm only what it names, its variables name, and its
+// A call sees of /tmp, /run and /dev/shm only what it names, its variables name, and its
 // project. It may ask for more, by a link or in a source. Where it asks in vain on the
 // host, too, that is a fact like any other. Where there is something on the host, what
 // the call gave in the sandbox is not what the compiler alone would have given: then it
@@ -23,7 +23,7 @@ import (
 var errConcealed = fmt.Errorf("it is not shown to a call that does not name it: %w", ErrPlain)
 
 // private are the directories of which not all is shown.
-var private = []string{"/tmp", "/dev/shm"}
+var private = []string{"/tmp", "/run", "/dev/shm"}
 
 // asks says whether p, which the view does not show, is a place of the host that a
 // call could name: what leads to a place that is shown is shown as an empty directory.

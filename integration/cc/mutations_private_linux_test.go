@@ -6,20 +6,36 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
 
-// privateMutations are changes in a part of /tmp that the call does not name, and that
-// its project is not in: a sandbox has a /tmp of its own.
-func privateMutations() (list []mutation) {
+// privateMutations are changes in a part of /tmp or /run that the call does not name,
+// and that its project is not in: a sandbox has others of its own.
+func privateMutations() []mutation {
+	list := mutationsIn("/tmp")
+	for _, place := range []string{"/run", "/run/lock"} { // the second one is everybody's
+		if unix.Access(place, unix.W_OK) == nil {
+			return append(list, mutationsIn(place)...)
+		}
+	}
+	return list
+}
+
+func mutationsIn(place string) (list []mutation) {
 	// with adds a mutation that has a directory there, which is $T in what is said.
 	with := func(name, call string, files map[string]string, ends []cc.Outcome, make, change func(w *world, there string)) {
 		var there string
+		var always []cc.Outcome
+		if place == "/run/lock" && ends != nil { // which is there, and is not shown
+			always = ends
+		}
 		list = append(list, mutation{
-			name: name, call: call, changed: ends,
+			name: strings.ReplaceAll(name, "tmp", place[1:]), call: call, changed: ends, ends: always,
 			make: func(w *world) {
 				var err error
-				there, err = os.MkdirTemp("/tmp", "sbx-private-")
+				there, err = os.MkdirTemp(place, "sbx-private-")
 				w.must(err)
 				w.t.Cleanup(func() { os.RemoveAll(there) })
 				w.must(os.Chmod(there, 0o755)) // root's compilers are somebody else
@@ -80,6 +96,12 @@ func privateMutations() (list []mutation) {
 	}, func(w *world, there string) {
 		w.script(filepath.Join(there, "as"), "exec "+real(w, "as")+" --defsym sbx=2 \"$@\"")
 	})
+	if place != "/tmp" {
+		with("a file of the private tmp that a source asks for by another name", "gcc -c a.c", map[string]string{
+			"a.c": "#if __has_include(\"/var$T/i/a.h\")\nint with;\n#else\nint without;\n#endif\n",
+		}, executed, without, header("2"))
+		return list // nothing can be made there
+	}
 	with("what a program makes in its private tmp is there", "--any ./make", nil, shown, func(w *world, there string) {
 		w.env["SBX_CC_NO_STDIN"] = "1"
 		w.script("make", "mkdir -p "+there+"/d; echo 1 >"+there+"/d/x; cat "+there+"/d/x late.txt >out; rm "+there+"/d/x")

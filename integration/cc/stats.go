@@ -290,8 +290,13 @@ func (d *Done) Why() Reason {
 
 // Fault is what to record of a call that was executed because of err.
 func Fault(err error) Event {
-	if errors.Is(err, errConcealed) { // which is nobody's fault
-		return Event{Outcome: Plain, Reason: ReasonConcealed}
+	for _, nobodys := range []struct {
+		err error
+		why Reason
+	}{{errConcealed, ReasonConcealed}, {errUnsaid, ReasonUnsaid}, {errLinked, ReasonLinked}} {
+		if errors.Is(err, nobodys.err) {
+			return Event{Outcome: Plain, Reason: nobodys.why}
+		}
 	}
 	return Event{Outcome: Broken, Reason: brokenReason(err)}
 }

@@ -67,26 +67,86 @@ func TestDamageEverywhere(t *testing.T) {
 	}
 }
 
-// TestLost has standard output or error that cannot be written to.
+// TestLost has standard output or error that cannot be written to: Go is left with the
+// call, and nothing is counted. The outputs are there, and Go will find them so; but not
+// where it was to be seen before that nobody reads.
 func TestLost(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.put(w.memo())
-	for name, code := range map[string]int{"1": 125, "2": 0} {
-		cmd := exec.Command("sh", "-c", `name=$0; program=$1; shift; exec "$program" "$@" `+name+`>/dev/full`, name, harness)
-		cmd.Args = append(cmd.Args, w.args[1:]...)
-		cmd.Dir, cmd.Env = w.dir, w.env
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	reader, broken, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	reader.Close()
+	for _, c := range []struct {
+		name     string
+		silent   bool // nothing goes to standard output
+		out, err *os.File
+		want     int
+	}{
+		{"control", false, nil, nil, 0},
+		{"output full", false, full, nil, 99},
+		{"output broken", false, broken, nil, 99},
+		{"both full", false, full, full, 99},
+		{"error full, when the output is written", false, nil, full, 0},
+		{"error full", true, nil, full, 99},
+		{"error broken", true, nil, broken, 99},
+		{"output full, and there is none", true, full, nil, 0},
+	} {
+		w := newWorld(t)
 		m := w.memo()
-		m.key = Key(append([]string{harness}, w.args[1:]...), w.env, w.dir, false)
+		if c.silent {
+			m.Stdout = nil
+		}
 		w.put(m)
+		cmd := exec.Cmd{Path: harness, Args: w.args, Env: w.env, Dir: w.dir}
+		if c.out != nil {
+			cmd.Stdout = c.out
+		}
+		if c.err != nil {
+			cmd.Stderr = c.err
+		}
 		_ = cmd.Run()
-		if got := cmd.ProcessState.ExitCode(); got != code {
-			t.Errorf("with descriptor %s full it ended with %d, want %d", name, got, code)
+		if got := cmd.ProcessState.ExitCode(); got != c.want {
+			t.Errorf("%s: %v, want %d", c.name, cmd.ProcessState, c.want)
 		}
-		if data, err := os.ReadFile(w.dir + "/a.o"); err != nil || string(data) != "object\n" {
-			t.Errorf("with descriptor %s full: %q, %v", name, data, err)
+		unread := c.out == broken || c.err == broken
+		if data, err := os.ReadFile(w.dir + "/a.o"); (err == nil && string(data) == "object\n") == unread {
+			t.Errorf("%s: %q, %v", c.name, data, err)
 		}
-		w.must(os.Remove(w.dir + "/a.o"))
+		stats, err := os.ReadFile(w.store + "/stat/cc1")
+		w.must(err)
+		if counted := len(stats) > 0; counted != (c.want == 0) {
+			t.Errorf("%s: counted %q", c.name, stats)
+		}
+	}
+}
+
+// TestPart writes a part of what was said into a file that must not grow further: what
+// Go or the compiler writes then begins where ours did.
+func TestPart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.memo()
+	m.Stdout = bytes.Repeat([]byte("said "), 1000)
+	w.put(m)
+	cmd := exec.Command("sh", append([]string{"-c", `ulimit -f 1; (printf 12345; "$0" "$@") >out`, harness}, w.args[1:]...)...)
+	m.key = Key(append([]string{harness}, w.args[1:]...), w.env, w.dir, false)
+	w.put(m)
+	cmd.Dir, cmd.Env = w.dir, w.env
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 99 {
+		t.Errorf("%v, want 99", err)
+	}
+	// A part of what was said is behind what the harness printed: ours was to be seen.
+	data, err := os.ReadFile(w.dir + "/out")
+	w.must(err)
+	if want := "12345unable\nsaid said"; !strings.HasPrefix(string(data), "12345unable\n") || !bytes.HasSuffix(data[:40], m.Stdout[7:35]) {
+		t.Errorf("the file begins with %q, want %q", data[:min(40, len(data))], want)
 	}
 }
 

@@ -1,5 +1,4 @@
-// What else a hit does: what the command said, statistics, history. From the first
-// output that has appeared on, the process ends here.
+// What else a hit does: what the command said, statistics, history.
 
 struct append {
 	i64 fd;
@@ -51,8 +50,34 @@ static void date(u8 *rec, u64 len)
 	__builtin_memcpy(rec + 8, &crc, 4);
 }
 
-// finish answers the call: from the first output that has appeared on, there is no
-// way back to Go.
+// deaf says whether nobody reads any more what is written to fd.
+static int deaf(int fd)
+{
+	struct { int fd; short events, seen; } end = {fd, 0, 0};
+	return sys(NR_poll, P(&end), 1, 0, 0, 0) == 1 && end.seen & 8 /* POLLERR */;
+}
+
+// say passes on what the command said, and returns no if nothing of it has arrived: then
+// Go, which can execute a compiler, does all of this once more. Where only a part could
+// be written, into a file on a disk that is full, that is written over. No output is
+// written twice because the warnings behind it are lost.
+static int say(const u8 *out, u64 out_len, const u8 *err, u64 err_len)
+{
+	i64 fd = 1;
+	u64 said = write_some(1, out, out_len);
+	if (said == out_len) {
+		fd = 2;
+		said = write_some(2, err, err_len);
+		if (said == err_len || out_len)
+			return 1;
+	}
+	if (said)
+		sys(NR_lseek, fd, -(i64)said, 1 /* from where we are */, 0, 0);
+	return 0;
+}
+
+// finish answers the call: when what the command said has been written, there is no way
+// back to Go.
 static enum reason finish(struct front *f, struct delivery *d)
 {
 	struct append appends[APPENDS_MAX];
@@ -61,20 +86,18 @@ static enum reason finish(struct front *f, struct delivery *d)
 	const u8 *out = take(&f->tail, out_len);
 	u64 err_len = number(&f->tail, 4);
 	const u8 *err = take(&f->tail, err_len);
-	int ready = out && err && open_appends(f, appends, &n);
+	int ready = out && err && !(out_len && deaf(1)) && !(err_len && deaf(2)) && open_appends(f, appends, &n);
 	u64 all = ~0UL, before = 0;
 	if (ready) {
 		sys(NR_sigprocmask, 0 /* block */, P(&all), P(&before), 8, 0);
 		ready = commit(f, d);
 		sys(NR_sigprocmask, 2 /* set */, P(&before), 0, 8, 0);
 	}
-	if (!ready) {
+	if (!ready || !say(out, out_len, err, err_len)) {
 		for (u64 i = 0; i < n; i++)
 			f_close(appends[i].fd);
 		return UNABLE;
 	}
-	int said = write_all(1, out, out_len);
-	write_all(2, err, err_len); // no compiler fails because its warnings are lost
 	for (u64 i = 0; i < n; i++) {
 		u8 rec[BLOCK];
 		u64 len = appends[i].len;
@@ -85,10 +108,6 @@ static enum reason finish(struct front *f, struct delivery *d)
 		} else
 			f_write(appends[i].fd, appends[i].data, len);
 	}
-	if (!said) {
-		static const char text[] = "sbx-action: the command's output could not be passed on\n";
-		f_write(2, text, sizeof text - 1);
-	}
-	call6(NR_exit_group, said ? 0 : 125, 0, 0, 0, 0, 0);
+	call6(NR_exit_group, 0, 0, 0, 0, 0, 0);
 	return UNABLE;
 }

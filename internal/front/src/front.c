@@ -3,8 +3,8 @@
 // The program's entry is sbx_front (front_linux_amd64.s), which calls
 // sbx_front_main with the stack that the kernel made. If a memo says what the
 // call gives, and everything in it holds, the outputs are put into their places
-// and the process ends here. In every other case nothing has happened yet, and
-// Go starts as if we had not been there. So a doubt costs a millisecond, and
+// and the process ends here. In every other case nothing has happened yet, or only
+// what Go does once more, and it starts as if we had not been there. So a doubt costs a millisecond, and
 // nothing else: whatever is unusual returns a reason.
 //
 // Read on in memo.c, facts.c, outputs.c and finish.c, which are one program with this
@@ -193,17 +193,18 @@ __attribute__((noinline)) static enum reason answer(struct front *f)
 	u8 buf[BLOCK];
 	d.n = d.n_dirs = d.names_len = 0;
 	enum reason why = UNABLE;
-	// A limit of the size of files ends no program that was not asked to write so much.
-	u64 too_large = 1UL << (SIGXFSZ - 1), before = 0;
-	sys(NR_sigprocmask, 0 /* block */, P(&too_large), P(&before), 8, 0);
+	// A limit of the size of files ends no program that was not asked to write so much,
+	// and where nobody reads, the command may do something else than we.
+	u64 held = 1UL << (SIGXFSZ - 1) | 1UL << (SIGPIPE - 1), before = 0;
+	sys(NR_sigprocmask, 0 /* block */, P(&held), P(&before), 8, 0);
 	if (prepare(f, &d, buf))
 		why = finish(f, &d);
 	undo(&d);
-	if (!(before & too_large)) {
-		struct timespec at_once = {0, 0};
-		call6(NR_sigtimedwait, P(&too_large), 0, P(&at_once), 8, 0, 0);
-		sys(NR_sigprocmask, 2 /* set */, P(&before), 0, 8, 0);
-	}
+	struct timespec at_once = {0, 0};
+	held &= ~before;
+	while (held && call6(NR_sigtimedwait, P(&held), 0, P(&at_once), 8, 0, 0) > 0)
+		;
+	sys(NR_sigprocmask, 2 /* set */, P(&before), 0, 8, 0);
 	return why;
 }
 

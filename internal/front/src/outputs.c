@@ -28,21 +28,25 @@ static void undo(struct delivery *d)
 		f_close(d->dirs[i]);
 }
 
-static int write_all(i64 fd, const u8 *p, u64 n)
+// write_some returns how much of n bytes could be written.
+static u64 write_some(i64 fd, const u8 *p, u64 n)
 {
-	while (n) {
-		i64 r = f_write(fd, p, n);
+	u64 left = n;
+	while (left) {
+		i64 r = f_write(fd, p, left);
 		if (r == -EAGAIN) { // somebody made the pipe one that does not wait
 			struct { int fd; short events, seen; } wait = {(int)fd, 4, 0};
 			sys(NR_poll, P(&wait), 1, -1, 0, 0);
 			continue;
 		}
 		if (r <= 0)
-			return 0;
-		p += r, n -= (u64)r;
+			break;
+		p += r, left -= (u64)r;
 	}
-	return 1;
+	return n - left;
 }
+
+static int write_all(i64 fd, const u8 *p, u64 n) { return write_some(fd, p, n) == n; }
 
 // copy writes size bytes of the file from, from its start, to the new file to.
 static int copy(i64 to, i64 from, u64 size, u8 *buf)
@@ -200,12 +204,12 @@ static int prepare(struct front *f, struct delivery *d, u8 *buf)
 		i64 r = ok ? f_stat(o->dir, o->name, &st, AT_NOFOLLOW) : -1;
 		o->clean = r == -ENOENT;
 		u32 type = r == 0 ? st.mode & S_IFMT : 0;
-		if (ok && (o->clean || type == S_IFREG || type == S_IFLNK)) {
-			if (type != S_IFREG || !as_it_will_be(o, &st, executable != 0, from, data, size, buf)) {
+		if (ok && (o->clean || (type == S_IFREG && st.nlink == 1))) {
+			if (o->clean || !as_it_will_be(o, &st, executable != 0, from, data, size, buf)) {
 				o->fd = f_open(o->dir, ".", O_TMPFILE | O_WRONLY, executable ? 0777 : 0666);
 				ok = o->fd >= 0;
 				if (ok && from >= 0) {
-					ok = sys(8 /* lseek */, from, 0, 0, 0, 0) == 0 && copy(o->fd, from, size, buf);
+					ok = sys(NR_lseek, from, 0, 0, 0, 0) == 0 && copy(o->fd, from, size, buf);
 				} else if (ok) {
 					ok = write_all(o->fd, data, size);
 				}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sbx-action/sbx-action/integration/cc"
+)
+
+// writesFail has writes return errors where a signal would end this process: what the
+// compiler does then is its business.
+func writesFail() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
+}
+
+// passOn writes what the compiler said to our own standard output and error. If it
+// returns an error, the compiler is to be executed, which will fail in its own way: for
+// some this is an error, for some a signal, and for some it is nothing. Where output
+// was written and warnings cannot be, they are lost, or the output would be there twice.
+func passOn(done *cc.Done) error {
+	if err := write(os.Stdout, done.Stdout); err != nil {
+		return cc.Unsaid(err)
+	}
+	if err := write(os.Stderr, done.Stderr); err != nil && len(done.Stdout) == 0 {
+		return cc.Unsaid(err)
+	}
+	return nil
+}
+
+// heard returns an error if somebody would have to read what the compiler said, and
+// nobody does any more.
+func heard(done *cc.Done) error {
+	if len(done.Stdout) > 0 && cc.Unread(1) || len(done.Stderr) > 0 && cc.Unread(2) {
+		return cc.Unsaid(syscall.EPIPE)
+	}
+	return nil
+}
+
+// write leaves a file that it could not write to the end where it was.
+func write(f *os.File, data []byte) error {
+	if len(data) == 0 { // /dev/full refuses that, too
+		return nil
+	}
+	n, err := f.Write(data)
+	if err != nil && n > 0 {
+		_, _ = f.Seek(int64(-n), io.SeekCurrent)
+	}
+	return err
+}
