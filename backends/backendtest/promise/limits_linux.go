@@ -124,8 +124,10 @@ func (t *trial) checkWrittenMemory(limit int64) error {
 		}
 		return good && len(sizes) == len(places), o.out, nil
 	}
-	if good, out, err := fits(0); err != nil || good {
-		return fmt.Errorf("%w: without a limit %q have room for %q, error %v", errUnproven, places, out, err)
+	if !t.caps.OwnKernel { // which takes seconds to start
+		if good, out, err := fits(0); err != nil || good {
+			return fmt.Errorf("%w: without a limit %q have room for %q, error %v", errUnproven, places, out, err)
+		}
 	}
 	if good, out, err := fits(limit); err != nil || !good {
 		return fmt.Errorf("with a limit of %d bytes %q have room for %q, error %v", limit, places, out, err)
