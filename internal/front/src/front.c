@@ -4,8 +4,9 @@
 // sbx_front_main with the stack that the kernel made. If a memo says what the
 // call gives, and everything in it holds, the outputs are put into their places
 // and the process ends here. In every other case nothing has happened yet, or only
-// what Go does once more, and it starts as if we had not been there. So a doubt costs a millisecond, and
-// nothing else: whatever is unusual returns a reason.
+// what Go does once more, and it starts as if we had not been there, but for one
+// variable (see lone). So a doubt costs a millisecond, and nothing else: whatever is
+// unusual returns a reason.
 //
 // Read on in memo.c, facts.c, outputs.c and finish.c, which are one program with this
 // file: the compiler is to see all of it.
