@@ -42,7 +42,7 @@ serve() {
 	for _ in $(seq 1200); do
 		grpc=$(sed -n 's/.*msg=serving address=\([^ ]*\).*/\1/p' "$work/server.log" 2>/dev/null || true)
 		http=$(sed -n 's/.*msg="serving HTTP" address=\([^ ]*\).*/\1/p' "$work/server.log" 2>/dev/null || true)
-		[ -n "$http" ] && return
+		[ -n "$grpc" ] && [ -n "$http" ] && return # they may have come between the two looks
 		sleep 0.1
 	done
 	fail "the server did not start"
