@@ -39,7 +39,8 @@ check:
 	@scripts/need.sh gcc:gcc bwrap:bubblewrap busybox:busybox-static perl:perl fsck.erofs:erofs-utils ssh-keygen:openssh-client openssl:openssl pgrep:procps \
 		bzip2:bzip2 zstd:zstd xz:xz-utils umoci:umoci skopeo:skopeo clang:clang python3:python3
 	$(GO) vet ./...
-	$(GO) test -short ./...
+	@# The sandboxes that are others' programs are left to 'make test'.
+	$(GO) test -short $$($(GO) list ./... | grep -vE '/backends/(vm|docker|oci|podman|nspawn|firejail|schroot|proot|lxc|bazelsandbox)$$')
 
 bench: build
 	@scripts/need.sh ccache:ccache bwrap:bubblewrap gcc:gcc
