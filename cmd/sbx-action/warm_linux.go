@@ -195,7 +195,7 @@ func (s *server) freshen() {
 // answer does what the caller wants, or lets it do it itself.
 func (s *server) answer(c *warm.Call) {
 	defer c.Close()
-	if !answerable(c.Args) || c.Become(s.Own, s.Startup) != "" {
+	if !answerable(c.Args) || !s.Trusts(c) || c.Become(s.Own, s.Startup) != "" {
 		s.Declined()
 		c.Decline(nil)
 		return

@@ -26,8 +26,8 @@ const limits = 16
 
 // Facts is what a command inherits from the process that starts it, and what is
 // shown of the host, besides what a caller passes on. Two processes with equal facts
-// can stand for each other. Landlock, key rings and memory policies are not among
-// them: the kernel tells nobody of those.
+// can stand for each other. Key rings and memory policies are not among them, as the
+// kernel tells nobody of those; for Landlock see proof_linux.go.
 //
 // The soft limit of open files is not among them either: Go changes its own, and a
 // sandbox has one of its own.

@@ -22,12 +22,13 @@ type Call struct {
 	slack uint32 // of its timers, in ns
 	fds   [4]int // the standard streams, and the working directory
 	conn  int
+	proof proof
 	facts chan string // why the caller is not as we are, or ""; once
 }
 
 const (
-	magic   = 0x31787773 // as in warm.c
-	headLen = 4*6 + 8
+	magic   = 0x32787773 // as in warm.c
+	headLen = 4*6 + 8 + len(proof{})
 	maxSize = 1 << 20
 )
 
@@ -78,9 +79,14 @@ func receive(fd int) (*Call, error) {
 	}
 	le := binary.LittleEndian
 	size := le.Uint64(buf[24:])
-	if le.Uint32(buf) != magic || size > maxSize || uint64(n) > headLen+size {
+	if le.Uint32(buf) != magic {
+		c.conn = fd
+		c.Decline(nil) // so that another sbx-action goes on and says nothing
+	}
+	if le.Uint32(buf) != magic || size > maxSize || uint64(n) > uint64(headLen)+size {
 		return c, errors.New("the call has another form")
 	}
+	copy(c.proof[:], buf[headLen-len(c.proof):])
 	c.Why, c.mask, c.slack = le.Uint32(buf[4:]), int(le.Uint32(buf[16:])&0o777), le.Uint32(buf[20:])
 	data := make([]byte, size)
 	for at := copy(data, buf[headLen:n]); at < len(data); {

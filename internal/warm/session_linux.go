@@ -39,6 +39,7 @@ const (
 	lifeFD     = 5 // work: ends with the keeper
 	countFD    = 6 // work: see Counts
 	workHoldFD = 7 // work: as holdFD
+	// More are in proof_linux.go.
 )
 
 // A Session is one that this process has started.
@@ -149,10 +150,10 @@ func Main(args []string, work func(*Worker) int) int {
 			return 125
 		}
 	case "keep":
-		closeFrom(holdFD + 1)
+		closeFrom(proofFD)
 		return (&keeper{dir: args[2], ready: os.NewFile(readyFD, "ready")}).keep(number)
 	case "work":
-		closeFrom(workHoldFD + 1)
+		closeFrom(workProofFD + 1)
 		w, err := newWorker(args[2])
 		if err != nil {
 			return 125
@@ -202,6 +203,9 @@ func (k *keeper) keep(n int) int {
 
 // begin starts everything, and says why that is not to be had, or "".
 func (k *keeper) begin(n int) (why string) {
+	if err := makeProof(); err != nil {
+		return err.Error()
+	}
 	if err := unix.Pipe2(k.life[:], unix.O_CLOEXEC); err != nil {
 		return "make a pipe: " + err.Error()
 	}
@@ -286,7 +290,7 @@ func (k *keeper) startWorker(socket int) (pid int, why string) {
 	}
 	defer ready.Close()
 	null := uintptr(k.null)
-	pid, err = spawn([]string{"work", "0", k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd(), holdFD})
+	pid, err = spawn([]string{"work", "0", k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd(), holdFD, proofFD})
 	tell.Close()
 	if err != nil {
 		return 0, err.Error()

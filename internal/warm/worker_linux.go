@@ -17,6 +17,7 @@ type Worker struct {
 
 	dir    string
 	null   int
+	proof  proof
 	counts *[2]atomic.Uint64
 	watch  watch
 }
@@ -83,7 +84,7 @@ func (a *watch) look(gen int32) {
 
 func newWorker(dir string) (*Worker, error) {
 	w := &Worker{dir: dir, Startup: Startup()}
-	for _, fd := range []int{listenFD, readyFD, lifeFD, countFD, workHoldFD} { // for nobody whom we start
+	for _, fd := range []int{listenFD, readyFD, lifeFD, countFD, workHoldFD, workProofFD} { // for nobody whom we start
 		unix.CloseOnExec(fd)
 	}
 	page, err := unix.Mmap(countFD, 0, countSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -91,6 +92,9 @@ func newWorker(dir string) (*Worker, error) {
 		return nil, fmt.Errorf("map the counts: %w", err)
 	}
 	w.counts = (*[2]atomic.Uint64)(unsafe.Pointer(&page[0]))
+	if w.proof, err = readProof(); err != nil {
+		return nil, fmt.Errorf("read what callers prove themselves with: %w", err)
+	}
 	if w.Own, err = FactsOf(os.Getpid()); err != nil {
 		return nil, err
 	}

@@ -10,14 +10,16 @@
 // facts_linux.go in internal/warm. It answers with an answer, or, if it dies, with nothing; in
 // every case but "done" Go starts, as if we had not asked.
 enum {
-	WARM_MAGIC = 0x31787773,
+	WARM_MAGIC = 0x32787773,
 	WARM_WORKERS = 64, // at most; as in internal/warm
 	WARM_MAX = 1 << 20, // bytes of arguments and environment
+	WARM_PROOF = 6, // a descriptor of who listens; as in proof_linux.go
 };
 
 struct warm_ask {
 	u32 magic, why, argc, envc, mask, slack; // slack: of our timers, in ns
 	u64 size; // of what follows
+	char proof[64]; // see warm_proof
 };
 
 struct warm_answer {
@@ -71,9 +73,26 @@ static int warm_strings(struct front *f, struct warm_ask *ask)
 	return ask->size <= WARM_MAX;
 }
 
+// warm_proof reads what only those can read who may look into the process that
+// listens: the name of a file without a place, which is random. It stays empty for a
+// process that Landlock, or the like, keeps from that: a worker, which is kept from
+// nothing, must not do anything for it.
+static void warm_proof(struct warm_ask *ask, int pid)
+{
+	char path[32] = "/proc/", digits[10];
+	u64 at = 6, n = 0;
+	for (u32 left = (u32)pid; left; left /= 10)
+		digits[n++] = (char)('0' + left % 10);
+	while (n)
+		path[at++] = digits[--n];
+	memcpy(path + at, "/fd/", 4);
+	path[at + 4] = '0' + WARM_PROOF;
+	sys(NR_readlinkat, AT_FDCWD, P(path), P(ask->proof), sizeof ask->proof, 0);
+}
+
 // warm_connect finds a worker that is free. lock becomes the descriptor that keeps
 // others away.
-static i64 warm_connect(const char *dir, i64 *lock)
+static i64 warm_connect(const char *dir, struct warm_ask *ask, i64 *lock)
 {
 	struct {
 		unsigned short family;
@@ -109,6 +128,7 @@ static i64 warm_connect(const char *dir, i64 *lock)
 		if (fd >= 0 && sys(NR_connect, fd, P(&to), sizeof to, 0, 0) == 0 &&
 		    sys(NR_getsockopt, fd, 1, 17 /* SO_PEERCRED */, P(&peer), P(&size)) == 0 &&
 		    peer.uid == uid) {
+			warm_proof(ask, peer.pid);
 			*lock = l;
 			return fd;
 		}
@@ -224,7 +244,7 @@ __attribute__((noinline)) static void warm(struct front *f, enum reason why)
 	u64 before = 0;
 	if (!dir || !*dir || !warm_strings(f, &ask))
 		return;
-	i64 fd = warm_connect(dir, &lock);
+	i64 fd = warm_connect(dir, &ask, &lock);
 	if (fd < 0)
 		return;
 	const char *run = f->argc > 1 ? f->argv[1] : ""; // of a compiler, signals end us
