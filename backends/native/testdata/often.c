@@ -105,6 +105,11 @@ static void here(void)
 		unlink("link");
 		say("dots", access("/usr/lib/../absent-dots", F_OK));
 		say("slashes", access("/usr/.//absent-slashes", F_OK));
+		static const char *const ends[] = {"", "/", "//", "/.", "//y", "/./y", "/.y", "/./", "/.//y"};
+		for (int e = 0; e < 9; e++) { // at each distance from the beginning
+			snprintf(path, sizeof path, "/usr/%.*s%s", i, "absent-absent-absent-absent-absent", ends[e]);
+			say("untidy", access(path, F_OK));
+		}
 		say("self", access("/proc/self/cwd/absent-cwd", F_OK));
 		chdir(i % 2 ? "/build" : "/build/dir");
 		say("after chdir", access(i % 2 ? "absent-build" : "absent-dir", F_OK));

@@ -144,9 +144,10 @@ __asm__(".section scribe,\"ax\",@progbits\n"
 	"	call scribe_look\n"
 	"	test %eax, %eax\n"
 	"	jz 1f\n"
-	"	mov %rsp, %rdi\n" // the question: any watched call will do
-	"	xor %esi, %esi\n	xor %edx, %edx\n	xor %r10d, %r10d\n"
-	"	mov (%rsp), %rax\n"
+	// The question is the call again, which nobody makes, with the result in r9: none of
+	// them has a sixth argument.
+	"	mov (%rsp), %rax\n	mov 8(%rsp), %r10\n	mov 24(%rsp), %r8\n	mov 32(%rsp), %rdx\n"
+	"	mov 40(%rsp), %rsi\n	mov 48(%rsp), %rdi\n	mov 64(%rsp), %r9\n"
 	"	syscall\n"
 	"scribe_asked:\n"
 	"1:	add $8, %rsp\n"

@@ -16,14 +16,25 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
 void *memset(void *to, int c, size_t n)
 {
 	char *t = to;
+#if defined __x86_64__
+	__asm__ volatile("rep stosb" : "+D"(t), "+c"(n) : "a"(c) : "memory");
+#else
 	while (n--)
 		*t++ = (char)c;
+#endif
 	return to;
 }
 
 int memcmp(const void *a, const void *b, size_t n)
 {
 	const u8 *x = a, *y = b;
+	for (; n >= 8; n -= 8, x += 8, y += 8) {
+		u64 v, w;
+		__builtin_memcpy(&v, x, 8);
+		__builtin_memcpy(&w, y, 8);
+		if (v != w)
+			break;
+	}
 	for (; n; n--, x++, y++)
 		if (*x != *y)
 			return *x - *y;

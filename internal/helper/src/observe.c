@@ -116,10 +116,9 @@ static void grow(struct observer *o)
 	o->size = size;
 }
 
-// note writes one look-up down, if it is new.
-void note(struct observer *o, u8 op, u8 how, const char *path)
+// note_part writes the look-up of a path of n bytes down, if it is new.
+void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n)
 {
-	size_t n = strlen(path);
 	u32 h = hash(op, path, n), *place;
 	for (;; h++) {
 		place = &o->table[h & (o->size - 1)];
@@ -148,11 +147,17 @@ void note(struct observer *o, u8 op, u8 how, const char *path)
 		grow(o);
 }
 
+void note(struct observer *o, u8 op, u8 how, const char *path)
+{
+	note_part(o, op, how, path, strlen(path));
+}
+
 // below says whether path is dir or below it.
 static int below(const char *path, const char *dir)
 {
-	size_t n = strlen(dir);
-	return has_prefix(path, dir) && (!path[n] || path[n] == '/');
+	while (*dir && *path == *dir)
+		path++, dir++;
+	return !*dir && (!*path || *path == '/');
 }
 
 // next_fixed finds the next bind that the command can neither change nor move
@@ -572,26 +577,55 @@ long peek(struct observer *o, u64 at, void *to, size_t n)
 	return (long)done;
 }
 
+long peek_parts(struct observer *o, void *to, size_t size, const struct iovec *parts, u32 n)
+{
+	struct iovec local = {to, size};
+	long got = sys6(SYS_process_vm_readv, o->tid, (long)&local, 1, (long)parts, n, 0);
+	if (got == -EPERM || got == -ENOSYS)
+		o->complete = 0;
+	return got;
+}
+
+const u8 *peek_code(struct observer *o, u64 ip)
+{
+	if (o->code_ip != ip)
+		o->code_ip = peek(o, ip - SITE_BEFORE, o->code, SITE) == SITE ? ip : 0;
+	return o->code_ip ? o->code : 0;
+}
+
 // peek_path reads a string. It stops reading where the string ends, mostly in
-// the first few hundred bytes.
+// the first few hundred bytes; with them it reads the code that makes the call.
 static int peek_path(struct observer *o, u64 at, char buf[static PATH_MAX])
 {
-	size_t done = 0, part = 256;
+	enum { FIRST = 256 };
+	size_t done = 0;
 	if (!at)
 		return 0;
-	while (done < PATH_MAX) {
-		if (part > PATH_MAX - done)
-			part = PATH_MAX - done;
-		long got = peek(o, at + done, buf + done, part);
-		if (got <= 0)
-			return 0; // EFAULT for the command, too
-		for (long i = 0; i < got; i++)
-			if (!buf[done + (size_t)i])
-				return 1;
-		done += (size_t)got;
-		part = PATH_MAX;
+	size_t page = PATH_MAX - (at & (PATH_MAX - 1)), here = page < FIRST ? page : FIRST;
+	struct iovec parts[3] = {{(void *)at, here}};
+	u32 n = 1;
+	if (here < FIRST)
+		parts[n++] = (struct iovec){(void *)(at + here), FIRST - here};
+	if (o->ip)
+		parts[n++] = (struct iovec){(void *)(o->ip - SITE_BEFORE), SITE};
+	long got = peek_parts(o, buf, FIRST + (o->ip ? SITE : 0), parts, n);
+	if (got == FIRST + SITE) {
+		memcpy(o->code, buf + FIRST, SITE);
+		o->code_ip = o->ip;
 	}
-	return 0; // ENAMETOOLONG
+	o->ip = 0;
+	while (got > 0) {
+		size_t end = done + (size_t)got;
+		if (!done && end > FIRST)
+			end = FIRST;
+		for (; done < end; done++)
+			if (!buf[done])
+				return 1;
+		if (done == PATH_MAX)
+			return 0; // ENAMETOOLONG
+		got = peek(o, at + done, buf + done, PATH_MAX - done);
+	}
+	return 0; // EFAULT for the command, too
 }
 
 static u16 get16(const u8 *p)
@@ -609,9 +643,26 @@ static u64 get64(const u8 *p)
 	return get32(p) | (u64)get32(p + 4) << 32;
 }
 
-// elf_interpreter finds the dynamic loader that a program asks for.
-static int elf_interpreter(long fd, const u8 head[static 256], char out[static PATH_MAX])
+// An elf_file is a program, of which the beginning has been read: mostly that is all
+// that we want to see.
+struct elf_file {
+	long fd, n; // n bytes of head
+	u8 head[1025];
+};
+
+static int read_elf(struct elf_file *f, void *to, size_t n, u64 at)
 {
+	if (at <= (u64)f->n && n <= (u64)f->n - at) {
+		memcpy(to, f->head + at, n);
+		return 1;
+	}
+	return SYS(pread64, f->fd, to, n, at) == (long)n;
+}
+
+// elf_interpreter finds the dynamic loader that a program asks for.
+static int elf_interpreter(struct elf_file *f, char out[static PATH_MAX])
+{
+	const u8 *head = f->head;
 	int wide = head[4] == 2;
 	u64 at = wide ? get64(head + 32) : get32(head + 28);
 	u32 each = get16(head + (wide ? 54 : 42)), n = get16(head + (wide ? 56 : 44));
@@ -619,18 +670,20 @@ static int elf_interpreter(long fd, const u8 head[static 256], char out[static P
 	if (each < (wide ? 56u : 32u))
 		return 0;
 	for (u32 i = 0; i < n && i < 256; i++) {
-		long got = SYS(pread64, fd, ph, wide ? 56 : 32, at + (u64)i * each);
-		if (got != (wide ? 56 : 32))
+		if (!read_elf(f, ph, wide ? 56 : 32, at + (u64)i * each))
 			return 0;
 		if (get32(ph) != 3) // PT_INTERP
 			continue;
 		u64 offset = wide ? get64(ph + 8) : get32(ph + 4), size = wide ? get64(ph + 32) : get32(ph + 16);
 		if (size >= PATH_MAX)
 			return 0;
-		got = SYS(pread64, fd, out, size, offset);
-		if (got <= 0)
-			return 0;
-		out[got] = 0;
+		if (!read_elf(f, out, size, offset)) {
+			long got = SYS(pread64, f->fd, out, size, offset); // it is cut off
+			if (got <= 0)
+				return 0;
+			size = (u64)got;
+		}
+		out[size] = 0;
 		return out[0] != 0;
 	}
 	return 0;
@@ -639,17 +692,23 @@ static int elf_interpreter(long fd, const u8 head[static 256], char out[static P
 // interpreter finds out what the kernel executes on behalf of o->name.
 static int interpreter(struct observer *o, char out[static PATH_MAX])
 {
-	u8 head[257] = {0};
+	enum { SCRIPT = 256 }; // bytes of a script's first line that count
+	struct elf_file f;
+	u8 *head = f.head;
 	const char *name = own_proc(o, o->name) ? o->next : o->name;
-	long fd = SYS(openat, AT_FDCWD, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	long fd = f.fd = SYS(openat, AT_FDCWD, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
-	long n = SYS(pread64, fd, head, 256, 0);
+	long n = f.n = SYS(pread64, fd, head, sizeof f.head - 1, 0);
 	int found = 0;
+	if (n > 0)
+		memset(head + n, 0, n < 64 ? 64 : 1);
 	if (n > 52 && !memcmp(head, "\177ELF", 4)) {
-		found = elf_interpreter(fd, head, out);
+		found = elf_interpreter(&f, out);
 	} else if (n > 2 && head[0] == '#' && head[1] == '!') {
 		u8 *p = head + 2;
+		if (n > SCRIPT)
+			head[SCRIPT] = 0;
 		while (*p == ' ' || *p == '\t')
 			p++;
 		size_t len = 0;
@@ -790,7 +849,9 @@ static void skip_missing(struct observer *o)
 			return;
 		if (SYS(faccessat, AT_FDCWD, o->name, 0) != -ENOENT)
 			return;
+		o->result = -ENOENT;
 		look(o, OP_EXEC, 0, 1);
+		o->result = NOT_YET;
 		p += *p == ':';
 	}
 }
@@ -836,8 +897,11 @@ void observe(struct sandbox *s, s32 listener)
 		return; // its process has died meanwhile
 	struct seccomp_notif_resp resp = {.id = n.id};
 	int observed = s->req->flags & REQUEST_OBSERVE;
-	if (observed)
+	if (observed) {
 		o->tid = n.pid;
+		o->ip = n.data.arch == AUDIT_ARCH ? n.data.ip : 0;
+		o->code_ip = 0;
+	}
 	if (!observed || !scribe_answer(o, listener, &n)) {
 		if (observed)
 			look_up(o, n.data.arch, n.data.nr, n.data.args, NOT_YET);

@@ -6,6 +6,8 @@ enum {
 	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
 	FIXED_MAX = 40, // binds directly below the root that are kept in mind
 	LINKS_KNOWN = 4, // links that are
+	SITE_BEFORE = 24, // bytes of a site's code in front of where its call ends: see sites.c
+	SITE = 32,
 };
 
 struct observer {
@@ -35,6 +37,9 @@ struct observer {
 
 	u32 tid; // of the call at hand
 	s64 result; // of it, or NOT_YET
+	u64 ip; // where it ends, if the code around that may be read with its path; else 0
+	u64 code_ip; // where the call ends that code is from; or 0
+	u8 code[SITE];
 	int begun; // a program of the command has named a path
 	char name[LONG_PATH + 8], real[LONG_PATH + 8], rest[LONG_PATH + 8], next[LONG_PATH + 8];
 };
@@ -42,9 +47,18 @@ struct observer {
 // observe.c
 void *map(size_t size, s32 fd, u64 offset);
 long peek(struct observer *o, u64 at, void *to, size_t n);
+
+// peek_parts reads n parts of that memory, one behind the other, up to the first that
+// cannot be read.
+long peek_parts(struct observer *o, void *to, size_t size, const struct iovec *parts, u32 n);
+
+// peek_code reads the code of a site whose call ends at ip: SITE bytes, which stay as they
+// are until the next call. It returns 0 if there are fewer.
+const u8 *peek_code(struct observer *o, u64 ip);
 void tidy(char *path);
 const char *leads(struct observer *o, const char *path, u32 *from);
 void note(struct observer *o, u8 op, u8 how, const char *path);
+void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 
 // look_up writes down what the system call nr of the process o->tid names. result
 // is what it gave, or NOT_YET.

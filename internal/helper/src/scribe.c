@@ -47,11 +47,7 @@
 
 struct scribe {
 	int off; // it did not work, and will not
-	u32 own_filters; // of this process; those of the command have one more
 	struct sites sites;
-	u64 vdso_end; // of which all processes have the same: the end of what is used
-	u64 vdso_at; // where it mostly is, and how it begins
-	u8 vdso_head[64];
 	s32 fd;
 	struct log *log;
 	s32 mem; // memory of the process mem_tid; or -1
@@ -62,6 +58,11 @@ struct scribe {
 		u8 count; // how often it has asked, or NEVER
 		u64 ip;
 	} counters[COUNTERS];
+
+	// How often a process has asked since it has its program.
+	struct {
+		u32 tid, count;
+	} asked[ASKED];
 };
 
 static s32 open_of(struct observer *o, u32 tid, const char *what, int flags)
@@ -113,10 +114,19 @@ static int suits(struct observer *o, struct scribe *s, u32 tid)
 			 1ull << (1 - 1) | 1ull << (2 - 1) | 1ull << (3 - 1) | 1ull << (13 - 1) | 1ull << (15 - 1) | // HUP INT QUIT PIPE TERM
 			 1ull << (24 - 1) | 1ull << (25 - 1) | 1ull << (31 - 1); // XCPU XFSZ SYS
 	char status[4096];
+	u32 *own = &o->s->slot->filters;
+	if (!*own) {
+		u64 n = read_status(o, (u32)SYS(getpid), status, sizeof status) ? field(status, "Seccomp_filters:", 10) : ~0ull;
+		if (n == ~0ull) {
+			s->off = 1;
+			return 0;
+		}
+		*own = (u32)n;
+	}
 	if (!read_status(o, tid, status, sizeof status))
 		return 0;
 	return field(status, "Threads:", 10) == 1 && field(status, "TracerPid:", 10) == 0 && field(status, "Pid:", 10) == tid &&
-	       field(status, "Tgid:", 10) == tid && field(status, "Seccomp_filters:", 10) == s->own_filters + 1 &&
+	       field(status, "Tgid:", 10) == tid && field(status, "Seccomp_filters:", 10) == *own + 1 &&
 	       !(field(status, "SigCgt:", 16) & ~fine);
 }
 
@@ -160,12 +170,13 @@ static int write_at(s32 mem, u64 at, const void *from, size_t n)
 
 // find_vdso finds out where the process has room for the loader: behind the section
 // headers of the vDSO, which are the last thing in it, up to the end of the page.
-static u64 find_vdso(struct observer *o, struct scribe *s, u32 tid)
+static u64 find_vdso(struct observer *o, u32 tid)
 {
 	u64 auxv[64], at = 0;
 	u8 head[64], room[LOADER_MAX];
-	if (s->vdso_at && peek(o, s->vdso_at, head, sizeof head) == sizeof head && !memcmp(head, s->vdso_head, sizeof head))
-		return s->vdso_at + s->vdso_end;
+	struct vdso *v = &o->s->slot->vdso;
+	if (v->at && peek(o, v->at, head, sizeof head) == sizeof head && !memcmp(head, v->head, sizeof head))
+		return v->at + v->end;
 	s32 fd = open_of(o, tid, "/auxv", O_RDONLY);
 	if (fd < 0)
 		return 0;
@@ -181,18 +192,18 @@ static u64 find_vdso(struct observer *o, struct scribe *s, u32 tid)
 	memcpy(&sections, head + 40, 8);
 	u64 used = sections + (u64)(head[58] | head[59] << 8) * (head[60] | head[61] << 8);
 	used = (used + 15) & ~15ull;
-	if (!s->vdso_end) {
+	if (!v->end) {
 		if (used > 64 << 10 || (used & 4095) + LOADER_MAX > 4096 || peek(o, at + used, room, LOADER_MAX) != LOADER_MAX)
 			return 0;
 		for (u32 i = 0; i < LOADER_MAX; i++)
 			if (room[i])
 				return 0;
-		s->vdso_end = used;
+		v->end = used;
 	}
-	if (used != s->vdso_end)
+	if (used != v->end)
 		return 0;
-	s->vdso_at = at;
-	memcpy(s->vdso_head, head, sizeof head);
+	memcpy(v->head, head, sizeof head);
+	__atomic_store_n(&v->at, at, __ATOMIC_RELEASE); // last: we may be killed here, and the next sandbox use it
 	return at + used;
 }
 
@@ -244,7 +255,7 @@ static void jump(u8 *at, u8 code, u64 from, u64 to)
 // settle puts a scribe into the process. It returns 0 if none can be put there.
 static int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem)
 {
-	u64 ip = n->data.ip, at = find_vdso(o, s, n->pid);
+	u64 ip = n->data.ip, at = find_vdso(o, n->pid);
 	u8 was[8], now[5], code[LOADER_MAX];
 	if (!at || !near(ip, at) || peek(o, ip, was, 8) != 8)
 		return 0;
@@ -285,17 +296,36 @@ static void write_call(u8 code[static CALL_SIZE], u64 at, u64 ip, const struct s
 	jump(code + 32, 0xe9, at + 32, ip);
 }
 
+// What of a process shows that it has a scribe.
+struct inside {
+	u32 text, calls, log; // calls: how many are in use
+};
+
+// look_inside reads that, and returns 1 if there is a whole scribe, 0 if there is
+// nothing in its place, and -1 if there is something else.
+static int look_inside(struct observer *o, struct inside *in)
+{
+	const struct iovec parts[] = {
+		{(void *)SCRIBE_AT, 4},
+		{(void *)(SCRIBE_CALLS_AT + CALLS * CALL_SIZE), 4},
+		{(void *)SCRIBE_LOG_AT, 4},
+	};
+	long got = peek_parts(o, in, sizeof *in, parts, 3);
+	if (got <= 0)
+		return 0;
+	return got == sizeof *in && in->text == MAGIC && in->log == MAGIC && in->calls <= CALLS ? 1 : -1;
+}
+
 // redirect makes the site whose call ends at ip go through the scribe, and with it
 // its neighbours.
-static int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem)
+static int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used)
 {
-	u8 code[SITES * CALL_SIZE], go[5];
+	// What is to be written is the rest of the page: the calls, and their number.
+	u8 page[(CALLS + 1) * CALL_SIZE], *code = page + used * CALL_SIZE, go[5];
 	struct found found[SITES];
-	u32 used, n = 0;
-	if (peek(o, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &used, 4) != 4 || used > CALLS)
-		return 0;
-	u32 all = find_sites(o, &s->sites, ip, found);
+	u32 n = 0, all = find_sites(o, &s->sites, ip, found);
 	int ok = 0;
+	memset(code, 0, (size_t)(page + sizeof page - code));
 	for (u32 i = 0; i < all && used + n < CALLS; i++) {
 		u64 at = SCRIBE_CALLS_AT + (used + n) * CALL_SIZE;
 		if (!near(found[i].ip, at))
@@ -305,8 +335,9 @@ static int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem)
 		found[n++] = found[i];
 	}
 	u32 last = used + n;
-	if (!ok || !write_at(mem, SCRIBE_CALLS_AT + used * CALL_SIZE, code, n * CALL_SIZE) ||
-	    !write_at(mem, SCRIBE_CALLS_AT + CALLS * CALL_SIZE, &last, 4))
+	memcpy(page + CALLS * CALL_SIZE, &last, 4);
+	size_t size = (CALLS - used) * CALL_SIZE + 4;
+	if (!ok || !write_at(mem, SCRIBE_CALLS_AT + used * CALL_SIZE, code, size))
 		return 0;
 	for (u32 i = 0; i < n; i++) {
 		jump(go, 0xe9, found[i].ip - 7, SCRIBE_CALLS_AT + (used + i) * CALL_SIZE);
@@ -315,42 +346,43 @@ static int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem)
 	return ok;
 }
 
-// has_scribe says whether the process has one, and all of it.
-static int has_scribe(struct observer *o, int *any)
-{
-	u32 text = 0, log = 0;
-	*any = peek(o, SCRIBE_AT, &text, 4) == 4;
-	return *any && text == MAGIC && peek(o, SCRIBE_LOG_AT, &log, 4) == 4 && log == MAGIC;
-}
-
 // take does something about a site from which we are asked often. It returns 0
 // if nothing can be done.
 static int take(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n)
 {
-	int any;
-	// The process that will be the command is in our memory until its exec.
+	struct inside in;
+	int has = look_inside(o, &in);
 	u64 secret = 0;
-	if (peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie)
+	// The process that will be the command is in our memory until its exec.
+	if (has < 0 || (!has && peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie))
 		return 0;
 	s32 mem = memory_of(o, s, listener, n);
 	if (mem < 0)
 		return 0;
-	if (has_scribe(o, &any))
-		return alone(o, n->pid) && redirect(o, s, n->data.ip, mem);
-	return !any && settle(o, s, listener, n, mem);
+	if (has)
+		return alone(o, n->pid) && redirect(o, s, n->data.ip, mem, in.calls);
+	return settle(o, s, listener, n, mem);
 }
 
 static struct scribe *new_scribe(struct observer *o)
 {
-	char status[4096];
 	struct scribe *s = o->scribe = map(sizeof *s, -1, 0);
 	if (!s)
 		return 0;
 	s->fd = s->mem = -1;
-	u64 filters = read_status(o, (u32)SYS(getpid), status, sizeof status) ? field(status, "Seccomp_filters:", 10) : ~0ull;
-	s->off = o->s->slot->no_scribe || filters == ~0ull || loader_end - loader > LOADER_MAX;
-	s->own_filters = (u32)filters;
+	s->off = o->s->slot->no_scribe || loader_end - loader > LOADER_MAX;
 	return s;
+}
+
+// asks counts how often the process has asked.
+static u32 *asks(struct scribe *s, u32 tid)
+{
+	u32 i = tid & (ASKED - 1);
+	if (s->asked[i].tid != tid) {
+		s->asked[i].tid = tid;
+		s->asked[i].count = 0;
+	}
+	return &s->asked[i].count;
 }
 
 void scribe_consider(struct observer *o, s32 listener, const struct seccomp_notif *n)
@@ -370,8 +402,11 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 				s->counters[i].count = 0;
 		if (s->sites.tid == n->pid)
 			s->sites.tid = 0;
+		*asks(s, n->pid) = 0;
 		return;
 	}
+	u32 *asked = asks(s, n->pid);
+	++*asked;
 	u32 i = ((u32)n->data.ip * 2654435761u ^ n->pid * 40503u) >> 8 & (COUNTERS - 1);
 	if (s->counters[i].tid != n->pid || s->counters[i].ip != n->data.ip) {
 		s->counters[i].tid = n->pid;
@@ -382,7 +417,7 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 	if (*count == NEVER)
 		return;
 	int known = *count ? 1 : consider_site(o, &s->sites, n->data.ip, n->data.nr);
-	*count = known < 0 || (known && !take(o, s, listener, n)) ? NEVER : 1;
+	*count = known < 0 || (known && *asked >= PATIENCE && !take(o, s, listener, n)) ? NEVER : 1;
 }
 
 int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)
@@ -391,31 +426,28 @@ int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *
 	if (!s || n->data.arch != AUDIT_ARCH)
 		return 0;
 	if (n->data.ip == in_process(scribe_asked)) {
-		struct frame f;
-		if (peek(o, n->data.args[0], &f, sizeof f) == sizeof f) {
-			u64 args[6] = {f.rdi, f.rsi, f.rdx, f.r10, f.r8, f.r9};
-			look_up(o, AUDIT_ARCH, (s32)f.nr, args, f.result);
-		} else {
-			o->complete = 0;
-		}
+		o->ip = 0; // its code is no site's
+		look_up(o, AUDIT_ARCH, n->data.nr, n->data.args, (s64)n->data.args[5]);
 		return 1;
 	}
-	if (!s->vdso_end || (n->data.ip & 4095) != ((s->vdso_end + (u64)(loader_asked - loader)) & 4095))
+	u64 end = o->s->slot->vdso.end;
+	if (!end || (n->data.ip & 4095) != ((end + (u64)(loader_asked - loader)) & 4095))
 		return 0;
-	u64 vdso = find_vdso(o, s, n->pid);
+	u64 vdso = find_vdso(o, n->pid);
 	if (!vdso || n->data.ip != vdso + (u64)(loader_asked - loader))
 		return 0;
 	// The loader is done: its jump becomes again what it was.
 	u64 ip = n->data.args[0];
 	u8 now[5], there[5];
+	struct inside in;
 	s32 mem = memory_of(o, s, listener, n), ok = 0;
 	jump(now, 0xe9, ip, vdso);
 	if (mem >= 0 && peek(o, ip, there, 5) == 5 && !memcmp(there, now, 5))
 		ok = write_at(mem, ip, &n->data.args[3], 5);
 	if (n->data.args[1] != SCRIBE_AT || n->data.args[2] != SCRIBE_LOG_AT)
 		s->off = 1; // there is no room, or it is not allowed
-	else if (ok)
-		redirect(o, s, ip, mem);
+	else if (ok && look_inside(o, &in) > 0)
+		redirect(o, s, ip, mem, in.calls);
 	return 1;
 }
 
@@ -432,6 +464,33 @@ static void note_target(struct observer *o, u8 op, u8 how)
 	put(&t, target);
 	put(&t, o->name + from);
 	note(o, op, how, o->real);
+}
+
+// plain says whether tidy would do nothing to the path of n bytes, which goes through no
+// link of the root directory, as far as can be told eight bytes at a time. Up to eight
+// bytes behind it are read, too.
+static int plain(struct observer *o, const char *path, size_t n)
+{
+	const u64 ones = 0x0101010101010101ull, tops = ones << 7;
+	u32 from;
+	if (n < 8 || leads(o, path, &from)) // no link's name is longer
+		return 0;
+	for (size_t i = 0; i < n; i += 8) {
+		u64 here, next;
+		__builtin_memcpy(&here, path + i, 8);
+		__builtin_memcpy(&next, path + i + 1, 8);
+		if (n - i < 8) // what is behind the end is as good as a letter
+			here |= ~0ull << 8 * (n - i);
+		if (n - i <= 8)
+			next |= ~0ull << 8 * (n - i - 1);
+		// The top bit of each byte that is a slash, and then of those that are a slash or a dot.
+		u64 slash = here ^ ones * '/', dot = next ^ ones * '.', again = next ^ ones * '/';
+		slash = (slash - ones) & ~slash & tops;
+		again = ((again - ones) & ~again) | ((dot - ones) & ~dot);
+		if (slash & again || (here - ones) & ~here & tops)
+			return 0;
+	}
+	return 1;
 }
 
 void scribe_finish(struct observer *o)
@@ -453,11 +512,17 @@ void scribe_finish(struct observer *o)
 			o->complete = 0;
 			continue;
 		}
-		memcpy(o->name, l + 1, l->length);
+		u8 how = l->how & (LOOKUP_FOUND | LOOKUP_MADE);
+		const char *path = (const char *)(l + 1);
+		if (plain(o, path, l->length)) {
+			note_part(o, l->op, how, path, l->length);
+			continue;
+		}
+		memcpy(o->name, path, l->length);
 		o->name[l->length] = 0;
 		tidy(o->name);
-		note(o, l->op, l->how & (LOOKUP_FOUND | LOOKUP_MADE), o->name);
-		note_target(o, l->op, l->how & (LOOKUP_FOUND | LOOKUP_MADE));
+		note(o, l->op, how, o->name);
+		note_target(o, l->op, how);
 	}
 	if (log->lost)
 		o->complete = 0;

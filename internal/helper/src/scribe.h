@@ -17,9 +17,9 @@ enum {
 	CALLS = 0x1000 / CALL_SIZE - 1, // the last one holds the number of those in use
 	NEVER = 255,
 	COUNTERS = 512,
+	ASKED = 64,
+	PATIENCE = 6, // so often a process asks before it gets a scribe: /bin/true asks five times, and ends
 	LOADER_MAX = 256,
-	SITE_BEFORE = 24, // bytes of a site's code in front of where its call ends
-	SITE = 32,
 	SITES = 32,
 	FAMILY = 1 << 16, // bytes between sites that are expected to stay together
 };
@@ -36,6 +36,7 @@ struct sites {
 	struct site list[SITES];
 
 	// The one that was seen last: in which process, where, and how far from site.ip.
+	struct site *last;
 	u32 tid;
 	u64 ip, moved;
 };

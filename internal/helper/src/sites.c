@@ -46,11 +46,11 @@ static struct site *find_site(struct sites *s, const u8 *code)
 
 int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr)
 {
-	u8 code[SITE];
+	const u8 *code;
 	int written = 0;
 	for (u32 i = 0; i < sizeof written_calls / sizeof *written_calls; i++)
 		written |= written_calls[i] == nr;
-	if (!written || peek(o, ip - SITE_BEFORE, code, SITE) != SITE || !suitable(code, nr))
+	if (!written || !(code = peek_code(o, ip)) || !suitable(code, nr))
 		return -1;
 	struct site *k = find_site(s, code);
 	int known = k != 0;
@@ -61,20 +61,26 @@ int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr)
 		k->ip = s->tid == o->tid && ip - s->ip + FAMILY <= 2 * FAMILY ? ip - s->moved : ip;
 		memcpy(k->code, code, SITE);
 	}
+	// Code that two libraries have is where it was first seen. Who stands beside it
+	// belongs there, too.
+	if (known && s->last && s->tid == o->tid && ip - s->ip + FAMILY <= 2 * FAMILY)
+		s->last->ip = s->ip - (ip - k->ip);
 	s->tid = o->tid;
 	s->ip = ip;
 	s->moved = ip - k->ip;
+	s->last = k;
 	return known;
 }
 
 u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[static SITES])
 {
-	u8 code[SITES][SITE] = {0};
-	struct iovec local = {code, 0}, remote[SITES];
+	u8 code[SITES][SITE];
+	struct iovec remote[SITES];
 	u32 n = 0, found = 0;
-	if (peek(o, ip - SITE_BEFORE, code[0], SITE) != SITE)
+	const u8 *own = peek_code(o, ip);
+	if (!own)
 		return 0;
-	struct site *k = find_site(s, code[0]), *of[SITES];
+	struct site *k = find_site(s, own), *of[SITES];
 	if (!k)
 		return 0;
 	for (struct site *other = s->list; other < s->list + in_mind(s); other++) {
@@ -84,10 +90,9 @@ u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[sta
 		remote[n] = (struct iovec){(void *)(ip + distance - SITE_BEFORE), SITE};
 		of[n++] = other;
 	}
-	local.len = n * SITE;
-	memset(code, 0, sizeof code);
+	memset(code, 0, n * SITE);
 	// What is not mapped ends it: then the others will be found later.
-	sys6(SYS_process_vm_readv, o->tid, (long)&local, 1, (long)remote, n, 0);
+	peek_parts(o, code, n * SITE, remote, n);
 	for (u32 i = 0; i < n; i++)
 		if (!memcmp(of[i]->code, code[i], SITE))
 			out[found++] = (struct found){ip + (of[i]->ip - k->ip), of[i]};

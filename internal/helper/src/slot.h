@@ -90,6 +90,13 @@ struct sandbox {
 	char child_stack[STACK / 2] __attribute__((aligned(16)));
 };
 
+// What is known of the vDSO, of which all processes have the same: see scribe.c.
+struct vdso {
+	u64 end; // what is behind this is not used; 0: not looked at yet
+	u64 at; // where it mostly is, or 0
+	u8 head[64]; // how it begins
+};
+
 // A slot makes one sandbox after the other.
 struct slot {
 	u32 uid, gid; // of our caller
@@ -109,6 +116,8 @@ struct slot {
 	u64 net, dirty_net; // number of our network, and of the last one that was used
 	s32 lo_stats; // /proc/net/dev of our network
 	s32 net_socket[2]; // see make_network
+	u32 filters; // of system calls, that a pid 1 has; 0: not looked at yet
+	struct vdso vdso;
 	struct sandbox sandboxes[SANDBOXES];
 };
 
