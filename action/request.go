@@ -17,6 +17,11 @@ type Request struct {
 	// Save stores the input root and its files. It is called on a miss only.
 	Save func(context.Context) error
 
+	// Certain, where not nil, is asked when it is known whether there is a result, and
+	// nothing that others could notice was done for the action yet. Its error ends the
+	// run.
+	Certain func() error
+
 	// Admit, if it is there, waits until there is room for what a miss costs; it
 	// is called on a miss, before anything that other actions could wait for.
 	// The room is given back when Run returns.
@@ -57,6 +62,13 @@ type Request struct {
 	// result says nothing of the action as it is: SkipLookup and SkipStore
 	// must be set, and Observe must not.
 	Vary *backends.Vary
+}
+
+func (r *Request) certain() error {
+	if r.Certain == nil {
+		return nil
+	}
+	return r.Certain()
 }
 
 // An Outcome is what Run has to say of an action.

@@ -41,7 +41,7 @@ type Runner struct {
 func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 	out := &Outcome{Key: req.Action.Digest(req.Action.InputRoot.Function())}
 	if r.lookup(ctx, req, out) {
-		return out, r.replay(ctx, req, out.Result)
+		return out, r.hit(ctx, req, out)
 	}
 	if req.Admit != nil {
 		release, err := req.Admit(ctx)
@@ -55,7 +55,10 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 	}
 	defer r.alone(ctx, req, out.Key)()
 	if r.lookup(ctx, req, out) { // somebody else ran it while we waited
-		return out, r.replay(ctx, req, out.Result)
+		return out, r.hit(ctx, req, out)
+	}
+	if err := req.certain(); err != nil {
+		return out, err
 	}
 
 	lap := stopwatch()
@@ -67,6 +70,14 @@ func (r *Runner) Run(ctx context.Context, req *Request) (*Outcome, error) {
 		return out, r.elsewhere(ctx, req, out)
 	}
 	return out, r.here(ctx, req, out)
+}
+
+// hit gives what the cache has.
+func (r *Runner) hit(ctx context.Context, req *Request, out *Outcome) error {
+	if err := req.certain(); err != nil {
+		return err
+	}
+	return r.replay(ctx, req, out.Result)
 }
 
 // here runs a miss on this machine: its inputs are in the store.

@@ -12,6 +12,9 @@ import (
 // would be written over the store or into it: the directory that a command
 // made replaces the one that is in its place.
 func (j *job) guardStore(outputs []string) error {
+	if len(outputs) == 0 {
+		return nil
+	}
 	store, err := filepath.EvalSymlinks(j.parts.store.Dir())
 	if err != nil || store != j.workspace && !within(store, j.workspace) && !within(j.workspace, store) {
 		return nil // not there yet, or nowhere near

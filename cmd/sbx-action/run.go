@@ -135,16 +135,23 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if f.suggest {
 		return f.suggestInputs(ctx, args)
 	}
+	f.late = true
 	job, err := f.describe(ctx, args)
 	if err != nil {
 		return err
 	}
-	defer job.Close()
 	job.parts.witness.Hold = front.Wanted()
 	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
+	rest := func() { job.Close() }
 	if err == nil {
-		f.leaveMemo(ctx, job, out)
+		leave := f.leaveMemo(ctx, job, out)
+		rest = func() { leave(); job.Close() }
 	}
+	if f.verbose { // somebody reads why there is no memo
+		rest()
+		return err
+	}
+	serving.later(rest)
 	return err
 }
 
@@ -208,7 +215,7 @@ func (f *runFlags) request(job *job, stdout, stderr io.Writer) *action.Request {
 			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
 		},
 		SkipLookup: f.refresh || f.noCache || f.unused, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures,
-		Observe: true, Network: f.networkKind(), Prune: f.pruner(job),
+		Observe: true, Network: f.networkKind(), Prune: f.pruner(job), Certain: serving.certain,
 	}
 }
 
@@ -326,6 +333,9 @@ var sayThrough func(line string)
 
 // say prints one line about what the user must know.
 func say(format string, args ...any) {
+	if !serving.stands() {
+		return // the caller will say it
+	}
 	serving.tells()
 	line := "sbx-action: " + fmt.Sprintf(format, args...)
 	if sayThrough != nil {

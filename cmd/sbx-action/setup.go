@@ -23,6 +23,7 @@ type wiringFlags struct {
 	cache, workspace, rootfs, backend, log string
 	verbose                                bool
 	several                                bool // many actions will be run, not one
+	late                                   bool // whether a worker stands for its caller is asked later, by Request.Certain
 	remote                                 wiring.Remote
 }
 
@@ -40,7 +41,7 @@ func (w *wiringFlags) declareCache(flags *flag.FlagSet) {
 }
 
 func (w *wiringFlags) openStore(options cache.Options) (*cache.Store, error) {
-	if !serving.stands() {
+	if !w.late && !serving.stands() {
 		return nil, errOwnProcess
 	}
 	dir, err := wiring.CacheDir(w.cache)
@@ -72,7 +73,7 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 	if err := wiring.CheckBackend(w.backend); err != nil {
 		return nil, err
 	}
-	log := commandline.Log(os.Stderr, "sbx-action", slog.LevelWarn, w.verbose)
+	log := commandline.Log(serving.stderr(), "sbx-action", slog.LevelWarn, w.verbose)
 	store, err := w.openStore(cache.Options{ReadOnly: readOnly, Warn: func(err error) { log.Warn("cache", "err", err) }})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -81,6 +82,25 @@ type warmWorker struct {
 	reads  func()      // tells the caller that its standard input is read
 	cancel func()      // ends the call
 	broken atomic.Bool // nobody reads any more what the command writes
+	rest   []func()    // what nobody waits for
+}
+
+// later does what the caller need not wait for: in a worker after the answer, when
+// the caller's streams and working directory are its own no more.
+func (w *warmWorker) later(f func()) {
+	if w == nil {
+		f()
+		return
+	}
+	w.rest = append(w.rest, f)
+}
+
+// finish does what was left for later.
+func (w *warmWorker) finish() {
+	for _, f := range w.rest {
+		f()
+	}
+	w.rest = nil
 }
 
 // kept is the backend of all calls, or nil.
@@ -96,6 +116,9 @@ func (w *warmWorker) kept() backends.Backend {
 func (w *warmWorker) gives(ctx context.Context, out *action.Outcome, err error) bool {
 	if w == nil {
 		return false
+	}
+	if errors.Is(err, errOwnProcess) {
+		return true
 	}
 	w.ran = w.ran || out != nil && (out.Started || out.Cached)
 	return err != nil && !w.said && !w.ran && ctx.Err() == nil
@@ -118,8 +141,33 @@ func (w *warmWorker) failed(err error) {
 }
 
 // stands says whether this process may do what the caller wants, which is asked
-// before anything is opened for that.
+// before anything is done that others could notice.
 func (w *warmWorker) stands() bool { return w == nil || w.same() }
+
+// certain is stands for a runner.
+func (w *warmWorker) certain() error {
+	if !w.stands() {
+		return errOwnProcess
+	}
+	return nil
+}
+
+// stderr is the caller's standard error, for who has not asked whether we stand.
+func (w *warmWorker) stderr() io.Writer {
+	if w == nil {
+		return os.Stderr
+	}
+	return unproven{w}
+}
+
+type unproven struct{ *warmWorker }
+
+func (u unproven) Write(p []byte) (int, error) {
+	if !u.stands() {
+		return len(p), nil // the caller will find it out, too
+	}
+	return os.Stderr.Write(p)
+}
 
 // takesStdin notes that the caller's standard input is read.
 func (w *warmWorker) takesStdin() {

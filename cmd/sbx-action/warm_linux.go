@@ -210,7 +210,8 @@ func (s *server) answer(c *warm.Call) {
 	serving.cancel, serving.reads = cancel, c.Reads
 	stop := s.Watch(c, interrupt, cancel)
 	defer stop()
-	serving.same = sync.OnceValue(func() bool { return c.Same() == "" })
+	serving.same = func() bool { return c.Same() == "" }
+	defer func() { serving.finish() }()
 
 	front.Stand(front.Reason(c.Why))
 	os.Args, calledAs = c.Args, c.Args
@@ -237,6 +238,7 @@ func (s *server) answer(c *warm.Call) {
 	code := p.Report(ctx, err)
 	stop()
 	s.Served()
+	s.Forget() //nolint:errcheck // who waits for the next call asks again
 	c.Done(code, 0)
 }
 

@@ -225,6 +225,8 @@ func TestWarmIsTheSame(t *testing.T) {
 		{name: "full stdout", script: `exec "$@" >/dev/full`, args: sh("echo x full; echo y >&2")},
 		{name: "broken pipe", script: `mkfifo pipe; exec 3<>pipe 4>pipe 3<&-; rm pipe; "$@" >&4; echo "$?" >out.code`, args: sh("echo x; echo y; echo z")},
 		{name: "limits", script: `exec prlimit --nproc=5000 "$@"`, args: sh("ulimit -a"), alone: true},
+		{name: "limits, and a result", script: `exec prlimit --nproc=5000 "$@"`, args: run("--json", "--", "echo", "json with limits"), alone: true, twice: true},
+		{name: "limits, and a warning", script: `ln -sf ../nothing link; exec prlimit --nproc=5000 "$@"`, args: run("-i", "link", "--", "readlink", "link"), alone: true, twice: true},
 		{name: "priority", script: `exec ionice -c 3 "$@"`, args: sh("echo idle"), alone: true}, // nice: who has 19 already cannot have more
 		{
 			name: "timers", script: `exec python3 -c 'import ctypes, os, sys; ctypes.CDLL(None).prctl(29, 123456); os.execv(sys.argv[1], sys.argv[1:])' "$@"`,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ type Call struct {
 	fds   [4]int // the standard streams, and the working directory
 	conn  int
 	proof proof
-	facts chan string // why the caller is not as we are, or ""; once
+	facts func() string // finds out why the caller is not as we are, or ""; once
 }
 
 const (
@@ -37,11 +38,7 @@ const (
 func Receive(fd int) (*Call, error) {
 	c, err := receive(fd)
 	if err != nil {
-		for _, d := range c.fds {
-			if d >= 0 {
-				unix.Close(d)
-			}
-		}
+		c.closeFiles()
 		unix.Close(fd)
 		return nil, err
 	}
@@ -116,18 +113,16 @@ func receive(fd int) (*Call, error) {
 }
 
 // Become makes this process, but for what is in own, what the caller is. Why says
-// that it cannot be. Whether the caller is as own says is found out meanwhile: ask
-// Same before anything is done that others could notice.
+// that it cannot be. Whether the caller is as own says is to be asked of Same before
+// anything is done that others could notice; [Worker.Watch] begins to look.
 func (c *Call) Become(own *Facts, startup []string) (why string) {
-	c.facts = make(chan string, 1)
-	go func() {
+	c.facts = sync.OnceValue(func() string {
 		theirs, err := FactsOf(c.pid)
 		if err != nil {
-			c.facts <- err.Error()
-			return
+			return err.Error()
 		}
-		c.facts <- own.Differs(theirs)
-	}()
+		return own.Differs(theirs)
+	})
 	for fd := range 3 {
 		flags, err := unix.FcntlInt(uintptr(c.fds[fd]), unix.F_GETFL, 0)
 		if err != nil || flags&(unix.O_NONBLOCK|unix.O_PATH) != 0 {
@@ -159,12 +154,13 @@ func (c *Call) Become(own *Facts, startup []string) (why string) {
 		}
 	}
 	unix.Umask(c.mask)
+	c.closeFiles() // nothing of the caller's stays open after the answer
 	return ""
 }
 
-// Same waits until it is known whether the caller is as we are, and says why it is
-// not, or "". It is asked once.
-func (c *Call) Same() (why string) { return <-c.facts }
+// Same says why the caller is not as we are, or "". It waits until that is known, or
+// finds it out itself.
+func (c *Call) Same() (why string) { return c.facts() }
 
 // Done tells the caller how it ended: with an exit code or, if signal is not 0, by
 // that.
@@ -197,8 +193,15 @@ func (c *Call) answer(kind, value byte, rights []byte) {
 
 // Close ends the call; a caller that has no answer goes on without us.
 func (c *Call) Close() {
-	for _, d := range c.fds {
-		unix.Close(d)
-	}
+	c.closeFiles()
 	unix.Close(c.conn)
+}
+
+func (c *Call) closeFiles() {
+	for i, d := range c.fds {
+		if d >= 0 {
+			unix.Close(d)
+		}
+		c.fds[i] = -1
+	}
 }

@@ -23,27 +23,33 @@ type Worker struct {
 }
 
 // A watch looks at the connection of the call that is answered. It has a thread of
-// its own, which waits in the kernel: a call need wake nobody to be watched.
+// its own, which waits in the kernel. The first thing that it does for a call is to
+// look at the caller, beside all else that is done for it.
 type watch struct {
 	ep int
 
-	mu   sync.Mutex
-	gen  int32 // guarded by mu: which call it is
-	conn int   // guarded by mu; -1: none
-	told func(unix.Signal)
-	lost func()
+	mu    sync.Mutex
+	gen   int32 // guarded by mu: which call it is
+	conn  int   // guarded by mu; -1: none
+	told  func(unix.Signal)
+	lost  func()
+	facts func() string
 }
 
+const heard = unix.EPOLLIN | unix.EPOLLRDHUP
+
 // Watch calls lost when the caller of c has gone, and told for each signal that it
-// passes on, until the function that it returns is called.
+// passes on, until the function that it returns is called. Before that it finds out
+// what [Call.Same] says.
 func (w *Worker) Watch(c *Call, told func(unix.Signal), lost func()) (stop func()) {
 	a := &w.watch
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.gen++
-	a.conn, a.told, a.lost = c.conn, told, lost
-	// A descriptor that can be waited for, and memory is the kernel's worry.
-	unix.EpollCtl(a.ep, unix.EPOLL_CTL_ADD, c.conn, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: a.gen}) //nolint:errcheck // see above
+	a.conn, a.told, a.lost, a.facts = c.conn, told, lost, c.facts
+	// A descriptor that can be waited for, and memory is the kernel's worry. That it can
+	// be written to wakes the thread.
+	unix.EpollCtl(a.ep, unix.EPOLL_CTL_ADD, c.conn, &unix.EpollEvent{Events: heard | unix.EPOLLOUT, Fd: a.gen}) //nolint:errcheck // see above
 	return func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -57,10 +63,27 @@ func (a *watch) run() {
 	for {
 		n, err := unix.EpollWait(a.ep, events, -1)
 		if n == 1 {
+			if events[0].Events&unix.EPOLLOUT != 0 {
+				a.first(events[0].Fd)
+			}
 			a.look(events[0].Fd)
 		} else if err != unix.EINTR {
 			return
 		}
+	}
+}
+
+// first looks at the caller of call gen.
+func (a *watch) first(gen int32) {
+	a.mu.Lock()
+	facts := a.facts
+	is := a.conn >= 0 && a.gen == gen
+	if is {
+		unix.EpollCtl(a.ep, unix.EPOLL_CTL_MOD, a.conn, &unix.EpollEvent{Events: heard, Fd: gen}) //nolint:errcheck // as in Watch
+	}
+	a.mu.Unlock()
+	if is {
+		facts()
 	}
 }
 
