@@ -219,6 +219,7 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	}
 	p.storage = storage.New(p.store, p.results, storage.Options{
 		Log: log, Uploads: uploads, MaxBlob: func(name string) int64 { return p.in.of(name).maxBlob },
+		Room: func(n int64) error { return f.room(p, n) },
 	})
 	p.caps = &capabilities.Server{Instance: p.capabilities, CacheFunctions: action.Functions()}
 	p.asset = &asset.Server{Store: p.store, Log: log, Upstream: f.fetchFrom, MaxBlob: int64(f.maxBlob)}

@@ -11,10 +11,14 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cache/pack"
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
+	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/metrics"
 )
 
@@ -41,6 +45,10 @@ type trimmer struct {
 	free  func() (int64, error)       // what others than root can have of the disk
 	since func() (time.Time, bool)    // when the oldest operation began that is not done
 	keep  func(context.Context) error // marks as used what has a name
+
+	// wanted is what a request had no room for, and was refused for: the next look
+	// makes it. It is at most minFree, so that a request cannot empty the store.
+	wanted atomic.Int64
 
 	// What is counted; size is -1 until it is known.
 	size, trims, failures, files, bytes atomic.Int64
@@ -94,6 +102,31 @@ func (f *serveFlags) openTrimmer(p *serverParts) error {
 	t.size.Store(-1)
 	p.trimmer = t
 	return nil
+}
+
+// room says why n bytes more, which the server would make of others, are not to be
+// on the disk of the store, and lets the trimmer know.
+func (f *serveFlags) room(p *serverParts, n int64) error {
+	free, total, err := diskSpace(p.store.Dir())
+	if err != nil {
+		return fmt.Errorf("how much is free in %s: %w", p.store.Dir(), err)
+	}
+	return roomFor(n, free, total, int64(f.minFree), p.trimmer)
+}
+
+func roomFor(n, free, total, minFree int64, t *trimmer) error {
+	switch {
+	case n <= free-minFree:
+		return nil
+	case n > total-minFree:
+		return status.Errorf(codes.ResourceExhausted, "%s more: the disk of the server has %s in all, of which %s stay free",
+			commandline.HumanSize(n), commandline.HumanSize(total), commandline.HumanSize(minFree))
+	}
+	if t != nil {
+		t.wanted.Store(min(n, minFree))
+	}
+	return reapi.Busy(codes.ResourceExhausted, trimRest, "%s more: the disk of the server has %s free, of which %s stay so: try again later, or send the blob as it is",
+		commandline.HumanSize(n), commandline.HumanSize(free), commandline.HumanSize(minFree)).Err()
 }
 
 // packOptions bounds packs, if the store is bounded.
@@ -158,7 +191,7 @@ func (t *trimmer) due(now time.Time) bool {
 		return true
 	}
 	free, err := t.free()
-	return err == nil && (free < t.minFree || t.max > 0 && t.freeThen-free > t.max/growthToLook)
+	return err == nil && (free < t.minFree+t.wanted.Load() || t.max > 0 && t.freeThen-free > t.max/growthToLook)
 }
 
 // look measures the store, and trims it if it is larger than it may be.
@@ -217,10 +250,11 @@ func (t *trimmer) limit(size int64) (limit int64, err error) {
 		return limit, nil
 	}
 	free, err := t.free()
-	if err != nil || free >= t.minFree {
+	need := t.minFree + t.wanted.Swap(0)
+	if err != nil || free >= need {
 		return limit, err
 	}
-	goal := max(size-(t.minFree-free), 1)
+	goal := max(size-(need-free), 1)
 	if limit == 0 || goal < limit {
 		limit = goal
 	}

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
@@ -163,6 +167,43 @@ func TestTrimmerDue(t *testing.T) {
 	want("when nothing has changed", false)
 	now = now.Add(trimEvery)
 	want("after some minutes", true)
+}
+
+// TestRoomFor has the trimmer make room for what was refused, within bounds.
+func TestRoomFor(t *testing.T) {
+	const blob = 8192
+	tr := newTrimming(t)
+	list := tr.put(t, 6, 5, 4, 3, 2, 0)
+	free := int64(100 * blob)
+	tr.minFree, tr.free = 98*blob, func() (int64, error) { return free + tr.bytes.Load(), nil }
+	tr.rest, tr.looked = trimRest, time.Now()
+	later := tr.looked.Add(trimRest)
+	room := func(n int64) error { return roomFor(n, free, 1000*blob, tr.minFree, tr.trimmer) }
+	if err := room(2 * blob); err != nil || tr.due(later) {
+		t.Errorf("what there is room for: %v, due %v", err, tr.due(later))
+	}
+	for _, n := range []int64{903 * blob, math.MaxInt64} {
+		if err := room(n); status.Code(err) != codes.ResourceExhausted || len(status.Convert(err).Details()) != 0 || tr.due(later) {
+			t.Errorf("%d, which never fits: %v, due %v", n, err, tr.due(later))
+		}
+	}
+	err := room(4 * blob)
+	if status.Code(err) != codes.ResourceExhausted || len(status.Convert(err).Details()) != 1 || !tr.due(later) {
+		t.Errorf("what there is no room for: %v, due %v", err, tr.due(later))
+	}
+	if err := tr.look(t.Context()); err != nil || tr.present(list) != "---+++" || tr.due(later) {
+		t.Errorf("after that, to nine tenths: %v, left are %s, due %v", err, tr.present(list), tr.due(later))
+	}
+	_ = room(900 * blob)
+	if got := tr.wanted.Load(); got != tr.minFree {
+		t.Errorf("for a large one %d bytes are wanted", got)
+	}
+	if err := roomFor(blob, blob, 10*blob, 0, nil); err != nil {
+		t.Errorf("without limits: %v", err)
+	}
+	if err := roomFor(blob+1, blob, 10*blob, 0, nil); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("without limits, on a full disk: %v", err)
+	}
 }
 
 // TestTrimmerFails has an error told once, and another process's trim not at all.

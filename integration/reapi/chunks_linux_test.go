@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,6 +121,66 @@ func TestRule17Chunks(t *testing.T) {
 	})
 	if err != nil || spliced.BlobDigest.Hash != whole.Hash() {
 		t.Errorf("SpliceBlob: %v, %v", spliced, err)
+	}
+}
+
+// TestChunksNeedRoom: what the server makes of chunks, or cuts into them, is asked for
+// before anything is written.
+func TestChunksNeedRoom(t *testing.T) {
+	const left = 4 << 20
+	var asked atomic.Int64 // the most
+	s := startAs(t, filepath.Join(t.TempDir(), "cache"), storage.Options{Room: func(n int64) error {
+		asked.Store(max(n, asked.Load()))
+		if n > left {
+			return status.Error(codes.ResourceExhausted, "no room")
+		}
+		return nil
+	}}, nil)
+	f := action.SHA256
+	chunk := random(1 << 20)
+	c := s.put(f, chunk)
+	blob := func(n int) (action.Digest, []*repb.Digest) {
+		return action.Sum(f, bytes.Repeat(chunk, n)), slices.Repeat([]*repb.Digest{c}, n)
+	}
+	splice := func(d action.Digest, chunks []*repb.Digest) error {
+		_, err := s.cas.SpliceBlob(t.Context(), &repb.SpliceBlobRequest{BlobDigest: reapi.ToDigest(d), ChunkDigests: chunks})
+		return err
+	}
+	register := func(d action.Digest, chunks []*repb.Digest) error {
+		stream, err := s.cas.RegisterChunkMapping(t.Context())
+		if err != nil {
+			return err
+		}
+		_ = stream.Send(&repb.RegisterChunkMappingRequest{BlobDigest: reapi.ToDigest(d), ChunkDigests: chunks})
+		_, err = stream.CloseAndRecv()
+		return err
+	}
+	for range 3 { // what was refused takes nothing of the room
+		d, chunks := blob(5)
+		wantCode(t, "SpliceBlob", splice(d, chunks), codes.ResourceExhausted)
+		wantCode(t, "RegisterChunkMapping", register(d, chunks), codes.ResourceExhausted)
+		if s.store.Has(t.Context(), d) {
+			t.Error("it was stored")
+		}
+	}
+	for i, put := range []func(action.Digest, []*repb.Digest) error{splice, register, splice} {
+		d, chunks := blob(4 - i) // nor what was made
+		if err := put(d, chunks); err != nil || !s.store.Has(t.Context(), d) {
+			t.Errorf("of %d chunks: %v", len(chunks), err)
+		}
+	}
+	if n := asked.Load(); n != 5<<20 {
+		t.Errorf("room for %d bytes was asked for", n)
+	}
+	data := random(5 << 20)
+	d := action.Sum(f, data)
+	if _, err := s.write("uploads/u/"+reapi.BlobName(d), 0, true, pieces(data, 1<<20)...); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.cas.SplitBlob(t.Context(), &repb.SplitBlobRequest{BlobDigest: reapi.ToDigest(d)})
+	wantCode(t, "SplitBlob", err, codes.ResourceExhausted)
+	if !bytes.Equal(s.readBlob(d), data) {
+		t.Error("the blob that was not cut is another one")
 	}
 }
 

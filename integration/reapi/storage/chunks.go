@@ -88,6 +88,11 @@ func (s *Server) split(ctx context.Context, d action.Digest) (*mapping, error) {
 		m.chunks = []action.Digest{d}
 		return m, nil
 	}
+	made, err := s.room(d.Size())
+	if err != nil {
+		return nil, err
+	}
+	defer made()
 	cutter, err := fastcdc.New(file, Chunking)
 	if err != nil {
 		return nil, err
@@ -141,12 +146,32 @@ func (s *Server) splice(ctx context.Context, instance string, d action.Digest, m
 }
 
 func (s *Server) join(ctx context.Context, d action.Digest, chunks []action.Digest) error {
+	made, err := s.room(d.Size())
+	if err != nil {
+		return err
+	}
+	defer made()
 	w := s.store.NewWriterOf(ctx, d)
 	defer w.Abort()
 	if err := s.copyChunks(ctx, w, chunks); err != nil {
 		return err
 	}
 	return w.CommitAs(d)
+}
+
+// room says, as a status, why there is no room for size bytes beside those of the
+// requests that go on, which may not have written any yet. What is to be called
+// when they are made, or not, is done.
+func (s *Server) room(size int64) (done func(), err error) {
+	if err := s.opts.Room(size); err != nil { // before it is added to others: it may be any number
+		return nil, err
+	}
+	done = func() { s.making.Add(-size) }
+	if err := s.opts.Room(s.making.Add(size)); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 // isJoined says whether d is what chunks give.

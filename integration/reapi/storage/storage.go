@@ -35,6 +35,12 @@ type Options struct {
 	// MaxBlob is the size of the largest blob that is taken; 0: any.
 	MaxBlob func(instance string) int64
 
+	// Room says, as a status, why the disk has no room for n bytes more; nil: it
+	// always has. It is asked before chunks are joined, or a blob is cut into them:
+	// of these bytes nobody has sent one, so that a small request could fill the
+	// disk with large blobs.
+	Room func(n int64) error
+
 	// IdleUpload is how long an upload that broke off can be resumed; 0: ten
 	// minutes.
 	IdleUpload time.Duration
@@ -74,6 +80,7 @@ type Server struct {
 	streams sync.WaitGroup // what watch has begun
 	reads   atomic.Int64   // that send a blob now
 	digests atomic.Int64   // that requests remember now
+	making  atomic.Int64   // bytes of blobs and chunks that are made of each other now
 
 	expanding chan struct{} // one for each upload as zstd that waits for its client
 
@@ -107,6 +114,9 @@ func New(store *cache.Store, results *Results, o Options) *Server {
 	}
 	if o.MaxBlob == nil {
 		o.MaxBlob = func(string) int64 { return 0 }
+	}
+	if o.Room == nil {
+		o.Room = func(int64) error { return nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
