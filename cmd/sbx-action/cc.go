@@ -18,6 +18,7 @@ import (
 	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
+	"github.com/sbx-action/sbx-action/internal/front"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -474,6 +475,7 @@ func (j *ccJob) execute() error {
 	}
 	path, err := j.self.Find(j.args[0], os.Getenv("PATH"))
 	if err == nil {
+		front.Exact()
 		err = cc.Exec(path, j.args, os.Environ())
 	}
 	say("cc: %v", err)

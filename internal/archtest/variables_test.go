@@ -26,6 +26,7 @@ var remembered = map[string]string{
 	"internal/durable.fixMode":           "is forgotten for each call: ForgetUmask",
 	"internal/durable.modeKnown":         "is forgotten for each call: ForgetUmask",
 	"internal/front.reason":              "is set for each call: Stand",
+	"internal/front.slack":               "is of how this process was started",
 	"internal/helper.Binary":             "is this program's own, and sealed",
 	"internal/sha256tree.begun":          "is the same number in every process",
 	"staging.bootID":                     "is the same for as long as the kernel runs",

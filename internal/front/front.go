@@ -53,5 +53,6 @@ func One() bool {
 		return false
 	}
 	os.Unsetenv("GOMAXPROCS")
+	learnSlack()
 	return true
 }

@@ -38,6 +38,7 @@ enum reason {
 #define TCGETS 0x5401
 #define SIGPIPE 13
 #define SIGXFSZ 25
+#define PR_SET_TIMERSLACK 29
 #define CAPABILITIES 0x20080522 // the version of capget
 #define S_IFMT 0170000
 #define S_IFDIR 0040000

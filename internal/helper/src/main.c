@@ -294,6 +294,7 @@ __attribute__((used)) _Noreturn void start(long *sp)
 	char **argv = (char **)(sp + 1);
 	struct slot *z = &the_slot;
 	const char *mode = argc > 1 ? argv[1] : "";
+	SYS(prctl, PR_SET_TIMERSLACK, 50000); // ns, as the kernel has it at its start, whatever our caller's is
 	for (long i = 2; i < argc; i++) {
 		z->unprivileged |= str_equal(argv[i], "user");
 		z->host_network |= str_equal(argv[i], "hostnet");

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestTimerSlack has a command in a sandbox sleep as exactly as any does, and a compiler
+// that is executed in our place as exactly as our caller, while our own threads are
+// woken late: see [front.Exact].
+func TestTimerSlack(t *testing.T) {
+	f := newFronted(t)
+	runtime.LockOSThread() // and not unlocked: it ends with this test
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 70_000, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "gcc"), []byte("#!/bin/sh\nexec cat /proc/self/timerslack_ns\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, want string
+		args       []string
+	}{
+		{"control", "70000\n", []string{"cat", "/proc/self/timerslack_ns"}},
+		{"a command that runs", "50000\n", []string{f.command, "run", "--", "cat", "/proc/self/timerslack_ns"}},
+		{"a command that runs again", "50000\n", []string{f.command, "run", "--refresh", "--", "cat", "/proc/self/timerslack_ns"}},
+		{"a compiler in our place", "70000\n", []string{f.command, "cc", filepath.Join(bin, "gcc"), "--version"}},
+	} {
+		cmd := exec.Command(c.args[0], c.args[1:]...)
+		cmd.Dir, cmd.Env = f.dir, f.env
+		out, err := cmd.Output()
+		if err != nil || string(out) != c.want {
+			t.Errorf("%s: %q, %v, want %q", c.name, out, err, c.want)
+		}
+	}
+}
