@@ -77,12 +77,16 @@ func (d Digest) String() string {
 	if d.IsZero() {
 		return "no digest"
 	}
-	b := make([]byte, 0, len("sha256tree:/")+2*len(d.sum)+20)
+	return string(d.Append(make([]byte, 0, len("sha256tree:/")+2*len(d.sum)+20)))
+}
+
+// Append appends what String says of a Digest that is not zero.
+func (d Digest) Append(b []byte) []byte {
 	b = append(b, d.function.String()...)
 	b = append(b, ':')
 	b = hex.AppendEncode(b, d.sum[:d.function.Size()])
 	b = append(b, '/')
-	return string(strconv.AppendInt(b, d.size, 10))
+	return strconv.AppendInt(b, d.size, 10)
 }
 
 // ParseDigest parses the form written by [Digest.String], and no other

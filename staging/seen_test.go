@@ -32,19 +32,27 @@ func TestManyLookups(t *testing.T) {
 			}
 		}
 	}
-	alone, all := map[fact]string{}, map[fact]string{}
+	// What a scout has found, by what there is one seen of.
+	facts := func(c *scout) map[string]string {
+		h.check(c.settle())
+		all := map[string]string{}
+		for _, s := range c.found {
+			all[s.kind.word()+" "+s.path] = s.line()
+		}
+		if len(all) != len(c.found) {
+			t.Errorf("%d facts, and %d different ones", len(c.found), len(all))
+		}
+		return all
+	}
+	alone := map[string]string{}
 	together := h.witness.scout()
 	for _, l := range lookups {
 		one := h.witness.scout()
 		h.check(one.look(l))
 		h.check(together.look(l))
-		for f, i := range one.index {
-			alone[f] = one.found[i].line()
-		}
+		maps.Copy(alone, facts(one))
 	}
-	for f, i := range together.index {
-		all[f] = together.found[i].line()
-	}
+	all := facts(together)
 	if len(all) < 20 || !maps.Equal(all, alone) {
 		t.Errorf("together:\n%v\nalone:\n%v", all, alone)
 	}

@@ -291,12 +291,30 @@ func (h *FileHasher) recall(id *StatID, now Moment) (FileDigest, bool) {
 	if t == nil || id.CTime >= int64(now) {
 		return FileDigest{}, false
 	}
-	var b [bucketSize]byte
-	if n, err := unix.Pread(int(t.Fd()), b[:], bucket(id)); err != nil || n != len(b) {
+	var first [4 * slotSize]byte // most buckets have a slot or two, and at the start
+	if n, err := unix.Pread(int(t.Fd()), first[:], bucket(id)); err != nil || n != len(first) {
 		return FileDigest{}, false
 	}
-	for at := 0; at < bucketSize; at += slotSize {
-		s := (*fileSlot)(b[at:])
+	if d, ok := h.among(first[:], id); ok {
+		return d, true
+	}
+	return h.recallRest(t, id, len(first))
+}
+
+// recallRest looks for the file that is id in its bucket, from there on.
+func (h *FileHasher) recallRest(t *os.File, id *StatID, from int) (FileDigest, bool) {
+	var room [bucketSize]byte
+	b := room[from:]
+	if n, err := unix.Pread(int(t.Fd()), b, bucket(id)+int64(from)); err != nil || n != len(b) {
+		return FileDigest{}, false
+	}
+	return h.among(b, id)
+}
+
+// among looks for the file that is id among slots.
+func (h *FileHasher) among(slots []byte, id *StatID) (FileDigest, bool) {
+	for ; len(slots) > 0; slots = slots[slotSize:] {
+		s := (*fileSlot)(slots)
 		if le.Uint64(s[16:]) != id.Ino || !s.is(id) || le.Uint64(s[:]) != s.checksum(h.seed) {
 			continue
 		}

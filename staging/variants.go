@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path"
+	"slices"
 
 	"github.com/sbx-action/sbx-action/action"
 )
@@ -37,7 +37,8 @@ const (
 	flagSame
 )
 
-func encodeVariants(variants []variant) []byte {
+// encodeVariants appends a note to b, which is empty and may have room.
+func encodeVariants(b []byte, variants []variant) []byte {
 	if len(variants) == 0 {
 		return nil
 	}
@@ -45,7 +46,7 @@ func encodeVariants(variants []variant) []byte {
 	for i := range variants {
 		room += 64 + 80*len(variants[i].seen)
 	}
-	b := binary.AppendUvarint(make([]byte, 0, room), variantsVersion)
+	b = binary.AppendUvarint(slices.Grow(b, room), variantsVersion)
 	b = binary.AppendUvarint(b, uint64(variants[0].seal.Function()))
 	b = binary.AppendUvarint(b, uint64(len(variants)))
 	for _, v := range variants {
@@ -81,7 +82,7 @@ func (s *seen) append(b []byte, last string, gone *seen) []byte {
 		flags |= flagText
 	}
 	switch {
-	case s.stable && s.kind == seenAbsent && gone.stable && s.id == gone.id && path.Dir(s.path) == path.Dir(gone.path):
+	case s.stable && s.kind == seenAbsent && gone.stable && s.id == gone.id && dirOf(s.path) == dirOf(gone.path):
 		flags |= flagSame
 	case s.stable:
 		flags |= flagStat

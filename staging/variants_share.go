@@ -25,7 +25,7 @@ func MergeNotes(first, second []byte) (merged []byte, more bool, err error) {
 			return nil, false, err
 		}
 		for _, v := range variants {
-			if action.Sum(v.seal.Function(), canonical(v.seen)) != v.seal {
+			if action.Sum(v.seal.Function(), canonical(nil, v.seen)) != v.seal {
 				return nil, false, errBadNote
 			}
 			if slices.ContainsFunc(lists, func(l variant) bool { return l.seal == v.seal }) {
@@ -43,5 +43,5 @@ func MergeNotes(first, second []byte) (merged []byte, more bool, err error) {
 	if len(lists) > maxShared { // the newest are at the end
 		lists = lists[len(lists)-maxShared:]
 	}
-	return encodeVariants(lists), more, nil
+	return encodeVariants(nil, lists), more, nil
 }

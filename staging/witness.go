@@ -145,7 +145,7 @@ func (w *HostWitness) Recall(ctx context.Context, a *action.Action) (*action.Act
 			continue
 		}
 		if refreshed || i > 0 {
-			w.keep(ctx, key, variants, i)
+			w.keep(ctx, key, variants, i, nil)
 		}
 		w.hold(&variants[i])
 		return sealed(a, variants[i].seal), nil
@@ -185,16 +185,20 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	if p := notMade(gone, status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: it was there, and is not any more: %w", p, action.ErrUnsealed)
 	}
+	if err := scout.settle(); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
+	}
 	list := scout.sorted()
 	if p := w.moved(list, start); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
-	seal := action.Sum(w.Hash.fn, canonical(list)) // all digests of a note are of one function
+	text := canonical(nil, list)
+	seal := action.Sum(w.Hash.fn, text) // all digests of a note are of one function
 	variants, _ := w.variants(ctx, key, maxShared)
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.seal == seal })
 	variants = append(variants, variant{seal, list})
 	w.hold(&variants[len(variants)-1])
-	w.keep(ctx, key, variants, len(variants)-1)
+	w.keep(ctx, key, variants, len(variants)-1, text)
 	return sealed(a, seal), nil
 }
 
@@ -235,7 +239,7 @@ func (w *HostWitness) Seen(ctx context.Context, a, sealedAs *action.Action) ([]b
 	value, _ := rootfsOf(sealedAs)
 	for _, v := range variants {
 		if strings.HasSuffix(value, ":"+v.seal.String()) {
-			return canonical(v.seen), nil
+			return canonical(nil, v.seen), nil
 		}
 	}
 	return nil, nil
@@ -253,12 +257,12 @@ func (w *HostWitness) variants(ctx context.Context, key action.Digest, most int)
 	return variants, nil
 }
 
-// keep notes the variants, number i first.
-func (w *HostWitness) keep(ctx context.Context, key action.Digest, variants []variant, i int) {
+// keep notes the variants, number i first. It may use room.
+func (w *HostWitness) keep(ctx context.Context, key action.Digest, variants []variant, i int, room []byte) {
 	used := variants[i]
 	variants = slices.Insert(slices.Delete(slices.Clone(variants), i, i+1), 0, used)
 	variants = variants[:min(len(variants), maxVariants)]
-	if err := w.Notes.PutNote(ctx, key, encodeVariants(variants)); err != nil {
+	if err := w.Notes.PutNote(ctx, key, encodeVariants(room[:0], variants)); err != nil {
 		w.Log.DebugContext(ctx, "what was seen of the host is not noted", "action", key, "err", err)
 	}
 }
@@ -359,30 +363,31 @@ func (w *HostWitness) unchanged(p string, id StatID) bool {
 // again examines the path of s anew: the error says how it differs from s.
 func (w *HostWitness) again(s seen) (seen, error) {
 	scout := w.scout()
-	info, ours := scout.lstat(s.path)
+	n := scout.at(s.path)
 	var err error
 	switch {
 	case s.kind == seenMade:
-		err = scout.note(s.path, backends.Open)
-	case !ours:
+		err = scout.note(n, backends.Open)
+	case n.state == foreign:
 		return s, fmt.Errorf("%s is not shown any more", s.path)
-	case info == nil && s.kind != seenAbsent:
+	case n.state != there && s.kind != seenAbsent:
 		return s, fmt.Errorf("%s is gone", s.path)
-	case info == nil:
-		err = scout.absent(s.path)
+	case n.state != there:
+		scout.absent(n)
+		err = scout.settle()
 	case s.kind == seenAbsent:
 		return s, fmt.Errorf("%s has appeared", s.path)
-	case info.isLink():
-		_, err = scout.link(s.path, info)
+	case n.id.isLink():
+		_, err = scout.link(n)
 	case s.kind == seenMeta, s.kind == seenDir && s.text != notListed:
-		err = scout.note(s.path, backends.Stat)
+		err = scout.note(n, backends.Stat)
 	default:
-		err = scout.note(s.path, backends.Open)
+		err = scout.note(n, backends.Open)
 	}
 	if err != nil {
 		return s, err
 	}
-	if host, _ := w.Host(s.path); info != nil && s.kind == seenFile && !readable(host, info) {
+	if n.state == there && s.kind == seenFile && !readable(n.host, &n.id) {
 		return s, fmt.Errorf("%s may not be read any more", s.path)
 	}
 	for _, now := range scout.found {

@@ -266,7 +266,7 @@ func TestAnEqualStatProvesTheFact(t *testing.T) {
 		h.check(err)
 		s.stable = s.kind != seenMeta && s.kind != seenDir
 	}
-	h.witness.keep(t.Context(), note, variants, 0)
+	h.witness.keep(t.Context(), note, variants, 0, nil)
 	if got, err := h.recall(); err != nil || got != key {
 		t.Fatalf("at rest: %v, %v", got, err)
 	}
@@ -323,7 +323,7 @@ func TestSealedTreesAreLeftAlone(t *testing.T) {
 
 func FuzzVariants(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(encodeVariants([]variant{{seal: action.Sum(action.BLAKE3, nil), seen: []seen{
+	f.Add(encodeVariants(nil, []variant{{seal: action.Sum(action.BLAKE3, nil), seen: []seen{
 		{path: "/usr/a", kind: seenFile, perm: 0o755, digest: action.Sum(action.BLAKE3, nil), id: StatID{Ino: 1}, stable: true},
 		{path: "/usr/b", kind: seenAbsent, id: StatID{Ino: 2}, stable: true},
 		{path: "/usr/c", kind: seenAbsent, id: StatID{Ino: 2}, stable: true},
@@ -334,12 +334,12 @@ func FuzzVariants(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := decodeVariants(encodeVariants(variants), maxShared)
+		again, err := decodeVariants(encodeVariants(nil, variants), maxShared)
 		if err != nil || len(again) != len(variants) {
 			t.Fatalf("%v: %d variants, then %d", err, len(variants), len(again))
 		}
 		for i := range again {
-			if string(canonical(again[i].seen)) != string(canonical(variants[i].seen)) {
+			if string(canonical(nil, again[i].seen)) != string(canonical(nil, variants[i].seen)) {
 				t.Errorf("variant %d differs", i)
 			}
 		}
