@@ -38,10 +38,13 @@ func recordSum(name string, payload []byte) [sha256.Size]byte {
 }
 
 func appendRecord(b []byte, magic, name string, payload []byte) []byte {
+	return append(appendHead(b, magic, name, payload), payload...)
+}
+
+// appendHead appends what is in front of the payload of a record.
+func appendHead(b []byte, magic, name string, payload []byte) []byte {
 	sum := recordSum(name, payload)
-	b = append(b, magic...)
-	b = append(b, sum[:]...)
-	return append(b, payload...)
+	return append(append(b, magic...), sum[:]...)
 }
 
 // errRecord is wrapped by the error of a record that is not what was written.
@@ -93,8 +96,8 @@ func (s *Store) writeRecord(kind Kind, key action.Digest, magic string, payload 
 		return err
 	}
 	defer t.Close()
-	data := appendRecord(make([]byte, 0, recordHead+len(payload)), magic, recordName(key), payload)
-	if _, err := t.Write(data); err != nil {
+	head := appendHead(make([]byte, 0, recordHead), magic, recordName(key), payload)
+	if _, err := t.WriteParts([][]byte{head, payload}); err != nil {
 		return s.explain(err)
 	}
 	err = s.inDir(dir, func() error {

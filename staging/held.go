@@ -1,7 +1,6 @@
 package staging
 
 import (
-	"path"
 	"strconv"
 	"strings"
 )
@@ -41,6 +40,7 @@ func (w *HostWitness) Held() ([]Fact, bool) {
 		return nil, false
 	}
 	facts := make([]Fact, 0, len(w.held.seen))
+	last, lastHost, lastOk := "", "", false // the directory that was asked for last
 	for i := range w.held.seen {
 		s := &w.held.seen[i]
 		host, ok := w.Host(s.path)
@@ -51,7 +51,11 @@ func (w *HostWitness) Held() ([]Fact, bool) {
 		switch s.kind {
 		case seenAbsent:
 			f.Kind = Missing
-			if dir, ok := w.Host(path.Dir(s.path)); !ok || dir != path.Dir(host) {
+			if dir := dirOf(s.path); dir != last {
+				last = dir
+				lastHost, lastOk = w.Host(dir)
+			}
+			if !lastOk || lastHost != dirOf(host) {
 				f.Stable = false
 			}
 		case seenDir:

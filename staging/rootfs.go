@@ -50,10 +50,23 @@ func (r Rootfs) Tree() action.Digest { return r.tree }
 // before it are: for such a path, and for any other that is not clean, HostPath
 // says false.
 func (r Rootfs) HostPath(p string) (string, bool) {
-	if r.host == nil || !strings.HasPrefix(p, "/") || filepath.Clean(p) != p {
+	if r.host == nil || !clean(p) {
 		return "", false
 	}
 	return r.host.path(p)
+}
+
+// clean says whether p is absolute, and path.Clean(p).
+func clean(p string) bool {
+	rest, absolute := strings.CutPrefix(p, "/")
+	for more := rest != ""; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		if name == "" || name == "." || name == ".." {
+			return false
+		}
+	}
+	return absolute
 }
 
 // ours says whether a name in the root directory is of the sandbox and not of

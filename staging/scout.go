@@ -67,7 +67,7 @@ func (w *HostWitness) scout() *scout { return w.scoutFor(0) }
 // scoutFor returns a scout for about n look-ups.
 func (w *HostWitness) scoutFor(n int) *scout {
 	return &scout{
-		by: w, began: Now(), nodes: make(map[string]*node, n), ways: map[string]way{},
+		by: w, began: Now(), nodes: make(map[string]*node, n), ways: make(map[string]way, n/4),
 		found: make([]seen, 0, n), of: make([]*node, 0, n), name: make([]byte, 0, 256),
 	}
 }
@@ -126,21 +126,23 @@ func (c *scout) at(p string) *node {
 	return c.node(p, c.at(dirOf(p)))
 }
 
-// in returns the node of the name in the directory dir. whole may be its path.
-func (c *scout) in(dir *node, name, whole string) *node {
-	at := len(dir.path)
-	if dir.dir != nil { // not "/"
+// in returns the node of the name in the directory dir. Its path may be the beginning
+// of named.
+func (c *scout) in(dir *node, name, named string) *node {
+	at := len(dir.path) // where the name begins
+	if dir.dir != nil { // else "/"
 		at++
 	}
-	if len(whole) != at+len(name) || whole[:len(dir.path)] != dir.path || whole[at-1] != '/' || whole[at:] != name {
-		if whole = dir.path + "/" + name; dir.dir == nil {
-			whole = whole[1:]
+	p := named[:min(at+len(name), len(named))]
+	if len(p) < at+len(name) || p[at:] != name || p[at-1] != '/' || p[:len(dir.path)] != dir.path {
+		if p = dir.path + "/" + name; dir.dir == nil {
+			p = p[1:]
 		}
 	}
-	if n := c.nodes[whole]; n != nil {
+	if n := c.nodes[p]; n != nil {
 		return n
 	}
-	return c.node(whole, dir)
+	return c.node(p, dir)
 }
 
 // maxLinks is how many links the kernel follows in one path.

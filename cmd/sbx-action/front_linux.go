@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
@@ -64,7 +65,7 @@ func (j *ccJob) memo(ctx context.Context, s *cc.Session, done *cc.Done, dir stri
 		}
 		m.Elsewhere(looks.Away)
 	}
-	addFacts(m, j.parts.hasher, facts)
+	addFacts(m, j.parts.hasher, facts, !done.Cached)
 	res, err := s.Here(ctx, done.Result)
 	if err != nil {
 		return nil, err
@@ -98,12 +99,12 @@ func (l *lookups) facts(m *front.Memo, hash *staging.FileHasher) error {
 }
 
 // addFacts notes what was seen of the host. What is not in a directory becomes one
-// fact.
-func addFacts(m *front.Memo, hash *staging.FileHasher, facts []staging.Fact) {
-	missing := map[string][]string{}
-	ids, passed := map[string]staging.Fact{}, map[string]*uint32{}
-	for _, f := range facts {
-		switch f.Kind {
+// fact. fresh says that the facts are of a run that has just ended.
+func addFacts(m *front.Memo, hash *staging.FileHasher, facts []staging.Fact, fresh bool) {
+	dirs := make([]lacks, 0, 64)
+	index, passed := make(map[string]int, 64), make(map[string]*uint32, 64) // by directory
+	for i := range facts {
+		switch f := &facts[i]; f.Kind {
 		case staging.Unchanged:
 			m.Unchanged(f.Path, front.ID(f.ID))
 		case staging.Passed:
@@ -111,45 +112,59 @@ func addFacts(m *front.Memo, hash *staging.FileHasher, facts []staging.Fact) {
 		case staging.Looked:
 			m.Meta(f.Path, f.ID.Mode, f.Size)
 		case staging.Missing:
-			dir := path.Dir(f.Path)
-			missing[dir] = append(missing[dir], path.Base(f.Path))
-			if old, ok := ids[dir]; ok && old.ID != f.ID {
-				f.Stable = false
+			dir, name := path.Split(f.Path)
+			dir = dir[:max(len(dir)-1, 1)]
+			at, ok := index[dir]
+			if !ok {
+				at = len(dirs)
+				index[dir] = at
+				dirs = append(dirs, lacks{dir: dir, id: f.ID, stable: f.Stable})
 			}
-			ids[dir] = f
+			d := &dirs[at]
+			d.stable = d.stable && f.Stable && d.id == f.ID
+			d.names = append(d.names, name)
 		}
 	}
-	dirs := make([]string, 0, len(missing))
-	for dir := range missing {
-		dirs = append(dirs, dir)
-	}
-	slices.Sort(dirs)
-	for _, dir := range dirs {
-		m.Without(dir, lacking(hash, dir, ids[dir], missing[dir]), passed[dir], missing[dir])
-		delete(passed, dir)
+	slices.SortFunc(dirs, func(a, b lacks) int { return strings.Compare(a.dir, b.dir) })
+	for i := range dirs {
+		d := &dirs[i]
+		m.Without(d.dir, d.proof(hash, fresh), passed[d.dir], d.names)
+		delete(passed, d.dir)
 	}
 	for dir, perm := range passed {
 		m.Directory(dir, *perm)
 	}
 }
 
-// lacking returns stat data of the directory that proves that it has none of the
+// lacks is what a directory does not have.
+type lacks struct {
+	dir    string
+	names  []string
+	id     staging.StatID // when that was seen
+	stable bool           // an equal one proves it
+}
+
+// proof returns stat data of the directory that proves that it has none of the
 // names, or nil.
-func lacking(hash *staging.FileHasher, dir string, known staging.Fact, names []string) *front.ID {
+func (l *lacks) proof(hash *staging.FileHasher, fresh bool) *front.ID {
+	if fresh && l.stable { // if it has changed since, the front will look for the names
+		found := front.ID(l.id)
+		return &found
+	}
 	before := staging.Now()
-	id, err := staging.StatPath(dir, staging.KeepLinks)
+	id, err := staging.StatPath(l.dir, staging.KeepLinks)
 	if err != nil {
 		return nil
 	}
 	found := front.ID(id)
-	if known.Stable && known.ID == id {
+	if l.stable && l.id == id {
 		return &found
 	}
-	if !hash.Stable(dir, id, before) {
+	if !hash.Stable(l.dir, id, before) {
 		return nil
 	}
-	for _, n := range names { // after the look at the directory, and not before
-		if _, err := os.Lstat(dir + "/" + n); !errors.Is(err, fs.ErrNotExist) {
+	for _, n := range l.names { // after the look at the directory, and not before
+		if _, err := os.Lstat(l.dir + "/" + n); !errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 	}

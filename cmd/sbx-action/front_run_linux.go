@@ -80,7 +80,7 @@ func (f *runFlags) memo(j *job, out *action.Outcome, dir string) (*front.Memo, e
 			return nil, errNoMemo
 		}
 	}
-	addFacts(m, j.parts.hasher, facts)
+	addFacts(m, j.parts.hasher, facts, !out.Cached)
 	res := *out.Result
 	res.Files = slices.Clone(res.Files)
 	for i := range res.Files {

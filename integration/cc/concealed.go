@@ -82,8 +82,10 @@ func (s *Session) host(p string) (string, bool) {
 func (s *Session) follow(lookups []backends.Lookup) {
 	s.concealed = concealment{made: map[string]bool{}, active: true}
 	for _, l := range lookups {
-		if p := path.Clean(l.Path); l.Made && s.view.asks(p) {
-			s.concealed.made[p] = true
+		if l.Made {
+			if p := path.Clean(l.Path); s.view.asks(p) {
+				s.concealed.made[p] = true
+			}
 		}
 	}
 }

@@ -24,20 +24,32 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 	if s.call.Kind == Any {
 		return lookups
 	}
-	bases := map[string]bool{}
+	bases := make([]string, 0, len(s.written))
 	for p := range s.written {
-		bases[path.Base(p)] = true
+		bases = append(bases, path.Base(p))
+	}
+	isWritten := func(base string) bool { return slices.Contains(bases, base) }
+	if len(bases) > 16 {
+		set := make(map[string]bool, len(bases))
+		for _, b := range bases {
+			set[b] = true
+		}
+		isWritten = func(base string) bool { return set[base] }
 	}
 	list := make([]backends.Lookup, 0, len(lookups))
 	real := map[string]string{} // by directory
 	for _, l := range lookups {
-		base := path.Base(l.Path)
-		if !bases[base] && s.call.Kind != Archive {
+		base := l.Path[strings.LastIndexByte(l.Path, '/')+1:]
+		if base == "" {
+			base = path.Base(l.Path)
+		}
+		written := isWritten(base)
+		if !written && s.call.Kind != Archive {
 			list = append(list, l)
 			continue
 		}
 		host, ok := s.view.host(l.Path)
-		if ok && (bases[base] || s.temporary(host)) {
+		if ok && (written || s.temporary(host)) {
 			dir, known := real[path.Dir(host)]
 			if !known {
 				dir, _ = filepath.EvalSymlinks(path.Dir(host)) // "" where there is none

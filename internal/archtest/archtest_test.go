@@ -94,7 +94,7 @@ var table = []row{
 	{"internal/blake3", "", "github.com/zeebo/blake3"},
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
-	{"internal/front", "golang.org/x/sys", "internal/rebuildtest"},
+	{"internal/front", "internal/durable golang.org/x/sys", "internal/rebuildtest"},
 	{"internal/helper", "backends golang.org/x/sys", "internal/rebuildtest"},
 	{"internal/warm", "golang.org/x/sys", ""},
 	{"internal/rebuildtest", "", ""},

@@ -2,12 +2,15 @@ package front
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // # Memos
@@ -111,7 +114,7 @@ type Memo struct {
 // NewMemo returns a memo for the call of this process.
 func NewMemo(args, env []string, dir string) *Memo {
 	_, err := unix.IoctlGetTermios(2, unix.TCGETS)
-	return &Memo{key: Key(args, env, dir, err == nil), exe: "/proc/self/exe"}
+	return &Memo{key: Key(args, env, dir, err == nil), exe: "/proc/self/exe", facts: make([]byte, 0, 16<<10)}
 }
 
 // Name is the hash that the memo's note is under.
@@ -126,7 +129,13 @@ func (m *Memo) Size() int64 { return int64(len(m.key)) }
 // behind it, the working directory, the arguments, and the variables that are not
 // [Ignored], in their order. It is nil for somebody with too many groups.
 func Key(args, env []string, dir string, terminal bool) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, uint32(len(args)))
+	size := 512 + len(dir)
+	for _, list := range [][]string{args, env} {
+		for _, s := range list {
+			size += len(s) + 1
+		}
+	}
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, size), uint32(len(args)))
 	t := byte(0)
 	if terminal {
 		t = 1
@@ -413,9 +422,9 @@ func (m *Memo) Encode() ([]byte, error) {
 	if m.err != nil {
 		return nil, m.err
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil || len(boot) < 36 {
-		return nil, fmt.Errorf("boots cannot be told apart: %w", err)
+	boot := durable.BootID()
+	if len(boot) != 36 {
+		return nil, errors.New("boots cannot be told apart")
 	}
 	var self unix.Stat_t
 	if err := unix.Stat(m.exe, &self); err != nil {
@@ -423,7 +432,7 @@ func (m *Memo) Encode() ([]byte, error) {
 	}
 	outputs := append(appendText(nil, m.Root), m.outputs...)
 	b := append(make([]byte, 0, 256+len(m.key)+len(m.facts)+len(m.records)+len(outputs)+len(m.Stdout)+len(m.Stderr)), memoMagic...)
-	b = append(append(b, make([]byte, 8)...), boot[:36]...)
+	b = append(append(b, make([]byte, 8)...), boot...)
 	b = appendNumbers(b, self.Dev, self.Ino, uint64(self.Size), uint64(self.Mtim.Nano()), uint64(self.Ctim.Nano()))
 	for _, p := range [][]byte{m.key, m.facts, m.records, outputs} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p)))
