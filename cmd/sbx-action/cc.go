@@ -476,7 +476,9 @@ func (j *ccJob) execute() error {
 	path, err := j.self.Find(j.args[0], os.Getenv("PATH"))
 	if err == nil {
 		front.Exact()
+		deadlyAgain()
 		err = cc.Exec(path, j.args, os.Environ())
+		writesFail()
 	}
 	say("cc: %v", err)
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOEXEC) {

@@ -3,17 +3,10 @@ package main
 import (
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
-
-// writesFail has writes return errors where a signal would end this process: what the
-// compiler does then is its business.
-func writesFail() {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
-}
 
 // passOn writes what the compiler said to our own standard output and error. If it
 // returns an error, the compiler is to be executed, which will fail in its own way: for

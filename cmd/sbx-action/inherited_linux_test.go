@@ -40,3 +40,30 @@ func TestTimerSlack(t *testing.T) {
 		}
 	}
 }
+
+// TestSignalsAreDeadly has what is executed in our place be ended by the signals that we
+// ignore. For what runs in a sandbox that is a promise of the backends.
+func TestSignalsAreDeadly(t *testing.T) {
+	t.Parallel()
+	f := newFronted(t)
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "gcc"), []byte("#!/bin/sh\nexec grep SigIgn /proc/self/status\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const none = "SigIgn:\t0000000000000000\n"
+	for _, c := range []struct {
+		name, want string
+		args       []string
+	}{
+		{"control", "SigIgn:\t0000000000001000\n", []string{"grep", "SigIgn", "/proc/self/status"}},
+		{"in our place", none, []string{f.command, "cc", filepath.Join(bin, "gcc"), "--version"}},
+		{"another command in our place", none, []string{f.command, "cc", "--any", "grep", "SigIgn", "/proc/self/status"}},
+	} {
+		cmd := exec.Command("sh", append([]string{"-c", `trap "" PIPE; exec "$0" "$@"`}, c.args...)...)
+		cmd.Dir, cmd.Env = f.dir, f.env
+		out, err := cmd.Output()
+		if err != nil || string(out) != c.want {
+			t.Errorf("%s: %q, %v, want %q", c.name, out, err, c.want)
+		}
+	}
+}
