@@ -265,18 +265,59 @@ func (s *Store) PutPackedResult(ctx context.Context, key action.Digest, res *act
 	if err := s.checkResult(ctx, key, res, hold); err != nil {
 		return err
 	}
-	data := res.Marshal()
-	if s.packed.PutRecord(key, data) == nil {
-		return nil
-	}
-	// It is too large, or there is no room. Who finds it in the pack until the end
-	// of this has asked before.
-	s.packedMu.Lock()
-	defer s.packedMu.Unlock()
-	if err := s.writeRecord(KindResult, key, resultMagic, data); err != nil {
+	if err := s.putPacked(KindResult, key, resultMagic, res.Marshal()); err != nil {
 		return fmt.Errorf("put result %v: %w", key, err)
 	}
+	return nil
+}
+
+// putPacked keeps data under key in the pack, or in a file if it is too large, or
+// there is no room.
+func (s *Store) putPacked(kind Kind, key action.Digest, magic string, data []byte) error {
+	record := data
+	if kind == KindNote {
+		record = append([]byte(noteMagic), data...)
+	}
+	if s.packed.PutRecord(key, record) == nil {
+		return nil
+	}
+	// Who finds it in the pack until the end of this has asked before.
+	s.packedMu.Lock()
+	defer s.packedMu.Unlock()
+	if err := s.writeRecord(kind, key, magic, data); err != nil {
+		return err
+	}
 	return s.packed.DropRecord(key)
+}
+
+// PackedNotes are the notes of a store, of which the small ones are packed: only
+// users of this pack see what is put there, until it has no room.
+type PackedNotes struct{ Store *Store }
+
+// Note is [Store.Note].
+func (n PackedNotes) Note(ctx context.Context, key action.Digest) ([]byte, error) {
+	if p := n.Store.packed; p != nil {
+		if data, ok := p.Record(key); ok {
+			note, ok := bytes.CutPrefix(data, []byte(noteMagic))
+			if !ok {
+				return nil, miss(key, "note", "something else has its key")
+			}
+			return note, nil
+		}
+	}
+	return n.Store.Note(ctx, key)
+}
+
+// PutNote is [Store.PutNote].
+func (n PackedNotes) PutNote(ctx context.Context, key action.Digest, data []byte) error {
+	s := n.Store
+	if s.packed == nil || s.opts.ReadOnly || key.IsZero() || len(data) > noteMax {
+		return s.PutNote(ctx, key, data)
+	}
+	if err := s.putPacked(KindNote, key, noteMagic, data); err != nil {
+		return fmt.Errorf("put note %v: %w", key, err)
+	}
+	return nil
 }
 
 // PackedResult is Result for what PutPackedResult stored.
@@ -304,13 +345,17 @@ func (s *Store) PackedResult(ctx context.Context, key action.Digest) (*action.Re
 	return res, nil
 }
 
-// UnpackedRecord stores what PutPackedResult gave to a pack that has no room for it
-// any more, if current says that it is still what the pack has.
+// UnpackedRecord stores what PutPackedResult or [PackedNotes] gave to a pack that has
+// no room for it any more, if current says that it is still what the pack has. A
+// result never begins as a note does: its first field would be one that there is not.
 func (s *Store) UnpackedRecord(_ context.Context, key action.Digest, data []byte, current func() bool) error {
 	s.packedMu.Lock()
 	defer s.packedMu.Unlock()
 	if !current() {
 		return nil
+	}
+	if note, ok := bytes.CutPrefix(data, []byte(noteMagic)); ok {
+		return s.writeRecord(KindNote, key, noteMagic, note)
 	}
 	return s.writeRecord(KindResult, key, resultMagic, data)
 }

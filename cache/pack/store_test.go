@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -202,6 +203,65 @@ func TestStoreResults(t *testing.T) {
 	if err := s.PutPackedResult(ctx, key, &action.Result{Stdout: absent.Digest()}); err == nil {
 		t.Error("a result is stored though what it names is not there")
 	}
+}
+
+// TestStoreNotes: of the notes under a key the last is found, wherever it and the
+// others are, also after a restart, and in a file by who has no pack once there is no
+// room for it.
+func TestStoreNotes(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "cache")
+	s, stop := with(t, dir, 200_000)
+	key := action.Sum(action.SHA256, []byte("a key"))
+	want := func(what string, n action.Notes, text string) {
+		t.Helper()
+		if got, err := n.Note(ctx, key); err != nil || string(got) != text {
+			t.Errorf("%s: %d bytes, %v", what, len(got), err)
+		}
+	}
+	if err := s.PutNote(ctx, key, []byte("of before")); err != nil {
+		t.Fatal(err)
+	}
+	want("without a packed one", cache.PackedNotes{Store: s}, "of before")
+	last := ""
+	for n, size := range []int{0, 10, 5000, 0, 5000, 5000, 20} { // 5000 do not fit into a pack
+		last = strings.Repeat(strconv.Itoa(n), size)
+		if err := (cache.PackedNotes{Store: s}).PutNote(ctx, key, []byte(last)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			want(fmt.Sprint("put ", n), cache.PackedNotes{Store: s}, last)
+			stop()
+			s, stop = with(t, dir, 200_000)
+		}
+	}
+	want("control: the file", s, strings.Repeat("5", 5000))
+	res := action.Sum(action.SHA256, []byte("the key of a result"))
+	if err := s.PutPackedResult(ctx, res, &action.Result{ExitCode: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (cache.PackedNotes{Store: s}).Note(ctx, res); !errors.Is(err, action.ErrMiss) {
+		t.Errorf("a result as a note: %v", err)
+	}
+	if _, err := s.PackedResult(ctx, key); !errors.Is(err, action.ErrMiss) {
+		t.Errorf("a note as a result: %v", err)
+	}
+	for n := 0; ; n++ { // until the oldest have gone into files
+		if err := s.PutChecked(ctx, small(t, n)); err != nil {
+			t.Fatal(err)
+		}
+		note, err := s.Note(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Result(ctx, res); err == nil && string(note) == last && r.ExitCode == 7 {
+			break
+		}
+		if n == 100_000 {
+			t.Fatal("they do not become files")
+		}
+	}
+	want("moved", cache.PackedNotes{Store: s}, last)
 }
 
 // TestStoreMoves: while blobs move from the pack into files, nobody misses one.

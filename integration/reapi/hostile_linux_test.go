@@ -1,7 +1,10 @@
 package reapi_test
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -107,8 +110,8 @@ func TestNobodyGetsIntoAnotherInstance(t *testing.T) {
 	}
 }
 
-// resultKeys are the keys of all results in the store, as digests of actions;
-// their sizes do not matter to it.
+// resultKeys are the keys of all results and notes in the store, packed or not, as
+// digests of actions; their sizes do not matter to it.
 func (s *server) resultKeys(t *testing.T) (list []*repb.Digest) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(s.dir, "result", "sha256", "*", "*"))
@@ -117,6 +120,23 @@ func (s *server) resultKeys(t *testing.T) (list []*repb.Digest) {
 	}
 	for _, f := range files {
 		list = append(list, &repb.Digest{Hash: filepath.Base(f), SizeBytes: 100})
+	}
+	packs, err := filepath.Glob(filepath.Join(s.dir, "serve", "pack", "*.pack"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range packs {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const header = 8 + 32 // see package pack
+		for len(data) > header {
+			if data[0] == 'K' && action.Function(data[1]) == action.SHA256 {
+				list = append(list, &repb.Digest{Hash: hex.EncodeToString(data[8:header]), SizeBytes: 100})
+			}
+			data = data[min(len(data), header+int(binary.LittleEndian.Uint32(data[4:]))):]
+		}
 	}
 	return list
 }

@@ -111,7 +111,7 @@ func startStore(t *testing.T, dir string, co cache.Options, so storage.Options, 
 	}
 	host := staging.HostRootfs(staging.HostOptions{})
 	hasher := staging.NewFileHasher("", action.BLAKE3)
-	witness := &staging.HostWitness{Notes: s.store, Host: host.HostPath, Made: host.Made, Hash: hasher}
+	witness := &staging.HostWitness{Notes: cache.PackedNotes{Store: s.store}, Host: host.HostPath, Made: host.Made, Hash: hasher}
 	s.witness = witness
 	results := &storage.Results{Store: s.store, Witness: witness}
 	s.storage = storage.New(s.store, results, so)

@@ -176,12 +176,12 @@ type recorder struct {
 }
 
 func (r *recorder) Result(ctx context.Context, key action.Digest) (*action.Result, error) {
-	return r.e.opts.Store.Result(ctx, key)
+	return r.e.opts.Store.PackedResult(ctx, key)
 }
 
 func (r *recorder) PutResult(ctx context.Context, key action.Digest, res *action.Result) error {
 	r.t.stamp(res)
-	return r.e.opts.Store.PutResult(ctx, key, res)
+	return r.e.opts.Store.PutPackedResult(ctx, key, res)
 }
 
 // measured is the backend of one task: it notes what the command used.

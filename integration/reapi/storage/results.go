@@ -55,10 +55,12 @@ func (r *Results) note(instance string, d action.Digest) action.Digest {
 	return action.Sum(action.BLAKE3, []byte("reapi "+instance+"\x00"+d.Function().String()+":"+d.Hash()))
 }
 
+func (r *Results) notes() action.Notes { return cache.PackedNotes{Store: r.Store} }
+
 // Find returns the result of the action whose digest is d, complete, or an
 // error wrapping [action.ErrMiss] that says why there is none.
 func (r *Results) Find(ctx context.Context, instance string, d action.Digest) (*action.Result, error) {
-	note, err := r.Store.Note(ctx, r.note(instance, d))
+	note, err := r.notes().Note(ctx, r.note(instance, d))
 	if err == nil && len(note) > 0 && note[0] == noteAction {
 		ran, err := action.ParseAction(note[1:], d.Function())
 		if err != nil {
@@ -68,7 +70,7 @@ func (r *Results) Find(ctx context.Context, instance string, d action.Digest) (*
 		if err != nil {
 			return nil, err
 		}
-		return r.Store.Result(ctx, sealed.Digest(d.Function()))
+		return r.Store.PackedResult(ctx, sealed.Digest(d.Function()))
 	}
 	return r.Store.PackedResult(ctx, r.upload(instance, d))
 }
@@ -79,16 +81,16 @@ func (r *Results) Upload(ctx context.Context, instance string, d action.Digest, 
 	if err := r.Store.PutPackedResult(ctx, r.upload(instance, d), res); err != nil {
 		return err
 	}
-	if old, err := r.Store.Note(ctx, r.note(instance, d)); err != nil || len(old) == 0 || old[0] == noteUpload {
+	if old, err := r.notes().Note(ctx, r.note(instance, d)); err != nil || len(old) == 0 || old[0] == noteUpload {
 		return nil
 	}
-	return r.Store.PutNote(ctx, r.note(instance, d), []byte{noteUpload})
+	return r.notes().PutNote(ctx, r.note(instance, d), []byte{noteUpload})
 }
 
 // Ran notes that the action d of a client ran as the action ran. Its result is
 // in the store.
 func (r *Results) Ran(ctx context.Context, instance string, d action.Digest, ran *action.Action) error {
-	return r.Store.PutNote(ctx, r.note(instance, d), append([]byte{noteAction}, ran.Marshal()...))
+	return r.notes().PutNote(ctx, r.note(instance, d), append([]byte{noteAction}, ran.Marshal()...))
 }
 
 // Inline says what a client would like to have in a result itself.
