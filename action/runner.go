@@ -183,7 +183,9 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 	stdout, stderr := newSpool(req.Stdout), newSpool(req.Stderr)
 	defer stdout.remove()
 	defer stderr.remove()
-	if err := errors.Join(stdout.open(), stderr.open()); err != nil {
+	d, ok := r.Backend.(backends.Drainer)
+	drains := ok && d.Drains()
+	if err := errors.Join(stdout.open(drains), stderr.open(drains)); err != nil {
 		return nil, nil, err
 	}
 	spec := &backends.Spec{
@@ -194,8 +196,11 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 	if !req.SkipStore {
 		spec.Meanwhile = r.Meanwhile
 	}
-	if req.Terminal != nil {
+	switch {
+	case req.Terminal != nil:
 		spec.Stdin, spec.Stdout, spec.Stderr = nil, nil, nil
+	case drains:
+		spec.Drains = []backends.Drain{stdout.drain(), stderr.drain()}
 	}
 	if v := req.Vary; v != nil && v.WorkDir != "" {
 		spec.Dir = v.WorkDir + strings.TrimPrefix(spec.Dir, WorkRoot)

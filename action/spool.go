@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 // inlineMax is the largest output, in bytes, that a Result carries inside, so
@@ -19,25 +21,38 @@ const spoolMax = 1 << 20
 // the command runs, and keeps it.
 type spool struct {
 	to   io.Writer
-	w    *os.File // the command's end
-	done chan error
+	r, w *os.File   // w is the command's end
+	done chan error // nil: nobody reads yet
 	buf  bytes.Buffer
 	file *os.File // holds everything once buf is full
 }
 
-func newSpool(to io.Writer) *spool { return &spool{to: to, done: make(chan error, 1)} }
+func newSpool(to io.Writer) *spool { return &spool{to: to} }
 
-func (s *spool) open() error {
-	r, w, err := os.Pipe()
-	if err != nil {
+// open makes the pipe. If it drains, somebody calls begin when there is something to
+// read.
+func (s *spool) open(drains bool) (err error) {
+	if s.r, s.w, err = pipe(drains); err != nil {
 		return fmt.Errorf("make a pipe for the command: %w", err)
 	}
-	s.w = w
-	go func() {
-		defer r.Close()
-		s.done <- s.copy(r)
-	}()
+	if !drains {
+		s.begin()
+	}
 	return nil
+}
+
+// begin reads, beside whatever else happens.
+func (s *spool) begin() {
+	done := make(chan error, 1)
+	s.done = done
+	go func() {
+		defer s.r.Close()
+		done <- s.copy(s.r)
+	}()
+}
+
+func (s *spool) drain() backends.Drain {
+	return backends.Drain{Fd: int(s.r.Fd()), Begin: s.begin}
 }
 
 // copy reads to the end whatever happens, so that the command never blocks or
@@ -94,7 +109,11 @@ func (s *spool) spill(p []byte) error {
 func (s *spool) wait() error {
 	s.w.Close()
 	s.w = nil
-	return <-s.done
+	if s.done != nil {
+		return <-s.done
+	}
+	defer s.r.Close()
+	return s.copy(s.r)
 }
 
 // store returns what was written: inline if it is small, else as a blob.
@@ -115,8 +134,11 @@ func (s *spool) store(ctx context.Context, blobs Blobs, f Function) ([]byte, Dig
 }
 
 func (s *spool) remove() {
-	if s.w != nil {
+	if s.w != nil { // it was never waited for
 		s.w.Close()
+		if s.done == nil {
+			s.r.Close()
+		}
 	}
 	if s.file != nil {
 		s.file.Close()

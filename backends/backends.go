@@ -68,6 +68,10 @@ type Spec struct {
 	// wait for the command. It must be short.
 	Meanwhile func()
 
+	// Drains are for the other ends of Stdout and Stderr, if those are pipes that nobody
+	// reads yet. Only a [Drainer] heeds them.
+	Drains []Drain
+
 	// Observe asks for Status.Lookups. It costs 3 to 10 µs for each system call
 	// that names a path; in backends that put a scribe into processes (see
 	// internal/helper/src/scribe.c) mostly 0.1 µs.
@@ -102,6 +106,17 @@ type Spec struct {
 	// what it is told to do. It excludes Observe.
 	Vary *Vary
 }
+
+// A Drain reads what a command writes into a pipe.
+type Drain struct {
+	Fd    int    // the pipe's end to read from, which the backend only waits for
+	Begin func() // called at most once, in Run, when there is something to read; it does not wait
+}
+
+// A Drainer is a Backend that calls the Begin of [Spec.Drains] before it waits for a
+// command that writes, so that who calls Run need have no readers that wait beside it,
+// and are woken for nothing by most commands. What comes last may be left to the caller.
+type Drainer interface{ Drains() bool }
 
 // ID is the user and group that every command runs as, in every backend and
 // for every caller, so that what it sees of itself never differs. Debian

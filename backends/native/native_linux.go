@@ -50,6 +50,9 @@ func Open(o Options) (*Backend, error) {
 	return b, nil
 }
 
+// Drains implements [backends.Drainer].
+func (b *Backend) Drains() bool { return true }
+
 // Name implements [backends.Backend].
 func (b *Backend) Name() string { return "native" }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/internal/helper"
 )
@@ -154,10 +156,46 @@ func (s *slot) fillEarly(b *Backend, spec *backends.Spec, req *helper.Request) e
 	return nil
 }
 
+// drain waits until the slot says something, and begins with what the command writes
+// until then. It returns what it has not begun with.
+func (s *slot) drain(drains []backends.Drain) []backends.Drain {
+	for len(drains) > 0 {
+		fds := []unix.PollFd{{Fd: int32(s.process.Socket), Events: unix.POLLIN}}
+		for _, d := range drains {
+			fds = append(fds, unix.PollFd{Fd: int32(d.Fd), Events: unix.POLLIN})
+		}
+		switch _, err := unix.Poll(fds, -1); err {
+		case nil:
+		case unix.EINTR:
+			continue
+		default: // there is no memory for it
+			for _, d := range drains {
+				d.Begin()
+			}
+			return nil
+		}
+		if fds[0].Revents != 0 { // of what else there is, most is the end: the caller reads that
+			break
+		}
+		var rest []backends.Drain
+		for i, d := range drains {
+			if fds[i+1].Revents == 0 {
+				rest = append(rest, d)
+				continue
+			}
+			d.Begin()
+		}
+		drains = rest
+	}
+	return drains
+}
+
 // answer waits for the end of req, and fills its root on the way.
 func (s *slot) answer(spec *backends.Spec, req *helper.Request) (*helper.Reply, error) {
 	var filled error
+	drains := spec.Drains
 	for {
+		drains = s.drain(drains)
 		r, err := helper.Receive(s.process.Socket, req)
 		if err != nil {
 			s.broken = true

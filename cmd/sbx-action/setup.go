@@ -258,6 +258,16 @@ func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Stat
 	return b.Run(ctx, spec)
 }
 
+// Drains implements [backends.Drainer].
+func (m *missPath) Drains() bool {
+	b, err := m.open()
+	if err != nil {
+		return false
+	}
+	d, ok := b.(backends.Drainer)
+	return ok && d.Drains()
+}
+
 // Close implements [backends.Backend].
 func (m *missPath) Close() error {
 	if m.backend == nil {
