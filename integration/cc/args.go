@@ -61,6 +61,7 @@ const (
 	ReasonLink      Reason = "a link, without --cache-links"
 	ReasonReport    Reason = "reports times or memory"
 	ReasonOutput    Reason = "the output is not a regular file"
+	ReasonInput     Reason = "an input is a FIFO or a device"
 	ReasonProgram   Reason = "not a compiler that we know; --any is for the others"
 	ReasonWrapped   Reason = "another wrapper or cache is in between"
 	ReasonArguments Reason = "arguments that we do not understand"
@@ -113,7 +114,40 @@ func Parse(kind Kind, dir string, args []string) *Call {
 	if c.Plain == "" && c.oddOutput() {
 		c.Plain = ReasonOutput
 	}
+	inputs := c.Inputs
+	if c.Kind == Any {
+		inputs = args[1:] // perhaps
+	}
+	if c.Plain == "" && slices.ContainsFunc(inputs, func(name string) bool { return isStream(c.abs(name)) }) {
+		c.Plain = ReasonInput
+	}
 	return c
+}
+
+// isStream says whether something other than files and directories is at p, by way of a
+// link perhaps: it can be read once, and a sandbox has another one.
+func isStream(p string) bool {
+	if p == os.DevNull {
+		return false
+	}
+	info, err := os.Lstat(p)
+	if err == nil && info.Mode()&os.ModeSymlink != 0 {
+		real, err := filepath.EvalSymlinks(p)
+		if err != nil { // as of "pipe:[123]"
+			info, err = os.Stat(p)
+			return err == nil && !info.Mode().IsDir()
+		}
+		if real == os.DevNull {
+			return false
+		}
+		if _, own := under(real, "/proc"); own {
+			return true
+		}
+		if info, err = os.Stat(real); err != nil {
+			return false
+		}
+	}
+	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
 }
 
 // namesDescriptor says whether an argument names one of the caller's descriptors,
@@ -487,6 +521,9 @@ func (c *Call) expand(args []string, depth int) ([]string, bool) {
 			continue
 		}
 		r := response{path: c.abs(a[1:])}
+		if isStream(r.path) {
+			return nil, false
+		}
 		r.id, _ = staging.StatPath(r.path, staging.KeepLinks) // before it is read
 		c.responses = append(c.responses, r)
 		data, err := os.ReadFile(r.path)

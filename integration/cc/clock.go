@@ -19,7 +19,9 @@ import (
 // source file.
 var clockUsers = [][]byte{[]byte("__DATE__"), []byte("__TIME__"), []byte("__TIMESTAMP__")}
 
-const longestClockUser = len("__TIMESTAMP__")
+// longestClockUser is the length of the longest of them, and of what [comparesTimes]
+// looks for with some space in it.
+const longestClockUser = 64
 
 var errClock = errors.New("uses the date or time of the compilation")
 
@@ -74,7 +76,7 @@ const clockMax = 64 << 20
 // usesClock looks for the names of the macros in a file. With SOURCE_DATE_EPOCH
 // the date and the time are in the key, but not that of the file.
 func (s *Session) usesClock(name string, d staging.FileDigest) bool {
-	if d.Mark == 0 {
+	if d.Mark&clockSeen == 0 {
 		var err error
 		if d.Mark, err = s.clockIn(name, d.Digest.Size()); err != nil {
 			return true // who knows
@@ -86,9 +88,9 @@ func (s *Session) usesClock(name string, d staging.FileDigest) bool {
 
 // What is noted of a file, so that the next compile need not read it.
 const (
-	clockSeen     = 1 << iota // it has been looked at
-	usesTimestamp             // __TIMESTAMP__ is in it
+	usesTimestamp = 2 << iota // __TIMESTAMP__ is in it, or it compares times of files
 	usesDate                  // __DATE__ or __TIME__ is in it
+	clockSeen                 // it has been looked at, for all of these
 )
 
 // clockIn says which of the macros are in a file.

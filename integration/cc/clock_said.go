@@ -33,7 +33,27 @@ func clockNames(text []byte) (mark byte) {
 			}
 		}
 	}
+	if comparesTimes(text) {
+		mark |= usesTimestamp
+	}
 	return mark
+}
+
+// comparesTimes says whether text has the pragma that warns of a file that is newer
+// than the one it stands in.
+func comparesTimes(text []byte) bool {
+	word := []byte("dependency")
+	for rest := text; ; {
+		i := bytes.Index(rest, word)
+		if i < 0 {
+			return false
+		}
+		before := bytes.TrimRight(rest[:i], " \t\r\n\\")
+		if len(before) < i && (bytes.HasSuffix(before, []byte("GCC")) || bytes.HasSuffix(before, []byte("clang"))) {
+			return true
+		}
+		rest = rest[i+len(word):]
+	}
 }
 
 // A macro can be put together of pieces, which no look at a source finds. But then

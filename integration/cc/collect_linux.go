@@ -147,7 +147,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 		return err
 	}
 	if k.s.view.stand == baseRoot && k.s.placed == "" {
-		found, err := k.s.holds(f, k.s.view.base)
+		found, err := k.s.tells(f)
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,16 @@ func (v *view) asks(p string) bool {
 	return false
 }
 
+// isStdin says whether p is a name of the standard input of who asks. A compiler that is
+// not told to read it has none in the sandbox, but may be asked to by a source.
+func isStdin(p string) bool {
+	if p == "/dev/stdin" || p == "/dev/fd/0" {
+		return true
+	}
+	rest, ok := strings.CutPrefix(p, "/proc/")
+	return ok && strings.HasSuffix(rest, "/fd/0")
+}
+
 // A concealment is what a run asked for and was not shown.
 type concealment struct {
 	made   map[string]bool // what the run made itself, in places that are not shown
@@ -61,6 +71,9 @@ type concealment struct {
 func (s *Session) host(p string) (string, bool) {
 	host, ok := s.view.host(p)
 	if ok || s.view.told || !s.view.asks(p) {
+		if c := &s.concealed; c.active && c.found == "" && !ok && s.call.Kind != Any && isStdin(p) {
+			c.found = p
+		}
 		return host, ok
 	}
 	if c := &s.concealed; c.active {
@@ -93,8 +106,13 @@ func (s *Session) follow(lookups []backends.Lookup) {
 // withheld returns an error if the run that ended asked for something that it was not
 // shown.
 func (s *Session) withheld(ctx context.Context, status *backends.Status, readOnly bool) error {
-	if s.told != nil || s.view.limits != nil || !status.Complete {
+	if s.told != nil || s.view.limits != nil {
 		return nil
+	}
+	if !status.Complete { // what is known of it may tell nevertheless
+		all := *status
+		all.Complete = true
+		status = &all
 	}
 	if c := &s.concealed; !c.looked && c.found == "" { // it was not sealed, or not to the end
 		w := *s.witness

@@ -33,6 +33,9 @@ func (c *Call) Movable(root string, env []action.EnvironmentVariable) bool {
 	default:
 		return false
 	}
+	if c.Script { // it can ask for the directory, and do with it what it likes
+		return false
+	}
 	if _, ok := under(c.Dir, root); !ok || root == "/" {
 		return false
 	}
@@ -174,6 +177,19 @@ func (d descriptor) ReadAt(p []byte, at int64) (n int, err error) {
 		n += m
 	}
 	return n, nil
+}
+
+// located are the names of sections that tell of the directory: compressed, or with
+// another prefix, so that it is not found by looking for it. Besides options ([immovable])
+// there are configuration files and assemblers that make them.
+var located = [][]byte{[]byte(".debug_"), []byte(".zdebug_"), []byte(".gnu.lto_")}
+
+// tells says whether an output may tell where the project is.
+func (s *Session) tells(f io.ReaderAt) (bool, error) {
+	base := []byte(s.view.base)
+	return s.scan(f, max(len(base), len(".gnu.lto_")), func(b []byte) bool {
+		return bytes.Contains(b, base) || slices.ContainsFunc(located, func(name []byte) bool { return bytes.Contains(b, name) })
+	})
 }
 
 // holds says whether text is in the file f.
