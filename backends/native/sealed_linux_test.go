@@ -26,13 +26,19 @@ func TestSealed(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	b := open(t)
-	spec := shell("exec /mnt/sealed")
-	spec.Network = backends.NetworkSealed
-	spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: dir, Target: "/mnt"})
-	out, st := output(t, b, spec)
-	if st.Code != 0 || strings.Count(out, ": refused\n") < 5 || strings.Count(out, ": refused\n") != strings.Count(out, "\n") {
-		t.Errorf("code %d:\n%s", st.Code, out)
+	b := open(t).(*Backend)
+	for i := range 3 { // the first of its slot, unobserved, and observed as expected; and another one
+		spec := shell("exec /mnt/sealed")
+		spec.Network, spec.Observe = backends.NetworkSealed, i > 0
+		spec.Root.Binds = append(spec.Root.Binds, backends.Bind{Source: dir, Target: "/mnt"})
+		if i == 1 {
+			b = open(t).(*Backend)
+			b.Warm(spec)
+		}
+		out, st := output(t, b, spec)
+		if st.Code != 0 || strings.Count(out, ": refused\n") < 5 || strings.Count(out, ": refused\n") != strings.Count(out, "\n") {
+			t.Errorf("%d: code %d:\n%s", i, st.Code, out)
+		}
 	}
 	for script, complete := range map[string]bool{
 		"cat /proc/self/stat /proc/meminfo":                       true,

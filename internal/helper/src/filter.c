@@ -5,7 +5,8 @@
 // of the kernel that have no place in a build and a long history of holes.
 //
 // The slot installs it once for itself and all its children, which saves 40 to
-// 80 µs per command. It needs some of the forbidden calls itself (mounts,
+// 80 µs per command; but the first command of a slot, mostly the only one, has both
+// filters in one if it is observed: see both_filter. The slot needs some of the forbidden calls itself (mounts,
 // namespaces), so those are allowed to whoever passes a secret random number
 // as sixth argument, where these calls have none. A command cannot read our
 // memory, and if it could, it would still lack the capabilities.
@@ -169,6 +170,7 @@ struct program {
 	struct sock_filter *out;
 	u32 n;
 	int with_cookie;
+	int ask_rest; // what is not forbidden asks
 
 	// Jumps to checks, which stand behind the tree that decides for them.
 	struct {
@@ -225,6 +227,11 @@ static void emit_load_arg(struct program *p, u32 arg, u32 word)
 	emit(p, LOAD, AT_ARGS + 8 * arg + 4 * word, 0, 0);
 }
 
+static void emit_allow(struct program *p)
+{
+	emit_return(p, p->ask_rest ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW);
+}
+
 // refuse_others ends the program with EPERM, unless the cookie says that it is us.
 static void refuse_others(struct program *p)
 {
@@ -246,7 +253,7 @@ static void emit_check(struct program *p, u32 check)
 		emit_return(p, SECCOMP_RET_ERRNO | EPERM);
 		return;
 	case ALLOW:
-		emit_return(p, SECCOMP_RET_ALLOW);
+		emit_allow(p);
 		return;
 	case MISSING:
 		emit_return(p, SECCOMP_RET_ERRNO | ENOSYS);
@@ -261,7 +268,7 @@ static void emit_check(struct program *p, u32 check)
 	case UNSHARE:
 		emit_load_arg(p, 0, 0);
 		emit(p, IF_SET, ALL_NAMESPACES | (check == UNSHARE ? CLONE_NEWTIME : 0), 1, 0);
-		emit_return(p, SECCOMP_RET_ALLOW);
+		emit_allow(p);
 		refuse_others(p);
 		return;
 	case SOCKET: // unix, inet, inet6, and of netlink only routes, which list the interfaces
@@ -272,21 +279,21 @@ static void emit_check(struct program *p, u32 check)
 		emit(p, IF_EQUAL, 16, 0, 3);
 		emit_load_arg(p, 2, 0);
 		emit(p, IF_EQUAL, 0, 0, 1);
-		emit_return(p, SECCOMP_RET_ALLOW);
+		emit_allow(p);
 		emit_return(p, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
 		return;
 	case SOCKETCALL: // its family is in memory, so socket() is not to be had this way
 		emit_load_arg(p, 0, 0);
 		emit(p, IF_EQUAL, 1, 0, 1);
 		emit_return(p, SECCOMP_RET_ERRNO | ENOSYS);
-		emit_return(p, SECCOMP_RET_ALLOW);
+		emit_allow(p);
 		return;
 	case IOCTL: // TIOCSTI and TIOCLINUX put words into the mouth of a terminal's user
 		emit_load_arg(p, 1, 0);
 		emit(p, IF_EQUAL, 0x5412, 1, 0);
 		emit(p, IF_EQUAL, 0x541C, 0, 1);
 		emit_return(p, SECCOMP_RET_ERRNO | EPERM);
-		emit_return(p, SECCOMP_RET_ALLOW);
+		emit_allow(p);
 		return;
 	case WATCH_CLOCK: // CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI
 		emit_load_arg(p, 0, 0);
@@ -382,7 +389,7 @@ static void emit_arch(struct program *p, u32 arch, const struct rule *rules, u32
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-// add_rule adds a rule for one call to a sorted list, if there is none.
+// add_rule adds a rule for one call to a sorted list, if there is none for it.
 static u32 add_rule(struct rule *out, u32 n, s32 nr, u32 check)
 {
 	u32 j = n;
@@ -391,6 +398,8 @@ static u32 add_rule(struct rule *out, u32 n, s32 nr, u32 check)
 	for (; j > 0 && out[j - 1].first >= (u32)nr; j--)
 		if (out[j - 1].first == (u32)nr)
 			return n;
+	if (j > 0 && out[j - 1].last >= (u32)nr)
+		return n;
 	for (u32 i = n; i > j; i--)
 		out[i] = out[i - 1];
 	out[j] = (struct rule){(u32)nr, (u32)nr, check};
@@ -409,25 +418,40 @@ static u32 no_sockets(struct rule *out, const struct rule *rules, u32 n, s32 pai
 	return add_rule(out, n, pair, REFUSE);
 }
 
+enum { DENY_RULES = 64 };
+_Static_assert(COUNT(native_rules) < DENY_RULES, "room for one more");
+
+static u32 native_deny(struct rule *out, int sealed)
+{
+	if (sealed)
+		return no_sockets(out, native_rules, COUNT(native_rules), NR(53, 199));
+	memcpy(out, native_rules, sizeof native_rules);
+	return COUNT(native_rules);
+}
+
+// emit_others emits the deny list for 32-bit programs.
+static void emit_others(struct program *p, int sealed)
+{
+#if defined __x86_64__
+	_Static_assert(COUNT(i386_rules) < DENY_RULES, "room for one more");
+	struct rule rules[DENY_RULES];
+	if (sealed)
+		emit_arch(p, AUDIT_ARCH_I386, rules, no_sockets(rules, i386_rules, COUNT(i386_rules), 360));
+	else
+		emit_arch(p, AUDIT_ARCH_I386, i386_rules, COUNT(i386_rules));
+#endif
+	emit_return(p, SECCOMP_RET_ERRNO | ENOSYS); // 32-bit ARM
+}
+
 // deny_filter writes the deny list and returns its length. Sealed: there are no
 // sockets.
 u32 deny_filter(struct sock_filter *out, int with_cookie, int sealed)
 {
 	struct program p = {.out = out, .with_cookie = with_cookie};
-	struct rule rules[64];
+	struct rule rules[DENY_RULES];
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	if (sealed)
-		emit_arch(&p, AUDIT_ARCH, rules, no_sockets(rules, native_rules, COUNT(native_rules), NR(53, 199)));
-	else
-		emit_arch(&p, AUDIT_ARCH, native_rules, COUNT(native_rules));
-#if defined __x86_64__
-	_Static_assert(COUNT(i386_rules) < COUNT(rules) && COUNT(native_rules) < COUNT(rules), "room for one more");
-	if (sealed)
-		emit_arch(&p, AUDIT_ARCH_I386, rules, no_sockets(rules, i386_rules, COUNT(i386_rules), 360));
-	else
-		emit_arch(&p, AUDIT_ARCH_I386, i386_rules, COUNT(i386_rules));
-#endif
-	emit_return(&p, SECCOMP_RET_ERRNO | ENOSYS); // 32-bit ARM
+	emit_arch(&p, AUDIT_ARCH, rules, native_deny(rules, sealed));
+	emit_others(&p, sealed);
 	return p.n;
 }
 
@@ -487,6 +511,19 @@ u32 observe_filter(struct sock_filter *out)
 	// A 32-bit program asks for each of its system calls, so that all others
 	// need not wait until the kernel has translated a filter twice as long.
 	emit_return(&p, SECCOMP_RET_USER_NOTIF);
+	return p.n;
+}
+
+// both_filter writes what deny_filter and observe_filter write, in one: that is less for
+// the kernel to translate, and to execute at each call. Who forbids wins.
+u32 both_filter(struct sock_filter *out, int sealed)
+{
+	struct program p = {.out = out, .with_cookie = 1};
+	struct rule rules[DENY_RULES + PATH_CALLS];
+	emit(&p, LOAD, AT_ARCH, 0, 0);
+	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, path_rules(rules, native_deny(rules, sealed))));
+	p.ask_rest = 1; // see observe_filter
+	emit_others(&p, sealed);
 	return p.n;
 }
 

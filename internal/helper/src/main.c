@@ -224,6 +224,8 @@ _Noreturn void init(struct slot *z, char *name)
 	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
 	default_signals();
 	harden(z);
+	deny(z, s);
+	s->denied = 1;
 	static struct sock_filter filter[FILTER_MAX];
 	long err = z->old ? install(filter, old_filter(filter), 0) : 0;
 	if (err < 0)
@@ -258,6 +260,8 @@ static _Noreturn void fence(struct slot *z)
 	SYS(prctl, PR_SET_CHILD_SUBREAPER, 1);
 	default_signals();
 	harden(z);
+	deny(z, s);
+	s->denied = 1;
 	if (!receive(s))
 		quit(1);
 	make_fence(s);

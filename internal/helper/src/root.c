@@ -533,15 +533,11 @@ static long make_below(struct sandbox *s, s32 root, const char *path, int direct
 static s32 mount_point(struct sandbox *s, s32 root, const char *path, int directory)
 {
 	char prefix[PATH_MAX];
-	size_t n = 1, len = strlen(path);
+	size_t n = 0, len = strlen(path);
 	if (len >= PATH_MAX)
 		fail(s, "mount on", path, -ENAMETOOLONG);
-	while (path[n] && path[n] != '/')
-		n++;
-	if (n == len && n > 1) // the usual case, quickly
-		make_in(s, root, path + 1, directory);
 	long fd = open_in(root, path);
-	for (n = 0; fd == -ENOENT && n < len;) {
+	for (; fd == -ENOENT && n < len;) {
 		// Each prefix that ends before a slash, or with the path.
 		for (n++; n < len && path[n] != '/'; n++)
 			;
@@ -561,6 +557,23 @@ static s32 mount_point(struct sandbox *s, s32 root, const char *path, int direct
 	return (s32)fd;
 }
 
+// mount_in puts the tree, which may be a descriptor with a path below it, at target
+// below root. In the usual case that is a new name in the root, quickly.
+static void mount_in(struct sandbox *s, s32 tree, const char *path, s32 root, const char *target, int directory)
+{
+	u32 flags = *path ? 0 : MOVE_MOUNT_F_EMPTY_PATH;
+	size_t n = 1;
+	while (target[n] && target[n] != '/')
+		n++;
+	if (n > 1 && !target[n] && make_in(s, root, target + 1, directory) >= 0) {
+		must(s, "mount on", target, SYS_COOKIE(move_mount, tree, path, root, target + 1, flags));
+		return;
+	}
+	s32 to = mount_point(s, root, target, directory);
+	must(s, "mount on", target, SYS_COOKIE(move_mount, tree, path, to, "", flags | MOVE_MOUNT_T_EMPTY_PATH));
+	SYS(close, to);
+}
+
 // place moves the mounts /proc, /dev and /tmp from the directory "from" of our
 // root to the root at "at".
 static void place(struct sandbox *s, const char *at, const char *from)
@@ -573,9 +586,7 @@ static void place(struct sandbox *s, const char *at, const char *from)
 		struct text t = text_in(path, sizeof path);
 		put(&t, from);
 		put(&t, names[i]);
-		s32 to = mount_point(s, (s32)root, names[i], 1);
-		must(s, "move", path, SYS_COOKIE(move_mount, AT_FDCWD, path, to, "", MOVE_MOUNT_T_EMPTY_PATH));
-		SYS(close, to);
+		mount_in(s, AT_FDCWD, path, (s32)root, names[i], 1);
 	}
 	SYS(close, root);
 }
@@ -637,9 +648,7 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 	if (s->slot->unprivileged)
 		fs_set(&f, "userxattr", 0);
 	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	s32 to = mount_point(s, root, target, 1);
-	must(s, "mount on", target, SYS_COOKIE(move_mount, m, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-	SYS(close, to);
+	mount_in(s, m, "", root, target, 1);
 	SYS(close, m);
 	SYS(close, from);
 }
@@ -669,9 +678,7 @@ static s32 bind_tree(struct sandbox *s, s32 root, const char *source, const char
 	long tree = SYS_COOKIE(open_tree, from, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
 	must(s, "clone", source, tree);
 	protect_tree(s, source, (s32)tree, writable, propagation);
-	s32 to = mount_point(s, root, target, directory);
-	must(s, "bind on", target, SYS_COOKIE(move_mount, tree, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-	SYS(close, to);
+	mount_in(s, (s32)tree, "", root, target, directory);
 	SYS(close, from);
 	return (s32)tree;
 }
@@ -688,9 +695,7 @@ static void tmpfs_in(struct sandbox *s, s32 root, const char *target)
 	fs_set(&f, "mode", "1777");
 	fs_set_size(&f);
 	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	s32 to = mount_point(s, root, target, 1);
-	must(s, "mount on", target, SYS_COOKIE(move_mount, m, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-	SYS(close, to);
+	mount_in(s, m, "", root, target, 1);
 	SYS(close, m);
 }
 
@@ -752,9 +757,7 @@ static void alias_in(struct sandbox *s, s32 root, const char *source)
 {
 	long tree = SYS_COOKIE(open_tree, root, source, OPEN_TREE_CLONE | O_CLOEXEC);
 	must(s, "clone", source, tree);
-	s32 to = mount_point(s, root, s->alias, 1);
-	must(s, "mount on", s->alias, SYS_COOKIE(move_mount, tree, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-	SYS(close, to);
+	mount_in(s, (s32)tree, "", root, s->alias, 1);
 	SYS(close, tree);
 }
 

@@ -151,6 +151,9 @@ static void listen(struct sandbox *s)
 		n = vary_filter(filter, &s->req->vary);
 	} else if (!s->early_child && s->req->flags & REQUEST_OWNERS) {
 		n = owners_filter(filter, s->req->flags & REQUEST_OBSERVE);
+	} else if (!s->denied) {
+		n = both_filter(filter, s->slot->sealed);
+		s->denied_command = 1;
 	} else {
 		if (!observing_n)
 			observing_n = observe_filter(observing);
@@ -169,6 +172,16 @@ static void listen(struct sandbox *s)
 	__atomic_store_n(&s->listener_ready, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->listener_ready, FUTEX_WAKE, 1, 0);
 	need(s, "watch the command", fd);
+}
+
+// deny_command puts the deny list in force, if it is not yet.
+static void deny_command(struct sandbox *s)
+{
+	static struct sock_filter filter[FILTER_MAX];
+	if (s->denied || s->denied_command)
+		return;
+	need(s, "install the seccomp filter", install(filter, deny_filter(filter, 0, s->slot->sealed), 0));
+	s->denied_command = 1;
 }
 
 static void enter_groups(struct sandbox *s)
@@ -203,6 +216,7 @@ static void become(struct sandbox *s)
 		SYS(close, fd);
 	}
 	drop(s);
+	deny_command(s);
 	long err = s->prepared ? SYS(fchdir, s->dir_fd) : SYS(chdir, s->dir);
 	if (err < 0)
 		give_up(s, "enter the working directory", err);
@@ -365,6 +379,7 @@ static s32 start_command(struct sandbox *s)
 		SYS(rt_sigtimedwait, &chld, 0, &now, 8);
 		s->prepared = 0;
 		s->listener_ready = 0;
+		s->denied_command = 0;
 		s->setup_errno = 0;
 	}
 	long pid;

@@ -2,9 +2,9 @@
 //
 // A notification costs 2.7 µs, of which the two changes of process are most,
 // and a compiler makes thousands of look-ups, all from a handful of places in
-// its C library. So a process of the command that asks from the same place again, or
-// from one that another process of it has asked from, gets a scribe: a page of our
-// code, and a log that it shares with us. The instruction that loads the number of
+// its C library. So a process of the command that has asked a few times, and asks from
+// the same place again, or from one that another process of it has asked from, gets a
+// scribe: a page of our code, and a log that it shares with us. The instruction that loads the number of
 // the system call there,
 //
 //	mov $NUMBER, %eax
@@ -114,7 +114,7 @@ static int suits(struct observer *o, struct scribe *s, u32 tid)
 			 1ull << (1 - 1) | 1ull << (2 - 1) | 1ull << (3 - 1) | 1ull << (13 - 1) | 1ull << (15 - 1) | // HUP INT QUIT PIPE TERM
 			 1ull << (24 - 1) | 1ull << (25 - 1) | 1ull << (31 - 1); // XCPU XFSZ SYS
 	char status[4096];
-	u32 *own = &o->s->slot->filters;
+	u32 *own = &o->s->slot->filters[!!o->s->denied];
 	if (!*own) {
 		u64 n = read_status(o, (u32)SYS(getpid), status, sizeof status) ? field(status, "Seccomp_filters:", 10) : ~0ull;
 		if (n == ~0ull) {

@@ -48,10 +48,9 @@ void drop_bounding(void)
 }
 
 // harden does once what every command would otherwise have to do for itself,
-// and all of it is inherited.
+// and all of it is inherited. What else is, is deny's.
 void harden(struct slot *z)
 {
-	struct sandbox *s = &z->sandboxes[0];
 	SYS(umask, 022);
 	// A command sees the same limits whoever calls, and the same addresses.
 	limit(RLIMIT_CORE, 0);
@@ -67,11 +66,18 @@ void harden(struct slot *z)
 	// Nobody may read or trace us, and with us every pid 1: in a user
 	// namespace the command has the same uid.
 	SYS(prctl, PR_SET_DUMPABLE, 0);
-	static struct sock_filter filter[FILTER_MAX];
 	SYS(getrandom, &cookie, sizeof cookie, 0);
+}
+
+// deny puts the deny list in force for all that we do and make from now on. s is told
+// if that fails.
+void deny(struct slot *z, struct sandbox *s)
+{
+	static struct sock_filter filter[FILTER_MAX];
 	long err = install(filter, deny_filter(filter, 1, z->sealed), 0);
 	if (err < 0)
 		fail(s, "install the seccomp filter", 0, err);
+	z->denied = 1;
 }
 
 // pid1 is the life of a sandbox.
@@ -123,8 +129,14 @@ static struct sandbox *new_sandbox(struct slot *z)
 	long err = slot_network(z);
 	if (err < 0)
 		fail(s, "make a network namespace", 0, err);
+	// The first command that is observed has both filters in one: see both_filter.
+	// Slots of one command never come further.
+	if (!z->denied && (!z->watch || z->sandboxes_made))
+		deny(z, s);
+	z->sandboxes_made = 1;
 	memset(s, 0, offsetof(struct sandbox, message));
 	s->slot = z;
+	s->denied = z->denied;
 	s->net = z->net;
 	s->lo_stats = z->lo_stats;
 	s->early = z->begin;

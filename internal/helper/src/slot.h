@@ -61,6 +61,8 @@ struct sandbox {
 	s32 start_errno, start_flags, setup_errno;
 	const char *setup_text;
 	u32 listener_ready; // futex
+	int denied; // the deny list is in force for pid 1, and so for its children
+	int denied_command; // it is for the process of the command, at least
 	int placed; // /proc, /dev and /tmp are in /scratch already
 	int early; // made before the first request: offers its scratch at once
 	u32 nbegun; // what is bound in the scratch since before the request
@@ -116,7 +118,9 @@ struct slot {
 	u64 net, dirty_net; // number of our network, and of the last one that was used
 	s32 lo_stats; // /proc/net/dev of our network
 	s32 net_socket[2]; // see make_network
-	u32 filters; // of system calls, that a pid 1 has; 0: not looked at yet
+	int denied; // the deny list is in force for us, and all that we make
+	u32 sandboxes_made;
+	u32 filters[2]; // of system calls, that a pid 1 has, without and with the deny list; 0: not looked at yet
 	struct vdso vdso;
 	struct sandbox sandboxes[SANDBOXES];
 };
@@ -133,6 +137,7 @@ const char *next_string(const char *p);
 void serve(struct slot *z);
 void default_signals(void);
 void harden(struct slot *z);
+void deny(struct slot *z, struct sandbox *s);
 void drop_bounding(void);
 
 // network.c
@@ -168,6 +173,7 @@ enum { FILTER_MAX = 1024 };
 u32 deny_filter(struct sock_filter *out, int with_cookie, int sealed);
 u32 old_filter(struct sock_filter *out);
 u32 observe_filter(struct sock_filter *out);
+u32 both_filter(struct sock_filter *out, int sealed);
 u32 groups_filter(struct sock_filter *out);
 u32 socket_filter(struct sock_filter *out, int internet);
 u32 owners_filter(struct sock_filter *out, int observed);
