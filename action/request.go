@@ -50,6 +50,10 @@ type Request struct {
 	// What it writes is not kept then, so SkipStore must be set.
 	Terminal func(far *os.File)
 
+	// Intact, where not nil, says when the command has ended whether what it was shown
+	// is what was staged. Its error ends the run, and nothing is kept.
+	Intact func(ctx context.Context, made backends.Root, status *backends.Status) error
+
 	// Inspect, where not nil, looks at the root as the command left it, in
 	// status, and at what it was made of.
 	Inspect func(ctx context.Context, made backends.Root, status *backends.Status) error

@@ -96,6 +96,11 @@ func (r *Runner) here(ctx context.Context, req *Request, out *Outcome) error {
 	}
 	defer closeRoot(status)
 	out.Status, out.Result, out.Times.Run = status, res, lap()
+	if req.Intact != nil {
+		if err := req.Intact(ctx, root, status); err != nil {
+			return err
+		}
+	}
 	if req.Inspect != nil {
 		if err := req.Inspect(ctx, root, status); err != nil {
 			return fmt.Errorf("look at what the command left: %w", err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -96,6 +97,30 @@ func (s *Store) renewLayer(ctx context.Context, name string, fi *durable.FileInf
 		s.warn(s.disk.Stamp(refs, s.stampTime()))
 	}
 	return nil
+}
+
+// ForgetLayers removes the layers that need any of the blobs, as these were found to
+// be missing or damaged: who makes such a layer again looks after its blobs.
+func (s *Store) ForgetLayers(blobs []action.Digest) error {
+	if err := s.writable("remove layers"); err != nil {
+		return err
+	}
+	list, err := s.layers()
+	if err != nil {
+		return err
+	}
+	bad := make(map[action.Digest]bool, len(blobs))
+	for _, d := range blobs {
+		bad[d] = true
+	}
+	var errs []error
+	for i := range list {
+		l, err := readLayer(list[i].times(list[i].path(s)), list[i].name)
+		if err == nil && slices.ContainsFunc(l.refs, func(d action.Digest) bool { return bad[d] }) {
+			errs = append(errs, s.bury(s.layerDir(list[i].name)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // layerRecord is the payload of a layer's refs.

@@ -215,7 +215,7 @@ func (f *runFlags) request(job *job, stdout, stderr io.Writer) *action.Request {
 			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
 		},
 		SkipLookup: f.refresh || f.noCache || f.unused, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures,
-		Observe: true, Network: f.networkKind(), Prune: f.pruner(job), Certain: serving.certain,
+		Observe: true, Network: f.networkKind(), Prune: f.pruner(job), Intact: job.intact, Certain: serving.certain,
 	}
 }
 
@@ -225,9 +225,11 @@ type sink struct {
 	to   io.Writer
 	name string
 	err  error
+	used bool // something was written
 }
 
 func (s *sink) Write(p []byte) (int, error) {
+	s.used = true
 	n, err := s.to.Write(p)
 	if err != nil && s.err == nil {
 		serving.failed(err)
@@ -237,11 +239,19 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 
 // runAndDeliver writes the outputs of the action into the workspace if the
-// command succeeded. A blob that vanished since the look-up makes a miss, and a
-// store that cannot be written is replaced by one for this action only.
+// command succeeded. A blob that vanished since the look-up makes a miss, inputs
+// that the store has lost are stored anew, and a store that cannot be written is
+// replaced by one for this action only.
 func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Request) (*action.Outcome, error) {
-	for {
+	for healed := false; ; {
 		out, err := job.runner.Run(ctx, req)
+		if lost, ok := job.heal(ctx, out, err); ok && !healed {
+			healed = true
+			if printed, _ := req.Stdout.(*sink); printed == nil || !printed.used { // else somebody would read it twice
+				f.say("the store had lost %q or damaged it: the command runs with it stored anew", lost.name)
+				continue
+			}
+		}
 		if why := job.parts.blobs.reason(); why != nil && out.Unkept != nil {
 			out.Unkept = why
 		}
