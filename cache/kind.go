@@ -143,8 +143,8 @@ func (s *Store) walkShard(ctx context.Context, kind Kind, f action.Function, dir
 		return s.explain(err)
 	}
 	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		path := dir + "/" + name
 		fi, err := durable.Stat(path)

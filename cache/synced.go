@@ -124,8 +124,8 @@ func (s *Store) Sync(ctx context.Context) error {
 	if err := s.writable("sync the cache"); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if _, err := durable.Stat(filepath.Join(s.dir, versionName)); errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing was ever written

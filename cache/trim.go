@@ -231,8 +231,8 @@ func (t *trimmer) run(ctx context.Context) error {
 // later than the list says.
 func (t *trimmer) pass(ctx context.Context, list []entry) error {
 	for i := range list {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		e := &list[i]
 		tooMuch := t.left.Bytes > t.goal.Bytes || t.left.N > t.goal.N

@@ -94,6 +94,14 @@ func (v *verifier) damaged(e *entry, name, path, reason string, ino uint64) {
 	}
 }
 
+// reasonOf is what err says, without the name of d, which the reader knows.
+func reasonOf(err error, d action.Digest) string {
+	if m, ok := errors.AsType[*missError](err); ok && m.d == d {
+		return m.reason
+	}
+	return err.Error()
+}
+
 type shardOf struct {
 	kind Kind
 	f    action.Function
@@ -142,7 +150,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 		}
 		switch err := v.verify(ctx, d, path, fi); {
 		case errors.Is(err, action.ErrMiss):
-			v.damaged(e, d.String(), path, err.Error(), fi.Ino)
+			v.damaged(e, d.String(), path, reasonOf(err, d), fi.Ino)
 		case errors.Is(err, fs.ErrNotExist): // trimmed
 		case err != nil:
 			return err
@@ -168,13 +176,14 @@ func (v *verifier) records(ctx context.Context) error {
 	return v.each(ctx, func(e *entry, fi *durable.FileInfo) error {
 		path := e.path(v.s)
 		// The size of the action is not in the name of its result.
-		name := e.kind.String() + " " + e.f.String() + ":" + filepath.Base(path)
+		name := e.f.String() + ":" + filepath.Base(path)
 		err := v.record(ctx, e, path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
 		case errors.Is(err, action.ErrMiss), errors.Is(err, errRecord):
-			v.damaged(e, name, path, err.Error(), fi.Ino)
+			key, _ := action.Shortened(e.f, e.hash, 0)
+			v.damaged(e, name, path, reasonOf(err, key), fi.Ino)
 		case err != nil:
 			return err
 		}
@@ -209,8 +218,8 @@ func (v *verifier) layers(ctx context.Context) error {
 		return err
 	}
 	for i := range list {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		e := &list[i]
 		path := e.path(v.s)

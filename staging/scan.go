@@ -315,9 +315,13 @@ func nearNames(root int, dir, want string) []string {
 		distance int
 	}
 	var found []candidate
-	limit := max(len(want)/3, 1) + 1
+	limit := max((len(want)+1)/3, 1)
 	_ = listFD(fd, func(name []byte, _ uint32) error {
-		if d := spelling.Distance(string(name), want, limit); d <= limit && d < max(len(name), len(want)) { // something is as it was
+		d := spelling.Distance(string(name), want, limit)
+		if strings.HasPrefix(string(name), want+".") { // without its ending
+			d = min(d, 1)
+		}
+		if d <= limit && d < max(len(name), len(want)) { // something is as it was
 			found = append(found, candidate{string(name), d})
 		}
 		return nil

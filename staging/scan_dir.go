@@ -71,9 +71,27 @@ func (d *scanDir) refuse(e recEnt) error {
 	case e.flag(entBad) && e.kind() == kindLink:
 		return fmt.Errorf("link %q to %q: names and targets must be UTF-8, because trees cannot hold other ones: make it anew, or leave it out with a pattern such as %q", name, e.target(d.rec.names()), "!"+path.Join(d.path, "*"))
 	case e.flag(entBad):
-		return fmt.Errorf("%q is not UTF-8, and trees cannot hold such names: rename it, or leave it out with a pattern such as %q", name, "!"+path.Join(d.path, "*")+path.Ext(strings.ToValidUTF8(name, "")))
+		return fmt.Errorf("%q is not UTF-8, and trees cannot hold such names: rename it, or leave it out with a pattern such as %q", name, "!"+validPattern(name))
 	}
 	return nil
+}
+
+// validPattern is a pattern in UTF-8 that matches name, which is none: with a star for
+// each run of bytes that are no text.
+func validPattern(name string) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(name, "\x00") {
+		switch {
+		case r == 0: // it cannot be in a name
+			b.WriteByte('*')
+		case strings.ContainsRune(`*?[]{}!\`, r):
+			b.WriteByte('\\')
+			fallthrough
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // seal makes the digest of d, of whose entries everything is known now.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -190,6 +191,8 @@ func TestInputErrors(t *testing.T) {
 		{"makefile", `did you mean "Makefile"?`},
 		{"src/utli.c", `did you mean "src/util.c"`},
 		{"scr/util.c", `did you mean "src"?`},
+		{"ma/x.c", `"./" has no such name and none like it`}, // not "up", nor "src"
+		{"main", `input "main" does not exist: did you mean "main.c"?`},
 		{"src/zzzzzzz", `"./src" has no such name and none like it`},
 		{"src/*.cpp", `input "src/*.cpp" matches nothing`},
 		{"main.c/", "is a file, not a directory"},
@@ -248,6 +251,33 @@ func TestRootByDigest(t *testing.T) {
 	b.data[d] = nil
 	if err := s.Save(t.Context(), b, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRefusedAdvice follows the advice that comes with a name that is not UTF-8.
+func TestRefusedAdvice(t *testing.T) {
+	ws := t.TempDir()
+	makeTree(t, ws, "sub/good", "sub/ba", "sub/x*")
+	if err := os.WriteFile(ws+"/sub/b[\xff\xfe*d", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Scan(t.Context(), ScanConfig{Workspace: ws, Inputs: []string{"sub"}, Function: action.BLAKE3})
+	if err == nil {
+		t.Fatal("it was accepted")
+	}
+	_, advice, _ := strings.Cut(err.Error(), "a pattern such as ")
+	pattern, err := strconv.Unquote(advice)
+	if err != nil || pattern != `!sub/b\[*\*d` {
+		t.Fatalf("advice %q, %v", pattern, err)
+	}
+	snap, err := Scan(t.Context(), ScanConfig{Workspace: ws, Inputs: []string{"sub", pattern}, Function: action.BLAKE3})
+	if err != nil || len(snap.Warnings) > 0 {
+		t.Fatalf("%v, %v", err, snap)
+	}
+	for _, name := range []string{"sub/good", "sub/ba", "sub/x*"} {
+		if _, ok := snap.Find(name); !ok {
+			t.Errorf("%q went, too", name)
+		}
 	}
 }
 

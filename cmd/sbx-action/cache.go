@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -124,9 +125,10 @@ func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
 		return fmt.Errorf("trim: say to what: --max-size, --max-age or --max-count")
 	}
 	// What is left was wanted; from now on it need not be verified after a
-	// power cut.
-	if err := store.Sync(ctx); err != nil {
-		return err
+	// power cut. A full disk, which may be why we are called, cannot note that.
+	unsynced := store.Sync(ctx)
+	if unsynced != nil && !errors.Is(unsynced, cache.ErrUnwritable) {
+		return unsynced
 	}
 	if err := (wiring.Rootfs{Store: store.Dir()}).Keep(ctx, store); err != nil {
 		say("%v", err)
@@ -134,6 +136,11 @@ func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
 	r, err := store.Trim(ctx, policy)
 	if err != nil {
 		return err
+	}
+	if unsynced != nil {
+		if err := store.Sync(ctx); err != nil {
+			say("cache: %v", err)
+		}
 	}
 	removed := r.Removed.Total()
 	fmt.Printf("removed %d files, %s; kept %d files, %s\n",

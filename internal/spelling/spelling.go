@@ -20,28 +20,31 @@ func Nearest(name string, names []string) string {
 	return best
 }
 
-// Distance is how many bytes must be added, removed or changed to make a b,
-// without regard to case; more than most counts as most+1, and so does a name
-// that nobody types.
+// Distance is how many bytes must be added, removed or changed, or change places
+// with the next, to make a b, without regard to case; more than most counts as
+// most+1, and so does a name that nobody types.
 func Distance(a, b string, most int) int {
 	if len(a)-len(b) > most || len(b)-len(a) > most || len(a) > longest || len(b) > longest {
 		return most + 1
 	}
 	a, b = strings.ToLower(a), strings.ToLower(b)
-	row := make([]int, len(b)+1) // what it takes to make b[:j] of a[:i]
+	// What it takes to make b[:j] of a[:i+1], and of what is shorter by one and two.
+	row, last, older := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		row, last, older = older, row, last
 		row[0] = i + 1
 		for j := range len(b) {
-			change := diagonal
+			change := last[j]
 			if a[i] != b[j] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, diagonal+1, row[j]+1)
+			row[j+1] = min(change, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
 		}
 	}
 	return min(row[len(b)], most+1)

@@ -16,7 +16,10 @@ func TestDistance(t *testing.T) {
 		{"abc", "ABC", 0},
 		{"abc", "abd", 1},
 		{"abc", "ab", 1},
-		{"ab", "ba", 2},
+		{"ab", "ba", 1},
+		{"src", "scr", 1},
+		{"abcd", "badc", 2},
+		{"ca", "abc", 3}, // what changed places is not changed again
 		{"abc", "xyz", 3},
 		{"a", "abcdef", 3},
 		{"kitten", "sitting", 3},
