@@ -257,7 +257,7 @@ func TestRootByDigest(t *testing.T) {
 // TestRefusedAdvice follows the advice that comes with a name that is not UTF-8.
 func TestRefusedAdvice(t *testing.T) {
 	ws := t.TempDir()
-	makeTree(t, ws, "sub/good", "sub/ba", "sub/x*")
+	makeTree(t, ws, "sub/good", "sub/ba", "sub/bad")
 	if err := os.WriteFile(ws+"/sub/b[\xff\xfe*d", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestRefusedAdvice(t *testing.T) {
 	if err != nil || len(snap.Warnings) > 0 {
 		t.Fatalf("%v, %v", err, snap)
 	}
-	for _, name := range []string{"sub/good", "sub/ba", "sub/x*"} {
+	for _, name := range []string{"sub/good", "sub/ba", "sub/bad"} {
 		if _, ok := snap.Find(name); !ok {
 			t.Errorf("%q went, too", name)
 		}
