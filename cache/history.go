@@ -125,8 +125,21 @@ func beginHistory(b []byte, kind byte, f action.Function, t time.Time, hash [32]
 func endHistory(b []byte, at int) []byte {
 	rec := b[at:]
 	binary.LittleEndian.PutUint32(rec[4:], uint32(len(rec)-historyFrame))
-	binary.LittleEndian.PutUint32(rec[8:], historySum(rec))
+	binary.LittleEndian.PutUint32(rec[8:], shortSum(rec[4:8], rec[historyFrame:]))
 	return b
+}
+
+// shortSum is the CRC-32 (IEEE) of a and b, for who makes one record and ends. What
+// [crc32.Update] does is ten times as fast, but its first call makes tables of 8 KiB,
+// which takes 0.02 ms.
+func shortSum(a, b []byte) uint32 {
+	sum := ^uint32(0)
+	for _, data := range [][]byte{a, b} {
+		for _, c := range data {
+			sum = crc32.IEEETable[byte(sum)^c] ^ sum>>8
+		}
+	}
+	return ^sum
 }
 
 func historySum(rec []byte) uint32 {

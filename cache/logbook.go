@@ -39,7 +39,7 @@ func (l *logbook) add(s *Store, kind Kind, d action.Digest, size int64) {
 	rec[0], rec[1] = byte(kind), byte(d.Function())
 	copy(rec[8:], sum[:])
 	binary.LittleEndian.PutUint64(rec[40:], uint64((size+diskBlock-1)/diskBlock*diskBlock))
-	binary.LittleEndian.PutUint32(rec[4:], logSum(&rec))
+	binary.LittleEndian.PutUint32(rec[4:], shortSum(rec[:4], rec[8:]))
 	l.buf = append(l.buf, rec[:]...)
 	if len(l.buf) >= logBatch*logRecord {
 		s.warn(l.write(s))
