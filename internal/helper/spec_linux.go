@@ -133,11 +133,8 @@ func (r *Reply) BackendStatus(spec *backends.Spec) (*backends.Status, error) {
 	default:
 		st.Code = r.Status.ExitStatus()
 	}
-	err := r.Log(func(op, how int, path string) {
-		st.Lookups = append(st.Lookups, backends.Lookup{
-			Path: path, Op: backends.Op(op), Found: how&lookupFound != 0, Made: how&lookupMade != 0,
-		})
-	})
+	var err error
+	st.Lookups, err = r.Lookups()
 	if err == nil {
 		st.Owned, err = r.Owned()
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -491,30 +492,37 @@ const (
 	lookupMade  = 2 // the call may have made it, or given it this name
 )
 
-// Log calls yield with each look-up that was observed, and closes the log. Op
-// is a backends.Op, how what else is known of it.
+// Lookups reads the log of look-ups, and closes it.
 //
-// The log is a sequence of: uint16 length, uint8 op, uint8 how, the path, and
-// zeroes up to a multiple of 4.
-func (r *Reply) Log(yield func(op, how int, path string)) error {
+// The log is a sequence of: uint16 length, uint8 op, which is a [backends.Op], uint8
+// how, the path, and zeroes up to a multiple of 4.
+func (r *Reply) Lookups() ([]backends.Lookup, error) {
 	if r.log == nil {
-		return nil
+		return nil, nil
 	}
 	defer r.log.Close()
 	b := make([]byte, r.logSize)
 	if _, err := r.log.ReadAt(b, 0); err != nil {
-		return fmt.Errorf("read what was observed: %w", err)
+		return nil, fmt.Errorf("read what was observed: %w", err)
 	}
-	all := string(b) // one allocation for all paths
-	for at := 0; at+4 <= len(b); {
-		n, op := int(binary.NativeEndian.Uint16(b[at:])), int(b[at+2])
-		if at+4+n > len(b) || op > opMove {
-			return fmt.Errorf("what was observed is damaged at byte %d", at)
+	count := 0
+	for at := 0; at+4 <= len(b); count++ {
+		n := int(binary.NativeEndian.Uint16(b[at:]))
+		if at+4+n > len(b) || b[at+2] > opMove {
+			return nil, fmt.Errorf("what was observed is damaged at byte %d", at)
 		}
-		yield(op, int(b[at+3]), all[at+4:at+4+n])
 		at += (4 + n + 3) &^ 3
 	}
-	return nil
+	list := make([]backends.Lookup, count)
+	all := unsafe.String(unsafe.SliceData(b), len(b)) // nobody writes to it any more
+	for i, at := 0, 0; i < count; i++ {
+		n, how := int(binary.NativeEndian.Uint16(b[at:])), int(b[at+3])
+		list[i] = backends.Lookup{
+			Path: all[at+4 : at+4+n], Op: backends.Op(b[at+2]), Found: how&lookupFound != 0, Made: how&lookupMade != 0,
+		}
+		at += (4 + n + 3) &^ 3
+	}
+	return list, nil
 }
 
 // ownerEntry is the size of an entry without its path: see src/wire.h.
