@@ -181,15 +181,22 @@ func (s *Store) Holds(ctx context.Context, d action.Digest) bool {
 	return found && err == nil && s.check(ctx, d, s.shard("blob", d), &fi, use) == nil
 }
 
+// Packed returns the content of d, checked, if it is packed: who needs no file spares
+// the store to make one.
+func (s *Store) Packed(d action.Digest) ([]byte, bool) {
+	if s.packed == nil || d.Size() > s.packed.Max() {
+		return nil, false
+	}
+	return s.packed.Get(d)
+}
+
 // Read returns the content of a blob that is known to be small enough for memory.
 func (s *Store) Read(ctx context.Context, d action.Digest) ([]byte, error) {
 	if d.IsEmpty() {
 		return nil, nil
 	}
-	if s.packed != nil {
-		if data, ok := s.packed.Get(d); ok {
-			return data, nil
-		}
+	if data, ok := s.Packed(d); ok {
+		return data, nil
 	}
 	file, err := s.Open(ctx, d)
 	if err != nil {
@@ -214,10 +221,8 @@ func (inMemory) Close() error { return nil }
 
 // OpenContent is Open for those who need no file.
 func (s *Store) OpenContent(ctx context.Context, d action.Digest) (Content, error) {
-	if s.packed != nil {
-		if data, ok := s.packed.Get(d); ok {
-			return inMemory{bytes.NewReader(data)}, nil
-		}
+	if data, ok := s.Packed(d); ok {
+		return inMemory{bytes.NewReader(data)}, nil
 	}
 	f, err := s.Open(ctx, d)
 	if err != nil {
