@@ -36,6 +36,8 @@ type scout struct {
 type node struct {
 	path  string // clean
 	dir   *node  // that it is in; nil of the root directory
+	kids  *node  // the last one in it that was looked at, and so on by next
+	next  *node
 	host  string // where it is on the host
 	state nodeState
 	facts [len(words)]int32 // 1 and where in found, by the index in words
@@ -83,6 +85,9 @@ func (c *scout) node(p string, dir *node) *node {
 	c.room = c.room[:len(c.room)+1]
 	n := &c.room[len(c.room)-1]
 	n.path, n.dir = p, dir
+	if dir != nil {
+		n.next, dir.kids = dir.kids, n
+	}
 	c.nodes[p] = n
 	host, ok := c.by.Host(p)
 	if !ok {
@@ -448,31 +453,84 @@ func (c *scout) state(host string) (id StatID, stable bool, err error) {
 // the same path is left out. It ends the scout's work.
 func (c *scout) sorted() []seen {
 	// They are large: what is sorted are their numbers.
-	order, rest := make([]int32, 0, len(c.found)), []int32(nil)
-	for i := range c.found {
-		n, less := c.of[i], false
-		switch c.found[i].kind {
-		case seenMeta:
-			less = n.has(seenFile)
-		case seenDir:
-			less = n.has(seenList)
-		}
-		if less {
-			rest = append(rest, int32(i))
-		} else {
-			order = append(order, int32(i))
+	o := orders{kept: make([]int32, 0, len(c.found)), names: make([]ordered, 0, 64)}
+	o.node(c.top())
+	o.below(c.top())
+	kept := len(o.kept)
+	permute(c.found, append(o.kept, o.rest...))
+	return c.found[:kept]
+}
+
+// orders are the numbers of what was found, in the order of their paths. To compare
+// whole paths, which begin with the same directories, would take four times as long.
+type orders struct {
+	kept, rest []int32
+	names      []ordered // room
+}
+
+// An ordered is a node among those of its directory, or all that is below it.
+type ordered struct {
+	*node
+	name  string
+	below bool
+}
+
+// byKind are the indices in words of the kinds, in their order.
+var byKind = [len(words)]int{0, 1, 2, 4, 6, 5, 3}
+
+// node adds what is of the node itself.
+func (o *orders) node(n *node) {
+	for _, i := range byKind {
+		switch f := n.facts[i] - 1; {
+		case f < 0:
+		case words[i] == seenMeta && n.has(seenFile), words[i] == seenDir && n.has(seenList):
+			o.rest = append(o.rest, f)
+		default:
+			o.kept = append(o.kept, f)
 		}
 	}
-	slices.SortFunc(order, func(i, j int32) int {
-		a, b := &c.found[i], &c.found[j]
-		if n := strings.Compare(a.path, b.path); n != 0 {
-			return n
+}
+
+// below adds what is below n.
+func (o *orders) below(n *node) {
+	from := len(o.names)
+	for kid := n.kids; kid != nil; kid = kid.next {
+		name := kid.path[strings.LastIndexByte(kid.path, '/')+1:]
+		o.names = append(o.names, ordered{kid, name, false})
+		if kid.kids != nil {
+			o.names = append(o.names, ordered{kid, name, true})
 		}
-		return int(a.kind) - int(b.kind)
-	})
-	kept := len(order)
-	permute(c.found, append(order, rest...))
-	return c.found[:kept]
+	}
+	to := len(o.names)
+	slices.SortFunc(o.names[from:], func(a, b ordered) int { return a.compare(&b) })
+	for i := from; i < to; i++ {
+		if e := o.names[i]; e.below {
+			o.below(e.node)
+		} else {
+			o.node(e.node)
+		}
+	}
+	o.names = o.names[:from]
+}
+
+// compare compares the names, with a slash behind that of what is below.
+func (a *ordered) compare(b *ordered) int {
+	n := min(len(a.name), len(b.name))
+	if c := strings.Compare(a.name[:n], b.name[:n]); c != 0 {
+		return c
+	}
+	return a.after(n) - b.after(n)
+}
+
+// after is what follows n bytes of the name.
+func (a *ordered) after(n int) int {
+	switch {
+	case n < len(a.name):
+		return int(a.name[n])
+	case a.below:
+		return '/'
+	}
+	return -1
 }
 
 // permute puts list[order[i]] to list[i], for all i. It spoils the order.

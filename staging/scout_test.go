@@ -1,6 +1,8 @@
 package staging
 
 import (
+	"cmp"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -75,6 +77,36 @@ func TestCanonical(t *testing.T) {
 			if have, want := string(canonical([]byte("room")[:0], some)), strings.Join(lines, ""); have != want {
 				t.Fatalf("%q, want %q", have, want)
 			}
+		}
+	}
+}
+
+// TestSorted shows that the list is sorted by whole paths.
+func TestSorted(t *testing.T) {
+	h := newHostTest(t)
+	for _, name := range []string{"a", "a-b", "a b", "a/x", "a-b/x", "a/", "a0", "ab/x/y", "ab/x-y", "a/x/y", "é/x"} {
+		h.check(os.MkdirAll(filepath.Join(h.dir, "usr/sorted", name), 0o755))
+		h.write(filepath.Join("usr/sorted", name, "file"), "x")
+	}
+	c := h.witness.scout()
+	h.check(filepath.WalkDir(filepath.Join(h.dir, "usr"), func(p string, _ os.DirEntry, err error) error {
+		for _, op := range []backends.Op{backends.Stat, backends.Open} {
+			err = errors.Join(err, c.look(backends.Lookup{Path: strings.TrimPrefix(p, h.dir), Op: op}),
+				c.look(backends.Lookup{Path: strings.TrimPrefix(p, h.dir) + "-", Op: op}))
+		}
+		return err
+	}))
+	found := slices.Clone(c.found)
+	list := c.sorted()
+	before := func(a, b seen) int { return cmp.Or(strings.Compare(a.path, b.path), int(a.kind)-int(b.kind)) }
+	if !slices.IsSortedFunc(list, before) || len(list) < 40 {
+		t.Errorf("%d facts: %v", len(list), list)
+	}
+	for _, s := range found { // each is in the list, or says less than another
+		i, ok := slices.BinarySearchFunc(list, s, before)
+		less := s.kind == seenMeta || s.kind == seenDir
+		if ok && list[i].line() != s.line() || !ok && !less {
+			t.Errorf("%s is lost", s.line())
 		}
 	}
 }

@@ -61,7 +61,8 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 		}
 		at := "/"
 		_, named := under(l.Path, base)
-		if !named && !strings.Contains(l.Path, "/.") && !strings.Contains(l.Path, "//") {
+		odd := strings.Contains(l.Path, "/.") || strings.Contains(l.Path, "//")
+		if !named && !odd {
 			continue // most of them: cleaning it would not lead there
 		}
 		if named && l.Path != base {
@@ -71,7 +72,10 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 				continue
 			}
 		}
-		p := filepath.Clean(l.Path)
+		p := l.Path
+		if odd || strings.HasSuffix(p, "/") {
+			p = filepath.Clean(p)
+		}
 		if _, ok := under(p, base); !ok {
 			continue
 		}
