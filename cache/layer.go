@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -56,7 +57,8 @@ func (s *Store) Layer(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("layer %s: %w", name, s.explain(err))
 	}
-	if int64(fi.MTime.Nanosecond()) != s.stamp() || s.stamp() == 0 {
+	idle := s.now().Sub(fi.ATime) > layerIdle && !s.opts.ReadOnly
+	if idle || int64(fi.MTime.Nanosecond()) != s.stamp() || s.stamp() == 0 {
 		if err := s.renewLayer(ctx, name, &fi); err != nil {
 			return "", err
 		}
@@ -67,9 +69,14 @@ func (s *Store) Layer(ctx context.Context, name string) (string, error) {
 	return filepath.Join(dir, "data"), nil
 }
 
-// renewLayer decides about a layer that another boot made. Its own contents
-// have no digest: what may not have reached the disk is dropped. Its blobs are
-// checked here, once for each boot, because the kernel opens them without us.
+// layerIdle is after how long without use the blobs of a layer are looked after
+// again: what removes them without asking us, a cleaner of old files, comes then.
+const layerIdle = time.Hour
+
+// renewLayer decides about a layer that another boot made, or that nobody used for
+// layerIdle. Its own contents have no digest: what may not have reached the disk is
+// dropped. Its blobs are checked here, and not at each use, because the kernel opens
+// them without us.
 func (s *Store) renewLayer(ctx context.Context, name string, fi *durable.FileInfo) error {
 	dir := s.layerDir(name)
 	refs := filepath.Join(dir, "refs")
@@ -93,7 +100,7 @@ func (s *Store) renewLayer(ctx context.Context, name string, fi *durable.FileInf
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", name, s.explain(err))
 	}
-	if !s.opts.ReadOnly {
+	if !s.opts.ReadOnly && int64(fi.MTime.Nanosecond()) != s.stamp() {
 		s.warn(s.disk.Stamp(refs, s.stampTime()))
 	}
 	return nil

@@ -244,6 +244,59 @@ func TestLayerAfterPowerCut(t *testing.T) {
 	}
 }
 
+// TestLayerIdle: what nobody used for an hour may have been cleaned away in part, and
+// is looked at again; what is in use is not, because that costs for each blob.
+func TestLayerIdle(t *testing.T) {
+	ctx := t.Context()
+	st := storeOnBoot(t, "one")
+	s := boot(t, st.dir, "one", 0, Options{})
+	build := func(path string) error { return os.WriteFile(path, []byte("layer"), 0o644) }
+	if _, err := s.PutLayer(ctx, "l", []action.Digest{st.file}, build); err != nil {
+		t.Fatal(err)
+	}
+	refs := filepath.Join(s.layerDir("l"), "refs")
+	age(t, refs, 2*layerIdle)
+	if _, err := s.Layer(ctx, "l"); err != nil {
+		t.Fatalf("control: %v", err)
+	}
+	if err := os.Remove(s.shard("blob", st.file)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Layer(ctx, "l"); err != nil {
+		t.Errorf("in use: %v", err)
+	}
+	age(t, refs, 2*layerIdle)
+	if _, err := s.Layer(ctx, "l"); !errors.Is(err, action.ErrMiss) {
+		t.Errorf("idle, and its blob is gone: %v", err)
+	}
+	if _, err := s.PutBytes(ctx, action.BLAKE3, st.data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutLayer(ctx, "l", []action.Digest{st.file}, build); err != nil {
+		t.Errorf("make it again: %v", err)
+	}
+}
+
+func TestForgetLayers(t *testing.T) {
+	ctx := t.Context()
+	st := storeOnBoot(t, "one")
+	s := boot(t, st.dir, "one", 0, Options{})
+	for name, ref := range map[string]action.Digest{"good": st.inner, "bad": st.file} {
+		if _, err := s.PutLayer(ctx, name, []action.Digest{ref}, func(p string) error { return os.Mkdir(p, 0o755) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.ForgetLayers([]action.Digest{st.file}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Layer(ctx, "bad"); !errors.Is(err, action.ErrMiss) {
+		t.Errorf("a layer that needs the blob: %v", err)
+	}
+	if _, err := s.Layer(ctx, "good"); err != nil {
+		t.Errorf("a layer that does not: %v", err)
+	}
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	ctx := t.Context()
 	st := storeOnBoot(t, "one")
