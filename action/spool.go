@@ -58,7 +58,7 @@ func (s *spool) drain() backends.Drain {
 // copy reads to the end whatever happens, so that the command never blocks or
 // dies of a reader that is gone.
 func (s *spool) copy(r io.Reader) error {
-	block := make([]byte, 32<<10)
+	block := make([]byte, 1<<10) // most commands say little
 	var kept, passed error
 	for {
 		n, err := r.Read(block)
@@ -67,6 +67,9 @@ func (s *spool) copy(r io.Reader) error {
 		}
 		if n > 0 && s.to != nil && passed == nil {
 			_, passed = s.to.Write(block[:n])
+		}
+		if n == len(block) && n < 32<<10 {
+			block = make([]byte, 32<<10)
 		}
 		if err == io.EOF {
 			return kept

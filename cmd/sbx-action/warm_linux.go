@@ -163,7 +163,7 @@ func work(w *warm.Worker) int {
 			return 0 // another one takes over
 		}
 		s.prepare()
-		if n%16 == 0 {
+		if n%32 == 0 {
 			runtime.GC()
 		}
 		s.busy.Unlock()

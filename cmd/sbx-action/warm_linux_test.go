@@ -232,6 +232,7 @@ func TestWarmIsTheSame(t *testing.T) {
 			name: "timers", script: `exec python3 -c 'import ctypes, os, sys; ctypes.CDLL(None).prctl(29, 123456); os.execv(sys.argv[1], sys.argv[1:])' "$@"`,
 			args: sh("cat /proc/self/timerslack_ns"), alone: true,
 		},
+		{name: "the same timers", args: sh("cat /proc/self/timerslack_ns /proc/1/timerslack_ns 2>&1")},
 		{name: "dumps", script: `echo 0x7 >/proc/$$/coredump_filter; exec "$@"`, args: sh("cat /proc/self/coredump_filter"), alone: true},
 		{name: "ignored signals", script: `trap '' HUP INT TERM USR1; exec "$@"`, args: sh("grep ^Sig[BI] /proc/self/status | tr -d 0")},
 		{name: "descriptors", script: `exec 9<src/a.h; exec "$@"`, args: sh("ls /proc/self/fd | wc -l; cat <&9; echo $?")},

@@ -105,7 +105,12 @@ func (a *watch) look(gen int32) {
 	}
 }
 
-func newWorker(dir string) (*Worker, error) {
+// newWorker is for the goroutine that will start the sandboxes. Slack is that of the
+// timers that they are to have; 0: they have it.
+func newWorker(dir string, slack int) (*Worker, error) {
+	if err := impatient(slack); err != nil {
+		return nil, fmt.Errorf("set the timers' slack: %w", err)
+	}
 	w := &Worker{dir: dir, Startup: Startup()}
 	for _, fd := range []int{listenFD, readyFD, lifeFD, countFD, workHoldFD, workProofFD} { // for nobody whom we start
 		unix.CloseOnExec(fd)
