@@ -32,5 +32,6 @@ work=$(mktemp -d "${BENCH_DIR:-/tmp}/sbx-ccb-XXXXXX")
 export SBX_CACHE=$work/cache SBX_CC_CACHE_LINKS=1 SCCACHE_DIR=$work/sccache SCCACHE_SERVER_UDS= SCCACHE_SERVER_PORT=$((20000 + $$ % 20000)) SCCACHE_IDLE_TIMEOUT=600
 trap '[ "${#peers[@]}" = 0 ] || sccache --stop-server >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -E sbx_front' -o "$work/linked" ./cmd/sbx-action
-cp "$work/linked" "$work/sbx-action" # as it is installed: see Makefile
+dd if="$work/linked" of="$work/sbx-action" bs=256k status=none # as it is installed: see Makefile
+chmod +x "$work/sbx-action"
 python3 scripts/cc-bench.py "$work" "$@"
