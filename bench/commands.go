@@ -121,6 +121,15 @@ func (b *bench) commandRows() ([]row, error) {
 			peer: process("bwrap", func() *exec.Cmd { return bwrap("true", unique()) }),
 		},
 		{
+			name: "miss: true, with SBX_WARM=off", target: "", rounds: 60,
+			ours: process("run", func() *exec.Cmd {
+				cmd := command(b.sbx, "run", "--", "true", unique())
+				cmd.Env = append(slices.Clip(env), "SBX_WARM=off")
+				return cmd
+			}),
+			peer: process("bwrap", func() *exec.Cmd { return bwrap("true", unique()) }),
+		},
+		{
 			name: "miss: compile of one file", target: "", rounds: 20,
 			ours: process("run", func() *exec.Cmd {
 				return command(b.sbx, "run", "-i", "hello.c", "-o", "hello.o", "--", "gcc", "-O2", "-DN="+unique(), "-c", "hello.c", "-o", "hello.o")

@@ -24,12 +24,13 @@ def say(*words):
 
 
 def run(args, cwd, env=None, shell=False, user=None, orphans=False):
-    """Runs a command; returns its CPU seconds (with its children) and wall seconds.
-    With orphans, those too that end after it: nobody else may have any then."""
+    """Runs a command, as one that is typed: in a process group of its own, with which the
+    warm processes end that it has started. Returns its CPU seconds (with its children) and
+    wall seconds. With orphans, those too that end after it: nobody else may have any then."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     subprocess.run(args, cwd=cwd, env={**os.environ, **(env or {})}, check=True, shell=shell, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                   user=user, group=user, extra_groups=None if user is None else [])
+                   process_group=0, user=user, group=user, extra_groups=None if user is None else [])
     wall = time.perf_counter() - start
     while orphans:
         try:
@@ -38,6 +39,12 @@ def run(args, cwd, env=None, shell=False, user=None, orphans=False):
             break
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def adopt(yes):
+    """Says whether what a build leaves behind becomes our child, and its CPU time ours to count."""
+    if ctypes.CDLL(None, use_errno=True).prctl(36, int(yes), 0, 0, 0) != 0:  # PR_SET_CHILD_SUBREAPER
+        sys.exit("prctl(PR_SET_CHILD_SUBREAPER): %s" % os.strerror(ctypes.get_errno()))
 
 
 def need(*pairs):
@@ -101,7 +108,7 @@ class Project:
 
     def build(self, tool):
         run(self.words("clean", tool), self.dir, shell=True)
-        return run(self.words("build", tool), self.dir, TOOLS[tool][1], shell=True)
+        return run(self.words("build", tool), self.dir, TOOLS[tool][1], shell=True, orphans=tool == "ours")
 
     def idle(self, tool):
         return min(run(self.words("build", tool), self.dir, TOOLS[tool][1], shell=True)[1] for _ in range(3))
@@ -114,7 +121,9 @@ def forget(tool):
     if tool == "sccache":
         subprocess.run(["sccache", "--stop-server"], stdout=log, stderr=log)
         shutil.rmtree(work + "/sccache", ignore_errors=True)
+        adopt(False)  # the server stays
         subprocess.run(["sccache", "--start-server"], stdout=log, stderr=log)
+        adopt(True)
 
 
 def attempt(times, tool, what):
@@ -237,9 +246,6 @@ def misses(name, budget):
 
 
 def all_misses():
-    # Whatever a build leaves behind is our child then, and its CPU time ours to count.
-    if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:  # PR_SET_CHILD_SUBREAPER
-        sys.exit("prctl(PR_SET_CHILD_SUBREAPER): %s" % os.strerror(ctypes.get_errno()))
     os.makedirs(work + "/nobody")
     os.chmod(work, 0o755)
     print("| project | user | pairs | plain, CPU s | ours, least | middle | plain, wall s | ours, least | middle | target |\n|---|---|---|---|---|---|---|---|---|---|", flush=True)
@@ -258,6 +264,7 @@ projects = [{"sqlite": "sqlite3"}.get(n, n) for n in wanted] or list(PROJECTS)
 for name in projects:
     if name not in PROJECTS:
         sys.exit("%s: no such project: want some of %s" % (name, " ".join(PROJECTS)))
+adopt(True)
 if only_misses:
     all_misses()
     sys.exit()

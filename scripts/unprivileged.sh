@@ -29,7 +29,7 @@ run() {
 	local log=$home/logs/$(name "$1") tmp begun=$SECONDS code=0
 	tmp=$home/t/$(grep -nxF "$1" "$home/packages" | cut -d: -f1)
 	(cd "$home/src/$1" && setpriv --reuid=65534 --regid=65534 --clear-groups \
-		env -i PATH="$PATH" HOME="$tmp" TMPDIR="$tmp" SBX_TEST_PROBE="$home/sbx-probe" SBX_TEST_COMMAND="$home/sbx-action" \
+		env -i PATH="$PATH" HOME="$tmp" TMPDIR="$tmp" SBX_WARM=off SBX_TEST_PROBE="$home/sbx-probe" SBX_TEST_COMMAND="$home/sbx-action" \
 		SBX_TEST_ACTIOND="$home/sbx-actiond" \
 		"$home/tests/$(name "$1").test" -test.timeout 20m) >"$log" 2>&1 || code=$?
 	if [ "$code" = 0 ]; then

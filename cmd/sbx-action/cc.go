@@ -221,6 +221,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if !told {
 		j.leaveMemo(ctx, s, done, dir)
 	}
+	if !done.Cached && j.forWorker() {
+		beginWarm(j.parts)
+	}
 	j.parts.Close()
 	if done.Result.ExitCode != 0 {
 		return exitCode(done.Result.ExitCode)

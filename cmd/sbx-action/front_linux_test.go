@@ -38,7 +38,7 @@ func newFronted(t *testing.T) *fronted {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	f.env = []string{"HOME=" + filepath.Join(top, "home"), "SBX_CACHE=" + f.store, "PATH=" + os.Getenv("PATH"), "PWD=" + f.dir}
+	f.env = []string{"HOME=" + filepath.Join(top, "home"), "SBX_CACHE=" + f.store, "PATH=" + os.Getenv("PATH"), "PWD=" + f.dir, "SBX_WARM=off"}
 	f.write("src/a.c", "#include \"a.h\"\nint value = A;\n")
 	f.write("src/a.h", "#define A 1\n")
 	f.flags = []string{"-i", "src/a.c", "-i", "src/a.h", "-o", "a.o"}

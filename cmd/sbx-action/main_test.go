@@ -28,6 +28,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(env.Getenv("SBX_CACHE")) })
 			// As on a user's terminal: what the caller has set is not seen.
 			env.Setenv("SBX_LEAK", "leaked")
+			env.Setenv("SBX_WARM", "off")
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			self, err := exec.LookPath("sbx-action")
 			env.Setenv("SELF", self)

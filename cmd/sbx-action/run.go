@@ -142,6 +142,9 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	}
 	job.parts.witness.Hold = front.Wanted()
 	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
+	if out != nil && out.Started && f.forWorker() {
+		beginWarm(job.parts)
+	}
 	rest := func() { job.Close() }
 	if err == nil {
 		leave := f.leaveMemo(ctx, job, out)

@@ -75,6 +75,9 @@ func (f *warmFlags) printCounts(args []string) error {
 	}
 	dir := os.Getenv(warm.Variable)
 	if dir == "" {
+		dir = warm.Found()
+	}
+	if dir == "" || dir == warm.Off {
 		return fmt.Errorf("--count: there is no session: %s is not set; 'sbx-action warm COMMAND' sets it for COMMAND", warm.Variable)
 	}
 	c, err := warm.ReadCounts(dir)

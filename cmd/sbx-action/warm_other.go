@@ -14,3 +14,5 @@ func warmPart([]string) (int, bool) { return 0, false }
 func (f *warmFlags) printCounts([]string) error { return errWarmLinux }
 func (f *warmFlags) stay(context.Context) error { return errWarmLinux }
 func (f *warmFlags) become(args []string) error { return errWarmLinux }
+
+func beginWarm(*parts) {}

@@ -27,14 +27,15 @@ const Program = "sbx-action-warm"
 //
 //	launch NUMBER	starts the keeper, and ends
 //	keep NUMBER	makes the sockets, starts the workers, and those that die again
+//	build NUMBER	is keep for a session that has begun by itself: see build_linux.go
 //	work SLACK	is a worker, which sets its timers right: see patient
 //
 // The descriptors that they are given:
 const (
-	userFD  = 3 // launch, keep: a pidfd of whom the session is for
+	userFD  = 3 // launch, keep, build: a pidfd of whom the session is for
 	readyFD = 4 // launch, keep, work: takes "+" when all is ready, else why not; keep: gives "." when we shall end
 
-	holdFD = 5 // launch, keep: says that the directory is in use, see makeDir
+	holdFD = 5 // launch, keep, build: says that the directory is in use, see makeDir
 
 	listenFD   = 3 // work
 	lifeFD     = 5 // work: ends with the keeper
@@ -143,6 +144,8 @@ func Main(args []string, work func(*Worker) int) int {
 	if err != nil || number < 0 || number > Most && args[0] != "work" {
 		return 125
 	}
+	unix.Chdir("/") //nolint:errcheck // then we are where somebody may want to unmount something
+	name()
 	switch args[0] {
 	case "launch":
 		closeFrom(holdFD + 1)
@@ -153,6 +156,9 @@ func Main(args []string, work func(*Worker) int) int {
 	case "keep":
 		closeFrom(proofFD)
 		return (&keeper{dir: args[2], ready: os.NewFile(readyFD, "ready")}).keep(number)
+	case buildWord:
+		closeFrom(proofFD)
+		return (&keeper{dir: args[2]}).keepBuild(number)
 	case "work":
 		closeFrom(workProofFD + 1)
 		w, err := newWorker(args[2], number)
@@ -164,6 +170,17 @@ func Main(args []string, work func(*Worker) int) int {
 	return 0
 }
 
+// name has ps call us by our name, not "exe". Nothing of package os opens a file before
+// closeFrom: the runtime would have a descriptor of its own from then on.
+func name() {
+	fd, err := unix.Open("/proc/self/comm", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	unix.Write(fd, []byte(Program)) //nolint:errcheck // it is for people
+	unix.Close(fd)
+}
+
 // closeFrom closes what we have inherited and nobody wants us to have, such as the
 // pipes of a jobserver.
 func closeFrom(fd int) {
@@ -173,28 +190,32 @@ func closeFrom(fd int) {
 // A keeper looks after the workers.
 type keeper struct {
 	dir   string
-	ready *os.File
-	life  [2]int // a pipe that ends with us
+	ready *os.File // of keep
+	life  [2]int   // a pipe that ends with us
 	null  int
 	count *os.File
+	locks []*os.File // of the workers
 	wg    sync.WaitGroup
 
 	mu     sync.Mutex
-	ending bool
+	ending bool  // guarded by mu
+	pids   []int // guarded by mu: of the workers; 0: it does not run
 }
 
 func (k *keeper) keep(n int) int {
-	why := k.begin(n)
+	answers := make(chan string, n)
+	why := k.open(n, func(_ int, why string) { answers <- why })
+	for i := 0; i < n && why == ""; i++ {
+		why = <-answers
+	}
 	if why == "" {
+		for _, l := range k.locks {
+			unix.Flock(int(l.Fd()), unix.LOCK_UN) //nolint:errcheck // then nobody calls it
+		}
 		k.ready.WriteString("+")
 		k.untilUnused()
 	}
-	k.mu.Lock()
-	k.ending = true
-	k.mu.Unlock()
-	unix.Close(k.life[1])
-	k.wg.Wait()
-	os.RemoveAll(k.dir)
+	k.close()
 	if why != "" {
 		k.ready.WriteString(why)
 		return 125
@@ -202,8 +223,20 @@ func (k *keeper) keep(n int) int {
 	return 0
 }
 
-// begin starts everything, and says why that is not to be had, or "".
-func (k *keeper) begin(n int) (why string) {
+// close ends the workers, and what there is of the session.
+func (k *keeper) close() {
+	k.mu.Lock()
+	k.ending = true
+	k.mu.Unlock()
+	unix.Close(k.life[1])
+	k.wg.Wait()
+	remove(holdFD, k.dir)
+}
+
+// open makes everything, and starts the workers; or it says why that is not to be had.
+// Nobody can call a worker before its lock is given up. First is called once for each,
+// with why it does not work, or "".
+func (k *keeper) open(n int, first func(i int, why string)) (why string) {
 	if err := makeProof(); err != nil {
 		return err.Error()
 	}
@@ -221,23 +254,22 @@ func (k *keeper) begin(n int) (why string) {
 	if err != nil {
 		return err.Error()
 	}
-	answers := make(chan string, n)
+	k.pids = make([]int, n)
+	sockets := make([]int, n)
 	for i := range n {
 		socket, lock, err := k.listen(i)
 		if err != nil {
 			return err.Error()
 		}
-		k.wg.Go(func() { k.look(i, socket, lock, func(why string) { answers <- why }) })
+		sockets[i], k.locks = socket, append(k.locks, lock)
 	}
-	for range n {
-		if why = <-answers; why != "" {
-			return why
-		}
+	for i, socket := range sockets {
+		k.wg.Go(func() { k.look(i, socket, k.locks[i], func(why string) { first(i, why) }) })
 	}
 	return ""
 }
 
-// listen makes the socket of a worker, and its lock.
+// listen makes the socket of a worker, and its lock, which we have.
 func (k *keeper) listen(i int) (socket int, lock *os.File, err error) {
 	name := filepath.Join(k.dir, strconv.Itoa(i))
 	socket, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -250,7 +282,14 @@ func (k *keeper) listen(i int) (socket int, lock *os.File, err error) {
 	if err != nil {
 		return -1, nil, fmt.Errorf("listen on %s: %w", name, err)
 	}
-	lock, err = os.OpenFile(name+".lock", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	// It appears as one that is taken: whoever called before there is a worker would
+	// have to wait for that.
+	if lock, err = os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return socket, nil, err
+	}
+	if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		err = os.Rename(name+".new", name+".lock")
+	}
 	return socket, lock, err
 }
 
@@ -259,7 +298,7 @@ func (k *keeper) listen(i int) (socket int, lock *os.File, err error) {
 func (k *keeper) look(i, socket int, lock *os.File, first func(why string)) {
 	for quick := 0; quick < 5; quick++ {
 		began := time.Now()
-		pid, why := k.startWorker(socket)
+		pid, why := k.startWorker(i, socket)
 		if first != nil {
 			first(why)
 			first = nil
@@ -268,6 +307,7 @@ func (k *keeper) look(i, socket int, lock *os.File, first func(why string)) {
 			break
 		}
 		wait(pid)
+		k.runs(i, 0)
 		if time.Since(began) > time.Second {
 			quick = 0
 		}
@@ -284,7 +324,7 @@ func (k *keeper) look(i, socket int, lock *os.File, first func(why string)) {
 }
 
 // startWorker starts a worker and waits until it is ready, or says why it is not.
-func (k *keeper) startWorker(socket int) (pid int, why string) {
+func (k *keeper) startWorker(i, socket int) (pid int, why string) {
 	ready, tell, err := os.Pipe()
 	if err != nil {
 		return 0, err.Error()
@@ -298,15 +338,24 @@ func (k *keeper) startWorker(socket int) (pid int, why string) {
 	if err != nil {
 		return 0, err.Error()
 	}
+	k.runs(i, pid)
 	text, _ := io.ReadAll(ready)
 	if string(text) == "+" {
 		return pid, ""
 	}
 	wait(pid)
+	k.runs(i, 0)
 	if len(text) == 0 {
 		return 0, "a worker ended at once"
 	}
 	return 0, string(text)
+}
+
+// runs notes which process worker i is.
+func (k *keeper) runs(i, pid int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pids[i] = pid
 }
 
 func (k *keeper) over() bool {
@@ -322,13 +371,8 @@ func (k *keeper) untilUnused() {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	gone := make(chan struct{})
 	go func() {
-		fds := []unix.PollFd{{Fd: userFD, Events: unix.POLLIN}}
-		for {
-			if n, err := unix.Poll(fds, -1); n > 0 || err != unix.EINTR {
-				close(gone)
-				return
-			}
-		}
+		untilGone()
+		close(gone)
 	}()
 	told := make(chan struct{})
 	go func() {
@@ -340,6 +384,16 @@ func (k *keeper) untilUnused() {
 	case <-told:
 	case <-gone:
 	case <-signals:
+	}
+}
+
+// untilGone returns when the process that the session is for has ended.
+func untilGone() {
+	fds := []unix.PollFd{{Fd: userFD, Events: unix.POLLIN}}
+	for {
+		if n, err := unix.Poll(fds, -1); n > 0 || err != unix.EINTR {
+			return
+		}
 	}
 }
 

@@ -60,8 +60,7 @@ func sweep(dir string) {
 		if err != nil {
 			continue
 		}
-		empty(fd)
-		unix.Rmdir(name) //nolint:errcheck // then it stays
+		remove(fd, name)
 		unix.Close(fd)
 	}
 }
@@ -95,11 +94,18 @@ func lockDir(name string, how int) (fd int, err error) {
 	return fd, nil
 }
 
+// remove removes the directory dir that is there as name; by that name there may be
+// somebody else's by now.
+func remove(dir int, name string) {
+	empty(dir)
+	unix.Rmdir(name) //nolint:errcheck // then it stays
+}
+
 // empty removes what a session makes in its directory, and nothing else.
 func empty(dir int) {
 	list := []string{countName}
 	for i := range Most {
-		list = append(list, fmt.Sprint(i), fmt.Sprint(i, ".lock"))
+		list = append(list, fmt.Sprint(i), fmt.Sprint(i, ".lock"), fmt.Sprint(i, ".new"))
 	}
 	for _, name := range list {
 		unix.Unlinkat(dir, name, 0) //nolint:errcheck // it may not have had so many workers

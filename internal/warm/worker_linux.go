@@ -158,7 +158,7 @@ func (w *Worker) UntilAlone() {
 }
 
 // Left removes what the keeper has not.
-func (w *Worker) Left() { os.RemoveAll(w.dir) }
+func (w *Worker) Left() { remove(workHoldFD, w.dir) }
 
 // Next waits for the next call.
 func (w *Worker) Next() (*Call, error) {

@@ -1,5 +1,6 @@
-// Gives a call that no memo answers to a warm worker, if there is one: a process of
-// "sbx-action warm" that has Go started, and a sandbox prepared. SBX_WARM is the
+// Gives a call that no memo answers to a warm worker, if there is one: a process
+// that has Go started, and a sandbox prepared, of "sbx-action warm" or of a session that
+// has begun by itself. SBX_WARM, or build_dir, is the
 // directory in which they listen: a socket N for each, and N.lock, on which whoever
 // talks to it holds a lock, so that nobody waits for one that is busy. A directory that
 // is somebody else's, or that others may write to, is none of a session.
@@ -14,6 +15,7 @@ enum {
 	WARM_WORKERS = 64, // at most; as in internal/warm
 	WARM_MAX = 1 << 20, // bytes of arguments and environment
 	WARM_PROOF = 6, // a descriptor of who listens; as in proof_linux.go
+	WARM_BASE = 58, // bytes of a directory's name; as in build_linux.go
 };
 
 struct warm_ask {
@@ -73,18 +75,53 @@ static int warm_strings(struct front *f, struct warm_ask *ask)
 	return ask->size <= WARM_MAX;
 }
 
+static u64 decimal(char *to, u32 number)
+{
+	char digits[10];
+	u64 n = 0, at = 0;
+	do
+		digits[n++] = (char)('0' + number % 10);
+	while (number /= 10);
+	while (n)
+		to[at++] = digits[--n];
+	return at;
+}
+
+// build_dir finds the session that has begun by itself for our process group, which is
+// that of the build that we are a part of: buildDirs in build_linux.go.
+static int build_dir(struct front *f, char *to)
+{
+	u32 group = (u32)sys(NR_getpgrp, 0, 0, 0, 0, 0);
+	if (!group || group == (u32)sys(NR_getpid, 0, 0, 0, 0, 0))
+		return 0;
+	const char *base = variable(f, "XDG_RUNTIME_DIR=");
+	if (base && (*base != '/' || length(base) > WARM_BASE))
+		base = 0;
+	for (int last = !base; last < 2; last++) {
+		if (last)
+			base = "/tmp";
+		u64 at = length(base);
+		memcpy(to, base, at);
+		memcpy(to + at, "/sbx-warm-", 10);
+		at += 10;
+		at += decimal(to + at, (u32)sys(NR_geteuid, 0, 0, 0, 0, 0));
+		to[at++] = '-';
+		to[at + decimal(to + at, group)] = 0;
+		struct stat st;
+		if (f_stat(AT_FDCWD, to, &st, AT_NOFOLLOW) == 0)
+			return 1;
+	}
+	return 0;
+}
+
 // warm_proof reads what only those can read who may look into the process that
 // listens: the name of a file without a place, which is random. It stays empty for a
 // process that Landlock, or the like, keeps from that: a worker, which is kept from
 // nothing, must not do anything for it.
 static void warm_proof(struct warm_ask *ask, int pid)
 {
-	char path[32] = "/proc/", digits[10];
-	u64 at = 6, n = 0;
-	for (u32 left = (u32)pid; left; left /= 10)
-		digits[n++] = (char)('0' + left % 10);
-	while (n)
-		path[at++] = digits[--n];
+	char path[32] = "/proc/";
+	u64 at = 6 + decimal(path + 6, (u32)pid);
 	memcpy(path + at, "/fd/", 4);
 	path[at + 4] = '0' + WARM_PROOF;
 	sys(NR_readlinkat, AT_FDCWD, P(path), P(ask->proof), sizeof ask->proof, 0);
@@ -242,7 +279,10 @@ __attribute__((noinline)) static void warm(struct front *f, enum reason why)
 	struct warm_ask ask = {.magic = WARM_MAGIC, .why = why};
 	i64 lock = -1, signals = -1;
 	u64 before = 0;
-	if (!dir || !*dir || !warm_strings(f, &ask))
+	char own[96];
+	if (!dir || !*dir)
+		dir = build_dir(f, own) ? own : 0;
+	if (!dir || !warm_strings(f, &ask))
 		return;
 	i64 fd = warm_connect(dir, &ask, &lock);
 	if (fd < 0)

@@ -1,0 +1,262 @@
+package warm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Without [Variable], a miss belongs to a build: that is its process group, as a shell
+// makes one of each command that is typed, and of all that this starts. A build that
+// misses again and again gets a session by itself. It ends with the group's leader, which
+// is the command that was typed; a miss that is the leader belongs to no build.
+//
+// The directory of such a session has a name that the front knows: of the user and the
+// group. Its number is not given to another process as long as there is one in the group,
+// and the session ends when the leader does.
+//
+// Nothing of this is ever an error: a build without a session takes longer.
+
+// Off, as the value of [Variable], says that there is to be no session.
+const Off = "off"
+
+const (
+	buildWord = "build"
+
+	together = 5  // seconds: misses that are further apart are not worth a session
+	buildMax = 4  // workers
+	baseMax  = 58 // bytes of a directory's name, as in warm.c: the kernel's names of sockets are short
+	slots    = 128
+	slotSize = 8
+	room     = 512              // threads that a user or a control group may have, at least: a session needs dozens
+	leftOver = 20 * time.Second // for workers that are told to end
+)
+
+// idle is for how long a session that has begun by itself waits for calls. It ends when
+// none has been answered for that long, and up to twice as long.
+const idle = 10 * time.Second
+
+// group returns the process group that this process belongs to; it says no to the leader.
+func group() (leader int, ok bool) {
+	leader = unix.Getpgrp()
+	return leader, leader > 0 && leader != os.Getpid()
+}
+
+// buildDirs are the places where the session of a group can be, the best one first.
+func buildDirs(leader int) (list []string) {
+	name := fmt.Sprintf("%s%d-%d", prefix, os.Geteuid(), leader)
+	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base) <= baseMax {
+		list = append(list, base+"/"+name)
+	}
+	return append(list, "/tmp/"+name)
+}
+
+// Found returns the directory of the session of this process's build, or "".
+func Found() string {
+	if leader, ok := group(); ok {
+		for _, dir := range buildDirs(leader) {
+			if _, err := os.Stat(dir); err == nil {
+				return dir
+			}
+		}
+	}
+	return ""
+}
+
+// Missed notes that a call of this process's build was a miss. If it is not the first one,
+// and there is no session, it starts one, for which it does not wait. Notes is a file that
+// says who has missed last: slots of two numbers of 32 bits in the machine's order, the
+// group and the seconds since the machine was started. It is nothing but a hint: a slot is
+// written over by another group's.
+func Missed(notes string) {
+	leader, ok := group()
+	if !ok || os.Getenv(Variable) != "" || !again(notes, leader) {
+		return
+	}
+	// What we have inherited, and the session must not keep, has to be closed: a pipe at
+	// whose end somebody waits.
+	if unix.CloseRange(1<<32-1, 1<<32-1, 0) != nil {
+		return
+	}
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NPROC, &limit) != nil || limit.Cur < room {
+		return // what we take would be missing elsewhere
+	}
+	user, err := unix.PidfdOpen(leader, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(user)
+	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(user), Events: unix.POLLIN}}, 0); n != 0 {
+		return // it has ended
+	}
+	dir, hold, ok := claim(leader)
+	if !ok {
+		return
+	}
+	defer unix.Close(hold)
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(null)
+		n := uintptr(null)
+		_, err = spawn([]string{buildWord, strconv.Itoa(min(runtime.NumCPU(), buildMax)), dir}, []uintptr{n, n, n, uintptr(user), n, uintptr(hold)})
+	}
+	if err != nil {
+		unix.Rmdir(dir) //nolint:errcheck // the next one removes it
+	}
+}
+
+// again says whether the group has missed just before, and notes that it has now.
+func again(notes string, leader int) bool {
+	fd, err := unix.Open(notes, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return false
+	}
+	at, ne := int64(leader%slots*slotSize), binary.NativeEndian
+	before, after := make([]byte, slotSize), make([]byte, 0, slotSize)
+	_, err = unix.Pread(fd, before, at)
+	after = ne.AppendUint32(ne.AppendUint32(after, uint32(leader)), uint32(now.Sec))
+	if _, werr := unix.Pwrite(fd, after, at); err != nil || werr != nil {
+		return false
+	}
+	return ne.Uint32(before) == uint32(leader) && uint32(now.Sec)-ne.Uint32(before[4:]) <= together
+}
+
+// claim makes the directory of the group's session, if there is none that lives.
+func claim(leader int) (dir string, hold int, ok bool) {
+	for _, dir = range buildDirs(leader) {
+		err := unix.Mkdir(dir, 0o700)
+		if err == unix.EEXIST {
+			left, lerr := lockDir(dir, unix.LOCK_EX)
+			if lerr != nil {
+				return "", -1, false // it lives, or is somebody else's
+			}
+			remove(left, dir)
+			unix.Close(left)
+			err = unix.Mkdir(dir, 0o700)
+		}
+		if err != nil {
+			continue
+		}
+		if err = unix.Chmod(dir, 0o700); err == nil { // whatever our umask is
+			hold, err = lockDir(dir, unix.LOCK_SH)
+		}
+		return dir, hold, err == nil
+	}
+	return "", -1, false
+}
+
+// keepBuild is keep for a session that has begun by itself.
+func (k *keeper) keepBuild(n int) int {
+	why := "the control group has room for a few threads only"
+	if roomy() {
+		why = k.open(n, func(i int, why string) {
+			if why == "" {
+				unix.Flock(int(k.locks[i].Fd()), unix.LOCK_UN) //nolint:errcheck // then nobody calls it
+			}
+		})
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	gone := make(chan struct{})
+	go func() {
+		untilGone()
+		close(gone)
+	}()
+	k.untilIdle(gone, signals)  // also where nothing works, so that nobody tries again at once
+	for _, l := range k.locks { // who is being answered is waited for, and nobody comes any more
+		for unix.Flock(int(l.Fd()), unix.LOCK_EX) == unix.EINTR {
+		}
+	}
+	late := time.AfterFunc(leftOver, func() {
+		k.kill()
+		remove(holdFD, k.dir)
+		os.Exit(1)
+	})
+	k.close()
+	late.Stop()
+	if why != "" {
+		return 125
+	}
+	return 0
+}
+
+// roomy says whether this process's control group, if it is one of version 2 that can be
+// looked at, has room for more threads than we need. It opens nothing that stays open.
+func roomy() bool {
+	buf := make([]byte, 4096)
+	file := func(name string) string {
+		data, err := read(unix.AT_FDCWD, name, buf)
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSuffix(string(data), "\n")
+	}
+	for line := range strings.Lines(file("/proc/self/cgroup")) {
+		group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		most, err := strconv.Atoi(file("/sys/fs/cgroup" + group + "/pids.max"))
+		return err != nil || most >= room // "max", or it cannot be seen
+	}
+	return true
+}
+
+// untilIdle returns when the leader has gone, somebody wants us to end, or nobody has
+// called for some time; then nobody can any more, either.
+func (k *keeper) untilIdle(gone <-chan struct{}, signals <-chan os.Signal) {
+	var served uint64
+	for {
+		select {
+		case <-gone:
+			return
+		case <-signals:
+			return
+		case <-time.After(idle):
+		}
+		c, err := ReadCounts(k.dir)
+		if err != nil || c.Served == served && k.free() {
+			return
+		}
+		served = c.Served
+	}
+}
+
+// free takes the locks of all workers, if nobody has any.
+func (k *keeper) free() bool {
+	for i, l := range k.locks {
+		if unix.Flock(int(l.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+			for _, l := range k.locks[:i] {
+				unix.Flock(int(l.Fd()), unix.LOCK_UN) //nolint:errcheck // then nobody calls it
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// kill ends workers that do not do so themselves.
+func (k *keeper) kill() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, pid := range k.pids {
+		if pid != 0 {
+			unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it has just ended
+		}
+	}
+}
