@@ -14,6 +14,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/integration/reapi"
 	"github.com/sbx-action/sbx-action/integration/reapi/squeeze"
+	"github.com/sbx-action/sbx-action/integration/reapi/wire"
 )
 
 // piece is how much of a blob one message carries.
@@ -67,17 +68,16 @@ func (s *Server) Read(req *bytestream.ReadRequest, stream readStream) error {
 		defer file.Close()
 		many := s.reads.Add(1) > fastReads && n > piece
 		defer s.reads.Add(-1)
-		to := &sender{stream, moved}
 		if r.Compressor == repb.Compressor_ZSTD && many {
 			b := smallPieces.Get().(*[smallPiece]byte)
 			defer smallPieces.Put(b)
-			return squeeze.Store(to, in, b[:])
+			return squeeze.Store(&sender{stream, moved}, in, b[:])
 		}
 		if r.Compressor == repb.Compressor_ZSTD {
-			_, err := squeeze.Copy(to, in)
+			_, err := squeeze.Copy(&sender{stream, moved}, in)
 			return err
 		}
-		return copyPieces(to, in, many)
+		return sendPieces(stream, moved, in, many)
 	}
 	if n <= piece { // one message, for which nobody has to wait
 		err = send(new(atomic.Int64))
@@ -101,33 +101,26 @@ func (s *sender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// copyPieces sends what in holds, in small messages if there are many who do. A
-// message is encoded before Send returns, so that one buffer does.
-func copyPieces(to io.Writer, in *io.SectionReader, many bool) error {
-	var block []byte
+// sendPieces sends what in holds, in small messages if there are many who do.
+func sendPieces(stream readStream, moved *atomic.Int64, in *io.SectionReader, many bool) error {
+	most := int64(piece)
 	if many {
-		b := smallPieces.Get().(*[smallPiece]byte)
-		defer smallPieces.Put(b)
-		block = b[:]
-	} else {
-		b := pieces.Get().(*[piece]byte)
-		defer pieces.Put(b)
-		block = b[:]
+		most = smallPiece
 	}
-	for {
-		n, err := io.ReadFull(in, block)
-		if n > 0 {
-			if _, err := to.Write(block[:n]); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil
-		}
-		if err != nil {
+	for left := in.Size(); left > 0; {
+		n := min(left, most)
+		m := wire.NewPiece(int(n))
+		if _, err := io.ReadFull(in, m.Data()); err != nil {
+			m.Free()
 			return err
 		}
+		if err := stream.SendMsg(m); err != nil {
+			return err
+		}
+		moved.Add(1)
+		left -= n
 	}
+	return nil
 }
 
 // nameHeader repeats the name of the resource, for proxies.

@@ -11,10 +11,10 @@ import (
 // messages are the buffers of messages that wait to be sent. gRPC's own pool has
 // nothing between 32 KiB and 1 MiB: a piece of a blob, of which each stream has
 // two on its way, would take four times its size.
-var messages = mem.NewTieredBufferPool(256, 4<<10, 16<<10, 32<<10, 64<<10, 128<<10, 260<<10, 520<<10, 1<<20)
+var messages = newDirty(256, 4<<10, 16<<10, 32<<10, 64<<10, 128<<10, 260<<10, 520<<10, 1<<20, 2<<20, 4<<20)
 
 // A Codec is gRPC's, but for where messages are encoded, for those that are a
-// [Receiver], and for those of FindMissingBlobs: see [Find].
+// [Receiver] or a [Piece], and for those of FindMissingBlobs: see [Find].
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns a codec for servers: see [grpc.ForceServerCodecV2].
@@ -32,6 +32,9 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 		buf := messages.Get(SizeFound(m))
 		*buf = AppendFound((*buf)[:0], m)
 		return mem.BufferSlice{mem.NewBuffer(buf, messages)}, nil
+	}
+	if p, ok := v.(*Piece); ok {
+		return p.marshal(), nil
 	}
 	m, ok := v.(proto.Message)
 	if !ok {
