@@ -6,10 +6,10 @@
 //
 // The slot installs it once for itself and all its children, which saves 40 to
 // 80 µs per command; but the first command of a slot, mostly the only one, has both
-// filters in one if it is observed: see both_filter. The slot needs some of the forbidden calls itself (mounts,
-// namespaces), so those are allowed to whoever passes a secret random number
-// as sixth argument, where these calls have none. A command cannot read our
-// memory, and if it could, it would still lack the capabilities.
+// filters in one if it is observed: see both_filter. The slot needs some of the
+// forbidden calls itself (mounts, namespaces), so those are allowed to whoever passes
+// a secret random number as sixth argument, where these calls have none. A command
+// cannot read our memory, and if it could, it would still lack the capabilities.
 //
 // What an installation costs is mainly that the kernel translates the filter
 // and tries it on each system call number: 0.15 µs per instruction. So both

@@ -7,9 +7,9 @@
 //	init [user] [nest] [name] [stdio] [gone] [old] [connect NAME]	runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
-// slot), root.c (what is mounted), run.c (the command), filter.c (what it may
-// not do), observe.c (what it looked for) and scribe.c (how that is made cheap), in
-// this order.
+// slot), root.c (what is mounted; around.c, for somebody else's sandbox), run.c
+// (the command), filter.c (what it may not do), observe.c (what it looked for) and
+// scribe.c (how that is made cheap), in this order.
 #include "slot.h"
 
 u64 cookie;

@@ -18,110 +18,9 @@
 // ms on a busy machine. What lies below the new root stays mounted but nobody
 // can name it, since no process has a descriptor outside, and the command has
 // neither CAP_SYS_CHROOT nor a way to get it.
-#include "slot.h"
-
-// Staged files have this time, so mount points do, too: 2011-11-11 11:11:11 UTC.
-enum { CONSTANT_TIME = 1321009871 };
-
-// What the helper itself may need of /tmp: see put_init.
-enum { PUT_INIT_ROOM = 256 << 10 };
+#include "mounts.h"
 
 #define SCRATCH_OPTIONS "mode=755,uid=65000,gid=65000"
-
-static const struct timespec constant_times[2] = {{CONSTANT_TIME, 0}, {CONSTANT_TIME, 0}};
-
-static void must(struct sandbox *s, const char *what, const char *name, long err)
-{
-	if (err < 0)
-		fail(s, what, name, err);
-}
-
-static void write_file(struct sandbox *s, const char *name, const char *text)
-{
-	long fd = SYS(openat, AT_FDCWD, name, O_WRONLY | O_CLOEXEC);
-	must(s, "open", name, fd);
-	must(s, "write", name, SYS(write, fd, text, strlen(text)));
-	SYS(close, fd);
-}
-
-static void map_id(struct sandbox *s, const char *name, u32 id)
-{
-	char buf[64];
-	struct text t = text_in(buf, sizeof buf);
-	put_number(&t, s->slot->as_root ? 0 : 65000); // backends.ID, whoever calls
-	put(&t, " ");
-	put_number(&t, id);
-	put(&t, " 1");
-	write_file(s, name, buf);
-}
-
-// map_user makes the user of the outer namespace the command's.
-static void map_user(struct sandbox *s, u32 uid, u32 gid)
-{
-	// The kernel wants this before it lets an ordinary user map a group.
-	write_file(s, "/proc/self/setgroups", "deny");
-	map_id(s, "/proc/self/uid_map", uid);
-	map_id(s, "/proc/self/gid_map", gid);
-}
-
-static void user_namespace(struct sandbox *s)
-{
-	must(s, "make a user namespace", 0, SYS(unshare, CLONE_NEWUSER));
-	map_user(s, s->slot->uid, s->slot->gid);
-}
-
-static long mount(const char *type, const char *at, u64 flags, const char *options)
-{
-	return SYS_COOKIE(mount, type, at, type, flags, options);
-}
-
-// device puts the host's device name into dev. Who owns the host makes a
-// node; in a user namespace only the host's own node works, so it is bound.
-static void device(struct sandbox *s, s32 dev, const char *name, u32 number)
-{
-	char from[PATH_MAX];
-	if (!s->slot->unprivileged) {
-		must(s, "make /dev/", name, SYS(mknodat, dev, name, S_IFCHR | 0666, number));
-		return;
-	}
-	struct text t = text_in(from, sizeof from);
-	put(&t, s->host);
-	put(&t, "/dev/");
-	put(&t, name);
-	must(s, "make /dev/", name, SYS(mknodat, dev, name, S_IFREG | 0666, 0));
-	long tree = SYS_COOKIE(open_tree, AT_FDCWD, from, OPEN_TREE_CLONE | O_CLOEXEC);
-	must(s, "clone", from, tree);
-	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, .propagation = MS_PRIVATE};
-	must(s, "protect", from, SYS_COOKIE(mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr));
-	must(s, "mount /dev/", name, SYS_COOKIE(move_mount, tree, "", dev, name, MOVE_MOUNT_F_EMPTY_PATH));
-	SYS(close, tree);
-}
-
-// make_dev fills a fresh /dev with the devices of s->host.
-static void make_dev(struct sandbox *s, s32 dev)
-{
-	static const struct {
-		const char *name;
-		u32 number;
-	} devices[] = {{"null", 0x103}, {"zero", 0x105}, {"full", 0x107}, {"random", 0x108}, {"urandom", 0x109}, {"tty", 0x500}};
-	static const char *const links[][2] = {
-		{"/proc/self/fd", "fd"},
-		{"fd/0", "stdin"},
-		{"fd/1", "stdout"},
-		{"fd/2", "stderr"},
-		{"pts/ptmx", "ptmx"},
-	};
-	for (u32 i = 0; i < sizeof devices / sizeof *devices; i++)
-		device(s, dev, devices[i].name, devices[i].number);
-	for (u32 i = 0; i < sizeof links / sizeof *links; i++)
-		must(s, "link /dev/", links[i][1], SYS(symlinkat, links[i][0], dev, links[i][1]));
-	must(s, "make", "/dev/pts", SYS(mkdirat, dev, "pts", 0755));
-	must(s, "make", "/dev/shm", SYS(mkdirat, dev, "shm", 0755));
-	// Shared by all sandboxes of a slot, and in a user namespace the
-	// command owns it: so it is read-only, which devices do not mind.
-	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
-	must(s, "protect", "/dev", SYS_COOKIE(mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof ro));
-}
 
 // prepare_host makes the namespaces that all sandboxes of a slot share.
 void prepare_host(struct slot *z)
@@ -150,138 +49,6 @@ void prepare_host(struct slot *z)
 	must(s, "open", "/dev", dev);
 	make_dev(s, (s32)dev);
 	SYS(close, dev);
-}
-
-static void open_host(struct sandbox *s, const char *host, const char *place)
-{
-	s->host = host;
-	s->place = place;
-	s->host_root = (s32)SYS(openat, AT_FDCWD, *host ? host : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", host, s->host_root);
-}
-
-// host_path opens a path of the host. Symbolic links are the host's, so they
-// must not be followed from our own root.
-static long try_host_path(struct sandbox *s, const char *path, u32 flags)
-{
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC | flags, .resolve = RESOLVE_IN_ROOT};
-	return SYS(openat2, s->host_root, path, &how, sizeof how);
-}
-
-static s32 host_path(struct sandbox *s, const char *path)
-{
-	long fd = try_host_path(s, path, 0);
-	must(s, "open", path, fd);
-	return (s32)fd;
-}
-
-// proc_name is a name for a descriptor where the kernel wants a path. It goes
-// through the host's /proc, because it must work before ours is in place.
-static const char *proc_name(struct sandbox *s, char buf[static 48], s32 fd)
-{
-	struct text t = text_in(buf, 48);
-	put(&t, s->host);
-	put(&t, "/proc/self/fd/");
-	put_number(&t, (u32)fd);
-	return buf;
-}
-
-// place_name is the path of something that only stands somewhere because the
-// kernel wants it to.
-static const char *place_name(struct sandbox *s, char buf[static PATH_MAX], const char *name)
-{
-	struct text t = text_in(buf, PATH_MAX);
-	put(&t, s->place);
-	put(&t, name);
-	return buf;
-}
-
-// A new_fs is a file system that is being configured; mistakes end the sandbox
-// with what the kernel has to say about them.
-struct new_fs {
-	struct sandbox *s;
-	const char *type;
-	long fd;
-};
-
-static void fs_must(struct new_fs *f, const char *what, long err)
-{
-	if (err >= 0)
-		return;
-	static char why[256]; // static: one sandbox per process builds its root, and then fails
-	char log[200];
-	struct text t = text_in(why, sizeof why);
-	put(&t, f->type);
-	put(&t, " ");
-	put(&t, what);
-	long n = SYS(read, f->fd, log, sizeof log - 1);
-	if (n > 2) {
-		log[n] = 0;
-		put(&t, ": ");
-		put(&t, log + 2); // after "e "
-	}
-	fail(f->s, "mount", why, err);
-}
-
-static struct new_fs fs_open(struct sandbox *s, const char *type)
-{
-	struct new_fs f = {s, type, SYS_COOKIE(fsopen, type, FSOPEN_CLOEXEC)};
-	fs_must(&f, "", f.fd);
-	return f;
-}
-
-static void fs_set(struct new_fs *f, const char *key, const char *value)
-{
-	fs_must(f, key, SYS_COOKIE(fsconfig, f->fd, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0));
-}
-
-// in_memory is how much one file system in memory may hold, in bytes; 0: no limit of
-// ours. What is written there is memory, which "data" limits where no control group
-// does: it would count for no process.
-static u64 in_memory(struct sandbox *s)
-{
-	u64 memory = s->req->data, scratch = s->req->scratch;
-	return memory && (!scratch || memory < scratch) ? memory : scratch;
-}
-
-// fs_set_size bounds a file system in memory as in_memory says.
-static void fs_set_size(struct new_fs *f)
-{
-	char number[24];
-	u64 most = in_memory(f->s);
-	if (!most)
-		return;
-	struct text t = text_in(number, sizeof number);
-	put_number(&t, most);
-	fs_set(f, "size", number);
-	t = text_in(number, sizeof number);
-	put_number(&t, most / 1024 + 1024);
-	fs_set(f, "nr_inodes", number);
-}
-
-static s32 fs_mount(struct new_fs *f, u32 attributes)
-{
-	fs_must(f, "", SYS_COOKIE(fsconfig, f->fd, FSCONFIG_CMD_CREATE, 0, 0, 0));
-	long m = SYS_COOKIE(fsmount, f->fd, FSMOUNT_CLOEXEC, attributes);
-	fs_must(f, "", m);
-	SYS(close, f->fd);
-	return (s32)m;
-}
-
-static void attach(struct sandbox *s, s32 tree, const char *at)
-{
-	must(s, "mount on", at, SYS_COOKIE(move_mount, tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH));
-	SYS(close, tree);
-}
-
-// put_size adds the options of a file system in memory of so many bytes. Empty files use
-// no page, but memory all the same.
-static void put_size(struct text *t, u64 bytes, u64 files)
-{
-	put(t, ",size=");
-	put_number(t, bytes);
-	put(t, ",nr_inodes=");
-	put_number(t, files + bytes / 1024 + 1024);
 }
 
 // resize gives the file system in memory that is mounted at "at" another size.
@@ -351,13 +118,6 @@ static s32 mount_image(struct sandbox *s, const char *path)
 	return m;
 }
 
-static void make_dir(struct sandbox *s, const char *name)
-{
-	long err = SYS(mkdirat, AT_FDCWD, name, 0755);
-	if (err != -EEXIST)
-		must(s, "make", name, err);
-}
-
 static void add_layers(struct sandbox *s, struct new_fs *overlay)
 {
 	char name[48], place[PATH_MAX], image[24];
@@ -419,8 +179,7 @@ void offer_scratch(struct sandbox *s)
 	send_directory(s, "/scratch");
 }
 
-// await_go waits until our caller lets us go on.
-static void await_go(struct sandbox *s, const char *what)
+void await_go(struct sandbox *s, const char *what)
 {
 	for (;;) {
 		u64 go = 0;
@@ -454,9 +213,7 @@ static void own(struct sandbox *s, const char *dir)
 		must(s, "own", dir, SYS(fchownat, AT_FDCWD, dir, s->req->id, s->req->gid, 0));
 }
 
-// mount_root mounts what the command may write to and the layers, if any, below
-// it, and returns where.
-static const char *mount_root(struct sandbox *s, const char *scratch, const char *root)
+const char *mount_root(struct sandbox *s, const char *scratch, const char *root)
 {
 	char upper[PATH_MAX], work[PATH_MAX];
 	mount_scratch(s, scratch);
@@ -482,96 +239,6 @@ static const char *mount_root(struct sandbox *s, const char *scratch, const char
 		SYS(fchmodat, AT_FDCWD, work, 0700);
 	}
 	return root;
-}
-
-static long open_in(s32 root, const char *path)
-{
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-	return SYS(openat2, root, path, &how, sizeof how);
-}
-
-// make_in makes name in the directory dir, for something to be mounted there.
-static long make_in(struct sandbox *s, s32 dir, const char *name, int directory)
-{
-	long err = directory ? SYS(mkdirat, dir, name, 0755) : SYS(mknodat, dir, name, S_IFREG | 0644, 0);
-	if (err < 0)
-		return err;
-	if (!s->slot->unprivileged)
-		SYS(fchownat, dir, name, 65000, 65000, AT_SYMLINK_NOFOLLOW);
-	SYS(utimensat, dir, name, constant_times, AT_SYMLINK_NOFOLLOW);
-	return 0;
-}
-
-// make_below makes path, whose last part is missing, below root. The time of
-// the directory that it is made in stays, but for the root's: see build_root.
-static long make_below(struct sandbox *s, s32 root, const char *path, int directory)
-{
-	char parent[PATH_MAX];
-	size_t n = strlen(path);
-	while (path[n - 1] != '/')
-		n--;
-	memcpy(parent, path, n);
-	parent[n] = 0;
-	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-	long dir = SYS(openat2, root, parent, &how, sizeof how);
-	if (dir < 0)
-		return dir;
-	struct statx st;
-	long err = SYS(statx, dir, "", AT_EMPTY_PATH, STATX_MTIME, &st);
-	if (err >= 0)
-		err = make_in(s, (s32)dir, path + n, directory);
-	if (err >= 0) {
-		struct timespec before[2] = {{0, UTIME_OMIT}, {st.mtime.sec, st.mtime.nsec}};
-		SYS(utimensat, dir, 0, before, 0);
-	}
-	SYS(close, dir);
-	return err;
-}
-
-// mount_point opens path, which is absolute and clean, below root, and makes
-// what is missing of it.
-static s32 mount_point(struct sandbox *s, s32 root, const char *path, int directory)
-{
-	char prefix[PATH_MAX];
-	size_t n = 0, len = strlen(path);
-	if (len >= PATH_MAX)
-		fail(s, "mount on", path, -ENAMETOOLONG);
-	long fd = open_in(root, path);
-	for (; fd == -ENOENT && n < len;) {
-		// Each prefix that ends before a slash, or with the path.
-		for (n++; n < len && path[n] != '/'; n++)
-			;
-		memcpy(prefix, path, n);
-		prefix[n] = 0;
-		fd = open_in(root, prefix);
-		if (fd == -ENOENT) {
-			must(s, "make the mount point", prefix, make_below(s, root, prefix, directory || n < len));
-			fd = open_in(root, prefix);
-		}
-		if (fd >= 0 && n < len) {
-			SYS(close, fd);
-			fd = -ENOENT;
-		}
-	}
-	must(s, "mount on", path, fd);
-	return (s32)fd;
-}
-
-// mount_in puts the tree, which may be a descriptor with a path below it, at target
-// below root. In the usual case that is a new name in the root, quickly.
-static void mount_in(struct sandbox *s, s32 tree, const char *path, s32 root, const char *target, int directory)
-{
-	u32 flags = *path ? 0 : MOVE_MOUNT_F_EMPTY_PATH;
-	size_t n = 1;
-	while (target[n] && target[n] != '/')
-		n++;
-	if (n > 1 && !target[n] && make_in(s, root, target + 1, directory) >= 0) {
-		must(s, "mount on", target, SYS_COOKIE(move_mount, tree, path, root, target + 1, flags));
-		return;
-	}
-	s32 to = mount_point(s, root, target, directory);
-	must(s, "mount on", target, SYS_COOKIE(move_mount, tree, path, to, "", flags | MOVE_MOUNT_T_EMPTY_PATH));
-	SYS(close, to);
 }
 
 // place moves the mounts /proc, /dev and /tmp from the directory "from" of our
@@ -683,7 +350,7 @@ static s32 bind_tree(struct sandbox *s, s32 root, const char *source, const char
 	return (s32)tree;
 }
 
-static void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable)
+void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable)
 {
 	SYS(close, bind_tree(s, root, source, target, writable, MS_PRIVATE));
 }
@@ -712,9 +379,7 @@ static void except_in(struct sandbox *s, s32 root, const char *target)
 	SYS(close, at);
 }
 
-// bind_all mounts what the request wants in the root: the first byte of a source
-// that is no slash says what else than a read-only bind it is.
-static void bind_all(struct sandbox *s, s32 root)
+void bind_all(struct sandbox *s, s32 root)
 {
 	const char *p = s->binds;
 	for (u32 i = 0; i < s->req->nbinds; i++) {
@@ -739,9 +404,7 @@ static void bind_all(struct sandbox *s, s32 root)
 	}
 }
 
-// finish_root gives the root the time that it had before mount points were made
-// in it, as the command may not see the time of day, and protects it.
-static void finish_root(struct sandbox *s, s32 root, const struct statx *before)
+void finish_root(struct sandbox *s, s32 root, const struct statx *before)
 {
 	struct timespec times[2] = {{0, UTIME_OMIT}, {before->mtime.sec, before->mtime.nsec}};
 	SYS(utimensat, root, 0, times, 0);
@@ -867,11 +530,7 @@ void build_root(struct sandbox *s)
 	}
 }
 
-// keep adds the root at path, as the command leaves it, to the reply: without what is
-// mounted on it, and good for longer than this sandbox. The clone that it
-// stands on is not closed here, as that would wait for a grace period; it goes
-// with our process.
-static void keep(struct sandbox *s, const char *path)
+void keep(struct sandbox *s, const char *path)
 {
 	long tree = SYS_COOKIE(open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC);
 	must(s, "clone", path, tree);
@@ -893,319 +552,4 @@ void keep_root(struct sandbox *s)
 	long fd = SYS(openat, tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(s, "open", "/over", fd);
 	s->reply_fds[s->reply_nfds++] = (s32)fd;
-}
-
-// mount_new mounts a new file system, of which options are pairs of a key and a
-// value, and a null pointer, at name in the directory dir, or on dir itself. It
-// returns a descriptor of it.
-static s32 mount_new(struct sandbox *s, const char *type, const char *const *options, u32 attributes, s32 dir, const char *name)
-{
-	struct new_fs f = fs_open(s, type);
-	for (; *options; options += 2)
-		fs_set(&f, options[0], options[1]);
-	s32 m = fs_mount(&f, MOUNT_ATTR_NOSUID | attributes);
-	u32 flags = MOVE_MOUNT_F_EMPTY_PATH | (*name ? 0 : MOVE_MOUNT_T_EMPTY_PATH);
-	must(s, "mount", type, SYS_COOKIE(move_mount, m, "", dir, name, flags));
-	return m;
-}
-
-// furnish mounts /dev and /proc in a root that has everything else. The devices
-// are those of "/dev" as we see it. With hide, /proc shows those processes only that
-// a user may look into.
-static void furnish(struct sandbox *s, s32 root, int hide)
-{
-	static const char *const dev_options[] = {"mode", "755", "size", "64k", 0};
-	static const char *const pts_options[] = {"newinstance", 0, "ptmxmode", "0666", "mode", "0620", 0};
-	static const char *const proc_options[] = {"hidepid", "invisible", 0};
-	s->host = "";
-	SYS(umask, 0);
-	s32 at = mount_point(s, root, "/dev", 1);
-	s32 dev = mount_new(s, "tmpfs", dev_options, MOUNT_ATTR_NOEXEC, at, "");
-	SYS(close, at);
-	make_dev(s, dev);
-	SYS(umask, 022);
-	struct new_fs f = fs_open(s, "tmpfs");
-	fs_set(&f, "mode", "1777");
-	fs_set_size(&f);
-	s32 shm = fs_mount(&f, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	must(s, "mount", "/dev/shm", SYS_COOKIE(move_mount, shm, "", dev, "shm", MOVE_MOUNT_F_EMPTY_PATH));
-	if (!s->slot->unprivileged)
-		must(s, "own", "/dev/shm", SYS(fchownat, shm, "", 65000, 65000, AT_EMPTY_PATH));
-	SYS(close, shm);
-	SYS(close, mount_new(s, "devpts", pts_options, MOUNT_ATTR_NOEXEC, dev, "pts"));
-	SYS(close, dev);
-	at = mount_point(s, root, "/proc", 1);
-	s32 proc = mount_new(s, "proc", proc_options + (hide ? 0 : 2), MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, at, "");
-	if (s->req->id != 65000) { // see build_root
-		struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
-		must(s, "protect", "/proc", SYS_COOKIE(mount_setattr, proc, "", AT_EMPTY_PATH, &ro, sizeof ro));
-	}
-	SYS(close, proc);
-	SYS(close, at);
-}
-
-// put_init puts this program into the root, for a tool that cannot execute a
-// descriptor. It removes itself.
-static void put_init(struct sandbox *s, s32 root)
-{
-	struct open_how how = {.flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, .mode = 0755, .resolve = RESOLVE_IN_ROOT};
-	long to = SYS(openat2, root, "/tmp/.sbx-init", &how, sizeof how), n;
-	must(s, "make", "/tmp/.sbx-init", to);
-	static char buf[64 << 10];
-	for (u64 at = 0; (n = SYS(pread64, FD_SOCKET + 1, buf, sizeof buf, at)) != 0; at += (u64)n) {
-		must(s, "read", "the helper", n);
-		if (SYS(write, to, buf, n) != n)
-			fail(s, "write", "/tmp/.sbx-init", -EIO);
-	}
-	SYS(close, to);
-}
-
-// become_user lets root go on as the user of the command.
-static void become_user(struct sandbox *s, int keep_capabilities)
-{
-	if (s->slot->unprivileged)
-		return;
-	SYS(prctl, PR_SET_KEEPCAPS, keep_capabilities, 0, 0, 0);
-	must(s, "drop groups", 0, SYS(setgroups, 0, 0));
-	must(s, "become the group", 0, SYS(setresgid, 65000, 65000, 65000));
-	must(s, "become the user", 0, SYS(setresuid, 65000, 65000, 65000));
-}
-
-// host_shell shows the host's programs in the shell, read-only, and whole sandboxes
-// below /sbx, and makes the shell our root: for tools that only pretend to change it.
-static void host_shell(struct sandbox *s, s32 shell)
-{
-	static const char *const dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
-	char link[PATH_MAX];
-	for (u32 i = 0; i < sizeof dirs / sizeof *dirs; i++) {
-		long n = SYS(readlinkat, AT_FDCWD, dirs[i], link, sizeof link - 1);
-		if (n > 0) {
-			link[n] = 0;
-			must(s, "link", dirs[i], SYS(symlinkat, link, shell, dirs[i] + 1));
-		} else if (SYS(faccessat, AT_FDCWD, dirs[i], 0) >= 0) {
-			bind_in(s, shell, dirs[i], dirs[i], 0);
-		}
-	}
-	must(s, "make", "/tmp", make_in(s, shell, "tmp", 1));
-	must(s, "enter", "the shell", SYS(fchdir, shell));
-	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
-	// The tool traces our init, which nobody else may, and with this capability
-	// nobody may trace the tool. It has to be inherited before it is out of bounds.
-	struct {
-		u32 version;
-		s32 pid;
-	} header = {CAP_VERSION_3, 0};
-	u32 caps[6] = {0};
-	must(s, "look at capabilities", 0, SYS(capget, &header, caps));
-	caps[2] = 1 << CAP_SYS_PTRACE;
-	must(s, "keep a capability", 0, SYS(capset, &header, caps));
-	drop_bounding();
-	// The tool and our init are the user of the command: what the tool makes for
-	// the command to execute is for nobody else.
-	become_user(s, 1);
-	caps[0] = caps[1] = caps[2];
-	caps[3] = caps[4] = caps[5] = 0;
-	must(s, "keep a capability", 0, SYS(capset, &header, caps));
-	must(s, "keep a capability", 0, SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_PTRACE, 0, 0));
-}
-
-// own_pid goes on in a child that is the first of a pid namespace, for tools that
-// make none; we wait for its end. The tool's root, which is the shell, gets what
-// our init needs to be started there.
-static void own_pid(struct sandbox *s)
-{
-	static const struct {
-		u32 flag;
-		u64 namespaces;
-	} more[] = {{REQUEST_OWN_REST, CLONE_NEWIPC | CLONE_NEWUTS}, {REQUEST_OWN_NET, CLONE_NEWNET}};
-	char path[PATH_MAX];
-	u64 flags = CLONE_NEWPID | SIGCHLD;
-	for (u32 i = 0; i < 2; i++)
-		if (s->req->flags & more[i].flag)
-			flags |= more[i].namespaces;
-	long pid = SYS(clone, flags, 0, 0, 0, 0);
-	must(s, "make a pid namespace", 0, pid);
-	if (pid) {
-		SYS(close, FD_SOCKET); // its end is the end of the child
-		s32 status = 0;
-		while (SYS(wait4, pid, &status, 0, 0) == -EINTR)
-			;
-		quit(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
-	}
-	SYS(prctl, PR_SET_PDEATHSIG, SIGKILL);
-	if (s->req->flags & REQUEST_OWN_REST)
-		must(s, "set the host name", 0, SYS(sethostname, "sbx", 3));
-	if (s->req->flags & REQUEST_OWN_NET)
-		must(s, "start the network", 0, lo_up());
-	long shell = SYS(openat, AT_FDCWD, place_name(s, path, "/job/shell"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", path, shell);
-	furnish(s, (s32)shell, 0);
-	if (!(s->req->flags & REQUEST_HOST_SHELL))
-		return;
-	long root = SYS(openat, AT_FDCWD, place_name(s, path, "/job/shell/sbx"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", path, root);
-	furnish(s, (s32)root, 1);
-	SYS(close, root);
-	host_shell(s, (s32)shell);
-}
-
-// keep_capabilities lets the program that we are about to execute have those that we
-// have in our user namespace, where nobody is root.
-static void keep_capabilities(struct sandbox *s)
-{
-	const struct {
-		u32 version;
-		s32 pid;
-	} header = {CAP_VERSION_3, 0};
-	u32 all[6]; // effective, permitted, inheritable; and again, the upper halves
-	must(s, "look at capabilities", 0, SYS(capget, &header, all));
-	all[2] = all[1];
-	all[5] = all[4];
-	must(s, "pass capabilities on", 0, SYS(capset, &header, all));
-	for (int cap = 0; cap < 64; cap++)
-		SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
-	struct sock_filter filter[8];
-	must(s, "install a filter", 0, install(filter, groups_filter(filter), 0));
-}
-
-// around_root makes a place of three directories in a mount namespace that is
-// otherwise the host's, and executes the program there: "root" is the whole root but for
-// /proc and /dev, "job" is for files that the program reads and writes, and
-// "scratch" is nobody's business. All of it ends with the namespace.
-void around_root(struct sandbox *s)
-{
-	if (s->slot->unprivileged)
-		user_namespace(s);
-	must(s, "make a mount namespace", 0, SYS(unshare, CLONE_NEWNS));
-	must(s, "detach from the host's mounts", 0, SYS(mount, 0, "/", 0, MS_REC | MS_SLAVE, 0));
-	if (!receive(s))
-		quit(1);
-	SYS(umask, 022);
-	if (s->slot->as_root)
-		s->req->id = 0;
-	open_host(s, "", s->target);
-	char scratch[PATH_MAX], root[PATH_MAX], job[PATH_MAX], tmp[48];
-	must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
-	make_dir(s, place_name(s, scratch, "/scratch"));
-	make_dir(s, place_name(s, root, "/root"));
-	make_dir(s, place_name(s, job, "/job"));
-	if (s->req->nlowers)
-		mount_root(s, scratch, root);
-	else
-		mount_root(s, root, 0);
-	keep(s, root);
-	long fd = SYS(openat, AT_FDCWD, job, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", job, fd);
-	s->reply_fds[s->reply_nfds++] = (s32)fd;
-	fd = SYS(openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", root, fd);
-	struct statx before;
-	must(s, "look at", root, SYS(statx, fd, "", AT_EMPTY_PATH, STATX_MTIME, &before));
-	SYS(close, mount_point(s, (s32)fd, "/proc", 1));
-	SYS(close, mount_point(s, (s32)fd, "/dev", 1));
-	// By descriptor: a link in the root must not lead out of it.
-	s32 at = mount_point(s, (s32)fd, "/tmp", 1);
-	char options[160];
-	struct text t = text_in(options, sizeof options);
-	put(&t, s->slot->as_root ? "mode=1777" : "mode=1777,uid=65000,gid=65000");
-	if (in_memory(s))
-		put_size(&t, in_memory(s) + (s->req->flags & REQUEST_PUT_INIT ? PUT_INIT_ROOM : 0), 0);
-	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, options));
-	SYS(close, at);
-	bind_all(s, (s32)fd);
-	if (s->req->flags & REQUEST_PUT_INIT)
-		put_init(s, (s32)fd);
-	finish_root(s, (s32)fd, &before);
-	if (*s->hide) { // and all that is mounted below it
-		while (SYS(umount2, s->hide, MNT_DETACH) >= 0)
-			;
-		must(s, "hide", s->hide, mount("tmpfs", s->hide, MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=755,size=4k"));
-	}
-	if (s->req->flags & REQUEST_TREE) {
-		long tree = SYS_COOKIE(open_tree, AT_FDCWD, root, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
-		must(s, "clone", root, tree);
-		s->reply_fds[s->reply_nfds++] = (s32)tree;
-	}
-	send_reply(s, REPLY_READY);
-	await_go(s, "the sandbox was given up");
-	if (s->req->flags & REQUEST_SHELL) {
-		long tree = SYS_COOKIE(open_tree, AT_FDCWD, root, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
-		must(s, "clone", root, tree);
-		attach(s, (s32)tree, place_name(s, root, "/job/shell/sbx"));
-	}
-	must(s, "enter", job, SYS(chdir, job));
-	long program = SYS(openat, AT_FDCWD, s->argv[0], O_PATH | O_CLOEXEC);
-	must(s, "execute", s->argv[0], program);
-	if (s->req->flags & REQUEST_OWN_PID)
-		own_pid(s);
-	if (s->req->flags & REQUEST_AS_USER)
-		become_user(s, 0);
-	for (int fd = 0; s->req->flags & REQUEST_STDIO && fd < 2; fd++)
-		must(s, "pass a descriptor", 0, SYS(dup3, FD_SOCKET + fd, fd, 0));
-	if (s->req->flags & REQUEST_KEEP_CAPS && s->slot->unprivileged)
-		keep_capabilities(s);
-	if (s->req->flags & REQUEST_HOST_SHELL) // the path may lead elsewhere now
-		fail(s, "execute", s->argv[0], SYS(execveat, program, "", s->argv, s->envp, AT_EMPTY_PATH));
-	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
-}
-
-// enter_root leaves the root that a tool has made for the one that is in it:
-// that has everything but /proc and /dev.
-void enter_root(struct sandbox *s, const char *at)
-{
-	// What is shared cannot be moved. After a chroot "/" may be no mount, and nothing is shared.
-	long err = SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
-	if (err != -EINVAL)
-		must(s, "detach from the tool's mounts", 0, err);
-	long root = SYS(openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", at, root);
-	furnish(s, (s32)root, 0);
-	must(s, "enter", at, SYS(chdir, at));
-	must(s, "switch root", 0, SYS_COOKIE(mount, ".", "/", 0, MS_MOVE, 0));
-	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
-	must(s, "enter", "/", SYS(chdir, "/"));
-}
-
-// enter_tree leaves the root that a tool has made for one that is mounted nowhere:
-// that has everything but /proc and /dev.
-void enter_tree(struct sandbox *s)
-{
-	must(s, "detach from the tool's mounts", 0, SYS_COOKIE(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0));
-	// Over "/": who has that as root goes on to see what was there before.
-	must(s, "mount", "/", SYS_COOKIE(move_mount, s->tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH));
-	furnish(s, s->tree, 0);
-	must(s, "enter", "/", SYS(fchdir, s->tree));
-	must(s, "change root", 0, SYS_COOKIE(chroot, "."));
-	SYS(close, s->tree);
-}
-
-// nest goes on as the user of the command, from being root of the tool's user
-// namespace, who may well be no root outside: in one more user namespace, and in a
-// pid namespace of it, because the tool's processes may be the command's user for
-// the kernel. We execute ourselves, so that /proc/1 is not the command's, either.
-_Noreturn void nest(struct sandbox *s, char *name)
-{
-	long pid = SYS(clone, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
-	must(s, "make namespaces", 0, pid);
-	if (pid) {
-		SYS(close, FD_SOCKET); // its end is the end of the child
-		while (SYS(wait4, pid, 0, 0, 0) == -EINTR)
-			;
-		quit(0);
-	}
-	map_user(s, 0, 0);
-	struct {
-		u32 version;
-		s32 pid;
-	} header = {CAP_VERSION_3, 0};
-	u32 caps[6] = {0};
-	must(s, "look at capabilities", 0, SYS(capget, &header, caps));
-	caps[2] = caps[1], caps[5] = caps[4]; // what we have is inherited
-	must(s, "keep capabilities", 0, SYS(capset, &header, caps));
-	for (int cap = 0; SYS(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) >= 0; cap++)
-		;
-	char *argv[] = {name, "init", "user", "child", 0}, *envp[] = {0};
-	for (int fd = FD_SOCKET; fd <= FD_SOCKET + 1; fd++)
-		must(s, "pass a descriptor", 0, SYS(fcntl, fd, F_SETFD, 0));
-	fail(s, "execute", "the helper again", SYS(execveat, FD_SOCKET + 1, "", argv, envp, AT_EMPTY_PATH));
 }

@@ -157,6 +157,8 @@ void offer_scratch(struct sandbox *s);
 int begin_root(struct sandbox *s);
 void build_root(struct sandbox *s);
 void keep_root(struct sandbox *s);
+
+// around.c
 void around_root(struct sandbox *s);
 void enter_root(struct sandbox *s, const char *at);
 void enter_tree(struct sandbox *s);
