@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/internal/openat"
 )
 
@@ -44,7 +46,7 @@ func Deliver(ctx context.Context, blobs action.Blobs, res *action.Result, w Work
 		s, err := d.prepare(&list[i])
 		if err != nil {
 			d.undo(pending)
-			return fmt.Errorf("deliver output %q: %w", list[i].show, err)
+			return fmt.Errorf("deliver output %q: %w", list[i].show, w.advise(err))
 		}
 		pending = append(pending, s)
 	}
@@ -55,10 +57,21 @@ func Deliver(ctx context.Context, blobs action.Blobs, res *action.Result, w Work
 	for i := range pending {
 		if err := d.commit(&pending[i]); err != nil {
 			d.undo(pending[i:]) // what has appeared stays
-			return fmt.Errorf("deliver output %q: %w", pending[i].show, err)
+			return fmt.Errorf("deliver output %q: %w", pending[i].show, w.advise(err))
 		}
 	}
 	return nil
+}
+
+// advise adds to the error of a delivery what the workspace has to do with it.
+func (w Workspace) advise(err error) error {
+	switch {
+	case durable.IsFull(err):
+		return fmt.Errorf("%w: free some where the workspace %s is", err, w.Root)
+	case durable.IsReadOnly(err), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: you may not write there, in the workspace %s", err, w.Root)
+	}
+	return err
 }
 
 // maxUnnamed is up to how many outputs wait as open files without a name,

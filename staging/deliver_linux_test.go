@@ -334,6 +334,35 @@ func TestDeliverInterrupted(t *testing.T) {
 }
 
 // TestDeliverFull runs out of space.
+// TestDeliverAdvice: an error names the workspace where that is what is wrong.
+func TestDeliverAdvice(t *testing.T) {
+	w := Workspace{Root: "/work/space"}
+	for err, want := range map[error]string{
+		unix.ENOSPC: "free some where the workspace /work/space is",
+		unix.EDQUOT: "free some where the workspace /work/space is",
+		unix.EROFS:  "you may not write there, in the workspace /work/space",
+		unix.EACCES: "you may not write there, in the workspace /work/space",
+		unix.EIO:    "",
+	} {
+		got := w.advise(fmt.Errorf("write: %w", err))
+		if !errors.Is(got, err) || !strings.HasSuffix(got.Error(), want) || want == "" && strings.Contains(got.Error(), w.Root) {
+			t.Errorf("%v: %v, want one that ends in %q", err, got, want)
+		}
+	}
+	if os.Geteuid() == 0 {
+		return // may write everywhere
+	}
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	store := newTestStore(t)
+	err := Deliver(t.Context(), store, result(t, store, spec{"f": "1"}, "f"), Workspace{Root: root})
+	if err == nil || !strings.HasSuffix(err.Error(), "in the workspace "+root) {
+		t.Errorf("into what cannot be written: %v", err)
+	}
+}
+
 func TestDeliverFull(t *testing.T) {
 	store := newTestStore(t)
 	res := result(t, store, spec{"big": strings.Repeat("x", 200_000), "small": "s"}, "big", "small")
