@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -22,11 +23,17 @@ func passOn(done *cc.Done) error {
 	return nil
 }
 
+// errMixed says that nobody has noted in which order the compiler said things.
+var errMixed = errors.New("standard output and error are one file")
+
 // heard returns an error if somebody would have to read what the compiler said, and
 // nobody does any more.
 func heard(done *cc.Done) error {
 	if len(done.Stdout) > 0 && cc.Unread(1) || len(done.Stderr) > 0 && cc.Unread(2) {
 		return cc.Unsaid(syscall.EPIPE)
+	}
+	if len(done.Stdout) > 0 && len(done.Stderr) > 0 && cc.Mixed() {
+		return cc.Unsaid(errMixed)
 	}
 	return nil
 }

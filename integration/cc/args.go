@@ -77,6 +77,7 @@ const (
 	ReasonConcealed Reason = "asks for something in /tmp, /run or /dev/shm that it does not name"
 	ReasonUnsaid    Reason = "its output cannot be written"
 	ReasonLinked    Reason = "an output has another name, too, or is a link"
+	ReasonRights    Reason = "an output has an owner or permissions that are not those of new files"
 )
 
 // Parse looks at the command line args of the program of that kind. dir is the
