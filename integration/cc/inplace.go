@@ -53,7 +53,7 @@ func (s *Session) usual(p string, st *syscall.Stat_t, f *action.OutputFile) bool
 	mask := uint32(unix.Umask(0o077))
 	unix.Umask(int(mask))
 	ours := int(st.Uid) == os.Geteuid() && (int(st.Gid) == os.Getegid() || inherits(p, st.Gid))
-	have := st.Mode & 0o7777
+	have := uint32(st.Mode) & 0o7777
 	if ours && (have == perm&^mask || have&0o7000 == 0 && hasDefaultRights(path.Dir(p))) {
 		return true
 	}
@@ -105,5 +105,5 @@ func Mixed() bool {
 	if unix.Fstat(1, &out) != nil || unix.Fstat(2, &err) != nil || out.Dev != err.Dev || out.Ino != err.Ino {
 		return false
 	}
-	return out.Mode&unix.S_IFMT != unix.S_IFCHR || out.Rdev != unix.Mkdev(1, 3) // /dev/null
+	return out.Mode&unix.S_IFMT != unix.S_IFCHR || uint64(out.Rdev) != unix.Mkdev(1, 3) // /dev/null
 }
