@@ -9,6 +9,6 @@ import (
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
 
-func (f *runFlags) leaveMemo(context.Context, *job, *action.Outcome) func() { return func() {} }
+func (f *runFlags) leaveMemo(context.Context, *job, *action.Outcome) {}
 
 func (j *ccJob) leaveMemo(context.Context, *cc.Session, *cc.Done, string) {}

@@ -22,24 +22,17 @@ import (
 // nothing that a hit does besides writing its outputs.
 var memoFlags = []string{"i", "o", "env", "cwd", "timeout", "memory", "scratch", "pids", "digest", "backend", "cache", "rootfs"}
 
-// leaveMemo returns what writes down what the call gave, as [ccJob.leaveMemo] does. The
-// working directory is looked at now.
-func (f *runFlags) leaveMemo(ctx context.Context, j *job, out *action.Outcome) func() {
+// leaveMemo writes down what the call gave, as [ccJob.leaveMemo] does.
+func (f *runFlags) leaveMemo(ctx context.Context, j *job, out *action.Outcome) {
 	if !front.Wanted() {
-		return func() {}
+		return
 	}
-	dir, err := cc.WorkingDirectory()
-	return func() {
-		var m *front.Memo
-		if err == nil {
-			m, err = f.memo(j, out, dir)
-		}
-		if err == nil {
-			err = putMemo(ctx, j.parts.store, m)
-		}
-		if err != nil {
-			j.parts.miss.log.DebugContext(ctx, "the next hit will not be answered at once", "why", err)
-		}
+	m, err := f.memo(j, out)
+	if err == nil {
+		err = putMemo(ctx, j.parts.store, m)
+	}
+	if err != nil {
+		j.parts.miss.log.DebugContext(ctx, "the next hit will not be answered at once", "why", err)
 	}
 }
 
@@ -57,9 +50,10 @@ func (f *runFlags) plainForMemo() bool {
 	return plain
 }
 
-func (f *runFlags) memo(j *job, out *action.Outcome, dir string) (*front.Memo, error) {
+func (f *runFlags) memo(j *job, out *action.Outcome) (*front.Memo, error) {
+	dir, err := cc.WorkingDirectory()
 	facts, held := j.parts.witness.Held()
-	if !held || out.Unkept != nil || out.Pruned || out.Away != nil || out.Result.ExitCode != 0 || len(out.Missing) > 0 || len(j.snapshot.Warnings) > 0 ||
+	if err != nil || !held || out.Unkept != nil || out.Pruned || out.Away != nil || out.Result.ExitCode != 0 || len(out.Missing) > 0 || len(j.snapshot.Warnings) > 0 ||
 		j.parts.remote != nil || j.workspace != dir || !f.plainForMemo() {
 		return nil, errNoMemo
 	}

@@ -140,21 +140,15 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	defer job.Close()
 	job.parts.witness.Hold = front.Wanted()
 	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
 	if out != nil && out.Started && f.forWorker() {
 		beginWarm(job.parts)
 	}
-	rest := func() { job.Close() }
 	if err == nil {
-		leave := f.leaveMemo(ctx, job, out)
-		rest = func() { leave(); job.Close() }
+		f.leaveMemo(ctx, job, out)
 	}
-	if f.verbose { // somebody reads why there is no memo
-		rest()
-		return err
-	}
-	serving.later(rest)
 	return err
 }
 

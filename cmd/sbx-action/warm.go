@@ -85,25 +85,6 @@ type warmWorker struct {
 	reads  func()      // tells the caller that its standard input is read
 	cancel func()      // ends the call
 	broken atomic.Bool // nobody reads any more what the command writes
-	rest   []func()    // what nobody waits for
-}
-
-// later does what the caller need not wait for: in a worker after the answer, when
-// the caller's streams and working directory are its own no more.
-func (w *warmWorker) later(f func()) {
-	if w == nil {
-		f()
-		return
-	}
-	w.rest = append(w.rest, f)
-}
-
-// finish does what was left for later.
-func (w *warmWorker) finish() {
-	for _, f := range w.rest {
-		f()
-	}
-	w.rest = nil
 }
 
 // kept is the backend of all calls, or nil.

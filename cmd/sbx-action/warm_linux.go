@@ -214,7 +214,6 @@ func (s *server) answer(c *warm.Call) {
 	stop := s.Watch(c, interrupt, cancel)
 	defer stop()
 	serving.same = func() bool { return c.Same() == "" }
-	defer func() { serving.finish() }()
 
 	front.Stand(front.Reason(c.Why))
 	os.Args, calledAs = c.Args, c.Args
