@@ -42,7 +42,7 @@ func TestRights(t *testing.T) {
 		w.remove("a.o")
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = w.dir
-		cmd.Env = []string{"HOME=" + filepath.Join(w.top, "home"), "SBX_CACHE=" + filepath.Join(w.top, "home", "cache"), "PATH=/usr/bin:/bin", "PWD=" + w.dir}
+		cmd.Env = []string{"HOME=" + filepath.Join(w.top, "home"), "SBX_CACHE=" + filepath.Join(w.top, "home", "cache"), "PATH=/usr/bin:/bin", "PWD=" + w.dir, "SBX_WARM=off"}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 		if in {
 			cmd.SysProcAttr.Credential.Groups = []uint32{group}

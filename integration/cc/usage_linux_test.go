@@ -214,7 +214,7 @@ func testColours(t *testing.T, term string) {
 	terminal := func(prefix string) string {
 		cmd := exec.Command("script", "-qec", prefix+call, "/dev/null")
 		cmd.Dir = w.dir
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=" + term, "SBX_CACHE=" + w.cache, "HOME=" + w.top, "PWD=" + w.dir}
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=" + term, "SBX_CACHE=" + w.cache, "HOME=" + w.top, "PWD=" + w.dir, "SBX_WARM=off"}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)

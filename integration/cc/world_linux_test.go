@@ -29,6 +29,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, refuse(what, os.Args[1:]))
 		return 1
 	}
+	os.Setenv("SBX_WARM", "off") // what is tested is a call
 	if command = os.Getenv("SBX_TEST_COMMAND"); command != "" {
 		return m.Run()
 	}
@@ -242,7 +243,7 @@ func (w *world) run(args []string) effect {
 		cmd.Dir = filepath.Join(w.top, w.in)
 	}
 	// As in a shell, which has a PWD; and without what the tests' own environment has.
-	cmd.Env = []string{"HOME=" + filepath.Join(w.top, "home"), "PWD=" + cmd.Dir, "SBX_CACHE=" + w.cache, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + w.top}
+	cmd.Env = []string{"HOME=" + filepath.Join(w.top, "home"), "PWD=" + cmd.Dir, "SBX_CACHE=" + w.cache, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + w.top, "SBX_WARM=off"}
 	for name, value := range w.env {
 		cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
 		cmd.Env = append(cmd.Env, name+"="+value)
