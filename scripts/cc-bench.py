@@ -1,13 +1,13 @@
 """What scripts/cc-bench.sh measures: see there."""
 import ctypes, os, resource, shutil, statistics, subprocess, sys, time
 
-work, wanted = sys.argv[1], [a for a in sys.argv[2:] if a != "--misses"]
-only_misses = "--misses" in sys.argv[2:]
+work, program, wanted = sys.argv[1], sys.argv[2], [a for a in sys.argv[3:] if a != "--misses"]
+only_misses = "--misses" in sys.argv[3:]
 log = open(work + "/log", "ab")
 began = time.monotonic()
 ROUNDS_UNTIL = 15 * 60  # after that nothing is measured more than once
 BWRAP = ("bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --bind %s %s" % (work, work))
-OURS = work + "/sbx-action cc"
+OURS = program + " cc"
 TOOLS = {  # name: (words in front of the compiler, environment)
     "plain": ("", {}),
     "bwrap": (BWRAP, {}),

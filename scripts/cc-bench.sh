@@ -14,7 +14,9 @@
 # ratio is given of the smallest values, and as the middle of those of the pairs.
 # What is left running when make ends is waited for, and counted.
 #
-# BENCH_DIR is where the files are: on the file system that is to be measured.
+# BENCH_DIR is where the files are: on the file system that is to be measured. The
+# programs are on a disk, ours as well, in TMPDIR: from a tmpfs, whose pages are mapped one
+# by one, it took 0.3 ms more for each miss.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peers=(ccache:ccache sccache:sccache bwrap:bubblewrap)
@@ -29,9 +31,11 @@ for arg; do
 done
 scripts/need.sh "${peers[@]}" gcc:gcc g++:g++ make:make dpkg-source:dpkg-dev python3:python3 >&2
 work=$(mktemp -d "${BENCH_DIR:-/tmp}/sbx-ccb-XXXXXX")
+installed=$(mktemp -d "${TMPDIR:-/tmp}/sbx-ccb-installed-XXXXXX")
 export SBX_CACHE=$work/cache SBX_CC_CACHE_LINKS=1 SCCACHE_DIR=$work/sccache SCCACHE_SERVER_UDS= SCCACHE_SERVER_PORT=$((20000 + $$ % 20000)) SCCACHE_IDLE_TIMEOUT=600
-trap '[ "${#peers[@]}" = 0 ] || sccache --stop-server >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -E sbx_front' -o "$work/linked" ./cmd/sbx-action
-dd if="$work/linked" of="$work/sbx-action" bs=256k status=none # as it is installed: see Makefile
-chmod +x "$work/sbx-action"
-python3 scripts/cc-bench.py "$work" "$@"
+trap '[ "${#peers[@]}" = 0 ] || sccache --stop-server >/dev/null 2>&1 || true; rm -rf "$work" "$installed"' EXIT
+make -s build
+chmod 755 "$installed"
+dd if=bin/sbx-action of="$installed/sbx-action" bs=256k status=none # as make build does
+chmod 755 "$installed/sbx-action"
+python3 scripts/cc-bench.py "$work" "$installed/sbx-action" "$@"
