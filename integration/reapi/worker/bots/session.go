@@ -78,6 +78,7 @@ type lease struct {
 	cancel context.CancelFunc
 	done   chan *rexec.ExecuteResponse // gets one
 	over   bool                        // done has given it
+	ended  time.Time                   // when it did
 	told   bool                        // the server hears with the next call that it is worked on
 }
 
@@ -94,7 +95,8 @@ func New(o Options) (*Bot, error) {
 }
 
 // Run serves the server until drain is done: then it finishes what it does, tells
-// the server, and returns nil. After ctx is done it kills what it does.
+// the server, and returns nil; or, if there is no server any more that could be told a
+// result, an error that names it. After ctx is done it kills what it does.
 func (b *Bot) Run(ctx, drain context.Context) error {
 	defer b.stop()
 	var draining time.Time
@@ -113,7 +115,7 @@ func (b *Bot) Run(ctx, drain context.Context) error {
 			b.obey(ctx, session)
 		case !last && drain.Err() != nil && code == codes.Canceled:
 			continue // by ourselves, so that the server hears of it
-		case code == codes.DeadlineExceeded && b.current == nil && b.name != "":
+		case !last && code == codes.DeadlineExceeded && b.current == nil && b.name != "":
 			continue // there was no work
 		case b.name != "" && (code == codes.NotFound || code == codes.FailedPrecondition || code == codes.InvalidArgument):
 			b.opts.Log.InfoContext(ctx, "the server has forgotten the session; beginning another", "bot", b.opts.ID, "err", err)
@@ -122,8 +124,11 @@ func (b *Bot) Run(ctx, drain context.Context) error {
 		default:
 			b.failed(ctx, err)
 		}
-		if last && b.current == nil && (err == nil || time.Since(draining) > patience) {
+		if last && b.current == nil && err == nil {
 			return nil
+		}
+		if last && err != nil && b.hopeless(draining) {
+			return b.lost(err)
 		}
 		if err := b.wait(ctx, drain, err != nil); err != nil {
 			return err
@@ -131,9 +136,30 @@ func (b *Bot) Run(ctx, drain context.Context) error {
 	}
 }
 
-// patience is how long a bot that is to end tries to tell so to a server that
-// does not answer.
-const patience = 10 * time.Second
+// patience is how long a bot that is to end tries to tell so to a server that does not
+// answer, and telling how long it tries to tell a result: nothing says when a server
+// gives a lease to another.
+const (
+	patience = 10 * time.Second
+	telling  = time.Minute
+)
+
+// hopeless says whether a bot that takes no more since draining, and has no answer, has
+// nothing to do any more but to try again, and has done so for long enough.
+func (b *Bot) hopeless(draining time.Time) bool {
+	if b.current == nil {
+		return time.Since(draining) > patience
+	}
+	return b.current.over && time.Since(draining) > telling && time.Since(b.current.ended) > telling
+}
+
+// lost says which result nobody was told, if there is one.
+func (b *Bot) lost(err error) error {
+	if b.current == nil {
+		return nil
+	}
+	return fmt.Errorf("%s ends, and its server was not told the result of lease %s: %w", b.opts.ID, b.current.state.Id, err)
+}
 
 func (b *Bot) failed(ctx context.Context, err error) {
 	if !b.failing {
@@ -251,7 +277,7 @@ func (b *Bot) task(l *pb.Lease) (*worker.Task, error) {
 
 // complete makes the answer what the server hears.
 func (l *lease) complete(resp *rexec.ExecuteResponse) {
-	l.over = true
+	l.over, l.ended = true, time.Now()
 	l.cancel()
 	l.state.State = pb.LeaseState_COMPLETED
 	l.state.Status = cmp.Or(resp.GetStatus(), &statuspb.Status{})

@@ -24,6 +24,8 @@ import (
 	"github.com/sbx-action/sbx-action/integration/reapi/worker/workertest"
 )
 
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
 type farm struct {
 	*workertest.Bots
 	storage *remotetest.Server
@@ -51,7 +53,7 @@ func (f *farm) run(t *testing.T, x worker.Executor, id string, change ...func(*b
 	o := bots.Options{
 		Server: f.client, Executor: x, ID: id, Instance: f.Instance, Platform: []*rexec.Platform_Property{{Name: "OSFamily", Value: "linux"}},
 		Poll: time.Second, Heartbeat: 20 * time.Millisecond, Retry: 20 * time.Millisecond,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: quiet,
 	}
 	for _, f := range change {
 		f(&o)

@@ -85,6 +85,7 @@ type execution struct {
 	done    chan *rexec.ExecuteResponse // gets one
 	state   *pb.CurrentState_Executing  // as it was last told, or is to be
 	over    bool                        // done has given it
+	ended   time.Time                   // when it did
 }
 
 // New returns a slot.
@@ -108,7 +109,9 @@ func New(o Options) (*Slot, error) {
 }
 
 // Run serves the scheduler until drain is done: then it finishes what it does,
-// tells the scheduler, and returns nil. After ctx is done it kills what it does.
+// tells the scheduler, and returns nil; or, if there is no scheduler any more that
+// could be told a result, an error that names it. After ctx is done it kills what it
+// does.
 func (s *Slot) Run(ctx, drain context.Context) error {
 	defer s.stop()
 	var draining time.Time
@@ -131,8 +134,11 @@ func (s *Slot) Run(ctx, drain context.Context) error {
 			s.failing = false
 			s.obey(ctx, resp)
 		}
-		if last && s.current == nil && (err == nil || time.Now().After(s.busy) && time.Since(draining) > patience) {
+		if last && s.current == nil && err == nil {
 			return nil
+		}
+		if last && err != nil && s.hopeless(draining) {
+			return s.lost(err)
 		}
 		if err := s.wait(ctx, drain, err != nil); err != nil {
 			return err
@@ -140,9 +146,34 @@ func (s *Slot) Run(ctx, drain context.Context) error {
 	}
 }
 
-// patience is how long a slot that is to end tries to tell so to a scheduler
-// that does not answer.
+// patience is how long a slot that is to end tries to tell so, and its last result, to
+// a scheduler that does not answer.
 const patience = 10 * time.Second
+
+// hopeless says whether a slot that takes no more since draining, and has no answer,
+// has nothing to do any more but to try again, and has done so for long enough: until
+// the scheduler gives the action to another.
+func (s *Slot) hopeless(draining time.Time) bool {
+	since := draining
+	if e := s.current; e != nil {
+		if !e.over {
+			return false
+		}
+		if e.ended.After(since) {
+			since = e.ended
+		}
+	}
+	return time.Since(since) > patience && time.Now().After(s.busy)
+}
+
+// lost says which result nobody was told, if there is one.
+func (s *Slot) lost(err error) error {
+	if s.current == nil {
+		return nil
+	}
+	d := s.current.desired.ActionDigest
+	return fmt.Errorf("%s ends, and its scheduler was not told the result of action %s/%d: %w", s.id, d.GetHash(), d.GetSizeBytes(), err)
+}
 
 // stop kills what is being done, and waits for its end.
 func (s *Slot) stop() {
@@ -362,7 +393,7 @@ func (e *execution) tell(st worker.Stage) {
 }
 
 func (e *execution) complete(resp *rexec.ExecuteResponse) {
-	e.over = true
+	e.over, e.ended = true, time.Now()
 	e.cancel()
 	e.state.ExecutionState = &pb.CurrentState_Executing_Completed{Completed: resp}
 }
