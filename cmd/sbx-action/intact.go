@@ -10,11 +10,12 @@ import (
 	"github.com/sbx-action/sbx-action/staging"
 )
 
-// A lostError says that the store has lost inputs, or has them damaged, which the
-// command may have been shown that way: layers take them from there without us.
+// A lostError says that the store has lost inputs, or files of the root file system,
+// or has them damaged, which the command may have been shown that way: layers take them from there without us.
 type lostError struct {
 	name  string // of one of them
 	blobs []action.Digest
+	root  string // the path of one in the root file system; "" if all of that is there
 }
 
 func (e *lostError) Error() string {
@@ -27,16 +28,16 @@ func (j *job) intact(ctx context.Context, made backends.Root, status *backends.S
 	if made.Data == "" { // its files are its own, and were checked when they were copied
 		return nil
 	}
-	var used map[string]staging.Use // nil: we do not know
-	if status.Complete {
-		used = j.snapshot.Uses(status.Lookups)
+	if !status.Complete {
+		return j.lost(ctx, nil, nil)
 	}
-	return j.lost(ctx, used)
+	return j.lost(ctx, j.snapshot.Uses(status.Lookups), &staging.RootfsUse{Lookups: status.Lookups, Input: j.snapshot.Find})
 }
 
 // lost returns a lostError about files among the inputs that the store does not
-// have, of those that used names, or of all if it is nil.
-func (j *job) lost(ctx context.Context, used map[string]staging.Use) error {
+// have, of those that used names, or of all if it is nil; and in the same way about
+// what root led to in the root file system.
+func (j *job) lost(ctx context.Context, used map[string]staging.Use, root *staging.RootfsUse) error {
 	lost := &lostError{}
 	look := func(name string, e staging.Entry) error {
 		if e.Kind == staging.KindFile && !j.parts.blobs.Has(ctx, e.Digest) {
@@ -59,10 +60,31 @@ func (j *job) lost(ctx context.Context, used map[string]staging.Use) error {
 			}
 		}
 	}
+	if err := j.lostRootfs(ctx, lost, root); err != nil {
+		return err
+	}
 	if len(lost.blobs) == 0 {
 		return nil
 	}
 	return lost
+}
+
+// lostRootfs adds to lost what is lost of the root file system.
+func (j *job) lostRootfs(ctx context.Context, lost *lostError, use *staging.RootfsUse) error {
+	gone, err := j.parts.rootfs.Lost(ctx, j.parts.blobs, use)
+	if err != nil {
+		return err
+	}
+	for name, d := range gone {
+		if lost.root == "" || name < lost.root {
+			lost.root = name
+		}
+		lost.blobs = append(lost.blobs, d)
+	}
+	if lost.name == "" {
+		lost.name = lost.root
+	}
+	return nil
 }
 
 // heal makes the next run of the job store anew what err says that the store has
@@ -70,7 +92,7 @@ func (j *job) lost(ctx context.Context, used map[string]staging.Use) error {
 func (j *job) heal(ctx context.Context, out *action.Outcome, err error) (*lostError, bool) {
 	var lost *lostError
 	if !errors.As(err, &lost) {
-		if out.Cached || out.Started || !errors.Is(err, action.ErrMiss) || !errors.As(j.lost(ctx, nil), &lost) {
+		if out.Cached || out.Started || !errors.Is(err, action.ErrMiss) || !errors.As(j.lost(ctx, nil, nil), &lost) {
 			return nil, false
 		}
 	}
@@ -78,4 +100,17 @@ func (j *job) heal(ctx context.Context, out *action.Outcome, err error) (*lostEr
 		j.parts.runner.Log.WarnContext(ctx, "layers with damaged files stay", "err", err)
 	}
 	return lost, true
+}
+
+// restore stores anew what heal has found lost, as far as it is not done anyway when
+// the job runs: the files of the root file system.
+func (j *job) restore(ctx context.Context, lost *lostError) error {
+	if lost.root == "" {
+		return nil
+	}
+	interruptible(ctx)
+	if err := j.parts.restoreRootfs(ctx); err != nil {
+		return fmt.Errorf("the store has lost %q of the root file system or damaged it: %w", lost.root, err)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -32,6 +33,11 @@ func (p *parts) openRootfs(ctx context.Context, arg string, f action.Function, n
 			return err
 		}
 		d = named.Tree
+		p.anewRootfs = func(ctx context.Context) error { return p.importNamed(ctx, named) }
+	} else if err == nil {
+		p.anewRootfs = func(context.Context) error {
+			return fmt.Errorf("import what --rootfs %s is the tree of again, with 'sbx-action rootfs import'", arg)
+		}
 	}
 	if err != nil {
 		d, err = p.unnamedRootfs(ctx, arg, f)
@@ -64,6 +70,7 @@ func (p *parts) unnamedRootfs(ctx context.Context, source string, f action.Funct
 	if err != nil {
 		return action.Digest{}, err
 	}
+	p.anewRootfs = func(ctx context.Context) error { return p.importAgain(ctx, source, p.rootfs.Tree()) }
 	key := action.Sum(f, []byte("tree of the tar "+tar.Digest.String()))
 	if text, err := p.store.Note(ctx, key); err == nil {
 		if d, err := action.ParseDigest(string(text)); err == nil && p.store.Has(ctx, d) {
@@ -138,5 +145,50 @@ func (p *parts) scanRootfs(ctx context.Context, dir string, f action.Function) (
 		return action.Digest{}, fmt.Errorf("%s: %w; or import it, which leaves out what a tree cannot hold: 'sbx-action rootfs import NAME %s'", dir, err, dir)
 	}
 	p.saveRootfs = func(ctx context.Context, blobs action.Blobs) error { return snapshot.Save(ctx, blobs, nil) }
+	p.anewRootfs = func(ctx context.Context) error { return snapshot.Save(ctx, p.blobs, nil) }
 	return snapshot.Root, nil
+}
+
+// restoreRootfs stores the root file system again, of which the store has lost
+// something. The error says what the user can do.
+func (p *parts) restoreRootfs(ctx context.Context) error {
+	p.saving.Lock()
+	defer p.saving.Unlock()
+	if p.anewRootfs == nil { // the host: nothing of it is in the store
+		return nil
+	}
+	return p.anewRootfs(ctx)
+}
+
+// importAgain imports a tar whose tree is known.
+func (p *parts) importAgain(ctx context.Context, source string, tree action.Digest) error {
+	file, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	imported, err := staging.ImportTar(ctx, p.store, file, staging.ImportOptions{Function: tree.Function()})
+	if err == nil && imported.Tree != tree {
+		err = errors.New("it has been changed since: run it again")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	return nil
+}
+
+// importNamed imports again what a name was given to, where that was a tar that is
+// still there.
+func (p *parts) importNamed(ctx context.Context, e wiring.RootfsEntry) error {
+	if source, ok := strings.CutPrefix(e.Source, "tar "); ok && p.importAgain(ctx, source, e.Tree) == nil {
+		return nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	from := "SOURCE"
+	if e.Source != "" {
+		from = "SOURCE', where SOURCE was '" + e.Source
+	}
+	return fmt.Errorf("import it again: 'sbx-action rootfs import --digest %v %s %s'", e.Tree.Function(), e.Name, from)
 }

@@ -244,6 +244,9 @@ func (f *runFlags) runAndDeliver(ctx context.Context, job *job, req *action.Requ
 		out, err := job.runner.Run(ctx, req)
 		if lost, ok := job.heal(ctx, out, err); ok && !healed {
 			healed = true
+			if err := job.restore(ctx, lost); err != nil {
+				return out, err
+			}
 			if printed, _ := req.Stdout.(*sink); printed == nil || !printed.used { // else somebody would read it twice
 				f.say("the store had lost %q or damaged it: the command runs with it stored anew", lost.name)
 				continue

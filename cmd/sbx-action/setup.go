@@ -64,6 +64,7 @@ type parts struct {
 
 	saving     sync.Mutex                                // guards saveRootfs once there are jobs
 	saveRootfs func(context.Context, action.Blobs) error // nil: the store has it
+	anewRootfs func(context.Context) error               // stores it again; guarded by saving
 
 	blobs *spareBlobs // the store, as long as it can be written
 }
