@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/signal"
 	"syscall"
 	"unsafe"
@@ -19,6 +20,14 @@ var deadly = [...]syscall.Signal{syscall.SIGPIPE, syscall.SIGXFSZ}
 func writesFail() {
 	for _, s := range deadly {
 		signal.Ignore(s)
+	}
+}
+
+// writesAreTold does what writesFail does, for who starts programs that are to have the
+// signals by default, and has the time: what is caught is not inherited.
+func writesAreTold() {
+	for _, s := range deadly {
+		signal.Notify(make(chan os.Signal, 1), s)
 	}
 }
 

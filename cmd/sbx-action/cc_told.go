@@ -12,6 +12,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
+	"github.com/sbx-action/sbx-action/internal/front"
 )
 
 // unlimited is a backend whose limits nobody asks for: to find out what can be limited
@@ -67,7 +68,12 @@ func (j *ccJob) told(ctx context.Context, cause error) (*cc.Session, *cc.Done, e
 		why, _, _ := strings.Cut(cause.Error(), ";")
 		b.note(strings.TrimPrefix(why, "stage the inputs: "))
 	}
-	s, ok := cc.Told(j.ccParts(), j.call, j.want)
+	parts := j.ccParts()
+	parts.Bare = func() {
+		writesAreTold()
+		front.Exact()
+	}
+	s, ok := cc.Told(parts, j.call, j.want)
 	if !ok {
 		return nil, nil, cause
 	}

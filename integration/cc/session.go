@@ -36,6 +36,10 @@ type Parts struct {
 	// before, or "". It is asked on a miss.
 	Blind func() string
 
+	// Bare, where not nil, is called by a thread that is about to execute a compiler
+	// outside of a sandbox: for what that inherits of the thread.
+	Bare func()
+
 	// More, where not nil, adds to Notes what others know of an action that no
 	// note of ours fits, and says whether that was something.
 	More func(ctx context.Context, a *action.Action) bool
@@ -218,7 +222,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		Locks: s.parts.Locks, Log: s.parts.Log,
 	}
 	if s.told != nil {
-		r.Backend = bare{find: s.parts.Find}
+		r.Backend = bare{parts: s.parts}
 	}
 	s.heard = func() []byte { return slices.Concat(stdout.Bytes(), stderr.Bytes()) }
 	dir := s.call.Dir

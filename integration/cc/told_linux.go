@@ -43,9 +43,7 @@ func Told(p *Parts, c *Call, w Want) (*Session, bool) {
 }
 
 // bare is a Backend that has no sandbox: it executes commands as they are.
-type bare struct {
-	find func(name, path string) (string, error)
-}
+type bare struct{ parts *Parts }
 
 // Name implements [backends.Backend].
 func (bare) Name() string { return "none" }
@@ -63,11 +61,7 @@ func (b bare) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, e
 		return nil, err
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, spec.Stdout, spec.Stderr
-	// Whoever kills us kills the compiler. It is our thread's death that counts.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = cmd.Run()
+	err = b.run(cmd)
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		return nil, err
 	}
@@ -81,6 +75,17 @@ func (b bare) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, e
 	return st, err
 }
 
+// run runs cmd, and whoever kills us kills it.
+func (b bare) run(cmd *exec.Cmd) error {
+	runtime.LockOSThread() // it is our thread's death that counts
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if b.parts.Bare != nil {
+		b.parts.Bare()
+	}
+	return cmd.Run()
+}
+
 func (b bare) command(ctx context.Context, args, env []string, dir string) (*exec.Cmd, error) {
 	search := ""
 	for _, v := range env {
@@ -88,7 +93,7 @@ func (b bare) command(ctx context.Context, args, env []string, dir string) (*exe
 			search = s
 		}
 	}
-	program, err := b.find(args[0], search)
+	program, err := b.parts.Find(args[0], search)
 	if err != nil {
 		return nil, err
 	}
@@ -150,14 +155,14 @@ func (s *Session) lookupsTold(ctx context.Context) ([]backends.Lookup, error) {
 			env = append(env, v.Name+"="+v.Value)
 		}
 	}
-	b := bare{s.parts.Find}
+	b := bare{s.parts}
 	cmd, err := b.command(ctx, slices.Concat(s.told.args, []string{"-w", "-M", "-MF", rule, "-v", "-H"}), env, s.call.Dir)
 	if err != nil {
 		return nil, err
 	}
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	if err := cmd.Run(); err != nil {
+	if err := b.run(cmd); err != nil {
 		return nil, fmt.Errorf("ask the compiler what it depends on: %w", err)
 	}
 	deps, err := os.ReadFile(rule)

@@ -13,7 +13,7 @@ const toldProperty = "inputs-as-told"
 
 type bare struct {
 	backends.Backend
-	find func(name, path string) (string, error)
+	parts *Parts
 }
 
 // Told says false.
