@@ -71,6 +71,10 @@ type Program struct {
 	// wants it.
 	One bool
 
+	// Failed, where not nil, is told of each error that is printed, with the exit code
+	// that follows.
+	Failed func(err error, code int)
+
 	// Unknown is what to do when the first word is no command; %[1]q is the
 	// word, %[2]s the program, %[3]s which command may be meant, or nothing.
 	Unknown string

@@ -80,8 +80,12 @@ func (p *Program) report(ctx context.Context, err error) int {
 		return int(code)
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
+	code := ExitOurs
 	if s, ok := Interrupted(ctx); ok {
-		return 128 + int(s)
+		code = 128 + int(s)
 	}
-	return ExitOurs
+	if p.Failed != nil {
+		p.Failed(err, code)
+	}
+	return code
 }

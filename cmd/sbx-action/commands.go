@@ -29,8 +29,10 @@ func commands() []command {
 }
 
 func program() *commandline.Program {
+	promised = jsonPromise{}
 	return &commandline.Program{
 		Name:     "sbx-action",
+		Failed:   jsonFailed,
 		Commands: commands(),
 		Intro: `
 sbx-action makes any command a hermetic, cached build action: the command gets a

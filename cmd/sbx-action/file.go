@@ -275,6 +275,9 @@ func (r *fileRun) one(ctx context.Context, job int, turn *schedule.Turn) error {
 		err = errors.New("see above")
 	default:
 		lines = append(lines, fmt.Sprintf("sbx-action: %v: %s: %v", a.Pos, a.Name, err))
+		if f.json && c.json.Len() == 0 {
+			_ = jsonFailure{Name: a.Name, ExitCode: exitOurs, Error: err.Error()}.print(&c.json) // it is in memory
+		}
 		err = errors.New("sbx-action failed")
 		r.mu.Lock()
 		r.ours = true

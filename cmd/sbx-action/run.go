@@ -75,7 +75,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 	flags.Var(&f.verify, "verify", "run it again under other conditions, once or `N` times, and compare")
 	f.inside.declare(flags)
 	f.owned.declare(flags)
-	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened;\nthe command's own output goes to standard error")
+	flags.BoolVar(&f.json, "json", false, "print one line of JSON on standard output that says what happened, or with\n\"error\" why sbx-action failed; the command's own output goes to standard error")
 	f.insight.declare(flags)
 }
 
@@ -118,6 +118,7 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	started := time.Now()
 	f.cli = map[string]bool{}
 	f.set.Visit(func(fl *flag.Flag) { f.cli[fl.Name] = true })
+	promised.given = f.json
 	if f.file != "" {
 		if serving != nil {
 			return errOwnProcess
@@ -142,7 +143,9 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	}
 	defer job.Close()
 	job.parts.witness.Hold = front.Wanted()
-	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, os.Stdout}, nil)
+	line := &sink{to: os.Stdout, name: "output"}
+	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, line}, nil)
+	promised.kept = line.used
 	if out != nil && out.Started && f.forWorker() {
 		beginWarm(job.parts)
 	}

@@ -19,6 +19,7 @@ var remembered = map[string]string{
 	"backends/native.groupNumber":        "no name is used twice",
 	"cache.drafts":                       "no name is used twice",
 	"cmd/sbx-action.calledAs":            "is set for each call",
+	"cmd/sbx-action.promised":            "is forgotten for each call: program",
 	"cmd/sbx-action.sayThrough":          "is forgotten for each call",
 	"cmd/sbx-action.serving":             "is made for each call",
 	"internal/blake3.waited":             "is about the processor",
