@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -169,14 +170,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if j.parts, err = j.openCC(action.BLAKE3, j.readOnly); err != nil {
 		return j.broken(err)
 	}
-	told := false
-	s, done, err := j.session(ctx)
-	if errors.Is(err, cc.ErrBlind) {
-		told = true
-		s, done, err = j.told(ctx, err)
-	}
+	s, done, told, err := j.answer(ctx)
 	if s == nil && err == nil {
-		return j.plain(cc.ReasonUnderRoot)
+		return j.plain(cmp.Or(j.call.Plain, cc.ReasonUnderRoot))
 	}
 	if err != nil {
 		return j.broken(err)
@@ -263,7 +259,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return j.call.Plain
 	case j.call.Kind == cc.Link && j.call.Sources == 0 && !j.links:
 		return cc.ReasonLink
-	case os.Getenv("LD_PRELOAD") != "":
+	case os.Getenv("LD_PRELOAD") != "", os.Getenv("LD_AUDIT") != "":
 		return cc.ReasonPreload
 	}
 	j.want.Root = cc.ProjectRoot(dir, j.looked.exists)
@@ -272,7 +268,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 			j.want.Root, _ = filepath.EvalSymlinks(root)
 		}
 	}
-	j.call.Script = j.call.Kind != cc.Any && j.self.IsScript(j.args[0], os.Getenv("PATH"))
+	j.call.Script = j.call.Kind != cc.Any && (j.call.Extended(os.Getenv) || j.self.IsScript(j.args[0], os.Getenv("PATH")))
 	j.want.Env = j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0]))
 	for _, d := range j.inputs {
 		j.want.Limits = append(j.want.Limits, d)

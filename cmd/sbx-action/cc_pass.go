@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -23,9 +22,6 @@ func passOn(done *cc.Done) error {
 	return nil
 }
 
-// errMixed says that nobody has noted in which order the compiler said things.
-var errMixed = errors.New("standard output and error are one file")
-
 // heard returns an error if somebody would have to read what the compiler said, and
 // nobody does any more.
 func heard(done *cc.Done) error {
@@ -33,7 +29,7 @@ func heard(done *cc.Done) error {
 		return cc.Unsaid(syscall.EPIPE)
 	}
 	if len(done.Stdout) > 0 && len(done.Stderr) > 0 && cc.Mixed() {
-		return cc.Unsaid(errMixed)
+		return cc.Unsaid(cc.ErrMixed)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type Call struct {
 	Linked    bool     // the arguments say whether diagnostics have links
 	Recorded  bool     // the arguments are in the outputs
 	Painted   bool     // the arguments say that they have colours, or links
-	Script    bool     // the compiler is a script, which may read any variable
+	Script    bool     // the compiler is a script, or executes what is no part of it, and may read any variable
 	Clang     bool     // the compiler is called like one of LLVM's
 	Timeless  bool     // its precompiled headers hold no times
 	Sources   int      // how many sources are compiled
@@ -66,7 +66,7 @@ const (
 	ReasonWrapped   Reason = "another wrapper or cache is in between"
 	ReasonArguments Reason = "arguments that we do not understand"
 	ReasonJobserver Reason = "link-time optimisation with make's jobserver, which cannot be reached"
-	ReasonPreload   Reason = "LD_PRELOAD is set"
+	ReasonPreload   Reason = "LD_PRELOAD or LD_AUDIT is set"
 	ReasonStdin     Reason = "standard input is neither a file nor empty"
 	ReasonUnderRoot Reason = "the working directory is not one to build in"
 	ReasonDisabled  Reason = "disabled"
@@ -76,6 +76,7 @@ const (
 	ReasonTimes     Reason = "depends on the times of files"
 	ReasonConcealed Reason = "asks for something in /tmp, /run or /dev/shm that it does not name"
 	ReasonUnsaid    Reason = "its output cannot be written"
+	ReasonMixed     Reason = "standard output and error are one file, and both get something"
 	ReasonLinked    Reason = "an output has another name, too, or is a link"
 	ReasonRights    Reason = "an output has an owner or permissions that are not those of new files"
 )

@@ -15,10 +15,10 @@ import (
 // These, and those of the families below, are passed on and in the key. No other
 // reaches a compiler.
 var compilerEnv = []string{
-	"ASAN_OPTIONS", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "COLLECT_GCC",
+	"ADA_INCLUDE_PATH", "ADA_OBJECTS_PATH", "ASAN_OPTIONS", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "COLLECT_GCC",
 	"COLLECT_GCC_OPTIONS", "COLLECT_LTO_WRAPPER", "COLLECT_NO_DEMANGLE", "COMPILER_PATH", "CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH",
 	"CLANG_MODULE_CACHE_PATH", "CLANG_NO_DEFAULT_CONFIG", "CXX_MODULE_MAPPER", "LLD_REPRODUCE", "LLD_VERSION", "LOCPATH", "OUTPUT_CHARSET", "QA_OVERRIDE_GCC3_OPTIONS",
-	"DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_EXEC_PREFIX", "GCC_EXTRA_DIAGNOSTIC_OUTPUT", "GCC_SPECS", "GNUTARGET", "INCLUDE", "LANG", "LANGUAGE",
+	"DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_EXEC_PREFIX", "GCC_EXTRA_DIAGNOSTIC_OUTPUT", "GCC_SPECS", "GCONV_PATH", "GNUTARGET", "INCLUDE", "LANG", "LANGUAGE",
 	"LDEMULATION", "LD_LIBRARY_PATH", "LD_RUN_PATH", "LIBPATH", "LIBRARY_PATH", "MACOSX_DEPLOYMENT_TARGET", "MALLOC_ARENA_MAX", "OBJCPLUS_INCLUDE_PATH",
 	"OBJC_INCLUDE_PATH", "PATH", "POSIXLY_CORRECT", "PWD", "RC_DEBUG_OPTIONS", "SDKROOT", "SOURCE_DATE_EPOCH", "SUNPRO_DEPENDENCIES", "SYSROOT",
 	"TZ", "UNIXVERSION", "ZERO_AR_DATE",
@@ -59,6 +59,9 @@ func (c *Call) Environment(env, more []string, skip func(dir string) bool) []act
 		}
 		if slices.ContainsFunc(list, func(v action.EnvironmentVariable) bool { return v.Name == name }) {
 			continue
+		}
+		if name == "CCC_OVERRIDE_OPTIONS" || name == "QA_OVERRIDE_GCC3_OPTIONS" { // more arguments
+			c.Native = c.Native || strings.Contains(value, "native")
 		}
 		if name == "PATH" {
 			value = withoutDirs(value, skip)
@@ -187,6 +190,16 @@ func (w Want) Coloured(env func(string) (string, bool), links bool) Want {
 		value, ok := env(name)
 		if ok && utf8.ValidString(value) && !slices.ContainsFunc(w.Env, func(v action.EnvironmentVariable) bool { return v.Name == name }) {
 			w.setEnv(name, value)
+		}
+	}
+	return w
+}
+
+// Wider is w for a call that gets these variables besides its own.
+func (w Want) Wider(env []action.EnvironmentVariable) Want {
+	for _, v := range env {
+		if !slices.ContainsFunc(w.Env, func(o action.EnvironmentVariable) bool { return o.Name == v.Name }) {
+			w.setEnv(v.Name, v.Value)
 		}
 	}
 	return w

@@ -42,7 +42,7 @@ func (s *Session) Doubt(d *Done) string {
 	case !complains(d.Stderr):
 		return "it complains of something that is not in a source"
 	}
-	if p := s.unknown(d.Status.Lookups); p != "" {
+	if p := s.unknown(d.Status.Lookups, ""); p != "" {
 		return "it executed " + p
 	}
 	if p := s.hides(d.Status.Lookups); p != "" {
@@ -57,55 +57,6 @@ func extends(arg string) bool {
 	return slices.ContainsFunc([]string{"-fplugin", "-specs", "--specs", "-Xclang", "-load", "-wrapper", "-plugin", "-Wl,-plugin"}, func(p string) bool {
 		return strings.HasPrefix(arg, p)
 	})
-}
-
-// unknown returns something that was executed and is no part of the one compiler, or
-// "". What stands in front of a compiler to give it more arguments, a script or
-// another program, may take them from any variable.
-func (s *Session) unknown(lookups []backends.Lookup) string {
-	drivers := map[string]bool{}
-	for _, l := range lookups {
-		if l.Op != backends.Exec {
-			continue
-		}
-		host, ok := s.view.host(filepath.Clean(l.Path))
-		if !ok {
-			return l.Path
-		}
-		real, err := filepath.EvalSymlinks(host)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			continue // one of several directories of PATH
-		}
-		if err != nil {
-			return l.Path
-		}
-		base := filepath.Base(real)
-		switch k, _ := kindOf(base); {
-		case slices.Contains(parts, base): // cc1 looks like a version of cc
-		case k == Link && !strings.HasPrefix(strings.TrimPrefix(base, target(base)), "ld"), k == Preprocess:
-			drivers[real] = true
-		case k == Link, k == Assemble, strings.HasPrefix(base, "ld-"):
-		default:
-			return real
-		}
-		if len(drivers) > 1 {
-			return real
-		}
-	}
-	return ""
-}
-
-// parts are the programs that a driver executes, besides as and ld.
-var parts = []string{"cc1", "cc1plus", "cc1obj", "cc1objplus", "f951", "collect2", "lto1", "lto-wrapper"}
-
-// target is the part in front of a program's name, such as x86_64-linux-gnu-, or "".
-func target(base string) string {
-	for _, name := range []string{"ld", "ld.bfd", "ld.gold", "ld.lld"} {
-		if t, ok := strings.CutSuffix(base, "-"+name); ok {
-			return t + "-"
-		}
-	}
-	return ""
 }
 
 // hides returns something that was looked for, is on the host, and was not shown; or

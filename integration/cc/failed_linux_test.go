@@ -24,12 +24,12 @@ func TestMistakes(t *testing.T) {
 		{"output before the mistake", "gcc -E a.c", text("a.c", "int a;\n#error no\n"), cc.ReasonMistake},
 		{"colours", "gcc -fdiagnostics-color=always -c a.c", text("a.c", "int main( {\n"), cc.ReasonMistake},
 		{"one source of two", "gcc -c a.c b.c", func(w *world) { w.write("a.c", "int a;\n"); w.write("b.c", "int b(\n") }, cc.ReasonMistake},
-		{"a wrapper that knows a variable", "./gcc -c a.c", func(w *world) {
-			w.write("wrapper.c", "#include <stdlib.h>\n#include <unistd.h>\nint main(int c, char **v) { char *more = getenv(\"SECRET_FLAGS\"); "+
+		{"a wrapper that knows a variable which is not passed on", "./gcc -c a.c", func(w *world) {
+			w.write("wrapper.c", "#include <stdlib.h>\n#include <unistd.h>\nint main(int c, char **v) { char *more = getenv(\"SSH_FLAGS\"); "+
 				"return execl(\"/usr/bin/gcc\", \"gcc\", v[1], v[2], more, (char *)0); }\n")
 			w.host("gcc", "wrapper.c", "-o", "gcc")
 			w.write("a.c", "int a = A;\n")
-			w.env["SECRET_FLAGS"] = "-DA=1"
+			w.env["SSH_FLAGS"] = "-DA=1"
 		}, "failed in the sandbox"},
 		{"a header of a place that is not shown", "gcc -c a.c", func(w *world) {
 			dir, err := os.MkdirTemp("/dev/shm", "sbx-test-")

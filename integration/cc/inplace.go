@@ -1,6 +1,7 @@
 package cc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -17,6 +18,9 @@ var (
 	errLinked = fmt.Errorf("it has another name, too, or is a link: %w", ErrPlain)
 	errRights = fmt.Errorf("it has an owner or permissions that a new file would not have: %w", ErrPlain)
 )
+
+// ErrMixed says that nobody has noted in which order the compiler said things.
+var ErrMixed = errors.New("standard output and error are one file")
 
 // Unsaid wraps an error of writing what the compiler said to where our caller wants it.
 func Unsaid(err error) error { return fmt.Errorf("%w: %w", err, errUnsaid) }

@@ -83,4 +83,7 @@ func TestOneStream(t *testing.T) {
 			}
 		}
 	}
+	if got := w.lines(); len(got) != 1 || got[totalKey{cc.Plain, cc.ReasonMixed}] != 6 {
+		t.Errorf("counted: %v", got)
+	}
 }

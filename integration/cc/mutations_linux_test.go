@@ -20,6 +20,7 @@ func mutations() (list []mutation) {
 	list = append(list, otherMutations()...)
 	list = append(list, hostMutations()...)
 	list = append(list, privateMutations()...)
+	list = append(list, foreignMutations()...)
 	return list
 }
 

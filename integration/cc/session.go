@@ -71,6 +71,9 @@ type Session struct {
 	text    []byte        // see piece
 
 	concealed concealment
+	front     string    // what executes the compiler, or ""
+	judged    bool      // foreign is known
+	foreign   string    // see stranger
 	clocked   bool      // the call names a macro that says the time
 	began     time.Time // when the run did
 }
@@ -126,6 +129,9 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		return nil, false
 	}
 	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root, shared: w.Shared, told: w.Told}
+	if len(w.Front) > 0 {
+		s.front = w.Front[0]
+	}
 	if len(w.Limits) > 0 {
 		w.Place, v.empty = Here, p.Empty
 	}
@@ -245,6 +251,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
 	}
 	if out.Status != nil && err == nil {
+		if err := s.estranged(ctx, out.Status, o.ReadOnly); err != nil {
+			return &Done{Outcome: out}, err
+		}
 		err = s.withheld(ctx, out.Status, o.ReadOnly)
 	}
 	if len(s.removed) > 0 && out.Result.ExitCode == 0 {
@@ -289,7 +298,7 @@ func (s *Session) Again() *Session {
 	again.binds, again.listed, again.written, again.removed, again.refused = nil, nil, nil, nil, nil
 	w := *s.witness
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
-	again.concealed = concealment{}
+	again.concealed, again.judged, again.foreign = concealment{}, false, ""
 	again.witness = &w
 	v := *s.view
 	again.view = &v
@@ -364,6 +373,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 		}
 		status, seen.Complete = &seen, true
 	}
+	if p := s.stranger(status.Lookups); p != "" {
+		return nil, fmt.Errorf("%s: %w: %w", p, ErrForeign, action.ErrUnsealed)
+	}
 	seen.Lookups = s.inputs(status.Lookups)
 	if err := s.suspect(ctx, seen.Lookups); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
@@ -392,6 +404,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 // Stage implements [action.Stager].
 func (s *Session) Stage(ctx context.Context, _ *action.Action, _ *action.Command) (backends.Root, error) {
 	s.began = time.Now()
+	if err := s.wasEstranged(ctx); err != nil {
+		return backends.Root{}, err
+	}
 	if s.told != nil {
 		s.list()
 		return backends.Root{}, nil

@@ -293,7 +293,7 @@ func Fault(err error) Event {
 	for _, nobodys := range []struct {
 		err error
 		why Reason
-	}{{errConcealed, ReasonConcealed}, {errUnsaid, ReasonUnsaid}, {errLinked, ReasonLinked}, {errRights, ReasonRights}} {
+	}{{errConcealed, ReasonConcealed}, {ErrMixed, ReasonMixed}, {errUnsaid, ReasonUnsaid}, {errLinked, ReasonLinked}, {errRights, ReasonRights}} {
 		if errors.Is(err, nobodys.err) {
 			return Event{Outcome: Plain, Reason: nobodys.why}
 		}

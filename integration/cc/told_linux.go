@@ -318,6 +318,9 @@ func (t *teller) programs(ctx context.Context, b bare, env []string) error {
 	for _, p := range programs {
 		t.add(backends.Exec, p)
 		if head, err := readHead(t.s.call.abs(p)); err != nil || !bytes.HasPrefix(head, []byte("\x7fELF")) {
+			if !t.s.call.Script {
+				t.s.judged, t.s.foreign = true, p
+			}
 			return fmt.Errorf("%s is a script, or cannot be read: only observation tells what it does", p)
 		}
 		if loader == "" {
