@@ -108,7 +108,9 @@ func Missed(notes string) {
 	if err == nil {
 		defer unix.Close(null)
 		n := uintptr(null)
-		_, err = spawn([]string{buildWord, strconv.Itoa(min(runtime.NumCPU(), buildMax)), dir}, []uintptr{n, n, n, uintptr(user), n, uintptr(hold)})
+		slack, undo := patient()
+		_, err = spawn([]string{buildWord, strconv.Itoa(min(runtime.NumCPU(), buildMax)), strconv.Itoa(slack), dir}, []uintptr{n, n, n, uintptr(user), n, uintptr(hold)})
+		undo()
 	}
 	if err != nil {
 		unix.Rmdir(dir) //nolint:errcheck // the next one removes it

@@ -27,7 +27,7 @@ const Program = "sbx-action-warm"
 //
 //	launch NUMBER	starts the keeper, and ends
 //	keep NUMBER	makes the sockets, starts the workers, and those that die again
-//	build NUMBER	is keep for a session that has begun by itself: see build_linux.go
+//	build NUMBER SLACK	is keep for a session that has begun by itself: see build_linux.go
 //	work SLACK	is a worker, which sets its timers right: see patient
 //
 // The descriptors that they are given:
@@ -136,6 +136,11 @@ func wait(pid int) {
 // Main is what a part of a session does; args follow the program's name. It returns
 // the exit code. Work is what a worker does with its index and socket.
 func Main(args []string, work func(*Worker) int) int {
+	slack := 0
+	if len(args) == 4 && args[0] == buildWord {
+		slack, _ = strconv.Atoi(args[2]) // 0: nobody has touched the timers
+		args = []string{args[0], args[1], args[3]}
+	}
 	if len(args) != 3 {
 		fmt.Fprintln(os.Stderr, "sbx-action: this name is for 'sbx-action warm' itself")
 		return 125
@@ -158,7 +163,7 @@ func Main(args []string, work func(*Worker) int) int {
 		return (&keeper{dir: args[2], ready: os.NewFile(readyFD, "ready")}).keep(number)
 	case buildWord:
 		closeFrom(proofFD)
-		return (&keeper{dir: args[2]}).keepBuild(number)
+		return (&keeper{dir: args[2], slack: slack}).keepBuild(number)
 	case "work":
 		closeFrom(workProofFD + 1)
 		w, err := newWorker(args[2], number)
@@ -191,6 +196,7 @@ func closeFrom(fd int) {
 type keeper struct {
 	dir   string
 	ready *os.File // of keep
+	slack int      // in ns: what the workers' timers are to have, if ours are inexact by now; or 0
 	life  [2]int   // a pipe that ends with us
 	null  int
 	count *os.File
@@ -331,8 +337,11 @@ func (k *keeper) startWorker(i, socket int) (pid int, why string) {
 	}
 	defer ready.Close()
 	null := uintptr(k.null)
-	slack, impatient := patient()
-	defer impatient()
+	slack, undo := k.slack, func() {}
+	if slack <= 0 {
+		slack, undo = patient()
+	}
+	defer undo()
 	pid, err = spawn([]string{"work", strconv.Itoa(slack), k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd(), holdFD, proofFD})
 	tell.Close()
 	if err != nil {
@@ -423,7 +432,8 @@ func ReadCounts(dir string) (Counts, error) {
 // millisecond, and returns what they were, and what undoes it. It is for the thread of
 // Go's runtime in a worker that looks every 20 µs whether there is something to do for
 // it, of which it is late by 50 µs as a rule: on the processor where the command runs,
-// as often as not.
+// as often as not. It is also for that of the keeper of a build's session, which looks 200
+// times while the workers start.
 func patient() (slack int, undo func()) {
 	runtime.LockOSThread()
 	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
