@@ -149,3 +149,24 @@ func TestPreload(t *testing.T) {
 		}
 	}
 }
+
+// TestBlindVariables wants what is no part of a compiler to get its variables where nothing
+// can be observed, whether its results are kept or not.
+func TestBlindVariables(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--read-only"}} {
+		w := newWorld(t)
+		w.write("a.c", "int a;\n")
+		w.script("b/as", "exec "+real(w, "as")+" --defsym foo=$FOO \"$@\"")
+		w.env["PATH"] = w.path("b") + ":" + os.Getenv("PATH")
+		w.flags = flags
+		w.blind("sandboxes")
+		for _, value := range []string{"1", "2", "1"} {
+			w.env["FOO"] = value
+			want := w.bare(words("gcc -c a.c"))
+			got, outcome, reason := w.wrapped(words("gcc -c a.c"))
+			if diff := got.differs(want); diff != "" {
+				t.Errorf("%q, FOO=%s: %s (%s %s)", flags, value, diff, outcome, reason)
+			}
+		}
+	}
+}

@@ -251,6 +251,10 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
 	}
 	if out.Status != nil && err == nil {
+		if s.told != nil && !s.judged && out.Status.Code == 0 { // it was not asked, to be sealed
+			lookups, _ := s.lookupsTold(ctx)
+			s.stranger(lookups)
+		}
 		if err := s.estranged(ctx, out.Status, o.ReadOnly); err != nil {
 			return &Done{Outcome: out}, err
 		}
