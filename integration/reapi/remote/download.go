@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	rexec "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	bytestream "google.golang.org/genproto/googleapis/bytestream"
@@ -59,7 +60,7 @@ func (c *Client) Download(ctx context.Context, dst Store, digests []action.Diges
 		if len(lack) == 0 {
 			return nil
 		}
-		mine, others := c.board(lack, dst)
+		mine, others := c.board(lack, dst, time.Time{})
 		if err := c.receive(ctx, dst, mine); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/sbx-action/sbx-action/action"
 )
@@ -22,11 +23,15 @@ type flight struct {
 }
 
 // board divides digests into those that the caller must transfer, and ends
-// with land, and flights of others that it waits for.
-func (c *Client) board(digests []action.Digest, to any) (mine []action.Digest, others []*flight) {
+// with land, and flights of others that it waits for. What has come to the server
+// after asked, when the caller asked for it, needs nobody any more.
+func (c *Client) board(digests []action.Digest, to any, asked time.Time) (mine []action.Digest, others []*flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, d := range digests {
+		if since, ok := c.present[instanceDigest{c.instance, d}]; to == nil && ok && !since.Before(asked) {
+			continue
+		}
 		key := flightKey{c.instance, d, to}
 		if f := c.flights[key]; f != nil {
 			others = append(others, f)

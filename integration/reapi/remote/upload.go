@@ -109,11 +109,12 @@ func (c *Client) Forget() {
 // read from src. What another call is uploading is waited for, not sent twice.
 func (c *Client) Upload(ctx context.Context, src Source, digests []action.Digest) error {
 	for {
+		asked := c.now()
 		missing, err := c.Missing(ctx, digests)
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		mine, others := c.board(missing, nil)
+		mine, others := c.board(missing, nil, asked)
 		if err := c.send(ctx, src, mine); err != nil {
 			return err
 		}
