@@ -55,10 +55,12 @@ func (b *Backend) run(ctx context.Context, spec *backends.Spec) (*backends.Statu
 	stop := context.AfterFunc(ctx, s.cancel)
 	st, err := s.converse(b, spec)
 	stopped := stop()
+	patience := ending
 	if err != nil || !stopped {
 		s.cancel()
-		defer time.AfterFunc(grace, s.kill).Stop()
+		patience = grace
 	}
+	defer time.AfterFunc(patience, s.kill).Stop()
 	said := s.wait()
 	if !stopped {
 		if st != nil && st.Root != nil {
@@ -171,6 +173,11 @@ func (s *sandbox) cancel() {
 // grace is how long a tool that was cancelled may take. A file system of the
 // network that does not answer can hold it for ever.
 const grace = 3 * time.Second
+
+// ending is how long a tool may take to end after our init, which is process 1 of the
+// sandbox, has. On a busy machine gVisor (runsc of 2022) kept processes of a command
+// that forks without end for as long as these wanted to live.
+const ending = 20 * time.Second
 
 // kill ends the tool, and what it has started dies with it.
 func (s *sandbox) kill() {
