@@ -263,6 +263,9 @@ const (
 	// smallBlob is the size up to which a file is hashed in memory before
 	// anything is written, so that one that is present costs no write.
 	smallBlob = 256 << 10
+	// sparseSize is from which size on a file that takes less than half of it on the
+	// disk is looked through for runs of zeros.
+	sparseSize = 1 << 20
 )
 
 // PutFile stores what src holds from its start to its end, by sharing extents
@@ -293,6 +296,9 @@ func (s *Store) PutFile(ctx context.Context, f action.Function, src *os.File) (a
 	w := s.NewSizedWriter(ctx, f, fi.Size)
 	defer w.Abort()
 	if err := w.clone(src); err != nil {
+		if fi.Blocks <= fi.Size/2 && fi.Size >= sparseSize {
+			w.sparse = true
+		}
 		if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{in}, make([]byte, copyBlock)); err != nil {
 			return action.Digest{}, fmt.Errorf("put file %s: %w", src.Name(), err)
 		}

@@ -28,3 +28,9 @@ func statFile(t *testing.T, path string) durable.FileInfo {
 	}
 	return fi
 }
+
+// OnDisk is how many bytes the file takes there.
+func OnDisk(t *testing.T, path string) int64 {
+	t.Helper()
+	return statFile(t, path).Blocks
+}

@@ -29,7 +29,10 @@ type Writer struct {
 	t    *durable.Temp // everything, else
 	path string        // of t, if others may take it up; "" else
 	near string        // where t is made, if path is ""
-	err  error         // the first; Commit returns it
+
+	sparse bool // zeros are to take no room on the disk
+
+	err error // the first; Commit returns it
 }
 
 // NewWriter begins a blob of the digest function f. The caller calls Commit or
@@ -185,8 +188,37 @@ func (w *Writer) keep(parts [][]byte, size int) error {
 		}
 		return nil
 	}
+	if w.sparse {
+		return w.s.explain(w.keepSparse(parts))
+	}
 	_, err := w.t.WriteParts(parts)
 	return w.s.explain(err)
+}
+
+// zeroRun is how many zeros, where they begin at a multiple of it, are kept as a hole.
+const zeroRun = 64 << 10
+
+var zeros [zeroRun]byte
+
+// keepSparse is keep for the draft of a sparse blob. What the kernel says of holes is
+// not asked for: some file systems were wrong about files that were just written.
+func (w *Writer) keepSparse(parts [][]byte) error {
+	for _, p := range parts {
+		for len(p) > 0 {
+			some := p[:min(int64(len(p)), zeroRun-w.t.Len()%zeroRun)]
+			p = p[len(some):]
+			var err error
+			if bytes.Equal(some, zeros[:]) {
+				err = w.t.Skip(zeroRun)
+			} else {
+				_, err = w.t.Write(some)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // spill moves the blob from memory to a draft.

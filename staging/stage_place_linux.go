@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -162,6 +163,9 @@ func copyContent(dst, src int, size int64, buf []byte) error {
 		if unix.IoctlFileClone(dst, src) == nil {
 			return sizeIs(dst, size)
 		}
+		if isSparse(dst, src) {
+			return copySparse(dst, src, size)
+		}
 		done, err := copyRange(dst, src, size)
 		if done || err != nil {
 			return err
@@ -205,6 +209,54 @@ func copyRange(dst, src int, size int64) (bool, error) {
 		left -= int64(n)
 	}
 	return true, nil
+}
+
+// isSparse says whether src takes less than half of its size on the disk, so that it
+// is worth while to look for zeros in it, and dst is empty, so that they can be left out.
+func isSparse(dst, src int) bool {
+	var from, to unix.Stat_t
+	return unix.Fstat(src, &from) == nil && from.Size >= 1<<20 && from.Blocks*512 <= from.Size/2 &&
+		unix.Fstat(dst, &to) == nil && to.Size == 0
+}
+
+// zeroRun is how many zeros, where they begin at a multiple of it, become a hole.
+const zeroRun = 64 << 10
+
+var zeros [zeroRun]byte
+
+// copySparse copies size bytes to the empty dst, where zeros take no room. It does not
+// ask where src has holes: some file systems were wrong about that.
+func copySparse(dst, src int, size int64) error {
+	buf := make([]byte, zeroRun)
+	for at := int64(0); at < size; {
+		want := buf[:min(zeroRun, size-at)]
+		for n := 0; n < len(want); {
+			m, err := unix.Pread(src, want[n:], at+int64(n))
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case err != nil:
+				return fmt.Errorf("read: %w", err)
+			case m == 0:
+				return fmt.Errorf("%d of %d bytes: %w", at+int64(n), size, io.ErrUnexpectedEOF)
+			}
+			n += m
+		}
+		at += int64(len(want))
+		if bytes.Equal(want, zeros[:len(want)]) {
+			if _, err := unix.Seek(dst, at, io.SeekStart); err != nil {
+				return fmt.Errorf("write: %w", err)
+			}
+			continue
+		}
+		if err := writeAll(dst, want); err != nil {
+			return err
+		}
+	}
+	if err := unix.Ftruncate(dst, size); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
 }
 
 func sizeIs(fd int, want int64) error {

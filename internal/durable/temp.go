@@ -141,6 +141,20 @@ func (t *Temp) WriteParts(parts [][]byte) (int, error) {
 	return written, err
 }
 
+// Skip appends n zeros that take no room on the disk, where the file system can do that.
+func (t *Temp) Skip(n int64) error {
+	return t.disk.change(OpWrite, t.dir, func() error {
+		if err := unix.Ftruncate(t.fd, t.n+n); err != nil {
+			return wrap("extend", t.dir, err)
+		}
+		if _, err := unix.Seek(t.fd, t.n+n, io.SeekStart); err != nil {
+			return wrap("seek in", t.dir, err)
+		}
+		t.n += n
+		return nil
+	})
+}
+
 // Stat returns what the kernel knows of the file.
 func (t *Temp) Stat() (FileInfo, error) { return FStat(t.fd, t.dir) }
 
