@@ -26,19 +26,28 @@ def say(*words):
 def run(args, cwd, env=None, shell=False, user=None, orphans=False):
     """Runs a command, as one that is typed: in a process group of its own, with which the
     warm processes end that it has started. Returns its CPU seconds (with its children) and
-    wall seconds. With orphans, those too that end after it: nobody else may have any then."""
+    wall seconds. With orphans, those too that end after it: nobody else may have any then
+    that live, and what others have left that is dead is not counted."""
+    if orphans:
+        reap(os.WNOHANG)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     subprocess.run(args, cwd=cwd, env={**os.environ, **(env or {})}, check=True, shell=shell, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                    process_group=0, user=user, group=user, extra_groups=None if user is None else [])
     wall = time.perf_counter() - start
-    while orphans:
-        try:
-            os.wait()
-        except ChildProcessError:
-            break
+    if orphans:
+        reap(0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def reap(options):
+    """Waits for all children, or with WNOHANG for those that have ended."""
+    try:
+        while os.waitpid(-1, options)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 def adopt(yes):
@@ -184,6 +193,7 @@ def one_process():
         if project not in projects:
             continue
         cwd, times = "%s/%s/%s" % (work, project, cwd), {}
+        run(PROJECTS[project]["clean"], "%s/%s" % (work, project), shell=True)  # sccache gives .d files a mode of their own
         for n in range(64):
             for tool in ["ours", "ccache", "depend"]:
                 front, env = TOOLS[tool]
