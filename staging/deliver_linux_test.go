@@ -333,15 +333,14 @@ func TestDeliverInterrupted(t *testing.T) {
 	}
 }
 
-// TestDeliverFull runs out of space.
 // TestDeliverAdvice: an error names the workspace where that is what is wrong.
 func TestDeliverAdvice(t *testing.T) {
-	w := Workspace{Root: "/work/space"}
+	w := Workspace{Root: "/some/space"}
 	for err, want := range map[error]string{
-		unix.ENOSPC: "free some where the workspace /work/space is",
-		unix.EDQUOT: "free some where the workspace /work/space is",
-		unix.EROFS:  "you may not write there, in the workspace /work/space",
-		unix.EACCES: "you may not write there, in the workspace /work/space",
+		unix.ENOSPC: "free some where the workspace /some/space is",
+		unix.EDQUOT: "free some where the workspace /some/space is",
+		unix.EROFS:  "you may not write there, in the workspace /some/space",
+		unix.EACCES: "you may not write there, in the workspace /some/space",
 		unix.EIO:    "",
 	} {
 		got := w.advise(fmt.Errorf("write: %w", err))
@@ -363,6 +362,7 @@ func TestDeliverAdvice(t *testing.T) {
 	}
 }
 
+// TestDeliverFull runs out of space.
 func TestDeliverFull(t *testing.T) {
 	store := newTestStore(t)
 	res := result(t, store, spec{"big": strings.Repeat("x", 200_000), "small": "s"}, "big", "small")
