@@ -93,6 +93,13 @@ u64 now_ns(void)
 	return (u64)t.sec * 1000000000 + (u64)t.nsec;
 }
 
+void *map_memory(size_t size)
+{
+	enum { MAP_NORESERVE = 0x4000 };
+	long at = sys6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return at < 0 && at > -PATH_MAX ? 0 : (void *)at;
+}
+
 // The new process finds fn and arg on its stack, because the registers that
 // carry them there are a matter of the machine.
 #if defined __x86_64__

@@ -19,3 +19,7 @@ void put(struct text *t, const char *s);
 void put_number(struct text *t, u64 n);
 
 u64 now_ns(void);
+
+// map_memory returns zeroed memory, or 0. It costs nothing before it is written to, and is
+// given back by munmap.
+void *map_memory(size_t size);

@@ -203,7 +203,7 @@ long peek_process(u32 tid, u64 at, void *to, size_t n);
 s32 poke_process(u32 tid, u64 at, const void *from, size_t n);
 int peek_string(u32 tid, u64 at, char buf[static PATH_MAX]);
 
-// owners.c
+// owners.c and owned.c
 void owners_begin(struct sandbox *s);
 int owners_answer(struct owners *o, const struct seccomp_notif *n, struct seccomp_notif_resp *resp);
 void owners_finish(struct sandbox *s);
@@ -219,7 +219,7 @@ void map_own_user(struct sandbox *s);
 int own_namespace(struct sandbox *s);
 void await(struct sandbox *s, u32 *flag);
 
-// vary.c
+// vary.c and clock.c
 extern const char *own_vdso;
 void vary_sandbox(struct sandbox *s);
 int wait_varied(struct sandbox *s, s32 pid, u64 deadline, s32 *status);

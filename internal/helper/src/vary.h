@@ -1,5 +1,5 @@
 // The system calls whose answers can be varied: what filter.c has to catch, and
-// how vary.c answers them.
+// how vary.c has them answered.
 #pragma once
 #include "calls.h"
 #include "wire.h"
