@@ -37,6 +37,10 @@ type Outputs struct {
 	// Owned, where not nil, says whose files are, and which are devices: their
 	// nodes then have the properties that [OwnerProperties] has.
 	Owned *Owned
+	// Failed says that the command failed: what it made and cannot be recorded, such
+	// as a pipe, is missing then, since the command's own failure is what there is to
+	// tell. Else it is an error.
+	Failed bool
 	// Properties are the node properties that outputs are recorded with:
 	// mtime and unix_mode.
 	Properties []string
@@ -44,6 +48,12 @@ type Outputs struct {
 	// output directory. 0: a Tree; 1: its Directory messages; 2: both.
 	Format int32
 }
+
+// An unfit error is about what the command made in the place of an output, which
+// cannot be one.
+type unfit struct{ error }
+
+func (u unfit) Unwrap() error { return u.error }
 
 func (o *Outputs) work() string {
 	if o.Work == "" {

@@ -24,11 +24,16 @@ func (c *collector) glob(p string) (bool, error) {
 		if rel = path.Join(g.base, rel); !g.match(rel) {
 			return nil
 		}
-		if err := action.CheckName(name); err != nil {
-			return fmt.Errorf("%q matches, but cannot be recorded: %w", rel, err)
+		err := action.CheckName(name)
+		if err != nil {
+			err = unfit{fmt.Errorf("%q matches, but cannot be recorded: %w", rel, err)}
+		} else {
+			_, err = c.at(path.Dir(c.full(rel)), name, rel)
+		}
+		if c.tolerates(err) {
+			return nil // the others are recorded
 		}
 		found = true
-		_, err := c.at(path.Dir(c.full(rel)), name, rel)
 		return err
 	})
 	if isAbsent(err) {

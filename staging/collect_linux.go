@@ -23,7 +23,7 @@ import (
 // in which nothing runs any more, and returns it as a Result with sorted Files,
 // Directories and Symlinks and nothing else. It names the outputs that are not
 // there. An output that is something else than a file, a directory or a link,
-// or has such a thing in it, is an error that names it.
+// or has such a thing in it, is an error that names it, or missing if the command failed.
 //
 // Files that the command made unreadable for us, as their owner, are made
 // readable. Extended attributes, owners and times are not collected; a file is
@@ -40,7 +40,10 @@ func Collect(ctx context.Context, blobs action.Blobs, root *os.File, o Outputs) 
 	var err error
 	for _, p := range o.Paths {
 		var found bool
-		if found, err = c.output(p); err != nil {
+		if found, err = c.output(p); c.tolerates(err) {
+			found, err = false, nil
+		}
+		if err != nil {
 			err = fmt.Errorf("output %q: %w", p, err)
 			break
 		}
@@ -58,6 +61,12 @@ func Collect(ctx context.Context, blobs action.Blobs, root *os.File, o Outputs) 
 		return nil, nil, err
 	}
 	return res, c.nearMisses(lost), nil
+}
+
+// tolerates says that err means no more than that an output is missing.
+func (c *collector) tolerates(err error) bool {
+	_, ok := errors.AsType[unfit](err)
+	return ok && c.Failed
 }
 
 // A collector serves one call of Collect.
@@ -153,7 +162,7 @@ func special(mode uint32) error {
 	what := map[uint32]string{
 		unix.S_IFSOCK: "a socket", unix.S_IFIFO: "a named pipe", unix.S_IFCHR: "a device", unix.S_IFBLK: "a device",
 	}[mode&unix.S_IFMT]
-	return fmt.Errorf("it is %s: outputs are files, directories and symbolic links", cmp.Or(what, "of an unknown kind"))
+	return unfit{fmt.Errorf("it is %s: outputs are files, directories and symbolic links", cmp.Or(what, "of an unknown kind"))}
 }
 
 func readLink(dir int, name string, size int64) (string, error) {
@@ -164,7 +173,7 @@ func readLink(dir int, name string, size int64) (string, error) {
 	}
 	target := string(buf[:n])
 	if err := (&action.Directory{Symlinks: []action.SymlinkNode{{Name: "x", Target: target}}}).Check(); err != nil {
-		return "", fmt.Errorf("its target %q cannot be recorded: %w", target, err)
+		return "", unfit{fmt.Errorf("its target %q cannot be recorded: %w", target, err)}
 	}
 	return target, nil
 }
@@ -229,14 +238,17 @@ func (c *collector) whole() (bool, error) {
 
 func (c *collector) directoryOutput(parent int, name, p string) error {
 	d, err := c.directory(parent, name, p, 0)
+	if err != nil {
+		return err
+	}
 	c.dirs = append(c.dirs, collectedOutput{p, d})
-	return err
+	return nil
 }
 
 // directory collects the directory name of parent. show is its path in errors.
 func (c *collector) directory(parent int, name, show string, depth int) (*collectedDir, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("%q: directories nested deeper than %d", show, maxDepth)
+		return nil, unfit{fmt.Errorf("%q: directories nested deeper than %d", show, maxDepth)}
 	}
 	if c.ctx.Err() != nil {
 		return nil, context.Cause(c.ctx)
@@ -262,7 +274,7 @@ func (c *collector) directory(parent int, name, show string, depth int) (*collec
 	d.m.Files = make([]action.FileNode, 0, len(names)) // workers keep pointers into it
 	for _, n := range names {
 		if err := action.CheckName(n); err != nil {
-			return nil, fmt.Errorf("%q: a name in it cannot be recorded: %w", show, err)
+			return nil, unfit{fmt.Errorf("%q: a name in it cannot be recorded: %w", show, err)}
 		}
 		if err := c.entry(d, int(f.Fd()), n, show+"/"+n, depth); err != nil {
 			return nil, err

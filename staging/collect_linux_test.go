@@ -139,6 +139,22 @@ func TestCollectRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want one with %q", p, err, want)
 		}
 	}
+	// Of a command that failed the same is missing, and the rest is there.
+	res, missing, err := collect(t, newTestStore(t), root, Outputs{Paths: []string{"bad", "badlink", "d", "d/file", "fifo", "s"}, Failed: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost []string
+	for _, m := range missing {
+		lost = append(lost, m.Path)
+	}
+	if want := []string{"bad", "badlink", "d", "fifo"}; !slices.Equal(lost, want) || len(res.Files) != 1 || len(res.Directories) != 1 || len(res.Symlinks) != 0 {
+		t.Errorf("of a command that failed %q is missing, want %q; there is %v", lost, want, res)
+	}
+	res, missing, err = collect(t, newTestStore(t), root, Outputs{Paths: []string{"d/*", "bad/*"}, Globs: true, Failed: true})
+	if err != nil || len(missing) != 1 || len(res.Files) != 1 || res.Files[0].Path != "d/file" {
+		t.Errorf("patterns of a command that failed: %v, %v, %v", res, missing, err)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("enough")
 	cancel(why)

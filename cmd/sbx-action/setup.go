@@ -228,7 +228,7 @@ func (s *jobStager) Collect(ctx context.Context, left *backends.Status, c *actio
 		s.inspect(left.Root)
 	}
 	return staging.Collect(ctx, s.blobs, left.Root, staging.Outputs{
-		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Function: s.function, Format: c.OutputDirectoryFormat,
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Failed: left.Code != 0, Function: s.function, Format: c.OutputDirectoryFormat,
 		Modes: left.Owned != nil, Owned: staging.NewOwned(left.Owned),
 	})
 }

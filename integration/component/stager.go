@@ -72,7 +72,7 @@ func (s *buildStager) Collect(ctx context.Context, left *backends.Status, c *act
 		return s.collectWhole(ctx, left)
 	}
 	res, missing, err := staging.Collect(ctx, s.blobs, left.Root, staging.Outputs{
-		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.f, Format: c.OutputDirectoryFormat, Modes: true, Owned: staging.NewOwned(left.Owned),
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Failed: left.Code != 0, Function: s.f, Format: c.OutputDirectoryFormat, Modes: true, Owned: staging.NewOwned(left.Owned),
 	})
 	if err != nil || len(missing) > 0 || s.root == nil {
 		return res, missing, err

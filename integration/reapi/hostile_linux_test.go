@@ -11,6 +11,7 @@ import (
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -59,6 +60,53 @@ func TestHostileTrees(t *testing.T) {
 	}
 	if res := s.succeed(s.action(call{script: "echo well"})); string(res.Result.StdoutRaw) != "well\n" {
 		t.Errorf("after all that: %v", res)
+	}
+}
+
+// TestWhatLinuxRefuses executes actions that name what no file system takes, which is
+// the client's fault, and what it cannot make go away by trying again.
+func TestWhatLinuxRefuses(t *testing.T) {
+	s := start(t, nil)
+	long := strings.Repeat("n", 256)
+	for name, c := range map[string]call{
+		"target":            {root: &repb.Directory{Symlinks: []*repb.SymlinkNode{{Name: "l", Target: strings.Repeat("t", 4096)}}}},
+		"name":              {root: &repb.Directory{Symlinks: []*repb.SymlinkNode{{Name: long, Target: "t"}}}},
+		"working directory": {command: func(c *repb.Command) { c.WorkingDirectory = long }},
+		"deep":              {command: func(c *repb.Command) { c.WorkingDirectory = strings.Repeat("a/", 2100) }},
+		"output":            {command: func(c *repb.Command) { c.OutputPaths = []string{"d/" + long} }},
+	} {
+		c.script = "true"
+		r := s.execute(s.action(c))
+		code := status.Code(r.err)
+		if r.response != nil {
+			code = codes.Code(r.response.GetStatus().GetCode())
+		}
+		if code != codes.InvalidArgument {
+			t.Errorf("%s: %v, %v; want InvalidArgument", name, r.response, r.err)
+		}
+	}
+	most := s.succeed(s.action(call{script: "readlink l", root: &repb.Directory{Symlinks: []*repb.SymlinkNode{{Name: "l", Target: strings.Repeat("t", 4095)}}}}))
+	if len(most.Result.StdoutRaw) != 4096 {
+		t.Errorf("control: %v", most)
+	}
+}
+
+// TestFailedCommandIsTold executes a command that fails, and leaves what cannot be an
+// output: the client gets its exit code and what it said.
+func TestFailedCommandIsTold(t *testing.T) {
+	s := start(t, nil)
+	script := "mkfifo pipe; echo x > file; echo why >&2; exit "
+	outputs := func(c *repb.Command) { c.OutputPaths = []string{"file", "pipe"} }
+	res := s.succeed(s.action(call{script: script + "3", command: outputs})).Result
+	if res.ExitCode != 3 || string(res.StderrRaw) != "why\n" || output(res, "file") == nil || len(res.OutputFiles) != 1 {
+		t.Errorf("%v", res)
+	}
+	if r := s.execute(s.action(call{script: script + "0", command: outputs})); codes.Code(r.response.GetStatus().GetCode()) != codes.FailedPrecondition {
+		t.Errorf("control: %v, %v", r.response, r.err)
+	}
+	old := func(c *repb.Command) { c.OutputFiles = []string{"dir"} }
+	if res := s.succeed(s.action(call{script: "mkdir dir; exit 4", command: old})).Result; res.ExitCode != 4 {
+		t.Errorf("%v", res)
 	}
 }
 

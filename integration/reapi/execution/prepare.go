@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -180,7 +181,33 @@ func (j *job) commandOf(c *repb.Command) (*action.Command, error) {
 	if err := m.Check(); err != nil {
 		return nil, invalid("command: %v", err)
 	}
+	for _, p := range append([]string{m.WorkingDirectory}, m.OutputPaths...) {
+		if err := checkLength(p); err != nil {
+			return nil, invalid("command: the path %.100q: %v", p, err)
+		}
+	}
 	return m, nil
+}
+
+// The longest name and the longest path that Linux knows, the latter from the root
+// on, which is action.WorkRoot and a slash before what a Command names.
+const (
+	maxName = 255
+	maxPath = 4095 - len(action.WorkRoot+"/")
+)
+
+// checkLength refuses what no file system of the sandbox takes, so that nothing runs
+// for it in vain.
+func checkLength(p string) error {
+	if len(p) > maxPath {
+		return fmt.Errorf("it has %d bytes: Linux takes no more than %d", len(p), maxPath)
+	}
+	for part := range strings.SplitSeq(p, "/") {
+		if len(part) > maxName {
+			return fmt.Errorf("the name %.20q… has %d bytes: no file system here takes more than %d", part, len(part), maxName)
+		}
+	}
+	return nil
 }
 
 func sorted(list []string) []string {

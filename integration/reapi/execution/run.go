@@ -293,7 +293,7 @@ func (s *stager) hint() action.Digest {
 // outputs, so none counts as missing.
 func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.Command) (*action.Result, []action.Missing, error) {
 	res, _, err := staging.Collect(ctx, s.e.opts.Store, left.Root, staging.Outputs{
-		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.j.digest.Function(), Format: c.OutputDirectoryFormat,
+		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Failed: left.Code != 0, Function: s.j.digest.Function(), Format: c.OutputDirectoryFormat,
 		Properties: c.OutputNodeProperties, Owned: staging.NewOwned(left.Owned),
 	})
 	if err != nil {
@@ -302,8 +302,10 @@ func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.C
 		}
 		return nil, nil, err
 	}
-	if err := s.checkLegacy(res); err != nil {
-		return nil, nil, err
+	if left.Code == 0 {
+		if err := s.checkLegacy(res); err != nil {
+			return nil, nil, err
+		}
 	}
 	s.addLegacy(res)
 	return res, nil, nil

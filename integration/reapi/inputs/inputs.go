@@ -68,8 +68,8 @@ func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directo
 	if m, err = action.ParseDirectory(data, d.Function()); err != nil {
 		return nil, malformed{fmt.Errorf("directory %v: %w", d, err)}
 	}
-	if name := tooLong(m); name != "" {
-		return nil, malformed{fmt.Errorf("directory %v: the name %.20q… has %d bytes: no file system here takes more than %d", d, name, len(name), maxName)}
+	if err := tooLong(m); err != nil {
+		return nil, malformed{fmt.Errorf("directory %v: %w", d, err)}
 	}
 	n := len(m.Files) + len(m.Directories) + len(m.Symlinks) + 1
 	s.mu.Lock()
@@ -84,27 +84,40 @@ func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directo
 	return m, nil
 }
 
-// maxName is the length of the longest name, in bytes: Linux's NAME_MAX.
-const maxName = 255
+// The longest name and the longest target of a link, in bytes: Linux's NAME_MAX and
+// PATH_MAX without the NUL.
+const (
+	maxName   = 255
+	maxTarget = 4095
+)
 
-// tooLong returns a name in m that no file can have, or "".
-func tooLong(m *action.Directory) string {
+// tooLong says what in m no file system can have, or nil.
+func tooLong(m *action.Directory) error {
+	name := func(name string) error {
+		if len(name) > maxName {
+			return fmt.Errorf("the name %.20q… has %d bytes: no file system here takes more than %d", name, len(name), maxName)
+		}
+		return nil
+	}
 	for i := range m.Files {
-		if len(m.Files[i].Name) > maxName {
-			return m.Files[i].Name
+		if err := name(m.Files[i].Name); err != nil {
+			return err
 		}
 	}
 	for i := range m.Directories {
-		if len(m.Directories[i].Name) > maxName {
-			return m.Directories[i].Name
+		if err := name(m.Directories[i].Name); err != nil {
+			return err
 		}
 	}
 	for i := range m.Symlinks {
-		if len(m.Symlinks[i].Name) > maxName {
-			return m.Symlinks[i].Name
+		if err := name(m.Symlinks[i].Name); err != nil {
+			return err
+		}
+		if n := len(m.Symlinks[i].Target); n > maxTarget {
+			return fmt.Errorf("the link %q has a target of %d bytes: no file system here takes more than %d", m.Symlinks[i].Name, n, maxTarget)
 		}
 	}
-	return ""
+	return nil
 }
 
 // maxDepth is how deep directories may be nested: deeper than any path is long.

@@ -290,7 +290,7 @@ func (s *stager) Collect(ctx context.Context, left *backends.Status, c *action.C
 		work = "/"
 	}
 	return staging.Collect(ctx, s.w.Store, left.Root, staging.Outputs{
-		Work: work, Dir: c.WorkingDirectory, Paths: c.OutputPaths, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
+		Work: work, Dir: c.WorkingDirectory, Paths: c.OutputPaths, Failed: left.Code != 0, Function: s.task.task.Digest.Function(), Format: c.OutputDirectoryFormat,
 		Properties: c.OutputNodeProperties, Owned: staging.NewOwned(left.Owned),
 	})
 }
