@@ -98,7 +98,7 @@ func (p *Program) Main() {
 // Dispatch runs the command that args begin with.
 func (p *Program) Dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		p.overview(os.Stderr)
+		p.Overview(os.Stderr)
 		return ExitCode(ExitOurs)
 	}
 	name, rest := args[0], args[1:]
@@ -107,7 +107,7 @@ func (p *Program) Dispatch(ctx context.Context, args []string) error {
 		if len(rest) > 0 {
 			return p.Dispatch(ctx, []string{rest[0], "--help"})
 		}
-		p.overview(os.Stdout)
+		p.Overview(os.Stdout)
 		return nil
 	case "--version", "-V":
 		name = "version"
@@ -179,7 +179,7 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	action := c.Setup(flags)
 	err := ParseFlags(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
-		p.help(os.Stdout, c, flags)
+		p.Help(os.Stdout, c, flags)
 		return nil
 	}
 	if err != nil {
@@ -198,7 +198,7 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	}
 	err = action(ctx, flags.Args())
 	if errors.Is(err, flag.ErrHelp) { // behind a word
-		p.help(os.Stdout, c, flags)
+		p.Help(os.Stdout, c, flags)
 		return nil
 	}
 	return c.named(err)
@@ -215,7 +215,8 @@ func (c Command) named(err error) error {
 	return fmt.Errorf("%s: %w", c.Name, err)
 }
 
-func (p *Program) overview(w io.Writer) {
+// Overview prints what the program is for, and its commands.
+func (p *Program) Overview(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\nUsage: %s COMMAND [FLAGS] [ARGUMENTS]\n\n", strings.TrimSpace(p.Intro), p.Name)
 	width := 0
 	for _, c := range p.Commands {
@@ -225,7 +226,7 @@ func (p *Program) overview(w io.Writer) {
 	list := func(title string, in func(Command) bool) {
 		for _, c := range left {
 			if in(c) {
-				fmt.Fprintf(w, "%s  %-*s  %s\n", title, width, c.Name, c.Short)
+				fmt.Fprintf(w, "%s  %-*s  %s\n", title, width, c.Name, hang(c.Short, width+4))
 				title = ""
 			}
 		}
@@ -241,10 +242,10 @@ func (p *Program) overview(w io.Writer) {
 	fmt.Fprintf(w, "%s\n", strings.TrimSpace(p.Outro))
 }
 
-// help prints the synopsis, the long text, and every flag with its usage.
-// A flag's usage starts with the name of its value in backquotes.
-func (p *Program) help(w io.Writer, c Command, flags *flag.FlagSet) {
-	fmt.Fprintf(w, "Usage: %s %s %s\n\n%s\n", p.Name, c.Name, c.Args, strings.TrimSpace(cmp.Or(c.Long, c.Short)))
+// Help prints the synopsis, the long text, and every flag with its usage: what
+// --help prints. A flag's usage starts with the name of its value in backquotes.
+func (p *Program) Help(w io.Writer, c Command, flags *flag.FlagSet) {
+	fmt.Fprintf(w, "Usage: %s %s\n\n%s\n", p.Name, strings.TrimSpace(c.Name+" "+c.Args), fit(strings.TrimSpace(cmp.Or(c.Long, c.Short))))
 	first := true
 	flags.VisitAll(func(f *flag.Flag) {
 		if first {
@@ -253,18 +254,13 @@ func (p *Program) help(w io.Writer, c Command, flags *flag.FlagSet) {
 		}
 		before, value, after, usage := flagUsage(f)
 		head := dashes(f.Name) + before + value + after
-		if len(head) > 16 {
-			fmt.Fprintf(w, "  %s\n  %-16s  %s", head, "", indent(usage))
-		} else {
-			fmt.Fprintf(w, "  %-16s  %s", head, indent(usage))
-		}
 		if shown := shownDefault(f); shown != "" {
-			fmt.Fprintf(w, " (default %s)", shown)
+			usage += " (default " + shown + ")"
 		}
-		fmt.Fprintln(w)
+		const column = 20
+		if len(head) > column-4 {
+			head += "\n" + strings.Repeat(" ", column-2)
+		}
+		fmt.Fprintf(w, "  %-*s  %s\n", column-4, head, hang(usage, column))
 	})
-}
-
-func indent(s string) string {
-	return strings.ReplaceAll(s, "\n", "\n"+strings.Repeat(" ", 20))
 }

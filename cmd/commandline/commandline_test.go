@@ -15,7 +15,7 @@ func TestOverview(t *testing.T) {
 		Groups:   []Group{{"Second", []string{"long-name"}}, {"First", []string{"gone", "a"}}},
 	}
 	var b strings.Builder
-	p.overview(&b)
+	p.Overview(&b)
 	const want = `does things.
 
 Usage: x COMMAND [FLAGS] [ARGUMENTS]
@@ -45,7 +45,7 @@ func TestHelpOfFlags(t *testing.T) {
 		return nil
 	}}
 	var help, man strings.Builder
-	(&Program{Name: "x"}).help(&help, c, c.Flags())
+	(&Program{Name: "x"}).Help(&help, c, c.Flags())
 	options(&man, ".SH OPTIONS\n", c.Flags())
 	for text, in := range map[string]string{
 		"\n  --on              switch it on\n":                   help.String(),

@@ -95,7 +95,7 @@ func lockStart(ctx context.Context, name string) (*os.File, error) {
 func remoteCommand() command {
 	return command{
 		Name: "remote", Args: "status|flush|stop",
-		Short: "what the agent for remotes does; wait until it has sent everything; end it",
+		Short: "show, flush or stop the agent that speaks to remotes",
 		Long: `
 With --remote or SBX_REMOTE, one agent for each user speaks to the remotes. It is
 started when it is first needed, and ends after five minutes in which nobody asked

@@ -30,7 +30,7 @@ import (
 func exportCommand() command {
 	return command{
 		Name: "export", Settings: true, Args: "[FLAGS] OUTPUT|DIGEST FILE.tar",
-		Short: "write an action with its inputs and its result into a tar, to run it elsewhere",
+		Short: "write an action into a tar, to run it elsewhere",
 		Long: `
 Writes an action that ran, with its command, inputs, root file system and result,
 into one file that 'sbx-action rerun FILE.tar' runs anywhere: a bug report that

@@ -67,7 +67,7 @@ func (f *ccFlags) declare(flags *flag.FlagSet) {
 func ccCommand() command {
 	return command{
 		Name: "cc", Quick: true, Args: "[FLAGS] COMPILER [ARGUMENT…]",
-		Short: "put a cache and a sandbox in front of a compiler, as in CC=\"sbx-action cc gcc\"",
+		Short: "cache a compiler's calls, as in CC=\"sbx-action cc gcc\"",
 		Long: `
 Behaves like COMPILER in every respect but the time that it takes: outputs,
 standard output, standard error and exit code are the same. On a miss the

@@ -21,13 +21,13 @@ const heavyProgram = "sbx-actiond"
 var delegated = [][2]string{
 	{"rootfs", "import, list, export and remove root file systems"},
 	{"owners", "read and write what fakeroot and pseudo know of owners"},
-	{"serve", "serve a cache and remote execution to Bazel, BuildStream and others"},
+	{"serve", "serve a cache and remote execution to Bazel and others"},
 	{"worker", "execute the actions of a Buildbarn or BuildGrid cluster"},
 	{"runner", "run the commands of a stock bb_worker in sandboxes"},
 	{"buildbox-run", "run one action, with buildbox-run's options"},
-	{"init", "write an sbx.yaml, for build, with comments that say what everything is"},
-	{"attest", "sign where an output comes from (SLSA provenance), or check it"},
-	{"build", "build components: of a tree of Baserock definitions, or of one sbx.yaml"},
+	{"init", "write an sbx.yaml to edit, for build"},
+	{"attest", "sign where an output comes from (SLSA), or check it"},
+	{"build", "build components, of an sbx.yaml or Baserock definitions"},
 }
 
 // delegates are the commands that this program hands over, with all their

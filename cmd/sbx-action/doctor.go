@@ -23,7 +23,7 @@ import (
 func doctorCommand() command {
 	return command{
 		Name: "doctor", Args: "[FLAGS]",
-		Short: "say what this machine can do, what is slow, and how to get the rest",
+		Short: "say what this machine can do, and how to get the rest",
 		Long: `
 Looks at what sbx-action needs of this machine, as this user: user namespaces,
 overlayfs and its options, EROFS, control groups, seccomp notification, eBPF,

@@ -137,7 +137,7 @@ func (f *recordedFlags) other(ctx context.Context, j *job, req *action.Request, 
 func rerunCommand() command {
 	return command{
 		Name: "rerun", Settings: true, Args: "[FLAGS] OUTPUT|DIGEST|FILE.tar",
-		Short: "run an action that ran before again, and compare what it gives",
+		Short: "run an action that ran before again, and compare",
 		Long: `
 Runs the recorded command again, with the recorded inputs, as its sandbox was: an
 action of this store, or one that 'sbx-action export' wrote into FILE. Says whether it

@@ -17,7 +17,7 @@ import (
 func historyCommand() command {
 	return command{
 		Name: "history", Args: "[FLAGS] [OUTPUT|DIGEST…]",
-		Short: "list what ran: when, hit or miss, how long, what a hit saved",
+		Short: "list what ran: when, hit or miss, how long, what it saved",
 		Long: `
 Lists the runs that the store remembers, of the things given or of all, the
 latest last, and their sum. A line has the time; hit, run (and cached), unkept

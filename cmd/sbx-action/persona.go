@@ -22,7 +22,7 @@ type personality struct {
 func personalities() []personality {
 	return []personality{
 		{"bwrap", "make a sandbox as bubblewrap does, with its options", bwrap.Main},
-		{"linux-user-chroot", "run a program in another root, with linux-user-chroot's options", bwrap.MainUserChroot},
+		{"linux-user-chroot", "run a program in another root, as linux-user-chroot does", bwrap.MainUserChroot},
 		{"buildbox-run", "", func(args []string) int {
 			err := delegate("buildbox-run", args[1:])
 			fmt.Fprintf(os.Stderr, "sbx-action: %v\n", err)

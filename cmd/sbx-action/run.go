@@ -82,7 +82,7 @@ func (f *runFlags) declare(flags *flag.FlagSet) {
 func runCommand() command {
 	return command{
 		Name: "run", Quick: true, Settings: true, Args: "[FLAGS] -- COMMAND [ARGUMENT…]\n       sbx-action run -f FILE [FLAGS] [TARGET…]",
-		Short: "run a command in a sandbox, or take its outputs from the cache",
+		Short: "run a command sandboxed, or take its outputs from the cache",
 		Long: `
 Runs COMMAND in a fresh root file system that holds the inputs and nothing else
 of the workspace, without network, and writes its outputs into the workspace.

@@ -246,7 +246,7 @@ func streamSize(raw []byte, d action.Digest) int64 { return max(int64(len(raw)),
 func lsCommand() command {
 	return command{
 		Name: "ls", Args: "[FLAGS] OUTPUT|DIGEST [PATH]",
-		Short: "list the inputs or outputs of an action, or a tree of the store",
+		Short: "list an action's inputs or outputs, or a tree of the store",
 		Long: `
 Lists what is in the input root of an action, or with --outputs what it made, or
 what is in a tree: at PATH, or at the top. Each line has a letter (f file, x

@@ -81,7 +81,7 @@ func findRun(ctx context.Context, b *history.Book, name string) (*history.Thing,
 func whyCommand() command {
 	return command{
 		Name: "why", Args: "[FLAGS] OUTPUT|DIGEST…",
-		Short: "say why the last run of something was not taken from the cache",
+		Short: "say why something ran, and was not taken from the cache",
 		Long: `
 Says why the command that makes OUTPUT, or the action with DIGEST, ran the last
 time that it did: what differs from the nearest earlier run of the same thing

@@ -44,7 +44,7 @@ type attestFlags struct {
 func attestCommand() commandline.Command {
 	return commandline.Command{
 		Name: "attest", Settings: true, Args: "[FLAGS] OUTPUT|DIGEST\n       sbx-action attest --verify --key KEY.pub FILE [OUTPUT…]",
-		Short: "sign where an output comes from (SLSA provenance), or check it",
+		Short: "sign where an output comes from (SLSA), or check it",
 		Long: `
 Writes an in-toto statement with SLSA v1 provenance of what an action made: its
 outputs, the command, every input and the root file system with their digests,

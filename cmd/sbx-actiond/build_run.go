@@ -107,7 +107,7 @@ var buildSettings = map[string]string{"memory-budget": "memory", "memory": "comp
 func buildRunCommand() commandline.Command {
 	return commandline.Command{
 		Name: "build", Settings: true, SettingFlags: buildSettings, Args: "[FLAGS] [TARGET…]\n       sbx-action build graph|keys|show|why|log|shell|init|convert …",
-		Short: "build components: of a tree of Baserock definitions, or of one sbx.yaml",
+		Short: "build components, of an sbx.yaml or Baserock definitions",
 		Long: `
 Builds each TARGET, and what it needs: every component from its source, in a root
 of its own that holds what it needs and nothing else, without network. What was

@@ -19,7 +19,7 @@ import (
 
 func rootfsCommand() commandline.Command {
 	return commandline.Command{
-		Name: "rootfs", Settings: true, Words: rootfsWords, Args: "[FLAGS] import NAME SOURCE | list | show NAME | export NAME FILE | rm NAME",
+		Name: "rootfs", Settings: true, Words: rootfsWords, Args: "[FLAGS] import NAME SOURCE | list | show NAME |\n                         export NAME FILE | rm NAME",
 		Short: "import, list, export and remove root file systems",
 		Long: `
 import  stores a root file system and gives it a name for --rootfs; the same

@@ -64,7 +64,8 @@ docs/clusters.md takes you through adding one to a cluster.
   sbx-action worker --scheduler bb-scheduler:8983 --storage bb-storage:8980 \
     --platform OSFamily=linux --platform container-image=docker://example/image
   sbx-action worker --engine bots --scheduler grpc://buildgrid:50051 \
-    --storage grpc://buildgrid:50051 --platform OSFamily=linux --platform ISA=x86-64
+    --storage grpc://buildgrid:50051 \
+    --platform OSFamily=linux --platform ISA=x86-64
 
 SIGTERM or Ctrl-C lets it finish what it executes and take no more; a second one,
 or --grace, ends it at once, and nothing of the commands stays behind.
