@@ -35,7 +35,7 @@ half as long. They end with COMMAND, however that ends; nothing stays behind.
   sbx-action warm make -j8
   sbx-action warm --jobs 4 -- ninja
 
-A build that misses twice gets such processes by itself, four at most, for what comes
+A build that misses twice (by ninja: three times) gets such processes by itself, four at most, for what comes
 after that: see docs/warm.md. SBX_WARM=off in the environment switches that off.
 
 Nothing else changes: what is in the cache, what a command sees, and what is printed.

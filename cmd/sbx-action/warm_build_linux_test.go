@@ -117,18 +117,6 @@ until [ -e "$dir" ]; do n=$((n+1)); "$SBX" cc gcc -DN=$n -c src/a.c -o a.o; done
 		t.Errorf("there is %q", got)
 	}
 
-	// A command that was typed.
-	for n := range 4 {
-		cmd := exec.Command(b.command, "run", "--", "echo", "typed", fmt.Sprint(n))
-		cmd.Dir, cmd.Env, cmd.SysProcAttr = b.dir, b.env, &syscall.SysProcAttr{Setpgid: true}
-		if out, err := cmd.CombinedOutput(); err != nil || string(out) != fmt.Sprintf("typed %d\n", n) {
-			t.Errorf("%v, %s", err, out)
-		}
-		if got := b.left(); len(got) > 0 {
-			t.Errorf("a typed command has made %q", got)
-		}
-	}
-
 	// Nobody waits for it but who is answered by it.
 	b.says("a pipe", `{ begin piped; } | cat; ready && echo "it is there"`, "it is there\n")
 	b.says("at once", `

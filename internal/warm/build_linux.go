@@ -18,11 +18,12 @@ import (
 // Without [Variable], a miss belongs to a build: that is its process group, as a shell
 // makes one of each command that is typed, and of all that this starts. A build that
 // misses again and again gets a session by itself. It ends with the group's leader, which
-// is the command that was typed; a miss that is the leader belongs to no build.
+// is the command that was typed. A miss that is the leader belongs to no such build, but
+// perhaps to one whose commands have groups of their own: see apart_linux.go.
 //
 // The directory of such a session has a name that the front knows: of the user and the
-// group. Its number is not given to another process as long as there is one in the group,
-// and the session ends when the leader does.
+// process with which it ends. The number of a group's leader is not given to another
+// process as long as there is one in the group.
 //
 // Nothing of this is ever an error: a build without a session takes longer.
 
@@ -32,7 +33,10 @@ const Off = "off"
 const (
 	buildWord = "build"
 
-	together = 5  // seconds: misses that are further apart are not worth a session
+	together  = 5 // seconds: misses that are further apart are not worth a session
+	many      = 2 // misses of a build
+	manyApart = 3 // of one whose commands have groups of their own, in a row: see apart_linux.go
+
 	buildMax = 4  // workers
 	baseMax  = 58 // bytes of a directory's name, as in warm.c: the kernel's names of sockets are short
 	slots    = 128
@@ -45,15 +49,9 @@ const (
 // none has been answered for that long, and up to twice as long.
 const idle = 10 * time.Second
 
-// group returns the process group that this process belongs to; it says no to the leader.
-func group() (leader int, ok bool) {
-	leader = unix.Getpgrp()
-	return leader, leader > 0 && leader != os.Getpid()
-}
-
-// buildDirs are the places where the session of a group can be, the best one first.
-func buildDirs(leader int) (list []string) {
-	name := fmt.Sprintf("%s%d-%d", prefix, os.Geteuid(), leader)
+// buildDirs are the places where the session of a process can be, the best one first.
+func buildDirs(pid int) (list []string) {
+	name := fmt.Sprintf("%s%d-%d", prefix, os.Geteuid(), pid)
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base) <= baseMax {
 		list = append(list, base+"/"+name)
 	}
@@ -62,11 +60,21 @@ func buildDirs(leader int) (list []string) {
 
 // Found returns the directory of the session of this process's build, or "".
 func Found() string {
-	if leader, ok := group(); ok {
-		for _, dir := range buildDirs(leader) {
-			if _, err := os.Stat(dir); err == nil {
-				return dir
-			}
+	leader := unix.Getpgrp()
+	if dir := found(leader); dir != "" && leader != os.Getpid() {
+		return dir
+	}
+	return found(parentOf(leader))
+}
+
+// found returns the directory of the session of a process, or "".
+func found(pid int) string {
+	if pid <= 1 {
+		return ""
+	}
+	for _, dir := range buildDirs(pid) {
+		if _, err := os.Stat(dir); err == nil {
+			return dir
 		}
 	}
 	return ""
@@ -75,13 +83,38 @@ func Found() string {
 // Missed notes that a call of this process's build was a miss. If it is not the first one,
 // and there is no session, it starts one, for which it does not wait. Notes is a file that
 // says who has missed last: slots of two numbers of 32 bits in the machine's order, the
-// group and the seconds since the machine was started. It is nothing but a hint: a slot is
-// written over by another group's.
+// process with which the build ends, and the seconds since the machine was started and,
+// in four bits above these, how many times. It is nothing but a hint: a slot is written
+// over by another build's.
 func Missed(notes string) {
-	leader, ok := group()
-	if !ok || os.Getenv(Variable) != "" || !again(notes, leader) {
+	leader := unix.Getpgrp()
+	if leader <= 0 || os.Getenv(Variable) != "" {
 		return
 	}
+	fd, err := unix.Open(notes, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return // another one notes something, which is as good
+	}
+	parent := parentOf(leader)
+	if leader != os.Getpid() && again(fd, leader, many) {
+		again(fd, parent, 0) // the leader is a build itself
+		if found(parent) == "" {
+			begin(leader, func() bool { return true })
+		}
+		return
+	}
+	if parent > 1 && apart(leader) && again(fd, parent, manyApart) {
+		begin(parent, func() bool { return runs(parent, leader) })
+	}
+}
+
+// begin starts a session that ends with a process, unless there is one. Still is asked
+// when that process cannot become another one any more.
+func begin(pid int, still func() bool) {
 	// What we have inherited, and the session must not keep, has to be closed: a pipe at
 	// whose end somebody waits.
 	if unix.CloseRange(1<<32-1, 1<<32-1, 0) != nil {
@@ -91,15 +124,15 @@ func Missed(notes string) {
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &limit) != nil || limit.Cur < room {
 		return // what we take would be missing elsewhere
 	}
-	user, err := unix.PidfdOpen(leader, 0)
+	user, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(user)
-	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(user), Events: unix.POLLIN}}, 0); n != 0 {
-		return // it has ended
+	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(user), Events: unix.POLLIN}}, 0); n != 0 || !still() {
+		return // it has ended, or is none of a build
 	}
-	dir, hold, ok := claim(leader)
+	dir, hold, ok := claim(pid)
 	if !ok {
 		return
 	}
@@ -117,30 +150,35 @@ func Missed(notes string) {
 	}
 }
 
-// again says whether the group has missed just before, and notes that it has now.
-func again(notes string, leader int) bool {
-	fd, err := unix.Open(notes, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
+// again says whether a build has missed so many times, none of which was long before the
+// next, and notes that it has now; with 0 it takes it for one that has not yet.
+func again(notes, pid, enough int) bool {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
 		return false
 	}
-	at, ne := int64(leader%slots*slotSize), binary.NativeEndian
-	before, after := make([]byte, slotSize), make([]byte, 0, slotSize)
-	_, err = unix.Pread(fd, before, at)
-	after = ne.AppendUint32(ne.AppendUint32(after, uint32(leader)), uint32(now.Sec))
-	if _, werr := unix.Pwrite(fd, after, at); err != nil || werr != nil {
+	const timeBits = 28 // eight years; above is how many times, up to 15
+	at, ne, sec := int64(pid%slots*slotSize), binary.NativeEndian, uint32(now.Sec)&(1<<timeBits-1)
+	before, after, n := make([]byte, slotSize), make([]byte, 0, slotSize), uint32(1)
+	_, err := unix.Pread(notes, before, at)
+	if last := ne.Uint32(before[4:]); ne.Uint32(before) == uint32(pid) && sec-last&(1<<timeBits-1) <= together {
+		n = min(last>>timeBits+1, 15)
+	} else if enough == 0 {
 		return false
 	}
-	return ne.Uint32(before) == uint32(leader) && uint32(now.Sec)-ne.Uint32(before[4:]) <= together
+	if enough == 0 {
+		n = 0
+	}
+	after = ne.AppendUint32(ne.AppendUint32(after, uint32(pid)), n<<timeBits|sec)
+	if _, werr := unix.Pwrite(notes, after, at); err != nil || werr != nil {
+		return false
+	}
+	return n >= uint32(enough) && enough > 0
 }
 
-// claim makes the directory of the group's session, if there is none that lives.
-func claim(leader int) (dir string, hold int, ok bool) {
-	for _, dir = range buildDirs(leader) {
+// claim makes the directory of a process's session, if there is none that lives.
+func claim(pid int) (dir string, hold int, ok bool) {
+	for _, dir = range buildDirs(pid) {
 		err := unix.Mkdir(dir, 0o700)
 		if err == unix.EEXIST {
 			left, lerr := lockDir(dir, unix.LOCK_EX)

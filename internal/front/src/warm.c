@@ -87,13 +87,30 @@ static u64 decimal(char *to, u32 number)
 	return at;
 }
 
-// build_dir finds the session that has begun by itself for our process group, which is
-// that of the build that we are a part of: buildDirs in build_linux.go.
-static int build_dir(struct front *f, char *to)
+// parent_of returns the parent of a process, or 0: the second field behind the name in
+// /proc/PID/stat, which is in parentheses and may hold some itself.
+static u32 parent_of(u32 pid)
 {
-	u32 group = (u32)sys(NR_getpgrp, 0, 0, 0, 0, 0);
-	if (!group || group == (u32)sys(NR_getpid, 0, 0, 0, 0, 0))
+	char path[32] = "/proc/", text[512];
+	u64 at = 6 + decimal(path + 6, pid);
+	memcpy(path + at, "/stat", 6);
+	i64 fd = f_open(AT_FDCWD, path, O_RDONLY, 0);
+	if (fd < 0)
 		return 0;
+	i64 n = f_read(fd, text, sizeof text - 1), end = n;
+	f_close(fd);
+	while (end > 0 && text[end - 1] != ')')
+		end--;
+	u32 parent = 0;
+	for (i64 i = end + 3; end > 0 && i < n && text[i] >= '0' && text[i] <= '9'; i++)
+		parent = parent * 10 + (u32)(text[i] - '0');
+	return parent;
+}
+
+// dir_of finds the session that has begun by itself for a process: buildDirs in
+// build_linux.go.
+static int dir_of(struct front *f, u32 pid, char *to)
+{
 	const char *base = variable(f, "XDG_RUNTIME_DIR=");
 	if (base && (*base != '/' || length(base) > WARM_BASE))
 		base = 0;
@@ -106,12 +123,28 @@ static int build_dir(struct front *f, char *to)
 		at += 10;
 		at += decimal(to + at, (u32)sys(NR_geteuid, 0, 0, 0, 0, 0));
 		to[at++] = '-';
-		to[at + decimal(to + at, group)] = 0;
+		to[at + decimal(to + at, pid)] = 0;
 		struct stat st;
 		if (f_stat(AT_FDCWD, to, &st, AT_NOFOLLOW) == 0)
 			return 1;
 	}
 	return 0;
+}
+
+// build_dir finds the session that has begun by itself for the build that we are a part
+// of: that of our process group's leader or, where there is none, of the leader's parent.
+static int build_dir(struct front *f, char *to)
+{
+	u32 leader = (u32)sys(NR_getpgrp, 0, 0, 0, 0, 0), parent;
+	if (!leader)
+		return 0;
+	if (leader == (u32)sys(NR_getpid, 0, 0, 0, 0, 0))
+		parent = (u32)sys(NR_getppid, 0, 0, 0, 0, 0);
+	else if (dir_of(f, leader, to))
+		return 1;
+	else
+		parent = parent_of(leader);
+	return parent > 1 && dir_of(f, parent, to);
 }
 
 // warm_proof reads what only those can read who may look into the process that
