@@ -441,3 +441,31 @@ func TestLargeDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestPipelined: the digest of a file that is read on one goroutine and hashed on
+// another one is that of its bytes, wherever its end is.
+func TestPipelined(t *testing.T) {
+	for _, size := range []int{readBlock, readBlock + 1, readBlock + pipeBlock, readBlock + 3*pipeBlock + 12345} {
+		data := make([]byte, size)
+		for i := range data {
+			data[i] = byte(i * i >> 7)
+		}
+		name := filepath.Join(t.TempDir(), "large")
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		c := &scanReader{fn: action.BLAKE3, buf: make([]byte, readBlock), hasher: action.NewHasher(action.BLAKE3)}
+		n, err := readFull(int(f.Fd()), c.buf, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.pipelined(int(f.Fd()), n); err != nil || got != action.Sum(action.BLAKE3, data) {
+			t.Errorf("%d bytes: got %v, %v, want %v", size, got, err, action.Sum(action.BLAKE3, data))
+		}
+	}
+}

@@ -374,11 +374,14 @@ type scanReader struct {
 }
 
 const (
-	// readBlock fits into the second-level cache beside what the hash needs.
-	readBlock = 256 << 10
-	// pipeMin is the size from which reading and hashing at the same time
-	// gains more than the second goroutine costs.
-	pipeMin = 2 << 20
+	// readBlock is small enough that what the kernel has copied is still in the caches
+	// near the processor when it is hashed: a library of 33 MB takes a fifth less time of
+	// a processor than with a second goroutine that hands it over from another one.
+	readBlock = 64 << 10
+	// pipeMin is the size from which reading and hashing at the same time may be
+	// worth its price: somebody waits for this one file, and in a build the other
+	// processors have work.
+	pipeMin = 256 << 20
 	// pipeBlock is larger than readBlock, because each block wakes a goroutine.
 	pipeBlock = 1 << 20
 )
