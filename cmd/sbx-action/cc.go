@@ -496,10 +496,10 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 		return nil, err
 	}
 	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
-	p.miss = &missPath{
+	p.miss = newMissPath(missPath{
 		choice: w.backend, once: true, blobs: p.blobs, function: f,
 		log: commandline.Log(os.Stderr, "sbx-action", slog.LevelError, w.verbose),
-	}
+	})
 	if !readOnly {
 		if err := p.shareWith(&w.remote, p.miss.log); err != nil {
 			return nil, errors.Join(err, p.Close())

@@ -21,7 +21,7 @@ type unlimited struct{ *missPath }
 
 // Capabilities implements [backends.Backend].
 func (u unlimited) Capabilities() backends.Capabilities {
-	b, err := u.open()
+	b, err := u.Opened()
 	if err != nil {
 		return backends.Capabilities{Reason: err.Error()}
 	}

@@ -84,7 +84,7 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 		return nil, errors.Join(err, store.Close())
 	}
 	p.witness = &staging.HostWitness{Notes: store, Host: p.rootfs.HostPath, Made: p.rootfs.Made, Hash: p.hasher, Log: log}
-	p.miss = &missPath{choice: w.backend, once: !w.several, blobs: p.blobs, rootfs: p.rootfs, function: f, log: log}
+	p.miss = newMissPath(missPath{choice: w.backend, once: !w.several, blobs: p.blobs, rootfs: p.rootfs, function: f, log: log})
 	p.runner = &action.Runner{ // Stager is each job's own
 		Cache: store, Blobs: p.blobs, Locks: store, Backend: p.miss, Witness: p.witness, Log: log,
 	}
@@ -135,6 +135,8 @@ const expected = 3
 // A missPath is the backend, opened on the first miss, and what the stagers of
 // all jobs have in common.
 type missPath struct {
+	*wiring.Lazy
+
 	choice   string
 	once     bool // one command will be run
 	blobs    action.Blobs
@@ -142,22 +144,17 @@ type missPath struct {
 	function action.Function
 	log      *slog.Logger
 	cold     func() bool // nil, or whether there is no use in beginning early
-
-	opened  sync.Once
-	backend backends.Backend
-	err     error
 }
 
-func (m *missPath) choose(begin func(backends.Backend)) (backends.Backend, error) {
-	if b := serving.kept(); b != nil {
-		return b, nil
-	}
-	return wiring.Choice{Name: m.choice, Options: native.Options{Once: m.once}, Log: m.log, Begin: begin}.Open()
-}
-
-func (m *missPath) open() (backends.Backend, error) {
-	m.opened.Do(func() { m.backend, m.err = m.choose(nil) })
-	return m.backend, m.err
+// newMissPath returns m with the backend of its choice.
+func newMissPath(m missPath) *missPath {
+	m.Lazy = &wiring.Lazy{Choice: m.choice, Open: func(begin func(backends.Backend)) (backends.Backend, error) {
+		if b := serving.kept(); b != nil {
+			return b, nil
+		}
+		return wiring.Choice{Name: m.choice, Options: native.Options{Once: m.once}, Log: m.log, Begin: begin}.Open()
+	}}
+	return &m
 }
 
 // Warm implements [action.Warmer]. The sandbox is begun before anything else is
@@ -166,19 +163,21 @@ func (m *missPath) Warm(spec *backends.Spec) {
 	if m.cold != nil && m.cold() {
 		return
 	}
-	begin := func(b backends.Backend) {
+	m.Begin(func(b backends.Backend) {
 		if w, ok := b.(action.Warmer); ok {
 			w.Warm(spec)
 		}
-	}
-	opened := true
-	m.opened.Do(func() {
-		opened = false
-		m.backend, m.err = m.choose(begin)
 	})
-	if opened && m.backend != nil {
-		begin(m.backend)
+}
+
+// Drains implements [backends.Drainer].
+func (m *missPath) Drains() bool {
+	b, err := m.Opened()
+	if err != nil {
+		return false
 	}
+	d, ok := b.(backends.Drainer)
+	return ok && d.Drains()
 }
 
 // A jobStager is the stager of one job.
@@ -199,7 +198,7 @@ func (m *missPath) forJob(store *cache.Store, hint action.Digest, find func(stri
 
 // Stage implements [action.Stager].
 func (s *jobStager) Stage(ctx context.Context, a *action.Action, c *action.Command) (backends.Root, error) {
-	b, err := s.open()
+	b, err := s.Opened()
 	if err != nil {
 		return backends.Root{}, err
 	}
@@ -211,7 +210,7 @@ func (s *jobStager) Stage(ctx context.Context, a *action.Action, c *action.Comma
 
 // saved says what of an input root the store is known to have.
 func (s *jobStager) saved(ctx context.Context, tree action.Digest) func(string, action.Digest) bool {
-	b, err := s.open()
+	b, err := s.Opened()
 	if err != nil {
 		return nil
 	}
@@ -231,48 +230,4 @@ func (s *jobStager) Collect(ctx context.Context, left *backends.Status, c *actio
 		Dir: c.WorkingDirectory, Paths: c.OutputPaths, Globs: true, Failed: left.Code != 0, Function: s.function, Format: c.OutputDirectoryFormat,
 		Modes: left.Owned != nil, Owned: staging.NewOwned(left.Owned),
 	})
-}
-
-// Name implements [backends.Backend].
-func (m *missPath) Name() string {
-	if m.backend == nil {
-		return m.choice
-	}
-	return m.backend.Name()
-}
-
-// Capabilities implements [backends.Backend].
-func (m *missPath) Capabilities() backends.Capabilities {
-	b, err := m.open()
-	if err != nil {
-		return backends.Capabilities{Reason: err.Error()}
-	}
-	return b.Capabilities()
-}
-
-// Run implements [backends.Backend].
-func (m *missPath) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	b, err := m.open()
-	if err != nil {
-		return nil, err
-	}
-	return b.Run(ctx, spec)
-}
-
-// Drains implements [backends.Drainer].
-func (m *missPath) Drains() bool {
-	b, err := m.open()
-	if err != nil {
-		return false
-	}
-	d, ok := b.(backends.Drainer)
-	return ok && d.Drains()
-}
-
-// Close implements [backends.Backend].
-func (m *missPath) Close() error {
-	if m.backend == nil {
-		return nil
-	}
-	return m.backend.Close()
 }

@@ -18,7 +18,7 @@ const enterScript = `command -v bash >/dev/null 2>&1 && exec bash --noprofile --
 // a terminal, lets a shell read its commands from there.
 func (f *insideFlags) enter(ctx context.Context, j *job, req *action.Request) error {
 	interruptible(ctx)
-	b, err := j.parts.miss.open()
+	b, err := j.parts.miss.Opened()
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (f *runFlags) verifyFailed(err error) bool { return errors.Is(err, errVerif
 
 func (c *checker) check(ctx context.Context, res *action.Result) error {
 	j := c.job
-	if b, err := j.parts.miss.open(); err != nil || !wiring.Basics(b).Vary {
+	if b, err := j.parts.miss.Opened(); err != nil || !wiring.Basics(b).Vary {
 		if err == nil {
 			err = fmt.Errorf("the backend %s cannot change what a command sees of the world: use --backend native", b.Name())
 		}

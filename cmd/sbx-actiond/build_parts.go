@@ -29,14 +29,10 @@ type buildParts struct {
 	store   *cache.Store
 	log     *slog.Logger
 	f       action.Function
-	choice  string
+	lazy    *wiring.Lazy
 	hasher  *staging.FileHasher // with f
 	sha256  *staging.FileHasher
 	fetcher *component.Fetcher
-
-	once    sync.Once
-	backend backends.Backend
-	err     error
 
 	mu    sync.Mutex
 	bases map[component.Base]*baseOnce // guarded by mu
@@ -75,9 +71,12 @@ func openBuildParts(o buildFlags) (*buildParts, error) {
 	}
 	stat := filepath.Join(store.Dir(), "stat")
 	p := &buildParts{
-		store: store, log: log, f: o.digest.Function, choice: o.backend, bases: map[component.Base]*baseOnce{},
+		store: store, log: log, f: o.digest.Function, bases: map[component.Base]*baseOnce{},
 		hasher: staging.NewFileHasher(stat, o.digest.Function), sha256: staging.NewFileHasher(stat, action.SHA256),
 	}
+	p.lazy = &wiring.Lazy{Choice: o.backend, Open: func(begin func(backends.Backend)) (backends.Backend, error) {
+		return wiring.Choice{Name: o.backend, Options: native.Options{}, Log: log, Begin: begin}.Open()
+	}}
 	p.fetcher = &component.Fetcher{
 		Blobs: store, Notes: store, Function: p.f, Dir: filepath.Join(store.Dir(), "sources"), StatCache: stat, Files: p.sha256, Offline: o.offline,
 	}
@@ -85,62 +84,25 @@ func openBuildParts(o buildFlags) (*buildParts, error) {
 }
 
 func (p *buildParts) Close() error {
-	var err error
-	if p.backend != nil {
-		err = p.backend.Close()
-	}
-	return errors.Join(err, p.hasher.Close(), p.sha256.Close(), p.store.Close())
+	return errors.Join(p.lazy.Close(), p.hasher.Close(), p.sha256.Close(), p.store.Close())
 }
 
 // runner returns the runner of every component, but for its stager.
 func (p *buildParts) runner() *action.Runner {
 	host := staging.HostRootfs(staging.HostOptions{})
 	return &action.Runner{
-		Cache: p.store, Blobs: p.store, Locks: p.store, Backend: p, Log: p.log,
+		Cache: p.store, Blobs: p.store, Locks: p.store, Backend: p.lazy, Log: p.log,
 		Witness: &staging.HostWitness{Notes: p.store, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: p.log},
 	}
 }
 
-func (p *buildParts) open() (backends.Backend, error) {
-	p.once.Do(func() {
-		p.backend, p.err = wiring.Choice{Name: p.choice, Options: native.Options{}, Log: p.log}.Open()
-	})
-	return p.backend, p.err
-}
-
 // staging returns what makes roots, for the backend.
 func (p *buildParts) staging() (*staging.Stager, error) {
-	b, err := p.open()
+	b, err := p.lazy.Opened()
 	if err != nil {
 		return nil, err
 	}
 	return &staging.Stager{Blobs: p.store, Layers: p.store, Notes: p.store, Capabilities: wiring.Basics(b), Log: p.log}, nil
-}
-
-// Name implements [backends.Backend].
-func (p *buildParts) Name() string {
-	if b, err := p.open(); err == nil {
-		return b.Name()
-	}
-	return p.choice
-}
-
-// Capabilities implements [backends.Backend].
-func (p *buildParts) Capabilities() backends.Capabilities {
-	b, err := p.open()
-	if err != nil {
-		return backends.Capabilities{Reason: err.Error()}
-	}
-	return b.Capabilities()
-}
-
-// Run implements [backends.Backend].
-func (p *buildParts) Run(ctx context.Context, spec *backends.Spec) (*backends.Status, error) {
-	b, err := p.open()
-	if err != nil {
-		return nil, err
-	}
-	return b.Run(ctx, spec)
 }
 
 // base finds a root file system: a name that an import gave it, a digest, a
