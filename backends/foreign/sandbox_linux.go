@@ -446,6 +446,12 @@ func (s *sandbox) makeRoot(b *Backend, spec *backends.Spec) (*helper.Reply, erro
 	if err := req.Send(s.socket); err != nil {
 		return nil, err
 	}
+	return s.awaitRoot(b, spec, req, files)
+}
+
+// awaitRoot fills the root when it is asked to, and puts files beside it when it is
+// there.
+func (s *sandbox) awaitRoot(b *Backend, spec *backends.Spec, req *helper.Request, files map[string][]byte) (*helper.Reply, error) {
 	var filled error
 	for {
 		r, err := helper.Receive(s.socket, req)

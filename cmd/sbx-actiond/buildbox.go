@@ -160,16 +160,7 @@ func (f *buildboxFlags) printCapabilities() {
 
 // execute runs the action with a worker of its own.
 func (f *buildboxFlags) execute(ctx context.Context, m *rexec.Action, raw []byte) (*rexec.ExecuteResponse, error) {
-	address, err := f.address()
-	if err != nil {
-		return nil, err
-	}
-	options, err := f.connection.options()
-	if err != nil {
-		return nil, err
-	}
-	options.Attempts, options.Version = 4, commandline.Version()
-	storage, err := remote.Dial(address, options)
+	storage, err := f.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +221,20 @@ func (f *buildboxFlags) execute(ctx context.Context, m *rexec.Action, raw []byte
 	})
 	resp := w.Execute(ctx, &worker.Task{Instance: f.instance, Digest: action.Sum(function, raw), Action: m}, "buildbox-run", func(worker.Stage) {})
 	return resp, closeFiles()
+}
+
+// dial connects to the storage.
+func (f *buildboxFlags) dial() (*remote.Client, error) {
+	address, err := f.address()
+	if err != nil {
+		return nil, err
+	}
+	options, err := f.connection.options()
+	if err != nil {
+		return nil, err
+	}
+	options.Attempts, options.Version = 4, commandline.Version()
+	return remote.Dial(address, options)
 }
 
 // address is --remote, in any of the ways that buildbox writes it.

@@ -289,16 +289,21 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 		Command: p.command.Digest(b.Function), InputRoot: input.seal(&seal), Timeout: c.Limits.Timeout,
 		Platform: []action.Property{{Name: "ISA", Value: b.ISA}, {Name: "OSFamily", Value: "linux"}, {Name: staging.RootfsProperty, Value: rootfs.ID()}},
 	}
-	if b.Machine != nil && !c.HostTools {
-		p.stager.machine = true
-		p.action.Platform = append(p.action.Platform, b.emulator())
-		slices.SortFunc(p.action.Platform, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
+	if !c.HostTools {
+		b.emulate(p)
 	}
 	if b.Owners && c.Owners && !c.HostTools {
 		p.record(b.Function, known(root.owners))
 	}
-	p.save = func(ctx context.Context) error {
-		for _, save := range saves {
+	p.save = b.saver(saves, script, &seal)
+	return p, p.command.Check()
+}
+
+// saver returns what stores the inputs of a script: what others save, the script itself,
+// and the directories that were sealed.
+func (b *Builder) saver(others []func(context.Context) error, script string, seal *sealer) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, save := range others {
 			if err := save(ctx); err != nil {
 				return err
 			}
@@ -308,7 +313,17 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 		}
 		return seal.save(ctx, b.Blobs, b.Function)
 	}
-	return p, p.command.Check()
+}
+
+// emulate has the programs of a plan executed by the emulator, where the builder has
+// another machine's.
+func (b *Builder) emulate(p *plan) {
+	if b.Machine == nil {
+		return
+	}
+	p.stager.machine = true
+	p.action.Platform = append(p.action.Platform, b.emulator())
+	slices.SortFunc(p.action.Platform, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func (b *Builder) base(ctx context.Context, c *Component) (*BaseTree, error) {

@@ -270,25 +270,11 @@ func (b *Builder) integrate(ctx context.Context, req *SystemRequest, out *BuiltS
 			{Name: staging.RootfsProperty, Value: rootfs.ID()},
 		},
 	}
-	if b.Machine != nil {
-		p.stager.machine = true
-		p.action.Platform = append([]action.Property{b.emulator()}, p.action.Platform...)
-		slices.SortFunc(p.action.Platform, func(a, b action.Property) int { return strings.Compare(a.Name, b.Name) })
-	}
+	b.emulate(p)
 	if b.Owners {
 		p.record(b.Function, known(out.Owners))
 	}
-	p.save = func(ctx context.Context) error {
-		for _, save := range saves {
-			if err := save(ctx); err != nil {
-				return err
-			}
-		}
-		if _, err := b.Blobs.PutBytes(ctx, b.Function, []byte(script)); err != nil {
-			return err
-		}
-		return seal.save(ctx, b.Blobs, b.Function)
-	}
+	p.save = b.saver(saves, script, &seal)
 	// settle reads it, also where the result came from elsewhere.
 	if err := seal.save(ctx, b.Blobs, b.Function); err != nil {
 		return err

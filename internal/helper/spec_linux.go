@@ -23,41 +23,8 @@ func NewRequest(spec *backends.Spec) *Request {
 		FileSize:   spec.Limits.FileSize,
 		Scratch:    spec.Limits.Scratch,
 	}
-	for _, l := range spec.Root.Lowers {
-		if l.Image != "" {
-			r.Lowers = append(r.Lowers, "i"+l.Image)
-		} else {
-			r.Lowers = append(r.Lowers, "d"+l.Dir)
-		}
-	}
-	for _, b := range spec.Root.Binds {
-		source := b.Source
-		if b.Over {
-			source = "+" + source
-		} else if b.Writable {
-			source = "=" + source
-		}
-		r.Binds = append(r.Binds, source, b.Target)
-	}
-	for _, p := range spec.Root.Tmpfs {
-		r.Binds = append(r.Binds, "%", p)
-	}
-	for _, p := range spec.Root.Writable {
-		r.Binds = append(r.Binds, "!", p)
-	}
-	if spec.Root.ReadOnly {
-		r.Flags |= ReadOnly
-	}
-	if spec.Root.As != nil {
-		r.ID, r.GID = *spec.Root.As, *spec.Root.As
-	}
-	if spec.Root.Group != nil {
-		r.GID = *spec.Root.Group
-	}
+	r.root(&spec.Root)
 	r.Filter = spec.Filter
-	if spec.Root.Fill != nil {
-		r.Flags |= FillRoot
-	}
 	if spec.KeepRoot {
 		r.Flags |= KeepRoot
 	}
@@ -86,6 +53,44 @@ func NewRequest(spec *backends.Spec) *Request {
 	// Not a loop: a nil *os.File must stay nil.
 	r.Stdio[0], r.Stdio[1], r.Stdio[2] = spec.Stdin, spec.Stdout, spec.Stderr
 	return r
+}
+
+// root says what the root file system is made of, and whose it is.
+func (r *Request) root(root *backends.Root) {
+	for _, l := range root.Lowers {
+		if l.Image != "" {
+			r.Lowers = append(r.Lowers, "i"+l.Image)
+		} else {
+			r.Lowers = append(r.Lowers, "d"+l.Dir)
+		}
+	}
+	for _, b := range root.Binds {
+		source := b.Source
+		if b.Over {
+			source = "+" + source
+		} else if b.Writable {
+			source = "=" + source
+		}
+		r.Binds = append(r.Binds, source, b.Target)
+	}
+	for _, p := range root.Tmpfs {
+		r.Binds = append(r.Binds, "%", p)
+	}
+	for _, p := range root.Writable {
+		r.Binds = append(r.Binds, "!", p)
+	}
+	if root.ReadOnly {
+		r.Flags |= ReadOnly
+	}
+	if root.Fill != nil {
+		r.Flags |= FillRoot
+	}
+	if root.As != nil {
+		r.ID, r.GID = *root.As, *root.As
+	}
+	if root.Group != nil {
+		r.GID = *root.Group
+	}
 }
 
 func variation(v *backends.Vary) Variation {
