@@ -35,8 +35,9 @@ half as long. They end with COMMAND, however that ends; nothing stays behind.
   sbx-action warm make -j8
   sbx-action warm --jobs 4 -- ninja
 
-A build that misses twice (by ninja: three times) gets such processes by itself, four at most, for what comes
-after that: see docs/warm.md. SBX_WARM=off in the environment switches that off.
+A build that misses twice (by ninja: three times) gets such processes by itself,
+four at most, for what comes after that: see docs/warm.md. SBX_WARM=off in the
+environment switches that off.
 
 Nothing else changes: what is in the cache, what a command sees, and what is printed.
 Calls for which no process is free, those in other circumstances (another user,
