@@ -349,6 +349,16 @@ func (r *Runner) replayOne(ctx context.Context, to io.Writer, raw []byte, blob D
 		return err
 	}
 	defer f.Close()
+	whole, err := blob.Verify(f)
+	if err == nil && !whole {
+		err = Doubted(ctx, r.Blobs, blob)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return err
+	}
 	_, err = io.Copy(to, f)
 	return err
 }

@@ -129,12 +129,16 @@ func (s *Store) check(ctx context.Context, d action.Digest, path string, fi *dur
 	if fi.Size != d.Size() {
 		return miss(d, "blob", fmt.Sprintf("damaged: it has %d bytes", fi.Size))
 	}
-	if !s.trusted(fi) {
+	if trusted := s.trusted(fi); !trusted || s.damaged.Load() {
 		if _, known := s.verified.Load(d); !known {
 			if err := s.verify(ctx, d, path); err != nil {
 				return err
 			}
-			s.trust(d, path)
+			if trusted { // and would change its time
+				s.verified.Store(d, nil)
+			} else {
+				s.trust(d, path)
+			}
 		}
 	}
 	if why == use && s.touch(path, fi) != nil {

@@ -216,7 +216,7 @@ func (d *deliverer) content(fd int, blob action.Digest, given []byte) error {
 	if want := min(copyBuffer, blob.Size()); int64(len(d.buf)) < want {
 		d.buf = make([]byte, max(want, 4096))
 	}
-	return copyContent(fd, int(src.Fd()), blob.Size(), d.buf)
+	return d.checked(fd, int(src.Fd()), blob)
 }
 
 // same says whether the file in the place of o, which is st, is as it will be.

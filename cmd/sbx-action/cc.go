@@ -199,10 +199,15 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 			return j.broken(err)
 		}
 	}
-	if err := errors.Join(heard(done), s.InPlace(done.Result)); err != nil {
-		return j.broken(err)
+	err = j.deliver(ctx, s, done)
+	if lost := err; errors.Is(lost, action.ErrMiss) { // an output is damaged, or gone by now
+		if s, done, err = j.remake(ctx, s); err == nil {
+			done.Miss = lost
+			event = done.Event()
+			err = j.deliver(ctx, s, done)
+		}
 	}
-	if err := s.Deliver(ctx, done.Result); err != nil {
+	if err != nil {
 		return j.broken(err)
 	}
 	j.explain(done)
@@ -225,6 +230,24 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		return exitCode(done.Result.ExitCode)
 	}
 	return nil
+}
+
+// deliver writes the outputs, where nothing speaks against it.
+func (j *ccJob) deliver(ctx context.Context, s *cc.Session, done *cc.Done) error {
+	if err := errors.Join(heard(done), s.InPlace(done.Result)); err != nil {
+		return err
+	}
+	return s.Deliver(ctx, done.Result)
+}
+
+// remake makes a result anew, and does not look for it in the cache.
+func (j *ccJob) remake(ctx context.Context, s *cc.Session) (*cc.Session, *cc.Done, error) {
+	s = s.Again()
+	done, err := s.Run(ctx, cc.Options{Recache: true, ReadOnly: j.readOnly})
+	if err == nil && done.Result.ExitCode != 0 {
+		err = fmt.Errorf("it failed: %w", cc.ErrPlain)
+	}
+	return s, done, err
 }
 
 // undeclared says what a strict call that failed was not shown. It is not

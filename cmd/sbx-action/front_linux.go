@@ -196,7 +196,7 @@ func addResult(m *front.Memo, store *cache.Store, res *action.Result, key, note 
 		case f.Contents != nil:
 			o.Data = f.Contents
 		default:
-			o.Blob = "blob" + cache.BlobPath(f.Digest)
+			o.Blob, o.Size = "blob"+cache.BlobPath(f.Digest), f.Digest.Size()
 		}
 		m.Output(dir, o)
 	}

@@ -102,6 +102,11 @@ func (s *spareBlobs) Open(ctx context.Context, d action.Digest) (*os.File, error
 	return f, err
 }
 
+// Doubt implements [action.Doubter]. The temporary store is nobody else's.
+func (s *spareBlobs) Doubt(ctx context.Context, d action.Digest) error {
+	return s.store.Doubt(ctx, d)
+}
+
 // Has implements [action.Blobs].
 func (s *spareBlobs) Has(ctx context.Context, d action.Digest) bool {
 	if s.store.Has(ctx, d) {

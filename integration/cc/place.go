@@ -294,7 +294,11 @@ func (s *Session) read(ctx context.Context, f *action.OutputFile) ([]byte, error
 		return nil, err
 	}
 	defer r.Close()
-	return io.ReadAll(r)
+	data, err := io.ReadAll(r)
+	if err == nil && action.Sum(f.Digest.Function(), data) != f.Digest {
+		err = action.Doubted(ctx, s.parts.Blobs, f.Digest)
+	}
+	return data, err
 }
 
 // dependencies says whether an output is a list of files for make.

@@ -235,6 +235,7 @@ func reasonOf(err error) Reason {
 		{"could not be observed", "could not be observed"},
 		{"the last run failed", "failed before"},
 		{"caching is off", "nothing is to be added"},
+		{"is damaged", "an output in the cache was damaged"},
 		{": not present", "not seen before"},
 	} {
 		if strings.Contains(text, c.has) {

@@ -19,7 +19,7 @@ import (
 // other), under a name that is made of the call's key. Numbers are little-endian;
 // uN is a number of N bits.
 //
-//	"sbxmemo1"
+//	"sbxmemo2"
 //	u64   sum of everything that follows
 //	36    the boot in which it was written, as in /proc/sys/kernel/random/boot_id
 //	5 u64 device, inode, size, mtime and ctime of the program that wrote it
@@ -50,7 +50,8 @@ import (
 //	u8  kind: 'b' a blob, 'i' its bytes are here
 //	u8  1: it is executable
 //	u16 length and path below that directory
-//	'b': u16 length and path in the store, u64 device, inode, size, mtime
+//	'b': u16 length and path in the store, u64 device, inode, size, mtime, and
+//	     u64 [tally] of its bytes
 //	'i': u32 length, and the bytes
 //
 // # Why it may be believed
@@ -76,9 +77,11 @@ import (
 //   - The result that it stands for is there, and was not replaced; each blob is
 //     the file that the store trusted. Both belong to this user or to root: the owner
 //     of a file can change it under the same stat data.
+//   - The bytes of a blob are counted while they are copied: what a disk did to them,
+//     or somebody who put the times back, is left to Go, which looks at the digest.
 
 const (
-	memoMagic = "sbxmemo1"
+	memoMagic = "sbxmemo2"
 
 	// The limits of front.c.
 	keyMax     = 256 << 10
@@ -371,7 +374,8 @@ func (m *Memo) record(kind byte, store, name string) {
 type Output struct {
 	Path       string // below Memo.Root
 	Executable bool
-	Blob       string // its blob's path in the store; or
+	Blob       string // its blob's path in the store, and
+	Size       int64  // its size; or
 	Data       []byte // its bytes
 }
 
@@ -388,6 +392,11 @@ func (m *Memo) Output(store string, o Output) {
 	if o.Blob != "" {
 		m.outputs = appendText(append(m.outputs, 'b', x), o.Path)
 		m.outputs = m.appendFile(appendText(m.outputs, o.Blob), store+"/"+o.Blob)
+		count, err := tallyOf(store+"/"+o.Blob, o.Size)
+		if err != nil {
+			m.fail("%v", err)
+		}
+		m.outputs = appendNumbers(m.outputs, count)
 		return
 	}
 	m.outputs = appendText(append(m.outputs, 'i', x), o.Path)

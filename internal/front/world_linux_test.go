@@ -80,6 +80,14 @@ func (w *world) write(name, text string) {
 	w.must(os.WriteFile(name, []byte(text), 0o644))
 }
 
+// size is the size of a file of the store.
+func (w *world) size(name string) int64 {
+	w.t.Helper()
+	info, err := os.Stat(filepath.Join(w.store, name))
+	w.must(err)
+	return info.Size()
+}
+
 func idOf(t *testing.T, path string) ID {
 	t.Helper()
 	var st unix.Stat_t
@@ -109,7 +117,7 @@ func (w *world) memo() *Memo {
 	m.Kept(w.store, "VERSION")
 	m.Result(w.store, "result")
 	m.Used("blob")
-	m.Output(w.store, Output{Path: strings.TrimPrefix(w.dir, "/") + "/a.o", Blob: "blob"})
+	m.Output(w.store, Output{Path: strings.TrimPrefix(w.dir, "/") + "/a.o", Blob: "blob", Size: w.size("blob")})
 	m.Output(w.store, Output{Path: strings.TrimPrefix(w.dir, "/") + "/a.d", Data: []byte("a.o: a.c\n"), Executable: true})
 	m.Stdout, m.Stderr = []byte("said\n"), []byte("warned\n")
 	m.Append(Append{File: "stat/cc1", Most: 100, Data: []byte("hit\n")})

@@ -66,6 +66,54 @@ static u64 sum(const u8 *p, u64 n)
 	return h ^ h >> 29;
 }
 
+// A tally is tally in tally_linux.go, two of its words in each vector.
+typedef u64 two __attribute__((vector_size(16)));
+typedef int four __attribute__((vector_size(16)));
+
+struct tally {
+	two sum[4], key[4];
+};
+
+#define STIR 0x9e3779b97f4a7c15
+
+static void tally_begin(struct tally *t)
+{
+	for (u64 i = 0; i < 4; i++)
+		t->sum[i] = (two){0, 0}, t->key[i] = (two){(2 * i + 1) * STIR, (2 * i + 2) * STIR};
+}
+
+// tally adds bytes; their number is a multiple of 64 but for the last time.
+static void tally(struct tally *t, const u8 *p, u64 n)
+{
+	two sum[4], key[4], next = {9 * STIR, 9 * STIR};
+	for (int i = 0; i < 4; i++)
+		sum[i] = t->sum[i], key[i] = t->key[i];
+	for (; n; n -= n < 64 ? n : 64, p += 64) {
+		u8 last[64];
+		const u8 *from = p;
+		if (n < 64) {
+			for (u64 i = 0; i < 64; i++)
+				last[i] = i < n ? p[i] : 0;
+			from = last;
+		}
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i++) {
+			two w;
+			__builtin_memcpy(&w, from + 16 * i, 16);
+			two k = w ^ key[i];
+			sum[i] += (two){w[1], w[0]} + (two)__builtin_ia32_pmuludq128((four)k, (four)(k >> 32));
+			key[i] += next;
+		}
+	}
+	for (int i = 0; i < 4; i++)
+		t->sum[i] = sum[i], t->key[i] = key[i];
+}
+
+static u64 tally_end(const struct tally *t)
+{
+	return sum((const u8 *)t->sum, sizeof t->sum);
+}
+
 static char *hex(char *to, u64 byte)
 {
 	*to++ = "0123456789abcdef"[byte >> 4 & 15];

@@ -24,7 +24,8 @@ enum {
 	PATH_SIZE = 4096,     // of the kernel
 	OUTPUTS_MAX = 64,     // outputs of a call
 	APPENDS_MAX = 4,      // files that are appended to
-	BLOCK = 64 << 10,     // what is copied at a time; less is not cloned, as in Go
+	BLOCK = 64 << 10,     // what is not larger is not cloned, as in Go
+	PIECE = 16 << 10,     // what is read at a time; the stack costs a fault a page
 	RECORD_HEAD = 4 + 32, // of a note: cache/record.go
 	HEAD = 8 + 8 + 36 + 5 * 8 + 4 * 4,
 	TOUCH_AFTER = 600,    // seconds, as in cache.Store

@@ -87,7 +87,7 @@ enum {
 	NR_getpid = 39, NR_socket = 41, NR_connect = 42, NR_sendto = 44, NR_sendmsg = 46, NR_recvmsg = 47, NR_getsockopt = 55, NR_kill = 62, NR_fcntl = 72,
 	NR_flock = 73, NR_getcwd = 79, NR_umask = 95, NR_getrlimit = 97, NR_geteuid = 107, NR_getegid = 108, NR_getppid = 110, NR_getpgrp = 111, NR_getgroups = 115, NR_capget = 125, NR_sigtimedwait = 128, NR_prctl = 157,
 	NR_clock_gettime = 228, NR_exit_group = 231, NR_openat = 257, NR_newfstatat = 262, NR_unlinkat = 263, NR_renameat = 264, NR_linkat = 265, NR_readlinkat = 267,
-	NR_utimensat = 280, NR_signalfd4 = 289, NR_dup3 = 292, NR_copy_file_range = 326, NR_openat2 = 437,
+	NR_utimensat = 280, NR_signalfd4 = 289, NR_dup3 = 292, NR_openat2 = 437,
 	NR_faccessat2 = 439,
 };
 

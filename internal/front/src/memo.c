@@ -70,7 +70,7 @@ static enum reason parse(struct front *f, const u8 *key, u64 key_len, const u8 *
 	if (size < RECORD_HEAD + HEAD)
 		return BAD_MEMO;
 	take(&in, RECORD_HEAD);
-	if (!same(buf, "sbN1", 4) || !same(take(&in, 8), "sbxmemo1", 8))
+	if (!same(buf, "sbN1", 4) || !same(take(&in, 8), "sbxmemo2", 8))
 		return BAD_MEMO;
 	u64 want = number(&in, 8);
 	if (want != sum(in.p, in.left))

@@ -48,44 +48,45 @@ static u64 write_some(i64 fd, const u8 *p, u64 n)
 
 static int write_all(i64 fd, const u8 *p, u64 n) { return write_some(fd, p, n) == n; }
 
-// copy writes size bytes of the file from, from its start, to the new file to.
-static int copy(i64 to, i64 from, u64 size, u8 *buf)
+// count reads size bytes of the file from, and adds them to t.
+static int count(i64 from, u64 size, u8 *buf, struct tally *t)
 {
-	if (size > BLOCK) {
-		struct stat st;
-		if (sys(NR_ioctl, to, FICLONE, from, 0, 0) == 0)
-			return f_fstat(to, &st) == 0 && (u64)st.size == size;
-		u64 left = size;
-		while (left) {
-			i64 r = call6(NR_copy_file_range, from, 0, to, 0, P(left), 0);
-			if (r == -EINTR)
-				continue;
-			if (r <= 0 && left == size)
-				break;
-			if (r <= 0)
-				return 0;
-			left -= (u64)r;
-		}
-		if (!left)
-			return 1;
-	}
-	while (size) {
-		i64 r = f_read(from, buf, size < BLOCK ? size : BLOCK);
-		if (r <= 0 || !write_all(to, buf, (u64)r))
+	for (u64 n; size; size -= n) {
+		n = size < PIECE ? size : PIECE;
+		if (!read_all(from, buf, n))
 			return 0;
-		size -= (u64)r;
+		tally(t, buf, n);
 	}
 	return 1;
 }
 
-// equal says whether the file fd has the bytes of the file from, or of data.
-static int equal(i64 fd, i64 from, const u8 *data, u64 size, u8 *buf)
+// copy writes size bytes of the file from, from its start, to the new file to, and adds
+// them to t.
+static int copy(i64 to, i64 from, u64 size, u8 *buf, struct tally *t)
+{
+	struct stat st;
+	if (size > BLOCK && sys(NR_ioctl, to, FICLONE, from, 0, 0) == 0)
+		return f_fstat(to, &st) == 0 && (u64)st.size == size && count(from, size, buf, t);
+	for (u64 n; size; size -= n) {
+		n = size < PIECE ? size : PIECE;
+		if (!read_all(from, buf, n) || !write_all(to, buf, n))
+			return 0;
+		tally(t, buf, n);
+	}
+	return 1;
+}
+
+// equal says whether the file fd has the bytes of the file from, or of data. Those of
+// from are added to t.
+static int equal(i64 fd, i64 from, const u8 *data, u64 size, u8 *buf, struct tally *t)
 {
 	u8 other[8192];
 	for (u64 at = 0; at < size;) {
 		u64 n = size - at < sizeof other ? size - at : sizeof other;
 		if (!read_all(fd, other, n) || (from >= 0 && !read_all(from, buf, n)) || !same(other, from >= 0 ? buf : data + at, n))
 			return 0;
+		if (from >= 0)
+			tally(t, buf, n);
 		at += n;
 	}
 	return 1;
@@ -93,7 +94,7 @@ static int equal(i64 fd, i64 from, const u8 *data, u64 size, u8 *buf)
 
 // as_it_will_be says whether the file in the place of an output has its content,
 // and may be given a new time, as deliverer.same does in Go.
-static int as_it_will_be(struct output *o, const struct stat *st, int executable, i64 from, const u8 *data, u64 size, u8 *buf)
+static int as_it_will_be(struct output *o, const struct stat *st, int executable, i64 from, const u8 *data, u64 size, u8 *buf, struct tally *t)
 {
 	if ((u64)st->size != size || st->nlink != 1 || ((st->mode & 0111) != 0) != executable)
 		return 0;
@@ -102,7 +103,7 @@ static int as_it_will_be(struct output *o, const struct stat *st, int executable
 	i64 fd = f_open(o->dir, o->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (fd < 0)
 		return 0;
-	int ok = equal(fd, from, data, size, buf);
+	int ok = equal(fd, from, data, size, buf, t);
 	f_close(fd);
 	return ok;
 }
@@ -118,8 +119,9 @@ static int is_usual(struct front *f, const struct stat *st, int executable)
 	       st->gid == (u32)sys(NR_getegid, 0, 0, 0, 0, 0);
 }
 
-// open_blob opens a file of the store, which must be what it was.
-static i64 open_blob(struct front *f, struct in *in, u64 *size)
+// open_blob opens a file of the store, whose stat data must be what it was. want is what
+// the tally of its bytes must be.
+static i64 open_blob(struct front *f, struct in *in, u64 *size, u64 *want)
 {
 	char path[PATH_SIZE];
 	u64 len = number(in, 2);
@@ -135,6 +137,7 @@ static i64 open_blob(struct front *f, struct in *in, u64 *size)
 		return -1;
 	}
 	*size = (u64)st.size;
+	*want = number(in, 8);
 	return fd;
 }
 
@@ -189,7 +192,7 @@ static int prepare(struct front *f, struct delivery *d, u8 *buf)
 		return 0;
 	int ok = 1;
 	while (in->left && ok) {
-		u64 kind = number(in, 1), executable = number(in, 1), size = 0;
+		u64 kind = number(in, 1), executable = number(in, 1), size = 0, want = 0;
 		len = number(in, 2);
 		p = take(in, len);
 		if (!p || d->n == OUTPUTS_MAX) {
@@ -204,7 +207,7 @@ static int prepare(struct front *f, struct delivery *d, u8 *buf)
 		if (!ok)
 			break;
 		if (kind == 'b') {
-			from = open_blob(f, in, &size);
+			from = open_blob(f, in, &size, &want);
 			ok = from >= 0;
 		} else {
 			size = number(in, 4);
@@ -216,15 +219,19 @@ static int prepare(struct front *f, struct delivery *d, u8 *buf)
 		o->clean = r == -ENOENT;
 		u32 type = r == 0 ? st.mode & S_IFMT : 0;
 		if (ok && (o->clean || (type == S_IFREG && st.nlink == 1 && is_usual(f, &st, executable != 0)))) {
-			if (o->clean || !as_it_will_be(o, &st, executable != 0, from, data, size, buf)) {
+			struct tally t;
+			tally_begin(&t);
+			if (o->clean || !as_it_will_be(o, &st, executable != 0, from, data, size, buf, &t)) {
+				tally_begin(&t);
 				o->fd = f_open(o->dir, ".", O_TMPFILE | O_WRONLY, executable ? 0777 : 0666);
 				ok = o->fd >= 0;
 				if (ok && from >= 0) {
-					ok = sys(NR_lseek, from, 0, 0, 0, 0) == 0 && copy(o->fd, from, size, buf);
+					ok = sys(NR_lseek, from, 0, 0, 0, 0) == 0 && copy(o->fd, from, size, buf, &t);
 				} else if (ok) {
 					ok = write_all(o->fd, data, size);
 				}
 			}
+			ok = ok && (from < 0 || tally_end(&t) == want);
 		} else
 			ok = 0; // Go knows what to do, or to say
 		if (from >= 0)
