@@ -150,8 +150,8 @@ func TestLinks(t *testing.T) {
 		t.Errorf("%v", total)
 	}
 	w.expect("a wrapper in front of a link", call, want, cc.Hit)
-	w.link(command, "links/bison")
-	if got := w.run([]string{"/usr/bin/env", "bison", "x"}); got.code != 127 || !strings.Contains(got.stderr, "bison") {
+	w.link(command, "links/no-bison")
+	if got := w.run([]string{"/usr/bin/env", "no-bison", "x"}); got.code != 127 || !strings.Contains(got.stderr, "no-bison") {
 		t.Errorf("a link without a program: %+v", got)
 	}
 	w.write("links/mine", "")
