@@ -312,6 +312,41 @@ func TestImportTar(t *testing.T) {
 	}
 }
 
+// TestImportTarCut cuts an archive everywhere: a part of it is never taken for the
+// whole. Nor is one whose compression says that it is damaged.
+func TestImportTarCut(t *testing.T) {
+	read := func(data []byte) error {
+		_, err := ImportTar(t.Context(), newTestStore(t), bytes.NewReader(data), ImportOptions{})
+		return err
+	}
+	plain := archive(t, tar.Header{Name: "one"}, tar.Header{Name: "two", Mode: 0o755}, tar.Header{Name: "d", Typeflag: tar.TypeDir})
+	end := len(plain) - 1024 // two blocks of zeros
+	for n := 0; n <= len(plain); n += 64 {
+		if err := read(plain[:n]); err == nil != (n == end+512 || n == len(plain)) { // one block of zeros is a mark, too
+			t.Errorf("of %d bytes %d: %v", len(plain), n, err)
+		}
+	}
+	var gz bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	w.Write(plain)
+	w.Close()
+	sum := gz.Len() - 8
+	for name, c := range map[string]struct {
+		data []byte
+		fine bool
+	}{
+		"gzip":                      {gz.Bytes(), true},
+		"gzip and zeros":            {append(slices.Clone(gz.Bytes()), make([]byte, 100)...), true},
+		"gzip without its end":      {gz.Bytes()[:sum], false},
+		"gzip with another's sum":   {slices.Concat(gz.Bytes()[:sum], []byte("\x01\x02\x03\x04"), gz.Bytes()[sum+4:]), false},
+		"an archive and more bytes": {append(slices.Clone(plain), "more"...), true},
+	} {
+		if err := read(c.data); err == nil != c.fine {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestImportTarHostile(t *testing.T) {
 	many := make([]tar.Header, 30)
 	for i := range many {

@@ -26,7 +26,7 @@ func ImportTar(ctx context.Context, blobs action.Blobs, r io.Reader, o ImportOpt
 	if err != nil {
 		return nil, fmt.Errorf("import archive: %w", err)
 	}
-	if err := im.readTar(plain); err != nil {
+	if err := im.Tar(plain); err != nil {
 		return nil, fmt.Errorf("import archive: %w", err)
 	}
 	out, err := im.Finish()
@@ -41,25 +41,54 @@ func ImportTar(ctx context.Context, blobs action.Blobs, r io.Reader, o ImportOpt
 // layer.md).
 func (im *Importer) Layer(r io.Reader) error {
 	im.layer++
-	return im.readTar(r)
+	_, err := im.readTar(im.bounded(r))
+	return err
 }
 
-// Tar adds the entries of a plain tar archive.
-func (im *Importer) Tar(r io.Reader) error { return im.readTar(r) }
+// errCut is the error of an archive that does not end as every tar archive does.
+var errCut = errors.New("it has no end mark, so a part of it is missing: get it once more")
 
-func (im *Importer) readTar(r io.Reader) error {
-	// What is left out counts too: a bomb may be in anything.
-	t := tar.NewReader(&boundedReader{r, im.MaxBytes + int64(im.MaxFiles)*4096})
+// Tar adds the entries of a plain tar archive. It must be whole, and so must what r
+// makes it from: nobody knows its digest.
+func (im *Importer) Tar(r io.Reader) error {
+	b := im.bounded(r)
+	marked, err := im.readTar(b)
+	if err != nil {
+		return err
+	}
+	if !marked {
+		return errCut
+	}
+	// What compresses has its checksum at the end. Bytes that follow it are no part
+	// of the archive.
+	if _, err := io.Copy(io.Discard, b); err != nil && !errors.Is(err, gzip.ErrHeader) {
+		return err
+	}
+	return nil
+}
+
+// bounded counts what is left out too: a bomb may be in anything.
+func (im *Importer) bounded(r io.Reader) *boundedReader {
+	return &boundedReader{r, im.MaxBytes + int64(im.MaxFiles)*4096}
+}
+
+// readTar adds the entries of an archive, and says whether a mark is at its end.
+func (im *Importer) readTar(b *boundedReader) (marked bool, err error) {
+	const block = 512
+	t := tar.NewReader(b)
 	for {
+		left := b.n
 		h, err := t.Next()
 		if err == io.EOF {
-			return nil
+			// A mark is a block of zeros. Without it, no more than the padding of
+			// the last entry was read.
+			return left-b.n >= block, nil
 		}
 		if err == nil {
 			err = im.tarEntry(t, h)
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 }

@@ -138,7 +138,9 @@ func (c *cacheFlags) trim(ctx context.Context, store *cache.Store) error {
 		return err
 	}
 	if unsynced != nil {
-		if err := store.Sync(ctx); err != nil {
+		if err := store.Sync(ctx); errors.Is(err, cache.ErrUnwritable) {
+			say("cache: there was no room to note that all this is on the disk: after a power cut each file is checked before it is used")
+		} else if err != nil {
 			say("cache: %v", err)
 		}
 	}
