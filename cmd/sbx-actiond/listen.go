@@ -65,7 +65,7 @@ func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
 	srv, status := rpcServer(p)
 	failed := make(chan error, len(f.listen)+1)
 	for _, address := range f.listen {
-		l, err := listen(address)
+		l, err := listen("listen", address)
 		if err != nil {
 			srv.Stop()
 			return err
@@ -136,27 +136,27 @@ func stop(srv *grpc.Server) {
 	}
 }
 
-// listen listens on HOST:PORT or unix:PATH. The socket of a server that was
+// listen listens on HOST:PORT or unix:PATH, which a flag says. The socket of a server that was
 // killed is replaced.
-func listen(address string) (net.Listener, error) {
+func listen(flag, address string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(address, "unix:")
 	if !unix {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return nil, fmt.Errorf("--listen %s: %w: want HOST:PORT, such as 127.0.0.1:8980, or unix:PATH", address, err)
+			return nil, fmt.Errorf("--%s %s: %w: want HOST:PORT, such as 127.0.0.1:8980, or unix:PATH", flag, address, err)
 		}
 		return l, nil
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		if c, err := net.Dial("unix", path); err == nil {
 			_ = c.Close()
-			return nil, fmt.Errorf("--listen %s: another server listens there", address)
+			return nil, fmt.Errorf("--%s %s: another server listens there", flag, address)
 		}
 		_ = os.Remove(path)
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", address, err)
+		return nil, fmt.Errorf("--%s %s: %w", flag, address, err)
 	}
 	return l, nil
 }

@@ -16,7 +16,7 @@ import (
 // serveHTTP serves the HTTP cache, the pages and the metrics on the address of --http. What ends it goes
 // into failed.
 func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Server, error) {
-	l, err := listen(f.http)
+	l, err := listen("http", f.http)
 	if err != nil {
 		return nil, err
 	}
