@@ -11,6 +11,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/internal/fields"
 )
 
 // A Verdict is how a run ended, as far as the cache goes.
@@ -184,19 +185,19 @@ func parse(rec *cache.Run) (*Run, error) {
 	f := rec.Function
 	key, err1 := action.Shortened(f, rec.Key, 0)
 	unsealed, err2 := action.Shortened(f, rec.Unsealed, 0)
-	p := &reader{b: rec.Data}
-	head := p.take(3)
-	if err := errors.Join(err1, err2); err != nil || p.bad || head[0] != runVersion {
+	p := &reader{fields.Reader{Rest: rec.Data}}
+	head := p.Take(3)
+	if err := errors.Join(err1, err2); err != nil || p.Bad || head[0] != runVersion {
 		return nil, errRun
 	}
 	r := &Run{Time: rec.Time, Key: key, Unsealed: unsealed, Verdict: Verdict(head[1]), Lookup: Lookup(head[2])}
 	r.Took, r.Cost = p.duration(), p.duration()
-	r.ExitCode = int(int32(p.uvarint()))
+	r.ExitCode = int(int32(p.Uvarint()))
 	for _, s := range []*string{&r.Tool, &r.Label, &r.Workspace, &r.Miss, &r.Unkept} {
-		*s = p.text()
+		*s = p.Text()
 	}
-	act, command, res := p.text(), p.text(), p.text()
-	if p.bad {
+	act, command, res := p.Text(), p.Text(), p.Text()
+	if p.Bad {
 		return nil, errRun
 	}
 	var err error
@@ -219,39 +220,14 @@ func parse(rec *cache.Run) (*Run, error) {
 }
 
 // A reader reads the data of a run; after the first failure it returns zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) take(n uint64) []byte {
-	if r.bad || n > uint64(len(r.b)) {
-		r.bad = true
-		return nil
-	}
-	p := r.b[:n]
-	r.b = r.b[n:]
-	return p
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
+type reader struct{ fields.Reader }
 
 // duration reads microseconds, of which there are no more than a Duration holds.
 func (r *reader) duration() time.Duration {
-	v := r.uvarint()
+	v := r.Uvarint()
 	if v > uint64(math.MaxInt64/time.Microsecond) {
-		r.bad = true
+		r.Bad = true
 		return 0
 	}
 	return time.Duration(v) * time.Microsecond
 }
-
-func (r *reader) text() string { return string(r.take(r.uvarint())) }

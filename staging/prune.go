@@ -11,6 +11,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/internal/fields"
 )
 
 // A Pruner finds results of earlier runs that saw the same of other inputs. It
@@ -208,7 +209,7 @@ func encodeNamed(lists [][]string) []byte {
 			for n < len(last) && n < len(name) && last[n] == name[n] {
 				n++
 			}
-			b = appendString(binary.AppendUvarint(b, uint64(n)), name[n:])
+			b = fields.AppendText(binary.AppendUvarint(b, uint64(n)), name[n:])
 			last = name
 		}
 	}
@@ -216,32 +217,32 @@ func encodeNamed(lists [][]string) []byte {
 }
 
 func decodeNamed(data []byte) ([][]string, error) {
-	r := &noteReader{b: data}
-	if v := r.uvarint(); v != namedVersion {
+	r := &noteReader{Reader: fields.Reader{Rest: data}}
+	if v := r.Uvarint(); v != namedVersion {
 		return nil, fmt.Errorf("%w: version %d, want %d", errBadNote, v, namedVersion)
 	}
-	n := r.uvarint()
-	if r.bad || n > maxVariants {
+	n := r.Uvarint()
+	if r.Bad || n > maxVariants {
 		return nil, errBadNote
 	}
 	lists := make([][]string, n)
 	for i := range lists {
-		count := r.uvarint()
-		if r.bad || count > uint64(len(r.b)) || count > pruneMax {
+		count := r.Uvarint()
+		if r.Bad || count > uint64(len(r.Rest)) || count > pruneMax {
 			return nil, errBadNote
 		}
 		last := ""
 		for range count {
-			shared := r.uvarint()
-			rest := r.take(r.uvarint())
-			if r.bad || shared > uint64(len(last)) {
+			shared := r.Uvarint()
+			rest := r.Take(r.Uvarint())
+			if r.Bad || shared > uint64(len(last)) {
 				return nil, errBadNote
 			}
 			last = last[:shared] + string(rest)
 			lists[i] = append(lists[i], last)
 		}
 	}
-	if r.bad || len(r.b) > 0 {
+	if r.Bad || len(r.Rest) > 0 {
 		return nil, errBadNote
 	}
 	return lists, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/fields"
 )
 
 // # Notes of what was seen
@@ -93,7 +94,7 @@ func (s *seen) append(b []byte, last string, gone *seen) []byte {
 	}
 	b = append(b, byte(s.kind), flags)
 	b = binary.AppendUvarint(b, uint64(n))
-	b = appendString(b, s.path[n:])
+	b = fields.AppendText(b, s.path[n:])
 	if flags&flagPerm != 0 {
 		b = binary.AppendUvarint(b, uint64(s.perm))
 	}
@@ -101,7 +102,7 @@ func (s *seen) append(b []byte, last string, gone *seen) []byte {
 		b = appendHash(b, s.digest)
 	}
 	if flags&flagText != 0 {
-		b = appendString(b, s.text)
+		b = fields.AppendText(b, s.text)
 	}
 	if flags&flagStat != 0 {
 		b = binary.AppendUvarint(b, s.id.Dev)
@@ -126,76 +127,41 @@ func usualPerm(k seenKind) uint32 {
 	return 0
 }
 
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
 var errBadNote = errors.New("not a list of what was seen")
 
 // A noteReader reads a note; after the first failure it returns zeros.
 type noteReader struct {
-	b   []byte
-	bad bool
-	f   action.Function
-}
-
-func (r *noteReader) take(n uint64) []byte {
-	if r.bad || n > uint64(len(r.b)) {
-		r.bad = true
-		return nil
-	}
-	p := r.b[:n]
-	r.b = r.b[n:]
-	return p
-}
-
-func (r *noteReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *noteReader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if r.bad || n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
+	fields.Reader
+	f action.Function // of the digests
 }
 
 func (r *noteReader) digest() action.Digest {
-	sum := r.take(32)
-	size := r.uvarint()
-	if r.bad {
+	sum := r.Take(32)
+	size := r.Uvarint()
+	if r.Bad {
 		return action.Digest{}
 	}
 	d, err := action.NewDigest(r.f, [32]byte(sum), int64(size))
-	r.bad = r.bad || err != nil
+	r.Bad = r.Bad || err != nil
 	return d
 }
 
 // decodeVariants returns the first variants of a note, at most so many.
 func decodeVariants(data []byte, most int) ([]variant, error) {
-	r := &noteReader{b: data}
-	if v := r.uvarint(); v != variantsVersion {
+	r := &noteReader{Reader: fields.Reader{Rest: data}}
+	if v := r.Uvarint(); v != variantsVersion {
 		return nil, fmt.Errorf("%w: version %d, want %d", errBadNote, v, variantsVersion)
 	}
-	r.f = action.Function(r.uvarint())
-	n := r.uvarint()
-	if r.bad || n == 0 || n > maxShared {
+	r.f = action.Function(r.Uvarint())
+	n := r.Uvarint()
+	if r.Bad || n == 0 || n > maxShared {
 		return nil, errBadNote
 	}
 	variants := make([]variant, min(int(n), most))
 	for i := range variants {
 		variants[i].seal = r.digest()
-		count := r.uvarint()
-		if r.bad || count > uint64(len(r.b)) { // a fact takes more than a byte
+		count := r.Uvarint()
+		if r.Bad || count > uint64(len(r.Rest)) { // a fact takes more than a byte
 			return nil, errBadNote
 		}
 		variants[i].seen = make([]seen, count)
@@ -209,35 +175,35 @@ func decodeVariants(data []byte, most int) ([]variant, error) {
 			}
 		}
 	}
-	if r.bad || len(r.b) > 0 && len(variants) == int(n) {
+	if r.Bad || len(r.Rest) > 0 && len(variants) == int(n) {
 		return nil, errBadNote
 	}
 	return variants, nil
 }
 
 func (r *noteReader) seen(last string, gone seen) seen {
-	head := r.take(2)
-	shared := r.uvarint()
-	rest := r.take(r.uvarint())
-	if r.bad || shared > uint64(len(last)) {
-		r.bad = true
+	head := r.Take(2)
+	shared := r.Uvarint()
+	rest := r.Take(r.Uvarint())
+	if r.Bad || shared > uint64(len(last)) {
+		r.Bad = true
 		return seen{}
 	}
 	s := seen{kind: seenKind(head[0]), path: last[:shared] + string(rest)}
 	s.perm = usualPerm(s.kind)
 	if head[1]&flagPerm != 0 {
-		s.perm = uint32(r.uvarint())
+		s.perm = uint32(r.Uvarint())
 	}
 	if head[1]&flagDigest != 0 {
 		s.digest = r.digest()
 	}
 	if head[1]&flagText != 0 {
-		s.text = string(r.take(r.uvarint()))
+		s.text = string(r.Take(r.Uvarint()))
 	}
 	if head[1]&flagStat != 0 {
 		s.stable = true
 		s.id = StatID{
-			Dev: r.uvarint(), Ino: r.uvarint(), Size: r.varint(), MTime: r.varint(), CTime: r.varint(), Mode: uint32(r.uvarint()),
+			Dev: r.Uvarint(), Ino: r.Uvarint(), Size: r.Varint(), MTime: r.Varint(), CTime: r.Varint(), Mode: uint32(r.Uvarint()),
 		}
 	}
 	if head[1]&flagSame != 0 {

@@ -73,11 +73,11 @@ var table = []row{
 
 	{"cache", "action internal/durable go.etcd.io/bbolt golang.org/x/sys", "cache/cachetest"},
 	{"cache/pack", "action cache", ""},
-	{"history", "action cache", ""},
+	{"history", "action cache internal/fields", ""},
 	{"compare", "action", ""},
 	{"why", "action cache compare history staging", "backends"},
 	{"cache/cachetest", "action cache internal/durable", ""},
-	{"staging", "action backends internal/await internal/durable internal/erofs internal/openat internal/spelling golang.org/x/sys", "cache"},
+	{"staging", "action backends internal/await internal/durable internal/erofs internal/fields internal/openat internal/spelling golang.org/x/sys", "cache"},
 
 	// How other build systems meet us.
 	{"integration/actionfile", "action internal/spelling internal/strictyaml staging", "github.com/santhosh-tekuri/jsonschema go.yaml.in/yaml"},
@@ -94,6 +94,7 @@ var table = []row{
 	{"internal/blake3", "", "github.com/zeebo/blake3"},
 	{"internal/durable", "golang.org/x/sys", ""},
 	{"internal/erofs", "golang.org/x/sys", ""},
+	{"internal/fields", "", ""},
 	{"internal/front", "internal/durable golang.org/x/sys", "internal/rebuildtest"},
 	{"internal/helper", "backends golang.org/x/sys", "internal/rebuildtest"},
 	{"internal/warm", "golang.org/x/sys", ""},
