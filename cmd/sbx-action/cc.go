@@ -497,9 +497,10 @@ func (j *ccJob) execute() error {
 	}
 	path, err := j.self.Find(j.args[0], os.Getenv("PATH"))
 	if err == nil {
+		args, env := j.self.Alone(path, j.args, os.Environ())
 		front.Exact()
 		deadlyAgain()
-		err = cc.Exec(path, j.args, os.Environ())
+		err = cc.Exec(path, args, env)
 		writesFail()
 	}
 	say("cc: %v", err)

@@ -93,7 +93,7 @@ func Parse(kind Kind, dir string, args []string) *Call {
 		c.Plain = ReasonText
 		return c
 	}
-	if slices.ContainsFunc(args, namesDescriptor) {
+	if slices.ContainsFunc(args, func(a string) bool { return namesDescriptor(a) && !(c.Kind != Any && isText(a)) }) {
 		c.Plain = ReasonArguments
 		return c
 	}
@@ -150,6 +150,12 @@ func isStream(p string) bool {
 		}
 	}
 	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
+}
+
+// isText says whether an argument of a compiler defines a macro that at most mentions
+// /proc, as git's do ("/proc/self/exe"): that says no more than the same text in a source.
+func isText(a string) bool {
+	return strings.HasPrefix(a, "-D") && !strings.Contains(a, "/dev/") && !strings.Contains(a, "/fd/")
 }
 
 // namesDescriptor says whether an argument names one of the caller's descriptors,

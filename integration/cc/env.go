@@ -91,12 +91,17 @@ func (c *Call) passes(name string) bool {
 // probeMax is the largest file that is taken for one of a configure script.
 const probeMax = 1 << 20
 
+// probeNames are what the names of files begin with that are written to see what the
+// compiler makes of them: by autoconf and mkmf, nginx's configure, meson, and perl's Configure.
+var probeNames = []string{"conftest", "autotest", "testfile", "try."}
+
 // probes are the digests of the files that a configure script writes anew, by the same
 // name, for each of hundreds of equal calls. For others the names are enough: of each
 // call, several sets of facts are kept, but not hundreds.
 func (c *Call) probes(f action.Function) (list []action.Digest) {
 	for _, name := range c.Inputs {
-		if !strings.HasPrefix(filepath.Base(name), "conftest") {
+		base := filepath.Base(name)
+		if !slices.ContainsFunc(probeNames, func(start string) bool { return strings.HasPrefix(base, start) }) {
 			continue
 		}
 		if info, err := os.Stat(c.abs(name)); err != nil || !info.Mode().IsRegular() || info.Size() > probeMax {

@@ -62,3 +62,21 @@ func TestExtended(t *testing.T) {
 		}
 	}
 }
+
+// TestMentions wants a macro that mentions /proc to be taken for text, and what may name a
+// descriptor not.
+func TestMentions(t *testing.T) {
+	for arg, want := range map[string]Reason{
+		`-DPROCFS_EXECUTABLE_PATH="/proc/self/exe"`: "",
+		`-DX="/proc/self/fd/0"`:                     ReasonArguments,
+		`-DX="/dev/stdin"`:                          ReasonArguments,
+		`-I/proc/self/cwd`:                          ReasonArguments,
+	} {
+		if got := Parse(Unknown, "/", []string{"gcc", "-c", arg, "a.c"}).Plain; got != want {
+			t.Errorf("%s: %q, want %q", arg, got, want)
+		}
+	}
+	if got := Parse(Any, "/", []string{"x", "-D/proc/self/exe"}).Plain; got != ReasonArguments {
+		t.Errorf("an unknown program: %q", got)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -96,10 +98,11 @@ func (s *Self) Find(name, path string) (string, error) {
 // IsScript says whether the program that name means begins with #!.
 func (s *Self) IsScript(name, path string) bool {
 	p, err := s.Find(name, path)
-	if err != nil {
-		return false
-	}
-	f, err := os.Open(p)
+	return err == nil && isScript(p)
+}
+
+func isScript(path string) bool {
+	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
@@ -107,6 +110,56 @@ func (s *Self) IsScript(name, path string) bool {
 	var head [2]byte
 	n, _ := f.Read(head[:])
 	return string(head[:n]) == "#!"
+}
+
+// Alone returns the arguments and the environment with which the program at path
+// finds itself where it is, as if there were no links to us. A driver of GCC looks
+// for its parts beside where it has been started from, which it finds out from its name
+// and PATH: seeing our link first, it would miss all of them. Scripts are told
+// where they are, and the programs that they call shall still be ours.
+func (s *Self) Alone(path string, args, env []string) (alone, environment []string) {
+	if isScript(path) {
+		return args, env
+	}
+	if filepath.Base(args[0]) != args[0] {
+		if s.Is(args[0]) {
+			args = append([]string{path}, args[1:]...)
+		}
+		return args, env
+	}
+	for i, v := range env {
+		if dirs, ok := strings.CutPrefix(v, "PATH="); ok {
+			env = slices.Clone(env)
+			env[i] = "PATH=" + s.past(args[0], filepath.Dir(path), dirs)
+			break // the first counts
+		}
+	}
+	return args, env
+}
+
+// past returns the directories of PATH so that the first name is that in the directory
+// home. A directory in which there is nothing but links to us is left out; in front of
+// another one, where the program may find its helpers, goes home.
+func (s *Self) past(name, home, path string) string {
+	var list []string
+	for _, dir := range filepath.SplitList(path) {
+		if s.Is(filepath.Join(dir, name)) {
+			if s.only(dir) {
+				continue
+			}
+			list = append(list, home)
+		}
+		list = append(list, dir)
+	}
+	return strings.Join(list, ":")
+}
+
+// only says whether all that is in dir is links to us.
+func (s *Self) only(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return !s.Is(filepath.Join(dir, e.Name()))
+	})
 }
 
 // Exec replaces this process by the program at path; as execvp does, by a shell

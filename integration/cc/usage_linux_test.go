@@ -150,6 +150,22 @@ func TestLinks(t *testing.T) {
 		t.Errorf("%v", total)
 	}
 	w.expect("a wrapper in front of a link", call, want, cc.Hit)
+	w.write("wrong.c", "int x = y;\n")
+	for _, mixed := range []bool{false, true} { // what is in the directory
+		if mixed {
+			w.write("links/mine", "")
+		}
+		for _, line := range []string{"gcc -c a.c -o a.o", "gcc -print-prog-name=cc1 -print-search-dirs", "gcc -c wrong.c", "clang -c a.c -o a.o"} {
+			args := words(line)
+			want := w.run(append([]string{"/usr/bin/env", "PATH=" + os.Getenv("PATH")}, args...))
+			for _, name := range []string{args[0], w.path("links/" + args[0])} {
+				got := w.run(append([]string{"/usr/bin/env", "SBX_CC_DISABLE=1", name}, args[1:]...))
+				if diff := got.differs(want); diff != "" {
+					t.Errorf("%s by %s is executed, other programs beside the link: %v: %s", line, name, mixed, diff)
+				}
+			}
+		}
+	}
 	w.link(command, "links/no-bison")
 	if got := w.run([]string{"/usr/bin/env", "no-bison", "x"}); got.code != 127 || !strings.Contains(got.stderr, "no-bison") {
 		t.Errorf("a link without a program: %+v", got)
