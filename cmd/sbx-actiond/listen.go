@@ -62,30 +62,23 @@ func rpcServer(p *serverParts) (*grpc.Server, *health.Server) {
 
 // serve serves p until ctx is done.
 func (f *serveFlags) serve(ctx context.Context, p *serverParts) error {
+	rpcs, pages, err := f.listeners()
+	if err != nil {
+		return err
+	}
 	srv, status := rpcServer(p)
-	failed := make(chan error, len(f.listen)+1)
-	for _, address := range f.listen {
-		l, err := listen("listen", address)
-		if err != nil {
-			srv.Stop()
-			return err
-		}
+	failed := make(chan error, len(rpcs)+1)
+	for _, l := range rpcs {
 		p.log.Info("serving", "address", l.Addr().String(), "store", p.store.Dir())
 		go func() { failed <- srv.Serve(l) }()
 	}
-	if f.http != "" {
-		web, err := f.serveHTTP(p, failed)
-		if err != nil {
-			srv.Stop()
-			return err
-		}
-		defer web.Close()
+	if pages != nil {
+		defer f.serveHTTP(p, pages, failed).Close()
 	}
 	defer p.trimmer.start(ctx)()
 	sync := time.NewTicker(time.Second)
 	defer sync.Stop()
 	var synced int64
-	var err error
 loop:
 	for {
 		select {
@@ -134,6 +127,28 @@ func stop(srv *grpc.Server) {
 	case <-stopped:
 	case <-time.After(time.Second):
 	}
+}
+
+// listeners listens wherever the flags say; pages is nil without --http. Nobody is
+// served before all of them are there.
+func (f *serveFlags) listeners() (rpcs []net.Listener, pages net.Listener, err error) {
+	for _, address := range f.listen {
+		var l net.Listener
+		if l, err = listen("listen", address); err != nil {
+			break
+		}
+		rpcs = append(rpcs, l)
+	}
+	if err == nil && f.http != "" {
+		pages, err = listen("http", f.http)
+	}
+	if err != nil {
+		for _, l := range rpcs {
+			_ = l.Close()
+		}
+		return nil, nil, err
+	}
+	return rpcs, pages, nil
 }
 
 // listen listens on HOST:PORT or unix:PATH, which a flag says. The socket of a server that was

@@ -132,7 +132,7 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--listen", "0.0.0.0:0"}, "give --allow-anyone"},
 		{[]string{"--listen", "[::]:0"}, "give --allow-anyone"},
 		{[]string{"--http", ":0"}, "give --allow-anyone"},
-		{[]string{"--http", "127.0.0.1:99999"}, "serve: --http 127.0.0.1:99999"},
+		{[]string{"--listen", "127.0.0.1:0", "--http", "127.0.0.1:99999"}, "serve: --http 127.0.0.1:99999"},
 		{[]string{"--backend", "magic"}, `unknown backend "magic"`},
 		{[]string{"--rootfs", "nobody"}, "sbx-action rootfs import"},
 		{[]string{"--access", filepath.Join(dir, "none")}, "no such file"},

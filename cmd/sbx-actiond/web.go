@@ -13,13 +13,9 @@ import (
 	"github.com/sbx-action/sbx-action/integration/reapi/webpage"
 )
 
-// serveHTTP serves the HTTP cache, the pages and the metrics on the address of --http. What ends it goes
+// serveHTTP serves the HTTP cache, the pages and the metrics at l. What ends it goes
 // into failed.
-func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Server, error) {
-	l, err := listen("http", f.http)
-	if err != nil {
-		return nil, err
-	}
+func (f *serveFlags) serveHTTP(p *serverParts, l net.Listener, failed chan<- error) *http.Server {
 	blobs := &httpcache.Handler{
 		Store: p.store, Results: p.results, Raw: f.anyResult, Log: p.log,
 		MaxBlob: func(name string) int64 { return p.in.of(name).maxBlob },
@@ -61,7 +57,7 @@ func (f *serveFlags) serveHTTP(p *serverParts, failed chan<- error) (*http.Serve
 			failed <- err
 		}
 	}()
-	return web, nil
+	return web
 }
 
 // needsOf is the right that a request over HTTP needs, and in which instance.
