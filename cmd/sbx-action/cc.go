@@ -234,7 +234,7 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 
 // deliver writes the outputs, where nothing speaks against it.
 func (j *ccJob) deliver(ctx context.Context, s *cc.Session, done *cc.Done) error {
-	if err := errors.Join(heard(done), s.InPlace(done.Result)); err != nil {
+	if err := errors.Join(j.heard(done), s.InPlace(done.Result)); err != nil {
 		return err
 	}
 	return s.Deliver(ctx, done.Result)

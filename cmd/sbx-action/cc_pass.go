@@ -23,15 +23,15 @@ func passOn(done *cc.Done) error {
 }
 
 // heard returns an error if somebody would have to read what the compiler said, and
-// nobody does any more.
-func heard(done *cc.Done) error {
+// nobody does any more, or if the compiler alone might have said it otherwise.
+func (j *ccJob) heard(done *cc.Done) error {
 	if len(done.Stdout) > 0 && cc.Unread(1) || len(done.Stderr) > 0 && cc.Unread(2) {
 		return cc.Unsaid(syscall.EPIPE)
 	}
 	if len(done.Stdout) > 0 && len(done.Stderr) > 0 && cc.Mixed() {
 		return cc.Unsaid(cc.ErrMixed)
 	}
-	return nil
+	return j.call.Shown(done.Stdout, done.Stderr, os.Getenv)
 }
 
 // write leaves a file that it could not write to the end where it was.

@@ -79,6 +79,8 @@ const (
 	ReasonMixed     Reason = "standard output and error are one file, and both get something"
 	ReasonLinked    Reason = "an output has another name, too, or is a link"
 	ReasonRights    Reason = "an output has an owner or permissions that are not those of new files"
+	ReasonShown     Reason = "what it says may depend on the terminal"
+	ReasonOutside   Reason = "writes outside of what it may write to"
 )
 
 // Parse looks at the command line args of the program of that kind. dir is the
@@ -418,7 +420,7 @@ func (c *Call) passedOn(list []string) {
 // languages are the ends of the names of files that are compiled.
 var languages = []string{
 	".c", ".i", ".ii", ".m", ".mi", ".mm", ".mii", ".cc", ".cp", ".cxx", ".cpp", ".CPP", ".c++", ".C", ".M", ".h", ".H", ".hh", ".hp",
-	".hxx", ".hpp", ".HPP", ".h++", ".tcc", ".s", ".S", ".sx", ".f", ".F", ".f90", ".F90", ".cppm", ".ixx", ".ccm",
+	".hxx", ".hpp", ".HPP", ".h++", ".tcc", ".s", ".S", ".sx", ".f", ".F", ".f90", ".F90", ".cppm", ".ixx", ".ccm", ".adb", ".ads",
 }
 
 func (c *Call) file(name, language string) {

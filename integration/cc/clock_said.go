@@ -65,6 +65,7 @@ type hand struct {
 	from, to time.Time       // to the second: when the run was
 	days     []string        // as __DATE__ says them, and as __TIMESTAMP__ says the times of sources
 	known    map[string]bool // whether a source says so, too
+	seconds  bool            // times may also be seconds since 1970
 }
 
 // hand returns nil where no time of the run can be in the results.
@@ -74,6 +75,8 @@ func (s *Session) hand() *hand {
 	}
 	h := &hand{s: s, from: s.began.Truncate(time.Second), to: time.Now(), known: map[string]bool{}}
 	if s.call.Kind == Any {
+		h.days = daysSaid(h.from, h.to)
+		h.seconds = true
 		return h
 	}
 	h.days = []string{h.from.Format("Jan _2 2006")}
@@ -98,6 +101,9 @@ func (h *hand) in(text []byte) bool {
 			return true
 		}
 	}
+	if h.seconds && h.inSeconds(text) {
+		return true
+	}
 	// __TIME__ is "15:04:05", and most programs write it like that.
 	for minute, n := h.from.Truncate(time.Minute), 0; !minute.After(h.to) && n < 600; minute, n = minute.Add(time.Minute), n+1 {
 		start := minute.Format("15:04:")
@@ -120,13 +126,57 @@ func (h *hand) in(text []byte) bool {
 	return false
 }
 
+// dayFormats are how programs write the day. Some write the month only.
+var dayFormats = []string{
+	time.DateOnly, "2006/01/02", "2006-1-2", "20060102", "02.01.2006", "2.1.2006", "01/02/2006", "02/01/2006", "01/02/06",
+	"Jan _2 2006", "Jan 2 2006", "Jan 2, 2006", "Jan 02, 2006", "02 Jan 2006", "2 Jan 2006", "02-Jan-2006", "Mon Jan _2", "Mon Jan 2",
+	"January 2, 2006", "2 January 2006", "02 January 2006", "January 2006", "Jan 2006",
+}
+
+// daysSaid are the days from one time to another, here and in Greenwich, as programs
+// write them.
+func daysSaid(from, to time.Time) (days []string) {
+	for _, t := range []time.Time{from, to, from.UTC(), to.UTC()} {
+		for _, f := range dayFormats {
+			if d := t.Format(f); !slices.Contains(days, d) {
+				days = append(days, d)
+			}
+		}
+	}
+	return days
+}
+
+// inSeconds says whether a time of the run is in text as seconds since 1970: ten digits,
+// with which a number begins.
+func (h *hand) inSeconds(text []byte) bool {
+	start := strconv.FormatInt(h.from.Unix(), 10)[:6] // more than a run takes
+	for i := 0; ; i++ {
+		at := bytes.Index(text[i:], []byte(start))
+		if at < 0 {
+			return false
+		}
+		i += at
+		if i+10 > len(text) || i > 0 && text[i-1] >= '0' && text[i-1] <= '9' {
+			continue
+		}
+		n, err := strconv.ParseInt(string(text[i:i+10]), 10, 64)
+		if err == nil && n >= h.from.Unix() && n <= h.to.Unix() && !h.said(string(text[i:i+10])) {
+			return true
+		}
+	}
+}
+
 // said says whether what looks like a time of the run is in what is compiled.
 func (h *hand) said(text string) bool {
 	known, ok := h.known[text]
 	if ok {
 		return known
 	}
-	for _, name := range h.s.call.Inputs {
+	inputs := h.s.call.Inputs
+	if h.s.call.Kind == Any {
+		inputs = h.s.call.Args[1:] // perhaps
+	}
+	for _, name := range inputs {
 		f, err := os.Open(h.s.call.abs(name))
 		if err != nil {
 			continue

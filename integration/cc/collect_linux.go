@@ -165,6 +165,15 @@ func (k *collector) check(f *os.File, at string) error {
 	if c.Clang && precompiled(at) && !c.Timeless && !strings.HasSuffix(at, ".pcm") {
 		k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
 	}
+	if c.Kind == Any || c.Script || path.Ext(at) == ".ali" {
+		timed, err := hasTimes(f, at)
+		if err != nil {
+			return err
+		}
+		if timed {
+			k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
+		}
+	}
 	if c.Kind == Archive {
 		dated, err := datedArchive(f)
 		if err != nil {

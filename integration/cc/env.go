@@ -30,12 +30,13 @@ var compilerEnvStarts = []string{"LC_", "GCOV_", "ASAN_", "UBSAN_", "LSAN_", "MS
 // them, and that say nothing of what is to be done: of [Any] programs all others
 // are passed on.
 var noise = []string{
-	"_", "COLORTERM", "COLUMNS", "DISPLAY", "HISTFILE", "HISTSIZE", "INVOCATION_ID", "JOURNAL_STREAM", "LINES", "LOGNAME", "LS_COLORS", "MAIL",
-	"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "OLDPWD", "PS1", "PS2", "SHLVL", "STY", "TERM",
-	"TERMINFO", "TMP", "TEMP", "TMPDIR", "TMUX", "TMUX_PANE", "WAYLAND_DISPLAY", "WINDOWID", "XAUTHORITY",
+	"_", "COLORTERM", "DISPLAY", "HISTFILE", "HISTSIZE", "INVOCATION_ID", "JOURNAL_STREAM", "LS_COLORS", "MAIL",
+	"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "OLDPWD", "PS1", "PS2", "SHLVL", "STY",
+	"TMP", "TEMP", "TMPDIR", "TMUX", "TMUX_PANE", "WAYLAND_DISPLAY", "WINDOWID", "XAUTHORITY",
 }
 
-var noiseStarts = []string{"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "TERM_PROGRAM", "VTE_", "XDG_", "CARGO_MAKEFLAGS", "BASH_FUNC_"}
+var noiseStarts = []string{"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "TERM_PROGRAM", "VTE_",
+	"XDG_CURRENT_DESKTOP", "XDG_MENU_PREFIX", "XDG_RUNTIME_DIR", "XDG_SEAT", "XDG_SESSION_", "XDG_VTNR", "CARGO_MAKEFLAGS", "BASH_FUNC_"}
 
 // colourEnv is passed on where a terminal shows the diagnostics.
 var colourEnv = []string{"GCC_COLORS", "GCC_URLS", "TERM", "TERM_URLS", "NO_COLOR", "CLICOLOR_FORCE"}
@@ -142,6 +143,9 @@ func sameDir(p, dir string) bool {
 // standard error at a terminal or not.
 func (c *Call) Colours(terminal bool, env func(string) string) bool {
 	driver := c.Kind == Compile || c.Kind == Link || c.Kind == Preprocess
+	if isLinker(filepath.Base(c.Args[0])) {
+		return false // to which -f… is something else
+	}
 	return terminal && driver && !c.Colour && !c.Recorded && env("TERM") != "" && env("TERM") != "dumb" && env("NO_COLOR") == ""
 }
 

@@ -118,6 +118,20 @@ func IsTerminal(fd int) bool {
 	return err == nil
 }
 
+// canWrite says whether we may write to the file, or in the directory, at p.
+func canWrite(p string) bool {
+	return unix.Faccessat(unix.AT_FDCWD, p, unix.W_OK, unix.AT_EACCESS) == nil
+}
+
+// columns is the width of the terminal that a descriptor is, or 0.
+func columns(fd int) int {
+	size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
 // Circumstances is a line that is the same for processes that may do the same things:
 // of one user, in the same namespaces, with as many system call filters.
 func Circumstances() string {

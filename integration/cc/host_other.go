@@ -43,3 +43,9 @@ func IsTerminal(int) bool { return false }
 
 // Circumstances says nothing here.
 func Circumstances() string { return "" }
+
+// canWrite says whether we may write to the file, or in the directory, at p.
+func canWrite(string) bool { return false }
+
+// columns is the width of the terminal that a descriptor is, or 0.
+func columns(int) int { return 0 }

@@ -22,7 +22,7 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 		lookups = slices.DeleteFunc(slices.Clone(lookups), func(l backends.Lookup) bool { return l.Path == s.shared })
 	}
 	if s.call.Kind == Any {
-		return lookups
+		return s.withContent(lookups)
 	}
 	bases := make([]string, 0, len(s.written))
 	for p := range s.written {

@@ -92,6 +92,9 @@ func (m *mutation) test(w *world) {
 	if args[0] == "--any" {
 		w.flags, args = append(w.flags, "--any"), args[1:]
 	}
+	if args[0] == "--no-stdin" { // so that the front answers it
+		w.flags, args = append(w.flags, "--no-stdin"), args[1:]
+	}
 	ran := []cc.Outcome{cc.Miss}
 	hit := []cc.Outcome{cc.Hit}
 	if m.ends != nil {

@@ -72,6 +72,10 @@ func otherMutations() []mutation {
 			w.write("n/gen.py", gen["gen.py"])
 		}, call: "--any python3 n/gen.py", change: text("m/part.py", "text = 'three '\n"), back: gone("m/part.py")},
 		{name: "any program: a variable", files: gen, make: env("VALUE", "1"), call: "--any python3 gen.py", change: env("VALUE", "2"), back: env("VALUE", "1")},
+		{name: "any program: the width that it is told", files: gen, make: env("COLUMNS", "40"), call: "--any sh -c echo${IFS}$COLUMNS>o", change: env("COLUMNS", "50"), back: env("COLUMNS", "40")},
+		{name: "any program: the terminal that it is told", files: gen, make: env("TERM", "dumb"), call: "--any --no-stdin sh -c echo${IFS}$TERM>o", change: env("TERM", "xterm"), back: env("TERM", "dumb")},
+		{name: "any program: a user's name", files: gen, make: env("LOGNAME", "me"), call: "--any --no-stdin sh -c echo${IFS}$LOGNAME>o", change: env("LOGNAME", "you"), back: env("LOGNAME", "me")},
+		{name: "any program: where data is", files: gen, make: env("XDG_DATA_DIRS", "/usr/share"), call: "--any --no-stdin sh -c echo${IFS}$XDG_DATA_DIRS>o", change: unset("XDG_DATA_DIRS"), back: env("XDG_DATA_DIRS", "/usr/share")},
 		{name: "any program: a link it follows", files: map[string]string{"one": "1", "two": "2"}, make: func(w *world) { w.link("one", "in") }, call: "--any cp in out", change: func(w *world) { w.link("two", "in") }},
 		{name: "any program: the target of a link it reads", files: map[string]string{"x": ""}, make: func(w *world) { w.link("one", "in") }, call: "--any readlink in", change: func(w *world) { w.link("two", "in") }},
 		{name: "any program: whether a file is there", files: map[string]string{"x": ""}, call: "--any sh -c test${IFS}-e${IFS}y&&echo${IFS}yes||echo${IFS}no", change: text("y", "")},

@@ -258,7 +258,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		if err := s.estranged(ctx, out.Status, o.ReadOnly); err != nil {
 			return &Done{Outcome: out}, err
 		}
-		err = s.withheld(ctx, out.Status, o.ReadOnly)
+		if err = s.withheld(ctx, out.Status, o.ReadOnly); err == nil {
+			err = s.outside(out.Status)
+		}
 	}
 	if len(s.removed) > 0 && out.Result.ExitCode == 0 {
 		err = errUndone
@@ -379,6 +381,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	}
 	if p := s.stranger(status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s: %w: %w", p, ErrForeign, action.ErrUnsealed)
+	}
+	if err := errors.Join(s.outside(status), s.timeless(status.Lookups)); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
 	seen.Lookups = s.inputs(status.Lookups)
 	if err := s.suspect(ctx, seen.Lookups); err != nil {

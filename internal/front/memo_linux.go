@@ -192,7 +192,7 @@ func Name(key []byte) (name [32]byte) {
 // no compiler is given them (integration/cc), and no command that does not ask for
 // them by name.
 var ignoredNames = []string{
-	"COLORTERM=", "COLUMNS=", "DISPLAY=", "HISTFILE=", "HISTSIZE=", "INVOCATION_ID=", "JOURNAL_STREAM=", "LINES=", "LOGNAME=", "LS_COLORS=", "MAIL=",
+	"COLORTERM=", "DISPLAY=", "HISTFILE=", "HISTSIZE=", "INVOCATION_ID=", "JOURNAL_STREAM=", "LS_COLORS=", "MAIL=",
 	"MAKEFLAGS=", "MAKELEVEL=", "MAKE_TERMERR=", "MAKE_TERMOUT=", "MFLAGS=", "OLDPWD=", "PS1=", "PS2=", "SBX_WARM=", "SHLVL=", "STY=", "TMP=", "TEMP=", "TMPDIR=",
 	"TMUX=", "TMUX_PANE=", "WAYLAND_DISPLAY=", "WINDOWID=", "XAUTHORITY=", "_=",
 	"DBUS_", "GPG_", "NINJA_", "SSH_", "SUDO_", "VTE_", "XDG_SESSION_",

@@ -1,0 +1,215 @@
+package cc
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sbx-action/sbx-action/backends"
+)
+
+// Times of files are in no fact: touch makes no miss. So what is known to write them down,
+// or to do something else because of them, is not kept.
+
+// timekeepers are programs that do what they do depending on the times of files.
+var timekeepers = []string{"make", "gmake", "ninja", "samu", "rcc", "gnatmake", "gprbuild"}
+
+// keepsTime returns a program that was executed and is one of the timekeepers, or "". Of
+// make, GCC's linker makes use itself.
+func (s *Session) keepsTime(lookups []backends.Lookup) string {
+	if s.call.Kind != Any {
+		return ""
+	}
+	for _, l := range lookups {
+		if l.Op == backends.Exec && slices.Contains(timekeepers, path.Base(l.Path)) {
+			return l.Path
+		}
+	}
+	return ""
+}
+
+// hasTimes says whether an output, at that path, has times of files in it: GNAT's lists of
+// what it compiled, and archives and compressed files as their formats have them. For an
+// archive that says of all its members that they are of 1970 or 1980, none was asked for.
+func hasTimes(f *os.File, at string) (bool, error) {
+	if path.Ext(at) == ".ali" {
+		return true, nil
+	}
+	var head [512]byte
+	n, err := f.ReadAt(head[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	switch b := head[:n]; {
+	case bytes.HasPrefix(b, []byte("!<arch>\n")), bytes.HasPrefix(b, []byte("!<thin>\n")):
+		return datedArchive(f)
+	case bytes.HasPrefix(b, []byte("\x1f\x8b\x08")) && n >= 8: // gzip, RFC 1952: four bytes of time
+		return binary.LittleEndian.Uint32(b[4:]) != 0, nil
+	case n == len(head) && bytes.HasPrefix(b[257:], []byte("ustar")):
+		return datedTar(f)
+	case bytes.HasPrefix(b, []byte("PK\x03\x04")):
+		return datedZip(f)
+	}
+	return false, nil
+}
+
+// datedTar says whether a member of a tar has a time: twelve octal digits at 136 of each
+// header of 512 bytes, which has its member's size at 124.
+func datedTar(f *os.File) (bool, error) {
+	var head [512]byte
+	for at := int64(0); ; {
+		_, err := f.ReadAt(head[:], at)
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if head == [512]byte{} {
+			return false, nil
+		}
+		if len(bytes.Trim(head[136:148], "0 \x00")) > 0 {
+			return true, nil
+		}
+		size, ok := octal(head[124:136])
+		if !ok {
+			return true, nil // who knows
+		}
+		at += 512 + (size+511)&^511
+	}
+}
+
+// octal is a number of a tar's header.
+func octal(b []byte) (n int64, ok bool) {
+	for _, c := range bytes.Trim(b, " \x00") {
+		if c < '0' || c > '7' {
+			return 0, false
+		}
+		n = n<<3 | int64(c-'0')
+	}
+	return n, true
+}
+
+// datedZip says whether a member of a zip has a date after 1980: two bytes at 14 of each
+// entry of the directory at its end, which begins with "PK\1\2". The year is in the upper
+// seven bits, from 1980.
+func datedZip(f *os.File) (bool, error) {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, clockMax))
+	if err != nil {
+		return false, err
+	}
+	for rest := data; ; {
+		i := bytes.Index(rest, []byte("PK\x01\x02"))
+		if i < 0 {
+			return len(data) == clockMax, nil
+		}
+		rest = rest[i:]
+		if len(rest) < 16 {
+			return true, nil
+		}
+		if binary.LittleEndian.Uint16(rest[14:])>>9 != 0 {
+			return true, nil
+		}
+		rest = rest[4:]
+	}
+}
+
+// contentMax is the size of a file whose content is looked at although the program did not.
+const contentMax = 64 << 20
+
+// withContent are the look-ups, in which what only had its times looked at is read. Where
+// Python finds a compiled module that is newer than its source, or javac a class, the source
+// is not read; but it would be, were it a later one, of the same size or not.
+func (s *Session) withContent(lookups []backends.Lookup) []backends.Lookup {
+	list := make([]backends.Lookup, 0, len(lookups))
+	read := make(map[string]bool, len(lookups))
+	for _, l := range lookups {
+		if l.Op == backends.Open {
+			read[l.Path] = true
+		}
+	}
+	for _, l := range lookups {
+		list = append(list, l)
+		p := l.Path
+		switch source, compiled := sourceOf(path.Clean(p)); {
+		case compiled && l.Op == backends.Open:
+			p = source
+		case l.Op != backends.Stat || l.Made || ofSystem(path.Clean(p)):
+			continue
+		}
+		if read[p] {
+			continue
+		}
+		read[p] = true
+		if host, ok := s.view.host(path.Clean(p)); ok {
+			if info, err := os.Stat(host); err == nil && info.Mode().IsRegular() && info.Size() <= contentMax {
+				list = append(list, backends.Lookup{Path: p, Op: backends.Open, Found: true})
+			}
+		}
+	}
+	return list
+}
+
+// sourceOf returns the source of a compiled module of Python: beside "__pycache__", in which
+// there are "NAME.cpython-311.pyc" and "NAME.cpython-311.opt-1.pyc", or beside "NAME.pyc".
+func sourceOf(compiled string) (string, bool) {
+	dir, name := path.Split(compiled)
+	if path.Ext(name) != ".pyc" {
+		return "", false
+	}
+	if path.Base(dir) == "__pycache__" {
+		name, _, _ = strings.Cut(name, ".")
+		return path.Join(path.Dir(path.Clean(dir)), name+".py"), true
+	}
+	return path.Join(dir, strings.TrimSuffix(name, ".pyc")+".py"), true
+}
+
+// staleModule returns one of Python's compiled modules that was read and may be of another
+// text of its source than there is, or "". Python compares the time, in seconds, and the
+// size of the source with what was noted when it was compiled; so one that was compiled in
+// the second in which its source was written may be read for a later text, until somebody
+// touches that.
+func (s *Session) staleModule(lookups []backends.Lookup) string {
+	for _, l := range lookups {
+		source, isModule := sourceOf(path.Clean(l.Path))
+		if l.Op != backends.Open || !isModule {
+			continue
+		}
+		compiled, ok := s.view.host(path.Clean(l.Path))
+		if !ok || !s.isWritable(path.Dir(compiled)) { // of what is installed, the sources stay what they are
+			continue
+		}
+		info, err := os.Stat(compiled)
+		if err != nil {
+			continue
+		}
+		if source, ok = s.view.host(source); !ok {
+			continue
+		}
+		text, err := os.Stat(source)
+		if err == nil && !info.ModTime().Truncate(time.Second).After(text.ModTime()) {
+			return compiled
+		}
+	}
+	return ""
+}
+
+// timeless returns an error if the run did something that depends on times of files.
+func (s *Session) timeless(lookups []backends.Lookup) error {
+	if p := s.keepsTime(lookups); p != "" {
+		return fmt.Errorf("%s: %s", p, ReasonTimes)
+	}
+	if s.call.Kind == Any || s.call.Script {
+		if p := s.staleModule(lookups); p != "" {
+			return fmt.Errorf("%s is of the second in which its source was written: %s", p, ReasonTimes)
+		}
+	}
+	return nil
+}

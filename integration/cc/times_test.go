@@ -1,0 +1,154 @@
+package cc
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestHasTimes writes archives with times in them, and without.
+func TestHasTimes(t *testing.T) {
+	now := time.Now()
+	tarOf := func(times ...time.Time) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for i, at := range times {
+			text := bytes.Repeat([]byte("x"), 700*i)
+			if err := w.WriteHeader(&tar.Header{Name: "a", Mode: 0o644, Size: int64(len(text)), ModTime: at}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	zipOf := func(times ...time.Time) []byte {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		for _, at := range times {
+			if _, err := w.CreateHeader(&zip.FileHeader{Name: "a", Modified: at}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	gzipOf := func(at time.Time) []byte {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		w.ModTime = at
+		if _, err := io.WriteString(w, "x"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	none, dos := time.Unix(0, 0), time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+	damaged := tarOf(none, none)
+	copy(damaged[124:], "no number")
+	for _, c := range []struct {
+		name string
+		data []byte
+		want bool
+	}{
+		{"a.tar", tarOf(none, none, none), false},
+		{"a.tar", tarOf(none, none, now), true},
+		{"a.tar", tarOf(now), true},
+		{"a.tar", damaged, true},
+		{"a.tar", tarOf(none)[:700], false},
+		{"a.jar", zipOf(dos, dos), false},
+		{"a.jar", zipOf(dos, now), true},
+		{"a.jar", zipOf(), false},
+		{"a.jar", []byte("PK\x03\x04 and PK\x01\x02"), true},
+		{"a.gz", gzipOf(none), false},
+		{"a.gz", gzipOf(now), true},
+		{"a.gz", []byte("\x1f\x8b\x08"), false},
+		{"a.a", []byte("!<arch>\na.o/            1700000000  0     0     644     2         `\nxx"), true},
+		{"a.a", []byte("!<arch>\na.o/            0           0     0     644     2         `\nxx"), false},
+		{"a.ali", []byte("V \"GNAT\"\n"), true},
+		{"a.o", []byte("\x7fELF"), false},
+		{"empty", nil, false},
+	} {
+		name := filepath.Join(t.TempDir(), c.name)
+		if err := os.WriteFile(name, c.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := hasTimes(f, name); err != nil || got != c.want {
+			t.Errorf("%s, %.40q: %v, %v, want %v", c.name, c.data, got, err, c.want)
+		}
+		f.Close()
+	}
+}
+
+// TestSaysDay looks for days and seconds in what programs write.
+func TestSaysDay(t *testing.T) {
+	from := time.Date(2026, 3, 5, 12, 0, 0, 0, time.UTC)
+	h := &hand{s: &Session{call: &Call{Kind: Any, Args: []string{"x"}}}, from: from, to: from.Add(time.Second), known: map[string]bool{}}
+	h.days, h.seconds = daysSaid(h.from, h.to), true
+	for text, want := range map[string]bool{
+		"made on 2026-03-05":        true,
+		"POT: 2026-03-05 11:59+0":   true,
+		"20260305":                  true,
+		"5 March 2026":              true,
+		"March 2026":                true,
+		"Thu Mar  5 12:00 UTC 2026": true,
+		"12:00:01":                  true,
+		"1772712000":                true,
+		"1772712001.5":              true,
+		"x1772712001":               true,
+		"1772712002":                false, // when it has ended
+		"1772711999":                false,
+		"91772712001":               false,
+		"177271":                    false,
+		"2026-03-04":                false,
+		"February 2026":             false,
+		"":                          false,
+	} {
+		if got := h.in([]byte(text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// TestTooWide wants diagnostics to be shown as they are where compilers write them so.
+func TestTooWide(t *testing.T) {
+	gcc, clang := &Call{Kind: Compile}, &Call{Kind: Compile, Clang: true}
+	const said = "a.c:1:30: warning: a text that is wider than some terminals are, and is not broken [\x1b]8;;https://example.org/a/long/place/that/nobody/sees\a-Wx\x1b]8;;\a]\n" +
+		"    1 | int a_line_of_the_source_that_is_as_wide_as_that, too; int a;\n" +
+		"      |                              \x1b[01;35m\x1b[K^\x1b[m\x1b[K\n"
+	for _, c := range []struct {
+		call  *Call
+		width int
+		want  bool
+	}{{gcc, 0, false}, {gcc, 60, false}, {gcc, 54, false}, {gcc, 50, true}, {gcc, 20, true}, {clang, 0, false}, {clang, 80, true}, {clang, 100, false}} {
+		if got := c.call.tooWide([]byte(said), c.width); got != c.want {
+			t.Errorf("clang %v, width %d: %v, want %v", c.call.Clang, c.width, got, c.want)
+		}
+	}
+	for width, at := range map[string]int{"": 0, "40": 40, " 41 ": 41, "x": 0, "-3": 0, "0": 0} {
+		if columns(0) > 0 || columns(2) > 0 {
+			break // somebody looks at this
+		}
+		if got := terminalWidth(func(string) string { return width }); got != at {
+			t.Errorf("COLUMNS=%q: %d, want %d", width, got, at)
+		}
+	}
+}
