@@ -75,7 +75,6 @@ func TestTimesOfFiles(t *testing.T) {
 	}{
 		{"in a tar", "tar cf o x", cc.Unkept},
 		{"in a compressed file", "sh -c gzip${IFS}-c${IFS}x>o", cc.Unkept},
-		{"in an archive", "sh -c ar${IFS}rcU${IFS}o${IFS}x", cc.Unkept},
 		{"by make", "make", cc.Unkept},
 		{"by make of a script", "sh -c make", cc.Unkept},
 		{"control: none in a tar", "tar cf o --mtime=@0 x", cc.Miss},
@@ -95,7 +94,7 @@ func TestTimesOfFiles(t *testing.T) {
 				if ends == cc.Miss && i > 0 {
 					ends = cc.Hit
 				}
-				w.expect(at.String(), args, w.bare(args), ends)
+				w.expect(at.String(), args, w.bare(args), ends, cc.Plain) // who looks for users' names may ask for /run/systemd
 			}
 		})
 	}

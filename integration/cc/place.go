@@ -229,7 +229,7 @@ func (s *Session) KeepHere(ctx context.Context, here *Session, d *Done) {
 	if s.placed == "" || d.Status == nil || d.Unkept == nil || !errors.Is(d.Unkept, errPlace) {
 		return
 	}
-	here.written, here.listed = s.written, s.listed
+	here.written, here.listed, here.binds = s.written, s.listed, s.binds
 	status := *d.Status
 	sealed, err := here.Seal(ctx, here.action, &status, s.start)
 	if err != nil {
