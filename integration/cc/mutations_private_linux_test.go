@@ -102,9 +102,9 @@ func mutationsIn(place string) (list []mutation) {
 		}, executed, without, header("2"))
 		return list // nothing can be made there
 	}
-	with("what a program makes in its private tmp is there", "--any ./make", nil, shown, func(w *world, there string) {
+	with("what a program makes in its private tmp is there", "--any ./maker", nil, shown, func(w *world, there string) {
 		w.env["SBX_CC_NO_STDIN"] = "1"
-		w.script("make", "mkdir -p "+there+"/d; echo 1 >"+there+"/d/x; cat "+there+"/d/x late.txt >out; rm "+there+"/d/x")
+		w.script("maker", "mkdir -p "+there+"/d; echo 1 >"+there+"/d/x; cat "+there+"/d/x late.txt >out; rm "+there+"/d/x")
 		w.write("late.txt", "1")
 	}, func(w *world, there string) {
 		w.write(there+"/d/x", "9")
