@@ -35,8 +35,10 @@ var noise = []string{
 	"TMP", "TEMP", "TMPDIR", "TMUX", "TMUX_PANE", "WAYLAND_DISPLAY", "WINDOWID", "XAUTHORITY",
 }
 
-var noiseStarts = []string{"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "TERM_PROGRAM", "VTE_",
-	"XDG_CURRENT_DESKTOP", "XDG_MENU_PREFIX", "XDG_RUNTIME_DIR", "XDG_SEAT", "XDG_SESSION_", "XDG_VTNR", "CARGO_MAKEFLAGS", "BASH_FUNC_"}
+var noiseStarts = []string{
+	"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "TERM_PROGRAM", "VTE_",
+	"XDG_CURRENT_DESKTOP", "XDG_MENU_PREFIX", "XDG_RUNTIME_DIR", "XDG_SEAT", "XDG_SESSION_", "XDG_VTNR", "CARGO_MAKEFLAGS", "BASH_FUNC_",
+}
 
 // colourEnv is passed on where a terminal shows the diagnostics.
 var colourEnv = []string{"GCC_COLORS", "GCC_URLS", "TERM", "TERM_URLS", "NO_COLOR", "CLICOLOR_FORCE"}

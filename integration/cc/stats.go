@@ -294,8 +294,14 @@ func Fault(err error) Event {
 	for _, nobodys := range []struct {
 		err error
 		why Reason
-	}{{errConcealed, ReasonConcealed}, {ErrMixed, ReasonMixed}, {errUnsaid, ReasonUnsaid}, {errLinked, ReasonLinked}, {errRights, ReasonRights},
-		{errShown, ReasonShown}, {errOutside, ReasonOutside},
+	}{
+		{errConcealed, ReasonConcealed},
+		{ErrMixed, ReasonMixed},
+		{errUnsaid, ReasonUnsaid},
+		{errLinked, ReasonLinked},
+		{errRights, ReasonRights},
+		{errShown, ReasonShown},
+		{errOutside, ReasonOutside},
 	} {
 		if errors.Is(err, nobodys.err) {
 			return Event{Outcome: Plain, Reason: nobodys.why}
