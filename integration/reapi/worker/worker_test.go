@@ -348,11 +348,7 @@ func TestCancelKills(t *testing.T) {
 		done <- b.Execute(ctx, &worker.Task{Digest: digest, Action: act}, id, func(worker.Stage) {})
 	}()
 	alive := func() bool { return exec.Command("pgrep", "-f", "sleep "+marker).Run() == nil }
-	for end := time.Now().Add(2 * time.Minute); !alive(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("control: the command is not seen to run")
-		}
-	}
+	workertest.Eventually(t, "control: the command is seen to run", alive)
 	cancel()
 	resp := <-done
 	if alive() {

@@ -165,23 +165,14 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: that does not happen", what)
-		}
-	}
-}
-
 func TestCancel(t *testing.T) {
 	f := start(t, nil)
 	x := &executor{hold: make(chan struct{})}
 	f.run(t, x, "bot")
 	j := f.job(t, "canceled")
-	eventually(t, "the bot works", func() bool { return f.Active(j) && x.running.Load() == 1 })
+	workertest.Eventually(t, "the bot works", func() bool { return f.Active(j) && x.running.Load() == 1 })
 	f.Cancel(j)
-	eventually(t, "the lease is stopped", func() bool { return x.running.Load() == 0 })
+	workertest.Eventually(t, "the lease is stopped", func() bool { return x.running.Load() == 0 })
 	close(x.hold)
 	f.check(t, f.job(t, "next"))
 	f.faultless(t)
@@ -200,9 +191,9 @@ func TestServerForgets(t *testing.T) {
 	x := &executor{hold: make(chan struct{})}
 	f.run(t, x, "bot")
 	j := f.job(t, "twice")
-	eventually(t, "the bot works", func() bool { return f.Active(j) })
+	workertest.Eventually(t, "the bot works", func() bool { return f.Active(j) })
 	forget.Store(true)
-	eventually(t, "the bot begins anew", func() bool { return !forget.Load() && f.Active(j) && x.running.Load() == 1 })
+	workertest.Eventually(t, "the bot begins anew", func() bool { return !forget.Load() && f.Active(j) && x.running.Load() == 1 })
 	close(x.hold)
 	f.check(t, j)
 	f.faultless(t)
@@ -213,10 +204,10 @@ func TestDrain(t *testing.T) {
 	x := &executor{hold: make(chan struct{})}
 	drain := f.run(t, x, "bot")
 	j, next := f.job(t, "last"), f.job(t, "never")
-	eventually(t, "the bot works", func() bool { return f.Active(j) })
+	workertest.Eventually(t, "the bot works", func() bool { return f.Active(j) })
 	ended := make(chan error, 1)
 	go func() { ended <- drain() }()
-	eventually(t, "the server is told", func() bool {
+	workertest.Eventually(t, "the server is told", func() bool {
 		all := f.Statuses()
 		return all[len(all)-1] == pb.BotStatus_BOT_TERMINATING
 	})
@@ -239,7 +230,7 @@ func TestNotReady(t *testing.T) {
 	x.unready.Store(true)
 	f.run(t, x, "bot")
 	j := f.job(t, "x")
-	eventually(t, "the bot calls", func() bool { return len(f.Statuses()) > 2 })
+	workertest.Eventually(t, "the bot calls", func() bool { return len(f.Statuses()) > 2 })
 	for _, s := range f.Statuses() {
 		if s != pb.BotStatus_UNHEALTHY {
 			t.Errorf("status %v, want UNHEALTHY", s)
@@ -253,7 +244,7 @@ func TestNotReady(t *testing.T) {
 	f = start(t, nil)
 	x.unready.Store(true)
 	drain := f.run(t, x, "bot", func(o *bots.Options) { o.Retry = 24 * time.Hour })
-	eventually(t, "the bot calls", func() bool { return len(f.Statuses()) > 0 })
+	workertest.Eventually(t, "the bot calls", func() bool { return len(f.Statuses()) > 0 })
 	time.Sleep(200 * time.Millisecond)
 	if n := len(f.Statuses()); n > 1 {
 		t.Errorf("%d calls of a bot that is not fit for work, in a moment", n)

@@ -216,23 +216,14 @@ func TestRandomFaults(t *testing.T) {
 	c.faultless(t)
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: that does not happen", what)
-		}
-	}
-}
-
 func TestCancel(t *testing.T) {
 	c := start(t, nil)
 	x := &executor{storage: c.storage, hold: make(chan struct{})}
 	c.run(t, x, "0")
 	j := c.job(t, "canceled")
-	eventually(t, "the slot executes", func() bool { return c.Executing(j) && x.running.Load() == 1 })
+	workertest.Eventually(t, "the slot executes", func() bool { return c.Executing(j) && x.running.Load() == 1 })
 	c.Cancel(j)
-	eventually(t, "the action is stopped", func() bool { return x.running.Load() == 0 })
+	workertest.Eventually(t, "the action is stopped", func() bool { return x.running.Load() == 0 })
 	close(x.hold)
 	workertest.Wait(t, c.job(t, "next"))
 	if x.done.Load() != 1 {
@@ -317,10 +308,10 @@ func TestDrain(t *testing.T) {
 	drain := c.run(t, x, "0")
 	j := c.job(t, "last")
 	next := c.job(t, "never")
-	eventually(t, "the slot executes", func() bool { return c.Executing(j) })
+	workertest.Eventually(t, "the slot executes", func() bool { return c.Executing(j) })
 	ended := make(chan error, 1)
 	go func() { ended <- drain() }()
-	eventually(t, "the scheduler is told", func() bool {
+	workertest.Eventually(t, "the scheduler is told", func() bool {
 		calls := c.Calls()
 		return calls[len(calls)-1].PreferBeingIdle
 	})
@@ -344,7 +335,7 @@ func TestDrain(t *testing.T) {
 func TestDrainWhileIdle(t *testing.T) {
 	c := start(t, nil)
 	drain := c.run(t, &executor{storage: c.storage}, "0")
-	eventually(t, "the slot calls", func() bool { return len(c.Calls()) > 0 })
+	workertest.Eventually(t, "the slot calls", func() bool { return len(c.Calls()) > 0 })
 	if err := drain(); err != nil {
 		t.Error(err)
 	}
@@ -362,7 +353,7 @@ func TestNotReady(t *testing.T) {
 	x.unready.Store(true)
 	c.run(t, x, "0")
 	j := c.job(t, "x")
-	eventually(t, "the slot calls", func() bool { return len(c.Calls()) > 0 })
+	workertest.Eventually(t, "the slot calls", func() bool { return len(c.Calls()) > 0 })
 	if calls := c.Calls(); !calls[0].PreferBeingIdle {
 		t.Errorf("%v, want prefer_being_idle", calls[0])
 	}

@@ -35,3 +35,13 @@ func Run(t *testing.T, run func(ctx, drain context.Context) error) (drain func()
 	})
 	return drain
 }
+
+// Eventually waits until ok, and fails the test if that does not happen.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: that does not happen", what)
+		}
+	}
+}
