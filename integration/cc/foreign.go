@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -158,7 +159,7 @@ func (s *Session) wasEstranged(ctx context.Context) error {
 // program of ours, or "".
 func (s *Session) unknown(lookups []backends.Lookup, front string) string {
 	once, filled := map[string]string{}, map[string]bool{} // by role; by real path
-	prefix := s.installation()
+	prefix := sync.OnceValue(s.installation)
 	for _, l := range lookups {
 		if l.Op != backends.Exec || front != "" && l.Path == front {
 			continue
@@ -167,9 +168,12 @@ func (s *Session) unknown(lookups []backends.Lookup, front string) string {
 		if !ok {
 			return l.Path
 		}
+		if _, err := os.Lstat(host); errors.Is(err, fs.ErrNotExist) {
+			continue // one of several directories of PATH: asked at once, not name by name
+		}
 		real, err := filepath.EvalSymlinks(host)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			continue // one of several directories of PATH
+			continue
 		}
 		if err != nil {
 			return l.Path
@@ -185,8 +189,10 @@ func (s *Session) unknown(lookups []backends.Lookup, front string) string {
 		if role == "" || once[role] != "" || !isELF(real) {
 			return real
 		}
-		if _, installed := under(real, prefix); !ofSystem(real) && (prefix == "" || !installed) {
-			return real
+		if !ofSystem(real) {
+			if _, installed := under(real, prefix()); prefix() == "" || !installed {
+				return real
+			}
 		}
 		once[role], filled[real] = real, true
 	}
