@@ -5,77 +5,17 @@
 // and is process 1; and the command, which is a child of that one unless it shall
 // be process 1 itself, or nobody needs a process 1.
 //
-// It is called as "bwrap DESCRIPTOR", of the plan.
+// It is called as "bwrap DESCRIPTOR", of the plan (plan.c). exec.c executes the command.
 #include "plan.h"
 
 u64 cookie; // lib.c of the helper wants it
 
-struct plan *the_plan;
-char **the_argv, **the_env;
-struct op *the_ops;
-u32 op_count;
 s32 proc_fd;
-
-static u32 env_count, lock_count;
-static char **locks;
-
-static struct filter {
-	struct sock_fprog program;
-} *filters;
-static u32 filter_count;
 
 static s32 exit_event = -1; // the exit status plus one, from process 1 to the monitor
 static s32 go[2] = {-1, -1}; // a byte from the monitor to the child: the maps are there
 static s32 ready[2] = {-1, -1}; // a byte before execve, and another if it failed
 static s32 pids[2] = {-1, -1};
-
-static u64 caps;
-
-const char *str(u32 place)
-{
-	return (const char *)the_plan + the_plan->text + place;
-}
-
-static const u32 *read_strings(const u32 *w, char ***list, u32 *count)
-{
-	*count = *w++;
-	char **p = *list = alloc(sizeof(char *) * (*count + 2));
-	for (u32 i = 0; i < *count; i++)
-		*p++ = (char *)str(*w++);
-	*p = 0;
-	return w;
-}
-
-static void read_plan(const char *number)
-{
-	s32 fd = 0;
-	for (; *number; number++)
-		fd = 10 * fd + *number - '0';
-	long size = SYS(lseek, fd, 0, 2);
-	if (size < (long)sizeof(struct plan))
-		die(0, "started by sbx-action, not by hand");
-	long at = sys6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	if (at < 0 && at > -4096)
-		die(at, "Can't read the plan");
-	SYS(close, fd);
-	the_plan = (struct plan *)at;
-	if (the_plan->version != PLAN_VERSION)
-		die(0, "the plan is one of another version");
-	const u32 *w = (u32 *)(the_plan + 1);
-	u32 argc;
-	w = read_strings(w, &the_argv, &argc);
-	w = read_strings(w, &the_env, &env_count);
-	w = read_strings(w, &locks, &lock_count);
-	filter_count = *w++;
-	filters = alloc(sizeof *filters * (filter_count + 1));
-	for (u32 i = 0; i < filter_count; i++, w += 2) {
-		filters[i].program.len = (u16)w[0];
-		filters[i].program.filter = (struct sock_filter *)str(w[1]);
-	}
-	op_count = *w++;
-	the_ops = (struct op *)w;
-	caps = the_plan->caps_low | (u64)the_plan->caps_high << 32;
-}
 
 static long set_caps(u64 set)
 {
@@ -340,12 +280,6 @@ static void loopback(void)
 	SYS(close, fd);
 }
 
-static void must(long err, const char *what)
-{
-	if (err < 0)
-		die(err, what);
-}
-
 static void must_mount(long err, const char *what)
 {
 	if (err < 0)
@@ -422,38 +356,6 @@ static void enter_dir(void)
 	the_env[env_count] = 0;
 }
 
-static void read_filter(void)
-{
-	if (the_plan->seccomp_fd < 0)
-		return;
-	enum { MOST = 65536 * 8 };
-	char *buf = alloc(MOST);
-	long size = 0, n;
-	while ((n = SYS(read, the_plan->seccomp_fd, buf + size, MOST - size)) != 0) {
-		if (n == -EINTR)
-			continue;
-		must(n, "Can't read seccomp data");
-		size += n;
-		if (size == MOST)
-			break;
-	}
-	SYS(close, the_plan->seccomp_fd);
-	if (size % 8)
-		die(0, "Invalid seccomp data, must be multiple of 8");
-	filter_count = 1;
-	filters[0].program = (struct sock_fprog){(u16)(size / 8), (struct sock_filter *)buf};
-}
-
-static void apply_filters(void)
-{
-	for (u32 i = 0; i < filter_count; i++) {
-		long err = SYS(prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filters[i].program);
-		if (err == -EINVAL)
-			die(0, "Unable to set up system call filtering as requested: prctl(PR_SET_SECCOMP) reported EINVAL. (Hint: this requires a kernel configured with CONFIG_SECCOMP and CONFIG_SECCOMP_FILTER.)");
-		must(err, "prctl(PR_SET_SECCOMP)");
-	}
-}
-
 // process_1 reaps, tells how the command ended, and ends when there is nobody
 // left.
 static _Noreturn void process_1(long command)
@@ -488,59 +390,6 @@ static _Noreturn void process_1(long command)
 				die(pid, "init wait()");
 			quit(code);
 		}
-	}
-}
-
-static const char *variable(const char *name)
-{
-	for (char **e = the_env; *e; e++)
-		if (has_prefix(*e, name))
-			return *e + strlen(name);
-	return 0;
-}
-
-static long execute_file(const char *path)
-{
-	long err = SYS(execve, path, the_argv, the_env);
-	if (err != -ENOEXEC)
-		return err;
-	u32 n = 0; // a script without #! is one for sh, as with execvp
-	while (the_argv[n])
-		n++;
-	char **argv = alloc(sizeof(char *) * (n + 3));
-	argv[0] = "/bin/sh";
-	argv[1] = (char *)path;
-	for (u32 i = 1; i <= n; i++)
-		argv[i + 1] = the_argv[i];
-	return SYS(execve, "/bin/sh", argv, the_env);
-}
-
-// execute looks for the program as execvp does.
-static long execute(const char *name)
-{
-	if (!*name)
-		return -ENOENT;
-	for (const char *p = name; *p; p++)
-		if (*p == '/')
-			return execute_file(name);
-	const char *path = variable("PATH=");
-	if (!path)
-		path = "/bin:/usr/bin";
-	long result = -ENOENT;
-	for (;;) {
-		const char *end = path;
-		while (*end && *end != ':')
-			end++;
-		char *dir = join(path, "", "");
-		dir[end - path] = 0;
-		long err = execute_file(*dir ? join(dir, "/", name) : name);
-		if (err == -EACCES)
-			result = err;
-		else if (err != -ENOENT && err != -ESTALE && err != -ENOTDIR && err != -ENODEV && err != -ETIMEDOUT)
-			return err;
-		if (!*end)
-			return result;
-		path = end + 1;
 	}
 }
 

@@ -74,13 +74,28 @@ struct plan {
 extern struct plan *the_plan;
 extern char **the_argv, **the_env; // with room for one more, and ended by 0
 extern struct op *the_ops;
-extern u32 op_count;
+extern u32 op_count, env_count, lock_count;
+extern char **locks; // files that process 1 locks
+extern u64 caps; // that the command has
 extern s32 proc_fd; // of /proc outside
 
 const char *str(u32 place);
 static inline int on(u32 flag) { return (the_plan->flags & flag) != 0; }
 
-// lib.c of this directory.
+// plan.c
+//
+// must ends this process with a message if err is one.
+void must(long err, const char *what);
+void read_plan(const char *number);
+void read_filter(void); // from the descriptor that the plan names, if any
+void apply_filters(void);
+
+// exec.c
+//
+// execute only returns if that is not to be had, with the reason.
+long execute(const char *name);
+
+// text.c
 _Noreturn void quit(int code);
 void *alloc(size_t n);
 char *join(const char *a, const char *b, const char *c);
