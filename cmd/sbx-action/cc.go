@@ -282,7 +282,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return j.call.Plain
 	case j.call.Kind == cc.Link && j.call.Sources == 0 && !j.links:
 		return cc.ReasonLink
-	case os.Getenv("LD_PRELOAD") != "", os.Getenv("LD_AUDIT") != "":
+	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
 	}
 	j.want.Root = cc.ProjectRoot(dir, j.looked.exists)

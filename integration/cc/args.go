@@ -59,14 +59,14 @@ const (
 	ReasonQuery     Reason = "asks the compiler something"
 	ReasonNoInput   Reason = "no input file"
 	ReasonLink      Reason = "a link, without --cache-links"
-	ReasonReport    Reason = "reports times or memory"
+	ReasonReport    Reason = "reports times or memory, or makes something that no two runs have alike"
 	ReasonOutput    Reason = "the output is not a regular file"
 	ReasonInput     Reason = "an input is a FIFO or a device"
 	ReasonProgram   Reason = "not a compiler that we know; --any is for the others"
 	ReasonWrapped   Reason = "another wrapper or cache is in between"
 	ReasonArguments Reason = "arguments that we do not understand"
 	ReasonJobserver Reason = "link-time optimisation with make's jobserver, which cannot be reached"
-	ReasonPreload   Reason = "LD_PRELOAD or LD_AUDIT is set"
+	ReasonPreload   Reason = "LD_PRELOAD, LD_AUDIT or LD_DEBUG is set, or another variable that tells the loader what to do or say"
 	ReasonStdin     Reason = "standard input is neither a file nor empty"
 	ReasonUnderRoot Reason = "the working directory is not one to build in"
 	ReasonDisabled  Reason = "disabled"
@@ -274,6 +274,21 @@ var queries = []string{
 // it there was: no two runs are alike.
 var reports = []string{"-ftime-report", "-fmem-report", "-Q", "-time", "--stats", "-fpre-ipa-mem-report", "-fpost-ipa-mem-report", "-ftime-trace", "--statistics"}
 
+// unlike says whether an argument makes the linker report times, or make up an
+// identification.
+func unlike(a string) bool {
+	list, linker := strings.CutPrefix(a, "-Wl,")
+	for option := range strings.SplitSeq(list, ",") {
+		if option = strings.TrimLeft(option, "-"); option == "build-id=uuid" || option == "stats" && a != "-stats" {
+			return true
+		}
+		if !linker {
+			break
+		}
+	}
+	return false
+}
+
 // whole are options that begin like one of options.either.
 var whole = []string{"-emit-pch", "-emit-llvm", "-undef", "-export-dynamic", "-bundle"}
 
@@ -316,7 +331,7 @@ func (c *Call) compiler(o options) {
 			c.Plain = ReasonQuery
 			return
 		}
-		if slices.Contains(reports, name) {
+		if slices.Contains(reports, name) || unlike(a) || name == "-Xlinker" && unlike(value) {
 			c.Plain = ReasonReport
 			return
 		}

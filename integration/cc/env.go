@@ -15,12 +15,12 @@ import (
 // These, and those of the families below, are passed on and in the key. No other
 // reaches a compiler.
 var compilerEnv = []string{
-	"ADA_INCLUDE_PATH", "ADA_OBJECTS_PATH", "ASAN_OPTIONS", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "COLLECT_GCC",
+	"ADA_INCLUDE_PATH", "ADA_OBJECTS_PATH", "ASAN_OPTIONS", "CCC_OVERRIDE_OPTIONS", "CLANG_CONFIG_FILE_SYSTEM_DIR", "CLANG_CONFIG_FILE_USER_DIR", "COLLECT_AS_OPTIONS", "COLLECT_GCC",
 	"COLLECT_GCC_OPTIONS", "COLLECT_LTO_WRAPPER", "COLLECT_NO_DEMANGLE", "COMPILER_PATH", "CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH",
 	"CLANG_MODULE_CACHE_PATH", "CLANG_NO_DEFAULT_CONFIG", "CXX_MODULE_MAPPER", "LLD_REPRODUCE", "LLD_VERSION", "LOCPATH", "OUTPUT_CHARSET", "QA_OVERRIDE_GCC3_OPTIONS",
-	"DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_EXEC_PREFIX", "GCC_EXTRA_DIAGNOSTIC_OUTPUT", "GCC_SPECS", "GCONV_PATH", "GNUTARGET", "INCLUDE", "LANG", "LANGUAGE",
+	"DEPENDENCIES_OUTPUT", "GCC_COMPARE_DEBUG", "GCC_EXEC_PREFIX", "GCC_EXTRA_DIAGNOSTIC_OUTPUT", "GCC_SPECS", "GCONV_PATH", "GLIBC_TUNABLES", "GNUTARGET", "HIP_DEVICE_LIB_PATH", "HIP_PATH", "INCLUDE", "LANG", "LANGUAGE",
 	"LDEMULATION", "LD_LIBRARY_PATH", "LD_RUN_PATH", "LIBPATH", "LIBRARY_PATH", "MACOSX_DEPLOYMENT_TARGET", "MALLOC_ARENA_MAX", "OBJCPLUS_INCLUDE_PATH",
-	"OBJC_INCLUDE_PATH", "PATH", "POSIXLY_CORRECT", "PWD", "RC_DEBUG_OPTIONS", "SDKROOT", "SOURCE_DATE_EPOCH", "SUNPRO_DEPENDENCIES", "SYSROOT",
+	"OBJC_INCLUDE_PATH", "OFFLOAD_TARGET_DEFAULT", "OFFLOAD_TARGET_NAMES", "PATH", "POSIXLY_CORRECT", "PWD", "RC_DEBUG_OPTIONS", "ROCM_PATH", "SDKROOT", "SOURCE_DATE_EPOCH", "SUNPRO_DEPENDENCIES", "SYSROOT",
 	"TZ", "UNIXVERSION", "ZERO_AR_DATE",
 }
 
@@ -54,7 +54,7 @@ func (c *Call) Environment(env, more []string, skip func(dir string) bool) []act
 	list := make([]action.EnvironmentVariable, 0, 16)
 	for _, v := range env {
 		name, value, ok := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "CC_PRINT_") || strings.HasPrefix(name, "CC_LOG_") { // of clang
+		if strings.HasPrefix(name, "CC_PRINT_") || strings.HasPrefix(name, "CC_LOG_") || name == "FORCE_CLANG_DIAGNOSTICS_CRASH" { // of clang
 			c.Plain = ReasonReport
 		}
 		if !ok || name == "" || !c.passes(name) && !slices.Contains(more, name) {
@@ -79,6 +79,19 @@ func (c *Call) Environment(env, more []string, skip func(dir string) bool) []act
 	}
 	slices.SortFunc(list, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
 	return list
+}
+
+// loader are the variables by which whoever starts a program has the dynamic linker load
+// something into it, or write something, or do something else than start it.
+var loader = []string{"LD_PRELOAD", "LD_AUDIT", "LD_DEBUG", "LD_PROFILE", "LD_SHOW_AUXV", "LD_TRACE_LOADED_OBJECTS", "LD_VERBOSE", "LD_ASSUME_KERNEL", "LD_HWCAP_MASK"}
+
+// Loaded says whether there is such a variable: the compiler then has to be executed with
+// it, to do what it says.
+func Loaded(env func(string) (string, bool)) bool {
+	return slices.ContainsFunc(loader, func(name string) bool {
+		value, given := env(name)
+		return value != "" || given && (name == "LD_SHOW_AUXV" || name == "LD_TRACE_LOADED_OBJECTS")
+	})
 }
 
 func (c *Call) passes(name string) bool {

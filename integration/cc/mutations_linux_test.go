@@ -287,6 +287,10 @@ func environmentMutations() []mutation {
 	warn := map[string]string{"a.c": "int f(void) { int unused; return 0; }\n"}
 	return []mutation{
 		searches("CPATH", "gcc -c a.c"),
+		{
+			name: "the variable COLLECT_AS_OPTIONS", files: map[string]string{"a.c": "asm(\".globl s\\n.set s, A\");\nint main(void) { return 0; }\n"},
+			make: env("COLLECT_AS_OPTIONS", "'--defsym' 'A=1'"), call: "gcc -flto=1 a.c -o a.o", change: env("COLLECT_AS_OPTIONS", "'--defsym' 'A=2'"), back: env("COLLECT_AS_OPTIONS", "'--defsym' 'A=1'"),
+		},
 		searches("C_INCLUDE_PATH", "gcc -c a.c"),
 		searches("CPLUS_INCLUDE_PATH", "g++ -x c++ -c a.c"),
 		searches("OBJC_INCLUDE_PATH", "clang -x objective-c -c a.c"),
