@@ -139,6 +139,12 @@ ls "$XDG_RUNTIME_DIR" | wc -l
 	if os.Geteuid() == 0 {
 		b.says("another user's", `mkdir -m 700 "$dir"; : >"$dir/0.lock"; chown -R 65534 "$dir"; miss; miss; miss; rm -r "$dir"`, "")
 	}
+	b.says("stopped", `
+begin
+pids=$(pgrep -f "^sbx-action-warm work .* $dir\$"); kill -STOP $pids
+miss 2>/dev/null
+while kill -0 $pids 2>/dev/null; do miss 2>/dev/null; done
+`, "")
 	b.says("all killed", `
 begin
 # Stopped first, so that none can do anything about it.

@@ -133,6 +133,25 @@ func wait(pid int) {
 	}
 }
 
+// waitWorker waits for the end of a worker. One that somebody stops, and does not
+// continue soon, would hold its caller: it is killed, and the caller goes on without it.
+func waitWorker(pid int) {
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			return
+		}
+		time.Sleep(time.Second)
+		if text, ok := procFile(pid, "stat", 1024); ok && strings.Contains(text, ") T ") {
+			unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it is our child, and has not been waited for
+		}
+	}
+}
+
 // Main is what a part of a session does; args follow the program's name. It returns
 // the exit code. Work is what a worker does with its index and socket.
 func Main(args []string, work func(*Worker) int) int {
@@ -312,7 +331,7 @@ func (k *keeper) look(i, socket int, lock *os.File, first func(why string)) {
 		if pid == 0 {
 			break
 		}
-		wait(pid)
+		waitWorker(pid)
 		k.runs(i, 0)
 		if time.Since(began) > time.Second {
 			quick = 0
