@@ -150,6 +150,75 @@ static void through(void)
 	say("through", n);
 }
 
+// Names that are followed later, as long as nothing stirs: relative ones, and those below
+// /tmp and the directory in which it started.
+static void still(int from)
+{
+	struct stat st;
+	char name[64];
+	for (int i = from; i < from + OFTEN; i++) {
+		static const char *const names[] = {"absent-%d", "./absent-dot-%d", "sub/absent-sub-%d", "sub-link/absent-%d",
+			"sub-link//absent-slashes-%d", "absent/absent-deep-%d", "/build/absent-whole-%d", "/build//sub-link/absent-%d",
+			"/tmp/absent-%d", "old-link/absent-%d", "/tmp/../build/old-link/absent-%d", "sub/../absent-dots-%d", "/buildabsent-%d", "/tmpabsent-%d"};
+		for (unsigned n = 0; n < sizeof names / sizeof *names; n++) {
+			snprintf(name, sizeof name, names[n], i);
+			say(name, access(name, F_OK) + 10 * stat(name, &st) + 100 * lstat(name, &st) + 1000 * readlink(name, buf, sizeof buf));
+		}
+		static const char *const there[] = {"often", "old-link", "sub", "sub/", "sub-link", "sub-link/", ".", "./", "/build/old-link", "/build/.", "/tmp/."};
+		for (unsigned n = 0; n < sizeof there / sizeof *there; n++) {
+			int fd = open(there[n], O_RDONLY | O_NOFOLLOW), fd2 = open(there[n], O_PATH);
+			say(there[n], (fd >= 0) + 10 * stat(there[n], &st) + 100 * lstat(there[n], &st) + 1000 * access(there[n], X_OK));
+			close(fd);
+			close(fd2);
+		}
+		static const char *const made[] = {"made-%d", "/build/made-whole-%d", "/tmp/made-%d", "sub-link/made-%d"};
+		for (unsigned n = 0; n < sizeof made / sizeof *made; n++) {
+			snprintf(name, sizeof name, made[n], i);
+			int fd = open(name, O_CREAT | O_RDWR | (i % 2 ? O_EXCL : 0), 0666);
+			say(name, fd >= 0);
+			close(fd);
+			say(name, stat(name, &st));
+			if (i % 3 == 0)
+				say(name, unlink(name)); // which stirs nothing
+		}
+	}
+}
+
+static void stir(const char *how)
+{
+	int fd = open("sub", O_RDONLY | O_DIRECTORY);
+	still(3 * OFTEN); // some names not again
+	still(0);
+	fflush(stdout);
+	pid_t pid;
+	if (!strcmp(how, "chdir"))
+		say(how, chdir("sub"));
+	if (!strcmp(how, "fchdir"))
+		say(how, fchdir(fd));
+	if (!strcmp(how, "rename"))
+		say(how, rename("sub-link", "moved") + symlink("/usr/absent-instead", "sub-link"));
+	if (!strcmp(how, "unlink"))
+		say(how, unlink("old-link"));
+	if (!strcmp(how, "unlinkat"))
+		say(how, unlinkat(AT_FDCWD, "sub-link", 0));
+	if (!strcmp(how, "symlink"))
+		say(how, symlink("/usr/absent-behind", "absent"));
+	if (!strcmp(how, "link"))
+		say(how, link("sub-link", "absent"));
+	if (!strcmp(how, "rmdir"))
+		say(how, rmdir("empty") + symlink("sub", "empty"));
+	if (!strcmp(how, "child") && !(pid = fork())) {
+		say(how, chdir("sub"));
+		still(2 * OFTEN);
+		fflush(stdout);
+		_exit(0);
+	}
+	while (wait(0) > 0)
+		;
+	still(0);
+	still(OFTEN);
+}
+
 static void children(void)
 {
 	int status;
@@ -265,6 +334,10 @@ int main(int argc, char **argv)
 			strcpy(buf, "/usr/bin/cc");
 			readlink(buf, buf, sizeof buf);
 		}
+		return 0;
+	}
+	if (argc > 2) {
+		stir(argv[2]);
 		return 0;
 	}
 	if (!strcmp(part, "moved")) { // a link that everybody looks through

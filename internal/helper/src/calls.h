@@ -17,6 +17,7 @@ enum {
 	EXECUTE, // the interpreter is looked up, too
 	EXECUTE_AT, // with AT_FLAGS
 	SOCKET_NAME, // a sockaddr, which may hold a path
+	DESCRIPTOR, // no path at all: it matters only to later.c
 };
 
 struct path_call {
@@ -49,6 +50,7 @@ static const struct path_call path_calls[] = {
 	{59, 11, 221, 2, EXECUTE, ONE(CWD, 0), 0}, // execve
 	{322, 358, 281, 2, EXECUTE_AT, ONE(0, 1), 4}, // execveat
 	{80, 12, 49, 0, FOLLOW, ONE(CWD, 0), 0}, // chdir
+	{81, 133, NONE, 0, DESCRIPTOR, ONE(NONE, NONE), 0}, // fchdir: where there are scribes
 	{137, 99, 43, 0, FOLLOW, ONE(CWD, 0), 0}, // statfs
 	{NONE, 268, NONE, 0, FOLLOW, ONE(CWD, 0), 0}, // statfs64
 	{83, 39, NONE, 0, NO_FOLLOW, ONE(CWD, 0), 0}, // mkdir

@@ -29,6 +29,7 @@ enum check {
 	SOCKETCALL,
 	IOCTL, // nothing that types for the user
 	WATCH,
+	WATCH_DIR, // unless the cookie says that it is us
 	WATCH_CLOCK, // unless argument 0 is a clock that says nothing of the time of day
 	WATCH_STREAM, // unless argument 0 is no standard stream
 	FAKE, // success
@@ -232,16 +233,21 @@ static void emit_allow(struct program *p)
 	emit_return(p, p->ask_rest ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_ALLOW);
 }
 
+// allow_cookie ends the program if the cookie says that it is us.
+static void allow_cookie(struct program *p)
+{
+	emit_load_arg(p, 5, 0);
+	emit(p, IF_EQUAL, (u32)cookie, 0, 3);
+	emit_load_arg(p, 5, 1);
+	emit(p, IF_EQUAL, (u32)(cookie >> 32), 0, 1);
+	emit_return(p, SECCOMP_RET_ALLOW);
+}
+
 // refuse_others ends the program with EPERM, unless the cookie says that it is us.
 static void refuse_others(struct program *p)
 {
-	if (p->with_cookie) {
-		emit_load_arg(p, 5, 0);
-		emit(p, IF_EQUAL, (u32)cookie, 0, 3);
-		emit_load_arg(p, 5, 1);
-		emit(p, IF_EQUAL, (u32)(cookie >> 32), 0, 1);
-		emit_return(p, SECCOMP_RET_ALLOW);
-	}
+	if (p->with_cookie)
+		allow_cookie(p);
 	emit_return(p, SECCOMP_RET_ERRNO | EPERM);
 }
 
@@ -295,6 +301,9 @@ static void emit_check(struct program *p, u32 check)
 		emit_return(p, SECCOMP_RET_ERRNO | EPERM);
 		emit_allow(p);
 		return;
+	case WATCH_DIR:
+		allow_cookie(p);
+		break;
 	case WATCH_CLOCK: // CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI
 		emit_load_arg(p, 0, 0);
 		emit(p, IF_EQUAL, 0, 3, 0);
@@ -497,7 +506,7 @@ static u32 join_rules(struct rule *out, u32 n)
 static u32 path_rules(struct rule *out, u32 n)
 {
 	for (u32 i = 0; i < PATH_CALLS; i++)
-		n = add_rule(out, n, NR(path_calls[i].amd64, path_calls[i].arm64), WATCH);
+		n = add_rule(out, n, NR(path_calls[i].amd64, path_calls[i].arm64), path_calls[i].how == DESCRIPTOR ? WATCH_DIR : WATCH);
 	return n;
 }
 

@@ -69,8 +69,12 @@ IN_PROCESS int scribe_look(struct frame *f)
 		log->lost = 1; // over the path
 		return 0;
 	}
-	if (path[0] != '/')
-		return 1;
+	u32 later = log->still && !dots;
+	if (path[0] != '/') {
+		if (!later || (nr >= OPENAT && (s32)f->rdi != AT_FDCWD))
+			return 1;
+		goto add;
+	}
 	// With ".." in it, it may lead out of there.
 	u32 depth = 0;
 	for (u32 from = 0, to; dots && from < n; from = to) {
@@ -92,8 +96,25 @@ IN_PROCESS int scribe_look(struct frame *f)
 		if (j && !place[j] && (!path[j] || path[j] == '/' || place[j - 1] == '/'))
 			break;
 	}
-	if (i == nplaces || i == PLACES)
-		return 1;
+	if (i == nplaces || i == PLACES) {
+		if (!later)
+			return 1;
+		u32 ndir = log->ndir, j = 0;
+		while (j < ndir && j < LONGEST && log->dir[j] == path[j])
+			j++;
+		int tmp = path[1] == 't' && path[2] == 'm' && path[3] == 'p' && path[4] == '/';
+		if (!tmp && !(j == ndir && j && path[j] == '/'))
+			return 1;
+	} else {
+		later = 0;
+	}
+add:
+	if (later) {
+		u64 flags = nr == OPEN ? f->rsi : nr == OPENAT ? f->rdx : 0;
+		int no = link || nr == LSTAT || flags & O_NOFOLLOW || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) ||
+			 ((nr == NEWFSTATAT || nr == FACCESSAT2) && f->r10 & AT_SYMLINK_NOFOLLOW) || (nr == STATX && f->rdx & AT_SYMLINK_NOFOLLOW);
+		how |= no ? LATER_NO_FOLLOW : LATER_FOLLOW;
+	}
 	for (u32 tries = 0; tries < TABLE; h++) {
 		u32 *slot = &log->table[h & (TABLE - 1)], at = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 		if (!at) {

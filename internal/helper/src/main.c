@@ -8,9 +8,9 @@
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
 // slot), root.c (what is mounted; around.c, for somebody else's sandbox), run.c
-// (the command), filter.c (what it may not do), observe.c (what it looked for) and
-// scribe.c (how that is made cheap), in this order. owners.c and vary.c are for commands
-// that are told something else than the truth.
+// (the command), filter.c (what it may not do), observe.c (what it looked for),
+// scribe.c and later.c (how that is made cheap), in this order. owners.c and vary.c are
+// for commands that are told something else than the truth.
 #include "slot.h"
 
 u64 cookie;

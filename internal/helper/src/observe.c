@@ -153,7 +153,7 @@ void note(struct observer *o, u8 op, u8 how, const char *path)
 }
 
 // below says whether path is dir or below it.
-static int below(const char *path, const char *dir)
+int below(const char *path, const char *dir)
 {
 	while (*dir && *path == *dir)
 		path++, dir++;
@@ -492,9 +492,7 @@ static int names_net(const char *path)
 	return 0;
 }
 
-// look writes down the look-up of the absolute path in o->name, and where it
-// leads.
-static void look(struct observer *o, u8 op, u8 how, int follow_last)
+void look_path(struct observer *o, u8 op, u8 how, int follow_last)
 {
 	tidy(o->name);
 	if (!how && follow_last && !below(o->name, "/proc"))
@@ -728,7 +726,7 @@ static void look_interpreters(struct observer *o)
 	for (int i = 0; i < INTERPRETERS_MAX && interpreter(o, path); i++) {
 		if (!absolute(o, AT_FDCWD, path))
 			return;
-		look(o, OP_EXEC, 0, 1);
+		look_path(o, OP_EXEC, 0, 1);
 	}
 }
 
@@ -755,7 +753,7 @@ static void look_socket(struct observer *o, const u64 *args)
 	addr[n] = 0;
 	memcpy(path, addr + 2, (size_t)n - 1);
 	if (absolute(o, AT_FDCWD, path))
-		look(o, OP_STAT, LOOKUP_MADE, 1); // bind makes it
+		look_path(o, OP_STAT, LOOKUP_MADE, 1); // bind makes it
 }
 
 // makes says whether the call may make what it names: by its number on amd64, which
@@ -787,6 +785,8 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 	}
 	u64 flags = args[c->flags], how[3] = {0};
 	u8 op = c->op, how_made = makes(c) ? LOOKUP_MADE : 0;
+	if (c->how == DESCRIPTOR)
+		return;
 	int follow_last = c->how != NO_FOLLOW;
 	o->changes = how_made || removes(c);
 	if (c->how == OPEN_HOW) {
@@ -812,14 +812,15 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 			while (*p == '/')
 				p++;
 		if ((path[0] || c->how == EXECUTE_AT) && absolute(o, dirfd, p) && !has_prefix(o->name, "/memfd:")) {
-			look(o, op, how_made, follow_last);
+			look_path(o, op, how_made, follow_last);
 			if (op == OP_EXEC)
 				look_interpreters(o);
+			stir_removed(o, c);
 		}
 	}
 	if (c->path2 != NONE && peek_path(o, args[c->path2], path) && path[0]) {
 		if (absolute(o, c->dir2 == CWD ? AT_FDCWD : (s32)args[c->dir2], path))
-			look(o, op, how_made, 0);
+			look_path(o, op, how_made, 0);
 	}
 }
 
@@ -850,7 +851,7 @@ static void skip_missing(struct observer *o)
 		if (SYS(faccessat, AT_FDCWD, o->name, 0) != -ENOENT)
 			return;
 		o->result = -ENOENT;
-		look(o, OP_EXEC, 0, 1);
+		look_path(o, OP_EXEC, 0, 1);
 		o->result = NOT_YET;
 		p += *p == ':';
 	}
@@ -870,10 +871,11 @@ s32 begin_observing(struct sandbox *s, const char *dir)
 	know_places(o);
 	know_links(o);
 	if (absolute(o, AT_FDCWD, dir))
-		look(o, OP_STAT, 0, 1);
+		look_path(o, OP_STAT, 0, 1);
 	long fd = SYS(openat, AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		fail(s, "enter the working directory", fd == -ENOENT ? dir : 0, fd);
+	know_dir(o, (s32)fd);
 	skip_missing(o);
 	return (s32)fd;
 }
@@ -885,6 +887,7 @@ void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result)
 		return;
 	o->result = result;
 	o->begun |= c->op != OP_EXEC;
+	stir_before(o, c, args);
 	look_call(o, c, args);
 }
 

@@ -35,6 +35,12 @@ struct observer {
 	char link_targets[LINKS_KNOWN][32];
 	int links_moved, changes; // the call at hand makes or removes names
 
+	// The directory in which the command has started, as the kernel names it, or "".
+	// still: all of its processes are there, and no link or directory has been made,
+	// moved or removed: see later.c.
+	char dir[1024];
+	int still;
+
 	u32 tid; // of the call at hand
 	s64 result; // of it, or NOT_YET
 	u64 ip; // where it ends, if the code around that may be read with its path; else 0
@@ -56,6 +62,10 @@ long peek_parts(struct observer *o, void *to, size_t size, const struct iovec *p
 // are until the next call. It returns 0 if there are fewer.
 const u8 *peek_code(struct observer *o, u64 ip);
 void tidy(char *path);
+int below(const char *path, const char *dir);
+
+// look_path writes down the look-up of the absolute path in o->name, and where it leads.
+void look_path(struct observer *o, u8 op, u8 how, int follow_last);
 const char *leads(struct observer *o, const char *path, u32 *from);
 void note(struct observer *o, u8 op, u8 how, const char *path);
 void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n);
@@ -64,6 +74,17 @@ void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 // is what it gave, or NOT_YET.
 #define NOT_YET (1ll << 40)
 void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result);
+
+// later.c
+struct path_call;
+
+// know_dir is told in which directory, open as fd, the command starts.
+void know_dir(struct observer *o, s32 fd);
+
+// stir_before is told of each call before it is made, and stir_removed of it when
+// its first path is o->name.
+void stir_before(struct observer *o, const struct path_call *c, const u64 *args);
+void stir_removed(struct observer *o, const struct path_call *c);
 
 // scribe.c
 //
@@ -86,5 +107,9 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 // scribe_finish notes what the scribes have written. No process of the command
 // may be alive.
 void scribe_finish(struct observer *o);
+
+// scribe_follow follows what waits for it, now, as something is about to change. From
+// then on scribes ask.
+void scribe_follow(struct observer *o);
 
 void scribe_free(struct observer *o);

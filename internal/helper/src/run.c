@@ -217,7 +217,7 @@ static void become(struct sandbox *s)
 	}
 	drop(s);
 	deny_command(s);
-	long err = s->prepared ? SYS(fchdir, s->dir_fd) : SYS(chdir, s->dir);
+	long err = s->prepared ? SYS_COOKIE(fchdir, s->dir_fd) : SYS(chdir, s->dir);
 	if (err < 0)
 		give_up(s, "enter the working directory", err);
 	if (s->req->flags & REQUEST_VARY) {

@@ -20,8 +20,9 @@
 // The scribe itself writes down only what needs no thought: absolute paths below
 // the binds of the root directory, which mean the same whenever they are looked
 // at, and those through the usual links of the root directory into such binds: who
-// removes one of these has to ask. For others (relative ones, links that the command
-// may have made) it asks after the call, with its registers.
+// removes one of these has to ask. Relative ones, and those of places in which the
+// command may write, it writes down as they are, as long as that can be followed later:
+// see later.c. For others it asks after the call, with its registers.
 //
 // How it gets in: the process waits for our answer to a call. We give it a
 // descriptor (SECCOMP_IOCTL_NOTIF_ADDFD), write the loader, 200 bytes, into what
@@ -231,6 +232,9 @@ static int make_file(struct observer *o, struct scribe *s)
 		put(&t, *p);
 		put(&t, "/");
 	}
+	log->still = (u32)o->still;
+	log->ndir = (u32)strlen(o->dir);
+	memcpy(log->dir, o->dir, log->ndir);
 	return 1;
 }
 
@@ -514,6 +518,10 @@ void scribe_finish(struct observer *o)
 		}
 		u8 how = l->how & (LOOKUP_FOUND | LOOKUP_MADE);
 		const char *path = (const char *)(l + 1);
+		if (l->how & LATER) {
+			follow_entry(o, l->op, l->how, path, l->length);
+			continue;
+		}
 		if (plain(o, path, l->length)) {
 			note_part(o, l->op, how, path, l->length);
 			continue;
@@ -526,6 +534,30 @@ void scribe_finish(struct observer *o)
 	}
 	if (log->lost)
 		o->complete = 0;
+}
+
+// scribe_follow runs beside processes that write to the log: what is looked at is a
+// copy.
+void scribe_follow(struct observer *o)
+{
+	struct scribe *s = o->scribe;
+	char path[LONGEST];
+	if (!s || !s->log)
+		return;
+	__atomic_store_n(&s->log->still, 0, __ATOMIC_SEQ_CST);
+	for (u32 i = 0; i < TABLE; i++) {
+		u32 at = __atomic_load_n(&s->log->table[i], __ATOMIC_ACQUIRE);
+		if (!at || at - 1 > ENTRIES - 2 * LONGEST)
+			continue; // scribe_finish says what is wrong
+		struct lookup *l = (struct lookup *)(s->log->entries + at - 1);
+		u16 n = __atomic_load_n(&l->length, __ATOMIC_RELAXED);
+		u8 op = __atomic_load_n(&l->op, __ATOMIC_RELAXED), how = __atomic_load_n(&l->how, __ATOMIC_RELAXED);
+		if (!(how & LATER) || n > LONGEST || (op != OP_STAT && op != OP_OPEN))
+			continue;
+		memcpy(path, l + 1, n);
+		follow_entry(o, op, how, path, n);
+		__atomic_store_n(&l->how, LATER_DONE, __ATOMIC_RELAXED);
+	}
 }
 
 void scribe_free(struct observer *o)
@@ -551,6 +583,10 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 }
 
 void scribe_finish(struct observer *o)
+{
+}
+
+void scribe_follow(struct observer *o)
 {
 }
 

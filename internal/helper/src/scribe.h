@@ -61,9 +61,20 @@ u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[sta
 // The log: written by the processes of the command, so we believe none of it.
 struct log {
 	u32 magic, used, lost, nplaces;
+	u32 still, ndir; // later: ndir is the length of dir
+	char dir[LONGEST]; // below which it is done; and /tmp
 	char places[PLACES][PLACE_MAX];
 	u32 table[TABLE]; // offsets of entries, + 1
 	u8 entries[ENTRIES]; // struct lookup, as in observe.c
+};
+
+// What else than LOOKUP_FOUND and so on an entry of it says. Those that are to be
+// followed later are as the process has named them, relative ones too.
+enum {
+	LATER_FOLLOW = 0x10, // also a link in the last place
+	LATER_NO_FOLLOW = 0x20,
+	LATER_DONE = 0x40,
+	LATER = LATER_FOLLOW | LATER_NO_FOLLOW | LATER_DONE,
 };
 enum { LOG_SIZE = (sizeof(struct log) + 4095) & ~4095u };
 
@@ -76,6 +87,12 @@ struct frame {
 // Calls that are written down, by number. Those with a directory are the
 // higher ones.
 enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
+
+// later.c
+//
+// follow_entry follows what an entry of the log names, n bytes of path, which stay as
+// they are meanwhile.
+void follow_entry(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 
 // inside.c
 extern const u8 __start_scribe[], __stop_scribe[], scribe_common[], scribe_asked[];
