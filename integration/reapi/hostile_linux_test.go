@@ -104,6 +104,7 @@ func TestFailedCommandIsTold(t *testing.T) {
 	if r := s.execute(s.action(call{script: script + "0", command: outputs})); codes.Code(r.response.GetStatus().GetCode()) != codes.FailedPrecondition {
 		t.Errorf("control: %v, %v", r.response, r.err)
 	}
+	//lint:ignore SA1019 an old client
 	old := func(c *repb.Command) { c.OutputFiles = []string{"dir"} }
 	if res := s.succeed(s.action(call{script: "mkdir dir; exit 4", command: old})).Result; res.ExitCode != 4 {
 		t.Errorf("%v", res)
