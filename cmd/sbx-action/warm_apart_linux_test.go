@@ -72,7 +72,7 @@ rule count
 	var text strings.Builder
 	text.WriteString(file)
 	last := ""
-	for _, n := range strings.Fields("0 1 2 3 4 5 6 7 8 9") {
+	for n := range strings.FieldsSeq("0 1 2 3 4 5 6 7 8 9") {
 		rule := "line"
 		if n == "3" {
 			rule = "lines"
