@@ -18,15 +18,21 @@ import (
 // The file "locks" has two parts. Its first bytes are slots of 8 bytes: a
 // running action holds the lock of one, which says in nanoseconds when it
 // began, so that trim spares what was used since. A slot without a lock means
-// nothing. Beyond the slots lies nothing but locks: one byte for each key, at
-// an offset taken from its digest, one for trim and one for the index.
+// nothing. At holderOffset is for each slot what its action has locked: the
+// offset and the process, 8 bytes each. Besides there is nothing but locks: one
+// byte for each key, at an offset taken from its digest and, while that of a
+// process that is stopped holds this, one of the next few; one for trim and one
+// for the index.
 const (
-	locksName   = "locks"
-	slotSize    = 8
-	slots       = 4096
-	trimOffset  = slots * slotSize
-	indexOffset = trimOffset + 1
-	keyOffset   = 1 << 20
+	locksName    = "locks"
+	slotSize     = 8
+	slots        = 4096
+	trimOffset   = slots * slotSize
+	indexOffset  = trimOffset + 1
+	holderOffset = 1 << 16
+	holderSize   = 16
+	keyOffset    = 1 << 20
+	keyOffsets   = 4 // of a key
 )
 
 // flight is what this Store holds of the file "locks". All its locks belong to
@@ -41,7 +47,8 @@ type flight struct {
 // Lock waits until no other run of the action key is in flight, in any process
 // that uses this directory, or ctx is done. Until unlock is called, or this
 // process ends, others wait, and trim removes nothing that was used since Lock
-// was called.
+// was called. For a process that is stopped (Ctrl-Z) nobody waits: one of those
+// who would have waited goes on in its place.
 //
 // The error wraps [errors.ErrUnsupported] where the directory knows no locks,
 // and [ErrReadOnly] where it cannot be written: then the caller goes on
@@ -52,7 +59,16 @@ func (s *Store) Lock(ctx context.Context, key action.Digest) (unlock func(), err
 		return nil, err
 	}
 	sum := key.Bytes()
-	off := keyOffset + int64(binary.LittleEndian.Uint64(sum[:])>>3)
+	first := keyOffset + int64(binary.LittleEndian.Uint64(sum[:])>>3)
+	for off := first; ; off++ {
+		unlock, err = s.lockAt(ctx, key, off, began)
+		if !errors.Is(err, errStopped) || off == first+keyOffsets-1 {
+			return unlock, err
+		}
+	}
+}
+
+func (s *Store) lockAt(ctx context.Context, key action.Digest, off int64, began time.Time) (unlock func(), err error) {
 	if err := s.flight.waitHere(ctx, off); err != nil {
 		return nil, err
 	}
@@ -123,12 +139,16 @@ func (f *flight) open(s *Store) (*os.File, error) {
 	return f.file, err
 }
 
+var errStopped = errors.New("the process that runs an equal action is stopped")
+
 // lock takes the byte off from other processes, and a slot. The kernel offers
 // no wait that ends with a context, so it polls: an action takes long compared
-// with the longest pause.
+// with the longest pause. It gives up at the second look that finds the holder
+// stopped.
 func (f *flight) lock(ctx context.Context, s *Store, off int64, began time.Time) (slot int, err error) {
-	pause := 200 * time.Microsecond
-	for {
+	const looks = 16 // polls from one look at the holder to the next
+	pause, stops := 200*time.Microsecond, 0
+	for polls := 1; ; polls++ {
 		file, err := f.open(s)
 		if err != nil {
 			return 0, err
@@ -138,7 +158,14 @@ func (f *flight) lock(ctx context.Context, s *Store, off int64, began time.Time)
 			return 0, err
 		}
 		if ok {
-			return f.takeSlot(file, began), nil
+			return f.takeSlot(file, off, began), nil
+		}
+		if polls%looks == 0 {
+			if !stoppedHolder(file, off) {
+				stops = 0
+			} else if stops++; stops == 2 {
+				return 0, errStopped
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -149,9 +176,26 @@ func (f *flight) lock(ctx context.Context, s *Store, off int64, began time.Time)
 	}
 }
 
-// takeSlot returns a slot that is ours and says when we began, or -1 if it
-// finds none: then the hour that trim always spares must do.
-func (f *flight) takeSlot(file *os.File, began time.Time) int {
+// stoppedHolder says whether the process that holds the lock at off is stopped. Of
+// one that is not known, or is in another namespace of processes, it says no.
+func stoppedHolder(file *os.File, off int64) bool {
+	buf := make([]byte, slots*holderSize)
+	n, _ := file.ReadAt(buf, holderOffset) // as much as there is
+	for i := 0; i+holderSize <= n; i += holderSize {
+		if int64(binary.LittleEndian.Uint64(buf[i:])) != off {
+			continue
+		}
+		slot := int64(i / holderSize)
+		if live, err := durable.Locked(file, slot*slotSize, slotSize); live && err == nil {
+			return stopped(int(binary.LittleEndian.Uint64(buf[i+8:])))
+		}
+	}
+	return false
+}
+
+// takeSlot returns a slot that is ours, and says when we began and what we hold, or
+// -1 if it finds none: then the hour that trim always spares must do.
+func (f *flight) takeSlot(file *os.File, off int64, began time.Time) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first := os.Getpid() * 61
@@ -168,6 +212,9 @@ func (f *flight) takeSlot(file *os.File, began time.Time) int {
 			_ = durable.Unlock(file, int64(n)*slotSize, slotSize)
 			return -1
 		}
+		b = binary.LittleEndian.AppendUint64(nil, uint64(off))
+		b = binary.LittleEndian.AppendUint64(b, uint64(os.Getpid()))
+		_, _ = file.WriteAt(b, holderOffset+int64(n)*holderSize) // else others wait for us, whatever happens
 		f.used[n] = began
 		return n
 	}

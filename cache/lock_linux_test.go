@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +78,56 @@ func TestLockOfProcess(t *testing.T) {
 			t.Errorf("child: %v", err)
 		}
 	}
+}
+
+// TestLockOfStopped stops a process that has the lock: of several others, each gets
+// it, one at a time, and again when the process has gone on and ended.
+func TestLockOfStopped(t *testing.T) {
+	s := newStore(t)
+	c := child(t, "lock", s.Dir())
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("child says %q, %v", line, err)
+	}
+	if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	lockAll := func() {
+		var all sync.WaitGroup
+		var holders atomic.Int32
+		for range 5 {
+			other := openStore(t, s.Dir(), cache.Options{})
+			all.Go(func() {
+				unlock, err := other.Lock(t.Context(), keyOf(0))
+				if err != nil {
+					t.Errorf("Lock: %v", err)
+					return
+				}
+				if holders.Add(1) != 1 {
+					t.Error("two hold the lock")
+				}
+				runtime.Gosched()
+				holders.Add(-1)
+				unlock()
+			})
+		}
+		all.Wait()
+	}
+	lockAll()
+	if err := errors.Join(c.Process.Signal(syscall.SIGCONT), in.Close(), c.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	lockAll()
 }
 
 // TestLockOfGoroutine: within a process, and between two stores in it.

@@ -77,5 +77,7 @@ func (j *Jobserver) Pass(w *Want) {
 		auth = "fifo:/dev/fd/8"
 		w.Shared, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", j.tokens.Fd()))
 	}
-	w.setEnv("MAKEFLAGS", " -j --jobserver-auth="+auth)
+	// The number says nothing beside a jobserver. But where GCC before 13 starts make
+	// with a FIFO, which it does not know, make 4.3 takes no -j without one.
+	w.setEnv("MAKEFLAGS", " -j2 --jobserver-auth="+auth)
 }
