@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -12,6 +13,8 @@ import (
 // may be kept, but those in which it is another one.
 func TestTellsTime(t *testing.T) {
 	const uses = "const char *t = T;\n"
+	now := time.Now().UTC()
+	today := now.Format("Jan _2 2006")
 	for _, c := range []struct {
 		name, call, source string
 		make               func(*world)
@@ -41,6 +44,15 @@ func TestTellsTime(t *testing.T) {
 			}
 			w.write("a.c", "const char *t = \""+all.String()+"\";\n")
 		}, cc.Miss},
+		{"the day, that a header says, too", "gcc -c a.c", "#include \"day.h\"\nconst char *t = DAY;\n", text("day.h", "#define DAY \""+today+"\"\n"), cc.Miss},
+		{"the day, that an argument says, too", "gcc @r -c a.c", uses, text("r", `'-DT="`+today+`"'`), cc.Miss},
+		{"the day, on standard input", "gcc -x c -c - -o a.o", "", func(w *world) { w.stdin = "const char *t = \"" + today + "\";\n" }, cc.Miss},
+		{"the day, of pieces, where no source says it", "gcc -c a.c", "#include \"day.h\"\nconst char *t = K(__DA, TE__);\n", text("day.h", "#define J(a, b) a##b\n#define K(a, b) J(a, b)\n"), cc.Unkept},
+		{"the day, to a program", "--any echo " + now.Format(time.DateOnly), "", nil, cc.Miss},
+		{"the day, by a program that reads it", "--any ./cat", "", func(w *world) {
+			w.write("day", now.Format(time.DateOnly)+" "+now.AddDate(0, 0, 1).Format(time.DateOnly))
+			w.script("cat", "cat day")
+		}, cc.Unkept},
 		{"by a program", "--any date +%T", "", nil, cc.Unkept},
 		{"by a program, in a file", "--any cp", "", func(w *world) { w.script("cp", "date >u") }, cc.Unkept},
 	} {

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 // clockInCall says whether the macros of [clockUsers] are in what is compiled besides
@@ -166,32 +171,60 @@ func (h *hand) inSeconds(text []byte) bool {
 	}
 }
 
-// said says whether what looks like a time of the run is in what is compiled.
+// said says whether what looks like a time of the run is in what is compiled, or in the
+// call itself: then it is in the key or the facts.
 func (h *hand) said(text string) bool {
 	known, ok := h.known[text]
-	if ok {
-		return known
+	if !ok {
+		known = h.s.callHas(text) || slices.ContainsFunc(h.s.sources(), func(name string) bool { return fileHas(name, text) })
+		h.known[text] = known
 	}
-	inputs := h.s.call.Inputs
-	if h.s.call.Kind == Any {
-		inputs = h.s.call.Args[1:] // perhaps
-	}
-	for _, name := range inputs {
-		f, err := os.Open(h.s.call.abs(name))
-		if err != nil {
-			continue
-		}
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			known, err = (&Session{}).holds(f, text) // h.s is reading into its own piece
-			known = known && err == nil
-		}
-		f.Close()
-		if known {
-			break
-		}
-	}
-	h.known[text] = known
 	return known
+}
+
+// callHas says whether text is in the arguments, the variables, or on standard input.
+func (s *Session) callHas(text string) bool {
+	return slices.ContainsFunc(slices.Concat(s.call.Args, s.call.expanded), func(a string) bool { return strings.Contains(a, text) }) ||
+		slices.ContainsFunc(s.command.Environment, func(v action.EnvironmentVariable) bool { return strings.Contains(v.Value, text) }) ||
+		bytes.Contains(s.input, []byte(text))
+}
+
+// sources are the files that a compiler takes text from, but for the system's. Of other
+// programs they are those that the arguments may name: what else such a one reads, it need
+// not have copied.
+func (s *Session) sources() (list []string) {
+	if s.call.Kind == Any {
+		for _, a := range s.call.Args[1:] {
+			list = append(list, s.call.abs(a))
+		}
+		return list
+	}
+	for _, name := range s.call.Inputs {
+		list = append(list, s.call.abs(name))
+	}
+	for _, l := range s.opened {
+		p := path.Clean(l.Path)
+		host, ok := s.view.host(p)
+		if l.Op == backends.Open && l.Found && ok && !ofSystem(p) && !s.written[host] && !slices.Contains(list, host) {
+			list = append(list, host)
+		}
+	}
+	return list
+}
+
+// fileHas says whether text is in the regular file of that name.
+func fileHas(name, text string) bool {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	has, err := (&Session{}).holds(f, text) // a session may be reading into its own piece
+	return has && err == nil
 }
 
 // saysTime says whether the command has said the time of the run.

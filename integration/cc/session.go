@@ -71,11 +71,13 @@ type Session struct {
 	text    []byte        // see piece
 
 	concealed concealment
-	front     string    // what executes the compiler, or ""
-	judged    bool      // foreign is known
-	foreign   string    // see stranger
-	clocked   bool      // the call names a macro that says the time
-	began     time.Time // when the run did
+	front     string            // what executes the compiler, or ""
+	judged    bool              // foreign is known
+	foreign   string            // see stranger
+	clocked   bool              // the call names a macro that says the time
+	began     time.Time         // when the run did
+	input     []byte            // what comes on standard input, where that is in the key
+	opened    []backends.Lookup // what the run looked up
 }
 
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
@@ -128,7 +130,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	if !ok {
 		return nil, false
 	}
-	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root, shared: w.Shared, told: w.Told}
+	s := &Session{parts: p, call: c, view: v, stdin: w.Source, root: w.Root, shared: w.Shared, told: w.Told, input: w.Stdin}
 	if len(w.Front) > 0 {
 		s.front = w.Front[0]
 	}
@@ -478,7 +480,7 @@ func (s *Session) fits(dir string) bool {
 // Collect implements [action.Stager]: everything that was written is an output.
 func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.Command) (*action.Result, []action.Missing, error) {
 	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
-	s.written, s.removed = map[string]bool{}, nil
+	s.written, s.removed, s.opened = map[string]bool{}, nil, left.Lookups
 	if s.told != nil {
 		res, err := s.collectTold(ctx)
 		return res, nil, err
