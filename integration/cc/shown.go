@@ -49,19 +49,27 @@ func terminalWidth(env func(string) string) (width int) {
 
 // tooWide says whether something in diagnostics may be another one at a terminal of that
 // width. Clang breaks each line; GCC writes whole lines, but shows only a part of a source's
-// line if what it marks there is far to the right: what counts are lines with marks.
+// line if that is too wide and what it marks there is far to the right: what counts are
+// lines with marks, below a line that does not fit.
 func (c *Call) tooWide(stderr []byte, width int) bool {
 	if width == 0 {
 		return false
 	}
+	fits := false // the source's line above; one without its number is not told from marks
 	for line := range bytes.Lines(stderr) {
 		text := strings.ReplaceAll(strings.TrimRight(withoutColours(withoutLinks(string(line))), "\r\n"), "\t", "        ")
 		n := utf8.RuneCountInString(text)
 		if c.Clang && n >= width {
 			return true
 		}
-		numbered := strings.HasPrefix(strings.TrimLeft(strings.TrimLeft(text, " "), "0123456789"), " |") && !strings.HasPrefix(strings.TrimLeft(text, " "), "|")
-		if !c.Clang && strings.HasPrefix(text, " ") && !numbered && n+snippetRoom > width {
+		inner := strings.TrimLeft(text, " ")
+		switch numbered := strings.HasPrefix(strings.TrimLeft(inner, "0123456789"), " |") && !strings.HasPrefix(inner, "|"); {
+		case c.Clang:
+		case !strings.HasPrefix(text, " "):
+			fits = false
+		case numbered:
+			fits = len(text) < width // bytes: a character may be two columns wide
+		case !fits && n+snippetRoom > width:
 			return true
 		}
 	}

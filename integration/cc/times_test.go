@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -134,6 +135,12 @@ func TestTooWide(t *testing.T) {
 	const said = "a.c:1:30: warning: a text that is wider than some terminals are, and is not broken [\x1b]8;;https://example.org/a/long/place/that/nobody/sees\a-Wx\x1b]8;;\a]\n" +
 		"    1 | int a_line_of_the_source_that_is_as_wide_as_that, too; int a;\n" +
 		"      |                              \x1b[01;35m\x1b[K^\x1b[m\x1b[K\n"
+	const right = "a.c:1:70: warning: w\n" + // as GCC 12 writes it for widths from 87 on
+		"    1 | int f(void) { /* so that what is marked is far to the right */ int unused_a; }\n" +
+		"      |                                                                    ^~~~~~~~\n"
+	const bare = "a.c:1:70: warning: w\n" +
+		" int f(void) { /* so that what is marked is far to the right */ int unused_a; }\n" +
+		"                                                                    ^~~~~~~~\n"
 	for _, c := range []struct {
 		call  *Call
 		width int
@@ -141,6 +148,16 @@ func TestTooWide(t *testing.T) {
 	}{{gcc, 0, false}, {gcc, 60, false}, {gcc, 54, false}, {gcc, 50, true}, {gcc, 20, true}, {clang, 0, false}, {clang, 80, true}, {clang, 100, false}} {
 		if got := c.call.tooWide([]byte(said), c.width); got != c.want {
 			t.Errorf("clang %v, width %d: %v, want %v", c.call.Clang, c.width, got, c.want)
+		}
+	}
+	double := strings.Replace(strings.Replace(right, "far", "長長長", 1), "^", "   ^", 1)
+	for _, c := range []struct {
+		text  string
+		width int
+		want  bool
+	}{{double, 87, true}, {double, 97, false}, {right, 87, false}, {right, 86, true}, {right + said, 87, false}, {right + bare, 87, true}, {bare, 87, true}, {bare, 100, false}} {
+		if got := gcc.tooWide([]byte(c.text), c.width); got != c.want {
+			t.Errorf("%q, width %d: %v, want %v", c.text, c.width, got, c.want)
 		}
 	}
 	for width, at := range map[string]int{"": 0, "40": 40, " 41 ": 41, "x": 0, "-3": 0, "0": 0} {
