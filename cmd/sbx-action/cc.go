@@ -284,6 +284,8 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return cc.ReasonLink
 	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
+	case !j.any && j.self.IsWrapper(j.args[0], os.Getenv("PATH")):
+		return cc.ReasonWrapped
 	}
 	j.want.Root = cc.ProjectRoot(dir, j.looked.exists)
 	if j.root != "" {

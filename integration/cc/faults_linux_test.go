@@ -45,6 +45,7 @@ func TestPlain(t *testing.T) {
 		{"ar rcsU lib.a a.o", cc.ReasonTimes},
 		{"true a.c", cc.ReasonProgram},
 		{"./ccache", cc.ReasonWrapped},
+		{"./links/gcc -c a.c", cc.ReasonWrapped},
 		{"./absent-gcc -c a.c", "error"},
 	} {
 		t.Run(strings.NewReplacer(" ", "_", "/", "_").Replace(c.call), func(t *testing.T) {
@@ -52,6 +53,9 @@ func TestPlain(t *testing.T) {
 			w := newWorld(t)
 			w.write("a.c", "int main(void) { return 0; }\n")
 			w.script("ccache", "echo I am a cache")
+			w.mkdir("links")
+			w.link("../ccache", "links/gcc-12")
+			w.link("gcc-12", "links/gcc")
 			w.write("other.s", "\n")
 			w.link("other.s", "link.s")
 			w.host("sh", "-c", "gcc -c a.c && ar rcs lib.a a.o")

@@ -101,6 +101,29 @@ func (s *Self) IsScript(name, path string) bool {
 	return err == nil && isScript(p)
 }
 
+// IsWrapper says whether the program that name means is a link to another wrapper, as
+// in the directory of links that ccache has. In a sandbox its cache could not be kept.
+func (s *Self) IsWrapper(name, path string) bool {
+	p, err := s.Find(name, path)
+	if err != nil {
+		return false
+	}
+	for range 8 {
+		target, err := os.Readlink(p)
+		if err != nil {
+			return false
+		}
+		if slices.Contains(wrappers, filepath.Base(target)) {
+			return true
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(p), target)
+		}
+		p = target
+	}
+	return false
+}
+
 func isScript(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

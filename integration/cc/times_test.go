@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sbx-action/sbx-action/action"
 )
 
 // TestHasTimes writes archives with times in them, and without.
@@ -102,7 +104,8 @@ func TestHasTimes(t *testing.T) {
 // TestSaysDay looks for days and seconds in what programs write.
 func TestSaysDay(t *testing.T) {
 	from := time.Date(2026, 3, 5, 12, 0, 0, 0, time.UTC)
-	h := &hand{s: &Session{call: &Call{Kind: Any, Args: []string{"x"}}}, from: from, to: from.Add(time.Second), known: map[string]bool{}}
+	s := &Session{call: &Call{Kind: Any, Args: []string{"x", "-Dv=12:00:00"}}, command: &action.Command{}}
+	h := &hand{s: s, from: from, to: from.Add(time.Second), known: map[string]bool{}}
 	h.days, h.seconds = daysSaid(h.from, h.to), true
 	for text, want := range map[string]bool{
 		"made on 2026-03-05":        true,
@@ -112,6 +115,7 @@ func TestSaysDay(t *testing.T) {
 		"March 2026":                true,
 		"Thu Mar  5 12:00 UTC 2026": true,
 		"12:00:01":                  true,
+		"12:00:00":                  false, // an argument
 		"1772712000":                true,
 		"1772712001.5":              true,
 		"x1772712001":               true,
