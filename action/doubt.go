@@ -33,6 +33,13 @@ func (d Digest) Verify(r io.Reader) (bool, error) {
 	return err == nil && n == d.Size() && d.Is(h.Sum(nil)), err
 }
 
+// IsOf says whether data is the content of d.
+func (d Digest) IsOf(data []byte) bool {
+	h := d.Function().NewSized(d.Size())
+	h.Write(data)
+	return int64(len(data)) == d.Size() && d.Is(h.Sum(nil))
+}
+
 // Is says whether sum is the hash of d. What d has of it may be shortened.
 func (d Digest) Is(sum []byte) bool {
 	b := d.Bytes()

@@ -106,8 +106,8 @@ func (r *Runner) here(ctx context.Context, req *Request, out *Outcome) error {
 			return fmt.Errorf("look at what the command left: %w", err)
 		}
 	}
-	if out.Missing, err = r.collect(ctx, req, status, res); err != nil {
-		return fmt.Errorf("collect the outputs: %w", err)
+	if err := r.gather(ctx, req, out); err != nil {
+		return err
 	}
 	out.Times.Collect = lap()
 	r.record(ctx, req, out, start)

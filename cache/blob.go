@@ -129,7 +129,8 @@ func (s *Store) check(ctx context.Context, d action.Digest, path string, fi *dur
 	if fi.Size != d.Size() {
 		return miss(d, "blob", fmt.Sprintf("damaged: it has %d bytes", fi.Size))
 	}
-	if trusted := s.trusted(fi); !trusted || s.damaged.Load() {
+	trusted, changed := s.trusted(fi), s.changed(fi)
+	if !trusted || changed || s.damaged.Load() {
 		if _, known := s.verified.Load(d); !known {
 			if err := s.verify(ctx, d, path); err != nil {
 				return err
@@ -139,6 +140,10 @@ func (s *Store) check(ctx context.Context, d action.Digest, path string, fi *dur
 			} else {
 				s.trust(d, path)
 			}
+			if why != inspect && s.used(path, changed) != nil {
+				return miss(d, "blob", "it was just removed")
+			}
+			return nil
 		}
 	}
 	if why == use && s.touch(path, fi) != nil {

@@ -78,6 +78,7 @@ type Store struct {
 	stamped  atomic.Int64 // this boot's stamp once it is known
 	verified sync.Map     // Digest -> nil: found good, and could not be stamped
 	damaged  atomic.Bool  // a blob was: see Doubt
+	vague    atomic.Bool  // times of files say nothing here: see changed
 	packed   Packed       // nil: every blob has a file
 	packedMu sync.Mutex   // held while a record leaves the pack
 	synced   syncedFile

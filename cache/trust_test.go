@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/action"
 )
 
@@ -25,7 +27,8 @@ func boot(t *testing.T, dir, id string, later time.Duration, opts Options) *Stor
 }
 
 // spoil changes a byte of the file path and keeps its size and times, as a
-// power cut that came before the contents reached the disk.
+// power cut that came before the contents reached the disk. It looks as if the file
+// had been used just now.
 func spoil(t *testing.T, path string) {
 	t.Helper()
 	fi, err := os.Stat(path)
@@ -36,7 +39,7 @@ func spoil(t *testing.T, path string) {
 	if err == nil {
 		data[len(data)/2] ^= 1
 		err = errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0), os.Chmod(path, 0o444),
-			os.Chtimes(path, time.Time{}, fi.ModTime()))
+			unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Nsec: unix.UTIME_NOW}, unix.NsecToTimespec(fi.ModTime().UnixNano())}, 0))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -348,6 +348,10 @@ func (c *collector) store(dir int, name, show string, to *action.Digest) error {
 	if err != nil {
 		return fmt.Errorf("%q: open: %w", show, err)
 	}
+	if err := bounded(f); err != nil {
+		f.Close()
+		return fmt.Errorf("%q: %w", show, err)
+	}
 	c.slots <- struct{}{}
 	c.running.Go(func() {
 		defer func() { <-c.slots }()
@@ -363,6 +367,23 @@ func (c *collector) store(dir int, name, show string, to *action.Digest) error {
 			c.failed = fmt.Errorf("store output %q: %w", show, err)
 		}
 	})
+	return nil
+}
+
+// mostHoles is the size of the largest file that may consist of holes for the most
+// part. They take no room that would bound them, but must be hashed like all else, at a
+// few hundred MB a second.
+const mostHoles = 256 << 30
+
+// bounded says why a file is too large to be an output, or nil.
+func bounded(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if st.Size > mostHoles && st.Blocks*512 < st.Size/2 {
+		return unfit{fmt.Errorf("it has %d bytes, of which %d are on the disk and the rest are holes: such an output can have %d bytes", st.Size, st.Blocks*512, int64(mostHoles))}
+	}
 	return nil
 }
 

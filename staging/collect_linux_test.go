@@ -123,6 +123,22 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestCollectHoles has an output that takes no room and would be read for hours.
+func TestCollectHoles(t *testing.T) {
+	root := fakeRoot(t, spec{"build/d/vast": ""})
+	if err := os.Truncate(root+"/build/d/vast", 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"d", "d/vast"} {
+		if _, _, err := collect(t, newTestStore(t), root, Outputs{Paths: []string{p}}); err == nil || !strings.Contains(err.Error(), "vast") || !strings.Contains(err.Error(), "1099511627776 bytes") {
+			t.Errorf("%s: %v; want one that names the file and its size", p, err)
+		}
+		if _, missing, err := collect(t, newTestStore(t), root, Outputs{Paths: []string{p}, Failed: true}); err != nil || len(missing) != 1 {
+			t.Errorf("%s of a command that failed: %v, %v", p, missing, err)
+		}
+	}
+}
+
 func TestCollectRefuses(t *testing.T) {
 	root := fakeRoot(t, spec{"build/d/file": "", "build/s/": "", "build/bad/\xff": "", "build/badlink": "-> \xff"})
 	for name, mode := range map[string]uint32{"fifo": unix.S_IFIFO, "d/socket": unix.S_IFSOCK} {

@@ -383,6 +383,23 @@ func TestMissingBlob(t *testing.T) {
 	}
 }
 
+// TestDamagedBlob stages a tree of which the store has one file as it should be in all
+// but its content.
+func TestDamagedBlob(t *testing.T) {
+	for _, m := range modes() {
+		s, store := newStager(t, m)
+		d := awkward.add(t, store, action.BLAKE3)
+		damaged := store.blob(action.Sum(action.BLAKE3, []byte("deep")))
+		if err := errors.Join(os.Chmod(damaged, 0o600), os.WriteFile(damaged, []byte("dEEp"), 0)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Stage(t.Context(), Input{Tree: d}, Rootfs{})
+		if !errors.Is(err, action.ErrMiss) || !strings.Contains(err.Error(), "a/b/c/d.txt") || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%s: %v; want one that wraps ErrMiss, and names the path", m.name, err)
+		}
+	}
+}
+
 // TestHostile stages trees that stand for too much.
 func TestHostile(t *testing.T) {
 	m := modes()[0]

@@ -108,6 +108,9 @@ func readBlob(ctx context.Context, blobs action.Blobs, d action.Digest, buf []by
 		}
 		return nil, err
 	}
+	if !d.IsOf(buf) { // whatever the store thinks of its file
+		return nil, action.Doubted(ctx, blobs, d)
+	}
 	return buf, nil
 }
 

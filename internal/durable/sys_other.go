@@ -19,7 +19,7 @@ func link(_ int, path string) error { return wrap("link", path, errNoTemp) }
 func clone(_ int, _ *os.File) error { return errors.ErrUnsupported }
 
 func stamp(_ int, name string, mtime time.Time) error {
-	return os.Chtimes(name, time.Time{}, mtime)
+	return os.Chtimes(name, time.Now(), mtime)
 }
 
 // StatZ is fstatat(2) for a name that ends in a NUL byte, without following a link.

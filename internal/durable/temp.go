@@ -195,7 +195,7 @@ func (t *Temp) ReadAt(p []byte, off int64) (int, error) {
 	}
 }
 
-// Stamp sets the modification time.
+// Stamp sets the modification time, and the access time to now.
 func (t *Temp) Stamp(mtime time.Time) error {
 	return t.disk.change(OpStamp, t.dir, func() error { return stamp(t.fd, t.name, mtime) })
 }
