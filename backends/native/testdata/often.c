@@ -170,6 +170,11 @@ static void still(int from)
 			say(there[n], (fd >= 0) + 10 * stat(there[n], &st) + 100 * lstat(there[n], &st) + 1000 * access(there[n], X_OK));
 			close(fd);
 			close(fd2);
+			// Which does not make what a link leads to.
+			fd = open(there[n], O_RDONLY), fd2 = open(there[n], O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
+			say(there[n], (fd >= 0) + 10 * (fd2 >= 0));
+			close(fd);
+			close(fd2);
 		}
 		static const char *const made[] = {"made-%d", "/build/made-whole-%d", "/tmp/made-%d", "sub-link/made-%d"};
 		for (unsigned n = 0; n < sizeof made / sizeof *made; n++) {

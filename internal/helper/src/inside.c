@@ -113,7 +113,7 @@ add:
 		u64 flags = nr == OPEN ? f->rsi : nr == OPENAT ? f->rdx : 0;
 		int no = link || nr == LSTAT || flags & O_NOFOLLOW || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) ||
 			 ((nr == NEWFSTATAT || nr == FACCESSAT2) && f->r10 & AT_SYMLINK_NOFOLLOW) || (nr == STATX && f->rdx & AT_SYMLINK_NOFOLLOW);
-		how |= no ? LATER_NO_FOLLOW : LATER_FOLLOW;
+		how = !no ? how | LATER_FOLLOW : how & LOOKUP_MADE ? LATER_NO_FOLLOW | LATER_MADE : LATER_NO_FOLLOW;
 	}
 	for (u32 tries = 0; tries < TABLE; h++) {
 		u32 *slot = &log->table[h & (TABLE - 1)], at = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
@@ -132,8 +132,8 @@ add:
 			for (u32 j = 0; j < n; j++)
 				to[j] = path[j];
 			u32 none = 0;
-			if (__atomic_compare_exchange_n(slot, &none, mine + 1, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-				return 0;
+			if (__atomic_compare_exchange_n(slot, &none, mine + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+				goto added;
 			at = none; // somebody was faster: ours is lost room
 		}
 		if (at > ENTRIES - 2 * LONGEST)
@@ -144,14 +144,17 @@ add:
 		while (j < n && have[j] == path[j])
 			j++;
 		if (j == n) {
-			if (how & ~l->how)
-				__atomic_fetch_or(&l->how, how, __ATOMIC_RELAXED);
-			return 0;
+			if (!(how & ~__atomic_load_n(&l->how, __ATOMIC_RELAXED)))
+				return 0;
+			__atomic_fetch_or(&l->how, how, __ATOMIC_SEQ_CST);
+			goto added;
 		}
 		if (++tries > 64)
 			return 1;
 	}
 	return 1;
+added: // but if something stirs at this moment, scribe_follow may not have seen it
+	return later && !__atomic_load_n(&log->still, __ATOMIC_SEQ_CST);
 }
 
 // scribe_common is called by each of the calls that scribe_consider writes, with

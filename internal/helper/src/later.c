@@ -109,12 +109,11 @@ static void follow_one(struct observer *o, u8 op, u8 how, const char *path, size
 void follow_entry(struct observer *o, u8 op, u8 how, const char *path, size_t n)
 {
 	s64 result = o->result;
-	u8 known = how & (LOOKUP_FOUND | LOOKUP_MADE);
 	o->result = -ENOENT; // where nothing is known to be there, nothing was
 	if (how & LATER_FOLLOW)
-		follow_one(o, op, known, path, n, 1);
+		follow_one(o, op, how & (LOOKUP_FOUND | LOOKUP_MADE), path, n, 1);
 	if (how & LATER_NO_FOLLOW)
-		follow_one(o, op, known & LOOKUP_MADE, path, n, 0);
+		follow_one(o, op, how & LATER_MADE ? LOOKUP_MADE : 0, path, n, 0);
 	o->result = result;
 }
 

@@ -551,12 +551,11 @@ void scribe_follow(struct observer *o)
 			continue; // scribe_finish says what is wrong
 		struct lookup *l = (struct lookup *)(s->log->entries + at - 1);
 		u16 n = __atomic_load_n(&l->length, __ATOMIC_RELAXED);
-		u8 op = __atomic_load_n(&l->op, __ATOMIC_RELAXED), how = __atomic_load_n(&l->how, __ATOMIC_RELAXED);
-		if (!(how & LATER) || n > LONGEST || (op != OP_STAT && op != OP_OPEN))
+		u8 op = __atomic_load_n(&l->op, __ATOMIC_RELAXED);
+		if (!(__atomic_load_n(&l->how, __ATOMIC_RELAXED) & LATER) || n > LONGEST || (op != OP_STAT && op != OP_OPEN))
 			continue;
 		memcpy(path, l + 1, n);
-		follow_entry(o, op, how, path, n);
-		__atomic_store_n(&l->how, LATER_DONE, __ATOMIC_RELAXED);
+		follow_entry(o, op, __atomic_exchange_n(&l->how, LATER_DONE, __ATOMIC_SEQ_CST), path, n);
 	}
 }
 

@@ -73,7 +73,8 @@ struct log {
 enum {
 	LATER_FOLLOW = 0x10, // also a link in the last place
 	LATER_NO_FOLLOW = 0x20,
-	LATER_DONE = 0x40,
+	LATER_DONE = 0x40, // all that had been written down when something stirred
+	LATER_MADE = 0x80, // LOOKUP_MADE of what does not follow it
 	LATER = LATER_FOLLOW | LATER_NO_FOLLOW | LATER_DONE,
 };
 enum { LOG_SIZE = (sizeof(struct log) + 4095) & ~4095u };
