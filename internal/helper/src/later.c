@@ -17,7 +17,14 @@ void know_dir(struct observer *o, s32 fd)
 	struct text t = text_in(name, sizeof name);
 	put(&t, "self/fd/");
 	put_number(&t, (u64)fd);
-	long n = SYS(readlinkat, o->proc, name, o->dir, sizeof o->dir - 1);
+	long n = -1;
+	// What is looked at in /proc costs once more when our process ends.
+	if (!o->s->fence && SYS(fchdir, fd) >= 0) {
+		n = SYS(getcwd, o->dir, sizeof o->dir) - 1;
+		SYS(chdir, "/");
+	}
+	if (n < 0)
+		n = SYS(readlinkat, o->proc, name, o->dir, sizeof o->dir - 1);
 	// In the root directory itself a command can make what others lead through.
 	if (n <= 1 || n >= (long)sizeof o->dir - 1 || o->dir[0] != '/' || below(o->dir, "/proc") || (below(o->dir, "/dev") && !below(o->dir, "/dev/shm")))
 		n = 0;

@@ -13,7 +13,6 @@
 #include "observe.h"
 
 enum {
-	TABLE_MIN = 1 << 11,
 	TABLE_MAX = 1 << 17,
 	LINKS_MAX = 40, // what the kernel follows, too
 	INTERPRETERS_MAX = 5,
@@ -40,9 +39,9 @@ struct observer *new_observer(struct sandbox *s)
 	if (err < 0)
 		fail(s, "make a file in memory", 0, err);
 	o->log = map(LOG_MAX, o->log_fd, 0);
-	o->table = map(TABLE_MIN * sizeof *o->table, -1, 0);
+	o->table = o->first;
 	o->size = TABLE_MIN;
-	if (!o->log || !o->table)
+	if (!o->log)
 		fail(s, "observe", 0, -ENOMEM);
 	o->log[0] = 0; // the page fault now, and not while a command waits
 	o->table[0] = 0;
@@ -58,7 +57,7 @@ void free_observer(struct sandbox *s)
 	scribe_free(o);
 	if (o->log)
 		SYS(munmap, o->log, LOG_MAX);
-	if (o->table)
+	if (o->table && o->table != o->first)
 		SYS(munmap, o->table, o->size * sizeof *o->table);
 	SYS(munmap, o, sizeof *o);
 	s->observer = 0;
@@ -111,7 +110,8 @@ static void grow(struct observer *o)
 			h++;
 		table[h & (size - 1)] = o->table[i];
 	}
-	SYS(munmap, o->table, o->size * sizeof *table);
+	if (o->table != o->first)
+		SYS(munmap, o->table, o->size * sizeof *table);
 	o->table = table;
 	o->size = size;
 }

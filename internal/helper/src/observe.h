@@ -3,6 +3,7 @@
 #include "slot.h"
 
 enum {
+	TABLE_MIN = 1 << 11, // see observer.first
 	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
 	FIXED_MAX = 40, // binds directly below the root that are kept in mind
 	LINKS_KNOWN = 4, // links that are
@@ -21,6 +22,7 @@ struct observer {
 	// TABLE_MAX; then things are written down twice.
 	u32 *table;
 	u32 size, count;
+	u32 first[TABLE_MIN]; // the table, until it grows
 
 	struct scribe *scribe; // or 0
 

@@ -309,7 +309,10 @@ static void bind_over(struct sandbox *s, s32 root, const char *source, const cha
 	struct timespec times[2] = {{st.mtime.sec, st.mtime.nsec}, {st.mtime.sec, st.mtime.nsec}};
 	SYS(utimensat, AT_FDCWD, upper, times, 0);
 	struct new_fs f = fs_open(s, "overlay");
-	fs_set(&f, "lowerdir+", proc_name(s, name, from));
+	// What is looked at in /proc costs once more when our process ends. In a sandbox our
+	// directory means nothing until the root is built.
+	int here = !*s->place && SYS(fchdir, from) >= 0;
+	fs_set(&f, "lowerdir+", here ? "." : proc_name(s, name, from));
 	fs_set(&f, "upperdir", upper);
 	fs_set(&f, "workdir", work);
 	if (s->slot->unprivileged)

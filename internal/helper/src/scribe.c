@@ -53,6 +53,8 @@ struct scribe {
 	struct log *log;
 	s32 mem; // memory of the process mem_tid; or -1
 	u32 mem_tid;
+	u32 loaded_tid; // the last process that got the loader, at loaded
+	u64 loaded;
 
 	struct {
 		u32 tid;
@@ -283,6 +285,8 @@ static int settle(struct observer *o, struct scribe *s, s32 listener, const stru
 	memcpy(code + (loader_bytes - loader) - 8, was, 8);
 	memcpy(code + (loader_nr - loader) - 4, &nr, 4);
 	// If one of these fails, the process is dying.
+	s->loaded_tid = n->pid;
+	s->loaded = at;
 	return write_at(mem, at, code, (size_t)(loader_end - loader)) && write_at(mem, ip, now, 5);
 }
 
@@ -358,7 +362,7 @@ static int take(struct observer *o, struct scribe *s, s32 listener, const struct
 	int has = look_inside(o, &in);
 	u64 secret = 0;
 	// The process that will be the command is in our memory until its exec.
-	if (has < 0 || (!has && peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie))
+	if (has < 0 || (!has && n->pid == (u32)o->s->prepared && peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie))
 		return 0;
 	s32 mem = memory_of(o, s, listener, n);
 	if (mem < 0)
@@ -378,11 +382,22 @@ static struct scribe *new_scribe(struct observer *o)
 	return s;
 }
 
+// forget_counters is for a process that has another program now, or of which it is not
+// known any more how often it has asked. One that has not asked has no counters.
+static void forget_counters(struct scribe *s, u32 tid)
+{
+	for (u32 i = 0; i < COUNTERS; i++)
+		if (s->counters[i].tid == tid)
+			s->counters[i].count = 0;
+}
+
 // asks counts how often the process has asked.
 static u32 *asks(struct scribe *s, u32 tid)
 {
 	u32 i = tid & (ASKED - 1);
 	if (s->asked[i].tid != tid) {
+		if (s->asked[i].count)
+			forget_counters(s, s->asked[i].tid);
 		s->asked[i].tid = tid;
 		s->asked[i].count = 0;
 	}
@@ -401,12 +416,12 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 	if (n->data.arch != AUDIT_ARCH)
 		return;
 	if (n->data.nr == SYS_execve || n->data.nr == SYS_execveat) {
-		for (u32 i = 0; i < COUNTERS; i++)
-			if (s->counters[i].tid == n->pid)
-				s->counters[i].count = 0;
+		u32 *asked = asks(s, n->pid);
+		if (*asked)
+			forget_counters(s, n->pid);
+		*asked = 0;
 		if (s->sites.tid == n->pid)
 			s->sites.tid = 0;
-		*asks(s, n->pid) = 0;
 		return;
 	}
 	u32 *asked = asks(s, n->pid);
@@ -437,7 +452,7 @@ int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *
 	u64 end = o->s->slot->vdso.end;
 	if (!end || (n->data.ip & 4095) != ((end + (u64)(loader_asked - loader)) & 4095))
 		return 0;
-	u64 vdso = find_vdso(o, n->pid);
+	u64 vdso = s->loaded_tid == n->pid ? s->loaded : find_vdso(o, n->pid);
 	if (!vdso || n->data.ip != vdso + (u64)(loader_asked - loader))
 		return 0;
 	// The loader is done: its jump becomes again what it was.
