@@ -9,8 +9,9 @@
 // subtrees are full. A leaf is a chain of compressions, one per block of 64
 // bytes, and hence sequential; but leaves do not depend on each other, so 16
 // (AVX-512) or 8 (AVX2) of them are computed side by side, one per lane of the
-// vector registers, and so are the parents. Short inputs, tails, and
-// processors without a kernel use one compression at a time. The build tag
+// vector registers, and so are the parents. With AVX-512 two times 16 leaves take
+// turns. Short inputs, tails, and processors without a kernel use one compression
+// at a time. The build tag
 // purego leaves out all assembly.
 package blake3
 

@@ -73,11 +73,17 @@ type lanes struct {
 	low, high [16]uint32
 }
 
+// words is room in which hash32 has 32 blocks by their words, and 8 registers, aligned.
+type words [2*16*64 + 8*64 + 63]byte
+
 // marks are the flags of a lane's compressions: all, the first, and the last.
 type marks struct{ all, first, last uint32 }
 
 //go:noescape
 func hash16(out, in unsafe.Pointer, l *lanes, blocks int, m marks)
+
+//go:noescape
+func hash32(out, in unsafe.Pointer, l *[2]lanes, room *words, blocks int, m marks)
 
 //go:noescape
 func hash8(out, in unsafe.Pointer, l *lanes, blocks int, m marks)
@@ -106,6 +112,9 @@ func join(pair *[2]chain, flags uint32) chain {
 // number.
 func leaves(nodes *[batch]chain, p []byte, counter uint64) {
 	n, done := len(p)/chunkSize, 0
+	if n >= 2*int(avx512) && choose(n) == avx512 {
+		done = leavesByPairs(nodes, p, counter)
+	}
 	for n-done >= worth {
 		k := choose(n - done)
 		if k == portable {
@@ -124,6 +133,26 @@ func leaves(nodes *[batch]chain, p []byte, counter uint64) {
 		done += some
 	}
 	leavesOneByOne(nodes[done:n], p[done*chunkSize:], counter+uint64(done))
+}
+
+// leavesByPairs is leaves for the chunks of p that make pairs of the widest kernel's
+// inputs. It returns how many they are.
+func leavesByPairs(nodes *[batch]chain, p []byte, counter uint64) (done int) {
+	const some = 2 * int(avx512)
+	var l [2]lanes
+	var room words
+	for i := range some {
+		l[i/16].offset[i%16] = uint64(i) * chunkSize
+	}
+	for ; len(p)/chunkSize-done >= some; done += some {
+		for i := range some {
+			number := counter + uint64(done+i)
+			l[i/16].low[i%16], l[i/16].high[i%16] = uint32(number), uint32(number>>32)
+		}
+		in := unsafe.Pointer(&p[done*chunkSize])
+		hash32(unsafe.Pointer(&nodes[done]), in, &l, &room, chunkSize/blockSize, marks{first: chunkStart, last: chunkEnd})
+	}
+	return done
 }
 
 // parents replaces nodes[:n] by the parents of the 2n nodes from left on. What

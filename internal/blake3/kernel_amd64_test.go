@@ -45,17 +45,19 @@ func TestCompressBlock(t *testing.T) {
 }
 
 // TestCounters looks at chunks about 4 TiB into an input, where their numbers
-// outgrow 32 bits in the middle of a kernel.
+// outgrow 32 bits in the middle of a kernel, or of the second half of one.
 func TestCounters(t *testing.T) {
 	p := pattern(batch * chunkSize)
 	each(t, func(t *testing.T) {
-		for _, n := range []int{1, 2, 3, 5, 8, 9, 16, 17, batch} {
-			var got [batch]chain
-			leaves(&got, p[:n*chunkSize], 1<<32-3)
-			for i := range n {
-				want := simpleTree(p[i*chunkSize:][:chunkSize], 1<<32-3+uint64(i), 0)
-				if got[i] != want {
-					t.Errorf("chunk %d of %d: %x, want %x", i, n, got[i], want)
+		for _, first := range []uint64{1<<32 - 3, 1<<32 - 20, 1<<32 - 40} {
+			for _, n := range []int{1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 49, batch} {
+				var got [batch]chain
+				leaves(&got, p[:n*chunkSize], first)
+				for i := range n {
+					want := simpleTree(p[i*chunkSize:][:chunkSize], first+uint64(i), 0)
+					if got[i] != want {
+						t.Errorf("chunk %d of %d from %d on: %x, want %x", i, n, first, got[i], want)
+					}
 				}
 			}
 		}
