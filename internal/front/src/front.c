@@ -8,8 +8,8 @@
 // variable (see lone). So a doubt costs a millisecond, and nothing else: whatever is
 // unusual returns a reason.
 //
-// Read on in memo.c, facts.c, outputs.c and finish.c, which are one program with this
-// file: the compiler is to see all of it.
+// Read on in memo.c, facts.c, outputs.c, finish.c, warm.c and limits.c, which are one
+// program with this file: the compiler is to see all of it.
 //
 // What is in a memo, and why it may be believed, is in memo_linux.go. It was written by
 // this program, for this user; nevertheless no byte of it can make us read or
@@ -230,6 +230,7 @@ __attribute__((noinline)) static enum reason try(struct front *f)
 }
 
 #include "warm.c"
+#include "limits.c"
 
 // look looks for an answer to what the kernel put on the stack: the number of
 // arguments, the arguments, a 0, the environment, a 0.
@@ -295,6 +296,7 @@ static int lone(i64 *stack)
 u32 sbx_front_main(i64 *stack)
 {
 	enum reason why = look(stack);
+	cramped(stack);
 	if (why == NOT_OURS || !lone(stack))
 		return why;
 	call6(NR_prctl, PR_SET_TIMERSLACK, LATE, 0, 0, 0, 0);

@@ -45,7 +45,7 @@ enum reason {
 #define S_IFREG 0100000
 #define S_IFLNK 0120000
 
-enum { EPERM = 1, ENOENT = 2, EINTR = 4, EAGAIN = 11, EEXIST = 17, ENOTDIR = 20 };
+enum { EPERM = 1, ENOENT = 2, EINTR = 4, ENOEXEC = 8, EAGAIN = 11, EACCES = 13, EEXIST = 17, ENOTDIR = 20 };
 
 struct timespec {
 	i64 sec, nsec;
@@ -84,7 +84,7 @@ static inline i64 sys(i64 n, i64 a, i64 b, i64 c, i64 d, i64 e)
 
 enum {
 	NR_read = 0, NR_write = 1, NR_close = 3, NR_fstat = 5, NR_poll = 7, NR_lseek = 8, NR_mmap = 9, NR_munmap = 11, NR_sigaction = 13, NR_sigprocmask = 14, NR_ioctl = 16,
-	NR_getpid = 39, NR_socket = 41, NR_connect = 42, NR_sendto = 44, NR_sendmsg = 46, NR_recvmsg = 47, NR_getsockopt = 55, NR_kill = 62, NR_fcntl = 72,
+	NR_getpid = 39, NR_clone = 56, NR_execve = 59, NR_wait4 = 61, NR_socket = 41, NR_connect = 42, NR_sendto = 44, NR_sendmsg = 46, NR_recvmsg = 47, NR_getsockopt = 55, NR_kill = 62, NR_fcntl = 72,
 	NR_flock = 73, NR_getcwd = 79, NR_umask = 95, NR_getrlimit = 97, NR_geteuid = 107, NR_getegid = 108, NR_getppid = 110, NR_getpgrp = 111, NR_getgroups = 115, NR_capget = 125, NR_sigtimedwait = 128, NR_prctl = 157,
 	NR_clock_gettime = 228, NR_exit_group = 231, NR_openat = 257, NR_newfstatat = 262, NR_unlinkat = 263, NR_renameat = 264, NR_linkat = 265, NR_readlinkat = 267,
 	NR_utimensat = 280, NR_signalfd4 = 289, NR_dup3 = 292, NR_openat2 = 437,
