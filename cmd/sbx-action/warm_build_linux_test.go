@@ -141,7 +141,8 @@ ls "$XDG_RUNTIME_DIR" | wc -l
 	}
 	b.says("stopped", `
 begin
-pids=$(pgrep -f "^sbx-action-warm work .* $dir\$"); kill -STOP $pids
+# Not what a worker is about to execute, which has its name until then, and nobody looks after.
+pids=$(pgrep -P "$(pgrep -d , -f "^sbx-action-warm build .* $dir\$")" -f "^sbx-action-warm work .* $dir\$"); kill -STOP $pids
 miss 2>/dev/null
 while kill -0 $pids 2>/dev/null; do miss 2>/dev/null; done
 `, "")
