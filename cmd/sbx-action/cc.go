@@ -58,7 +58,7 @@ func (f *ccFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.root, "root", "", "`DIR` of the project, for --path fixed (default: the nearest directory, from the\ncurrent one up, that holds .sbx-cc or a repository; else the current one)")
 	flags.Var(&f.verify, "verify", "`N`: of N hits, run the compiler for one all the same, and compare")
 	flags.BoolVar(&f.stats, "stats", false, "print what happened so far, and why")
-	flags.BoolVar(&f.zero, "zero", false, "forget what happened so far")
+	flags.BoolVar(&f.zero, "zero", false, "forget what happened so far; with --stats, when it is printed")
 	flags.BoolVar(&f.json, "json", false, "with --stats: print JSON")
 	flags.Var((*given)(&f.why), "why", "print how `FILE` was made last, and why it did not come from the cache")
 	flags.Var((*given)(&f.installLinks), "install-links", "make links to this program in `DIR`, by the names of the compilers that are\ninstalled: with DIR first on PATH, they are called instead")
@@ -108,8 +108,8 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 	if serr := f.settings(dir); serr != nil {
 		return serr
 	}
-	if f.path != "same" && f.path != "fixed" {
-		return fmt.Errorf("--path %q: want same or fixed", f.path)
+	if err := f.check(); err != nil {
+		return err
 	}
 	if err := f.remote.Settle(); err != nil {
 		return err
@@ -123,16 +123,6 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 			return fmt.Errorf("%q: --stats, --zero, --why and --install-links run no compiler", args[0])
 		}
 		return report(ctx)
-	}
-	for i, d := range f.inputs {
-		real, err := filepath.Abs(d)
-		if err == nil {
-			real, err = filepath.EvalSymlinks(real)
-		}
-		if err != nil {
-			return fmt.Errorf("--inputs %s: %w", d, err)
-		}
-		f.inputs[i] = real
 	}
 	if len(args) == 0 {
 		return fmt.Errorf("no compiler: put it after cc, as in CC=\"sbx-action cc gcc\"")
@@ -546,7 +536,14 @@ func (f *ccFlags) settings(dir string) error {
 			words = strings.Fields(value)
 		}
 		for _, w := range words {
-			if err := f.flags.Set(name, w); err != nil && failed == nil {
+			if filepath.Base(from) == settingsFile {
+				w = fromFile(filepath.Dir(from), name, w)
+			}
+			err := f.flags.Set(name, w)
+			if b, ok := f.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() && err != nil {
+				err = errors.New("want 1 or 0")
+			}
+			if err != nil && failed == nil {
 				failed = fmt.Errorf("%s: %q: %w", from, w, err)
 			}
 		}
@@ -585,11 +582,13 @@ func isSetting(name string) bool {
 	return true
 }
 
+const settingsFile = ".sbx-cc"
+
 // projectFile returns the name and the text of the file .sbx-cc in dir or the
 // nearest directory above.
 func projectFile(dir string, read func(string) ([]byte, error)) (name, text string) {
 	for range 40 {
-		name := filepath.Join(dir, ".sbx-cc")
+		name := filepath.Join(dir, settingsFile)
 		if data, err := read(name); err == nil {
 			return name, string(data)
 		}

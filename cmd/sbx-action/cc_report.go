@@ -15,7 +15,21 @@ import (
 
 // report returns what to do instead of running a compiler, if the flags say so.
 func (f *ccFlags) report() (func(context.Context) error, bool) {
+	asked := 0
+	for _, is := range []bool{f.stats || f.zero, f.why != "", f.installLinks != ""} {
+		if is {
+			asked++
+		}
+	}
 	switch {
+	case asked > 1:
+		return func(context.Context) error {
+			return errors.New("--stats, --why and --install-links: want one of them at a time")
+		}, true
+	case f.json && !f.stats:
+		return func(context.Context) error { return errors.New("--json goes with --stats") }, true
+	case f.stats && f.zero:
+		return func(context.Context) error { return errors.Join(f.printStats(), f.zeroStats()) }, true
 	case f.stats:
 		return func(context.Context) error { return f.printStats() }, true
 	case f.zero:
@@ -24,8 +38,6 @@ func (f *ccFlags) report() (func(context.Context) error, bool) {
 		return f.printWhy, true
 	case f.installLinks != "":
 		return func(context.Context) error { return f.install() }, true
-	case f.json:
-		return func(context.Context) error { return errors.New("--json goes with --stats") }, true
 	}
 	return nil, false
 }

@@ -16,8 +16,13 @@ import (
 // printed.
 func (w *world) tool(args ...string) (string, int) {
 	w.t.Helper()
+	return w.toolIn(".", args...)
+}
+
+func (w *world) toolIn(dir string, args ...string) (string, int) {
+	w.t.Helper()
 	cmd := exec.Command(command, args...)
-	cmd.Dir = w.dir
+	cmd.Dir = w.path(dir)
 	cmd.Env = append(os.Environ(), "SBX_CACHE="+w.cache)
 	for name, value := range w.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -69,7 +74,9 @@ func TestReports(t *testing.T) {
 	if out, code := w.tool("cc", "--why", "absent.o"); code != 125 || !strings.Contains(out, "absent.o") {
 		t.Errorf("--why of what is not known: %d, %q", code, out)
 	}
-	w.tool("cc", "--zero")
+	if out, _ := w.tool("cc", "--stats", "--zero"); !strings.Contains(out, "asks the compiler something") {
+		t.Errorf("--stats --zero says %q", out)
+	}
 	if len(w.totals()) != 0 {
 		t.Error("--zero leaves something")
 	}
@@ -83,11 +90,18 @@ func TestWrongFlags(t *testing.T) {
 		{args: "--path nowhere gcc -c a.c", says: "nowhere"},
 		{args: "--verify 0 gcc -c a.c", says: "above 0"},
 		{args: "--json", says: "--stats"},
+		{args: "--zero --json", says: "--stats"},
+		{args: "--stats --why a.o", says: "one of them"},
 		{args: "--inputs absent gcc -c a.c", says: "absent"},
+		{args: "--inputs a.c gcc -c a.c", says: "not a directory"},
+		{args: "--root a.c gcc -c a.c", says: "not a directory"},
+		{args: "--env A=B gcc -c a.c", says: "A=B"},
+		{args: "--backend magic gcc -c a.c", says: "magic"},
 		{args: "--stats gcc", says: "run no compiler"},
 		{args: "gcc -c a.c", says: "SBX_CC_DISABLE", variable: "SBX_CC_DISABLE=perhaps"},
 		{args: "gcc -c a.c", says: ".sbx-cc", file: "color = red\n"},
 		{args: "gcc -c a.c", says: ".sbx-cc", file: "verify = often\n"},
+		{args: "gcc -c a.c", says: "want 1 or 0", file: "disable = yes\n"},
 	} {
 		w := newWorld(t)
 		w.write("a.c", "int a;\n")
@@ -124,6 +138,12 @@ func TestSettings(t *testing.T) {
 	w.expect("enabled by a variable all the same", call, want, cc.Miss)
 	w.flags = []string{"--disable"}
 	w.expect("disabled by a flag all the same", call, want, cc.Plain)
+
+	// Names in the file are as seen from there, wherever the call is.
+	w.files(map[string]string{"a b/sub/x": "", "a b/a.c": "int a;\n", "a b/.sbx-cc": "inputs = sub .\n"})
+	if out, code := w.toolIn("a b/sub", "cc", "gcc", "-c", "../a.c", "-o", "../b.o"); code != 0 {
+		t.Errorf("in a directory below: %d, %q", code, out)
+	}
 }
 
 // TestLinks calls compilers through links to us.
