@@ -47,3 +47,45 @@ func TestOrderOfFewEntries(t *testing.T) {
 		}
 	}
 }
+
+// What races has another order when nothing but the umask differs, too, by chance:
+// that is no reason, unless it is one when everything runs in turn.
+func TestRaceWonByChance(t *testing.T) {
+	for _, counts := range []bool{false, true} {
+		printed := func(v *backends.Vary) *action.Result {
+			text := "1 2\n"
+			switch {
+			case v == nil:
+			case v.Delay == backends.InTurn && counts && v.Umask != nil:
+				text = "1 3\n"
+			case v.Delay == backends.InTurn:
+			case v.Delay != 0, v.Umask != nil:
+				text = "2 1\n"
+			}
+			return &action.Result{StdoutRaw: []byte(text)}
+		}
+		c := reproduce.Checker{
+			Base: reproduce.Base{Start: time.Now(), CPUs: 2}, Command: &action.Command{Arguments: []string{"ls"}}, Rounds: 1,
+			Own: func(string) bool { return false },
+			Say: func(format string, args ...any) { t.Logf(format, args...) },
+			Run: func(_ context.Context, v *backends.Vary, _ *action.Command) (*reproduce.Trial, error) {
+				return &reproduce.Trial{Result: printed(v)}, nil
+			},
+		}
+		report, err := c.Check(t.Context(), printed(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "[standard output differs at byte 0 of 4, line 1: when the parallelism differs]"
+		if counts {
+			want = "[standard output differs at byte 0 of 4, line 1: when the parallelism differs, and when the umask differs]"
+		}
+		var got []string
+		for _, d := range report.Differences {
+			got = append(got, d.String())
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("counts: %v: %v, want %v", counts, got, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,7 +150,11 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--max-size", "lots"}, "max-size"},
 		{[]string{"--min-free", "999999T"}, "--min-free"},
 	} {
-		cmd := actiond(t, append([]string{"serve", "--cache", cache}, c.args...)...)
+		args := append([]string{"serve", "--cache", cache}, c.args...)
+		if !slices.Contains(args, "--listen") {
+			args = append(args, "--listen", "127.0.0.1:0") // that of the default may be in use
+		}
+		cmd := actiond(t, args...)
 		var out bytes.Buffer
 		cmd.Stderr = &out
 		err := cmd.Run()
