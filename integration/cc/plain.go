@@ -145,36 +145,37 @@ func (s *Self) Alone(path string, args, env []string) (alone, environment []stri
 		return args, env
 	}
 	if filepath.Base(args[0]) != args[0] {
-		if s.Is(args[0]) {
-			args = append([]string{path}, args[1:]...)
+		if !s.Is(args[0]) {
+			return args, env
 		}
-		return args, env
+		args = append([]string{path}, args[1:]...)
 	}
 	for i, v := range env {
 		if dirs, ok := strings.CutPrefix(v, "PATH="); ok {
 			env = slices.Clone(env)
-			env[i] = "PATH=" + s.past(args[0], filepath.Dir(path), dirs)
+			env[i] = "PATH=" + s.past(filepath.Base(args[0]), dirs)
 			break // the first counts
 		}
 	}
 	return args, env
 }
 
-// past returns the directories of PATH so that the first name is that in the directory
-// home. A directory in which there is nothing but links to us is left out; in front of
-// another one, where the program may find its helpers, goes home.
-func (s *Self) past(name, home, path string) string {
-	var list []string
+// past returns the directories of PATH so that the first program called name is none of
+// our links. A directory in which there is nothing else is left out; others, where the
+// program may find its helpers, are looked at last. That holds for programs, too, that
+// look for the next one of their name: ccache, if it is the program that was meant,
+// would find us, and we would find ccache, for ever.
+func (s *Self) past(name, path string) string {
+	var list, last []string
 	for _, dir := range filepath.SplitList(path) {
-		if s.Is(filepath.Join(dir, name)) {
-			if s.only(dir) {
-				continue
-			}
-			list = append(list, home)
+		switch {
+		case !s.Is(filepath.Join(dir, name)):
+			list = append(list, dir)
+		case !s.only(dir):
+			last = append(last, dir)
 		}
-		list = append(list, dir)
 	}
-	return strings.Join(list, ":")
+	return strings.Join(append(list, last...), ":")
 }
 
 // only says whether all that is in dir is links to us.
