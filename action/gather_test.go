@@ -15,7 +15,7 @@ import (
 // An endless stager collects until it is told to stop.
 type endless struct{ plain }
 
-func (endless) Collect(ctx context.Context, _ *backends.Status, _ *Command) (*Result, []Missing, error) {
+func (*endless) Collect(ctx context.Context, _ *backends.Status, _ *Command) (*Result, []Missing, error) {
 	<-ctx.Done()
 	return nil, nil, ctx.Err()
 }
