@@ -83,7 +83,7 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	}
 	reply, err := s.answer(spec, req)
 	if err != nil {
-		return nil, s.explain(b, err)
+		return nil, s.explain(b, b.mountedBelow(&spec.Root, err))
 	}
 	st, err := reply.BackendStatus(spec)
 	if err != nil {

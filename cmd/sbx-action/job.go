@@ -68,6 +68,8 @@ func (f *runFlags) check(args []string) error {
 		return fmt.Errorf("--no-cache, --read-only and --refresh exclude each other: give one")
 	case f.suggest && (f.prune || f.unused || f.json || f.refresh || f.noCache || f.readOnly || f.keepFailed || f.verify > 0):
 		return fmt.Errorf("--suggest-inputs excludes --prune, --unused, --json, --refresh, --no-cache, --read-only, --verify and --keep-failed")
+	case f.inside.shell && f.inside.instead(f) != "":
+		return fmt.Errorf("--shell excludes %s: no command runs, and nothing is kept", f.inside.instead(f))
 	case f.suggest && (f.inside.shell || f.inside.changes || f.inside.keep.set):
 		return errors.New("--suggest-inputs excludes --shell, --changes and --keep")
 	}

@@ -100,3 +100,14 @@ func attached(interactive bool, req *action.Request, run func() (*action.Outcome
 	}
 	return out.Status.Code, nil
 }
+
+// instead names a flag of f that is about a command that runs and what becomes of its
+// result, where a shell is to be opened instead; "" if there is none.
+func (f *insideFlags) instead(run *runFlags) string {
+	for _, name := range []string{"verify", "unused", "json", "prune"} {
+		if run.cli[name] {
+			return "--" + name
+		}
+	}
+	return ""
+}
