@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -130,6 +131,9 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 	j := &ccJob{ccFlags: f, self: cc.NewSelf(), args: args}
 	if j.self.Is(args[0]) {
 		j.args = append([]string{filepath.Base(args[0])}, args[1:]...)
+	}
+	if j.self.Called() { // the call by which the script was started is answered, and counted
+		return j.execute()
 	}
 	if err != nil {
 		return j.plain(cc.ReasonUnderRoot)
@@ -284,7 +288,7 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		}
 	}
 	j.call.Script = j.call.Kind != cc.Any && (j.call.Extended(os.Getenv) || j.self.IsScript(j.args[0], os.Getenv("PATH")))
-	j.want.Env = j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0]))
+	j.want.Env = j.environment()
 	for _, d := range j.inputs {
 		j.want.Limits = append(j.want.Limits, d)
 	}
@@ -302,6 +306,12 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		server.Pass(&j.want)
 	}
 	return j.call.Plain
+}
+
+// environment is what of the environment the call is given.
+func (j *ccJob) environment() []action.EnvironmentVariable {
+	env, mark := j.self.Mark(j.args[0], os.Getenv("PATH"), os.Environ())
+	return j.call.Environment(env, append(slices.Clone(j.env), mark), j.self.LinksIn(j.args[0]))
 }
 
 // readStdin takes what comes on standard input, where the call reads it.

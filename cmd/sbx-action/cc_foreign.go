@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -40,7 +39,7 @@ func (j *ccJob) attempt(ctx context.Context) (s *cc.Session, done *cc.Done, told
 // from the start.
 func (j *ccJob) widen() {
 	j.call.Script = true
-	j.want = j.want.Wider(j.call.Environment(os.Environ(), j.env, j.self.LinksIn(j.args[0])))
+	j.want = j.want.Wider(j.environment())
 	if j.stdin != nil {
 		_, _ = j.stdin.Seek(0, 0)
 	}

@@ -1,7 +1,10 @@
 package cc_test
 
 import (
+	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -66,5 +69,48 @@ func TestLinksNext(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A script of the compiler's name that calls us for it, or a link to us, is no compiler:
+// the next one on PATH is, for whatever way the call takes.
+func TestLinksScript(t *testing.T) {
+	w := newWorld(t)
+	w.files(twoFiles)
+	w.write("wrong.c", "int x = y;\n")
+	for _, dir := range []string{"scripts", "more", "links"} {
+		w.mkdir(dir)
+	}
+	w.link(command, "links/gcc")
+	path := os.Getenv("PATH")
+	for _, line := range []string{"gcc -c a.c -o a.o", "gcc -print-prog-name=cc1", "gcc -c wrong.c"} {
+		args := words(line)
+		w.env["PATH"] = path
+		want := w.bare(args)
+		for _, call := range []string{command + " cc gcc", command + " cc --path fixed gcc", w.path("links/gcc"), command + " cc --any gcc"} {
+			w.script("scripts/gcc", "exec "+call+" \"$@\"\n")
+			for _, dirs := range []string{"scripts", "links:scripts", "scripts:links", "more:scripts"} {
+				if strings.HasPrefix(dirs, "more") { // one calls the other
+					w.script("more/gcc", "exec "+call+" \"$@\"\n")
+				}
+				w.env["PATH"] = path
+				for _, dir := range slices.Backward(strings.Split(dirs, ":")) {
+					w.env["PATH"] = w.path(dir) + ":" + w.env["PATH"]
+				}
+				for _, again := range []string{"first", "again"} {
+					if diff := w.bare(args).differs(want); diff != "" {
+						t.Errorf("%s, PATH of %s, script with %s, %s: %s", line, dirs, call, again, diff)
+					}
+				}
+			}
+		}
+	}
+	for i := range 12 {
+		w.mkdir(fmt.Sprint("s", i))
+		w.script(fmt.Sprint("s", i, "/gcc"), "exec "+command+" cc gcc \"$@\"\n")
+		w.env["PATH"] = w.path(fmt.Sprint("s", i)) + ":" + w.env["PATH"]
+	}
+	if r := w.bare(words("gcc -c a.c -o a.o")); !strings.Contains(r.stderr, "calls itself by way of us") {
+		t.Errorf("twelve scripts: %+v", r)
 	}
 }

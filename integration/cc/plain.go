@@ -22,19 +22,64 @@ func WorkingDirectory() (string, error) {
 	return dir, err
 }
 
+// callers names the variable with the scripts by which a call has come to us, one on
+// each side of a ':'. A script called gcc that does exec sbx-action cc gcc "$@", or calls a link to us, is
+// what we find first for gcc; from it, and for a call that it makes, the next one on
+// PATH is meant.
+const callers = "SBX_CC_CALLERS"
+
+// maxCallers is how many scripts may call us within each other.
+const maxCallers = 8
+
 // Self is this program, for telling links to it from compilers.
 type Self struct {
-	info  os.FileInfo
-	asked map[string]bool // what Is was asked, and said
+	info    os.FileInfo
+	asked   map[string]bool // what Is was asked, and said
+	callers []string
 }
 
 // NewSelf returns the program that runs.
 func NewSelf() *Self {
-	info, err := os.Stat("/proc/self/exe")
-	if err != nil {
-		return &Self{asked: map[string]bool{}}
+	s := &Self{asked: map[string]bool{}, callers: filepath.SplitList(os.Getenv(callers))}
+	if info, err := os.Stat("/proc/self/exe"); err == nil {
+		s.info = info
 	}
-	return &Self{info, map[string]bool{}}
+	return s
+}
+
+// Called says whether a script called us that we had started for a compiler.
+func (s *Self) Called() bool { return len(s.callers) > 0 }
+
+// IsScript says whether the program that name means begins with #!.
+func (s *Self) IsScript(name, path string) bool {
+	p, err := s.Find(name, path)
+	return err == nil && isScript(p)
+}
+
+// Mark returns env, and with it, if name is looked for on PATH and means a script, the
+// variable that tells calls by that script that it is not what they mean.
+func (s *Self) Mark(name, path string, env []string) (marked []string, variable string) {
+	p, err := s.Find(name, path)
+	if filepath.Base(name) != name && !s.Is(name) || err != nil || !isScript(p) {
+		return env, ""
+	}
+	if abs, err := filepath.Abs(p); err == nil {
+		p = abs
+	}
+	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, callers+"=") })
+	return append(env, callers+"="+strings.Join(append(slices.Clone(s.callers), p), ":")), callers
+}
+
+// isOurs says whether path is this program, or a script by which the call came to us.
+func (s *Self) isOurs(path string) bool {
+	if s.Is(path) {
+		return true
+	}
+	if !s.Called() {
+		return false
+	}
+	abs, err := filepath.Abs(path)
+	return err == nil && slices.Contains(s.callers, abs)
 }
 
 // Is says whether path is this program, perhaps by way of links.
@@ -62,8 +107,12 @@ func (s *Self) LinksIn(name string) func(dir string) bool {
 var ErrNotFound = errors.New("not found")
 
 // Find returns the program that name means for somebody who knows nothing of
-// us: links to this program on PATH are passed over.
+// us: links to this program on PATH are passed over, and scripts by which the call came
+// to us.
 func (s *Self) Find(name, path string) (string, error) {
+	if len(s.callers) > maxCallers {
+		return "", fmt.Errorf("%s is a script that calls itself by way of us: name the compiler in it by its whole path", s.callers[len(s.callers)-1])
+	}
 	if filepath.Base(name) != name {
 		if s.Is(name) {
 			return s.Find(filepath.Base(name), path)
@@ -77,7 +126,7 @@ func (s *Self) Find(name, path string) (string, error) {
 		}
 		p := filepath.Join(dir, name)
 		info, err := os.Stat(p)
-		if err != nil || info.IsDir() || s.Is(p) {
+		if err != nil || info.IsDir() || s.isOurs(p) {
 			continue
 		}
 		if info.Mode()&0o111 == 0 {
@@ -93,12 +142,6 @@ func (s *Self) Find(name, path string) (string, error) {
 		return "", fmt.Errorf("%s: %w", denied, os.ErrPermission)
 	}
 	return "", fmt.Errorf("%s: %w on PATH", name, ErrNotFound)
-}
-
-// IsScript says whether the program that name means begins with #!.
-func (s *Self) IsScript(name, path string) bool {
-	p, err := s.Find(name, path)
-	return err == nil && isScript(p)
 }
 
 // IsWrapper says whether the program that name means is a link to another wrapper, as
@@ -139,9 +182,11 @@ func isScript(path string) bool {
 // finds itself where it is, as if there were no links to us. A driver of GCC looks
 // for its parts beside where it has been started from, which it finds out from its name
 // and PATH: seeing our link first, it would miss all of them. Scripts are told
-// where they are, and the programs that they call shall still be ours.
+// where they are, and the programs that they call shall still be ours, but for
+// themselves.
 func (s *Self) Alone(path string, args, env []string) (alone, environment []string) {
 	if isScript(path) {
+		env, _ = s.Mark(args[0], os.Getenv("PATH"), env)
 		return args, env
 	}
 	if filepath.Base(args[0]) != args[0] {
@@ -169,7 +214,7 @@ func (s *Self) past(name, path string) string {
 	var list, last []string
 	for _, dir := range filepath.SplitList(path) {
 		switch {
-		case !s.Is(filepath.Join(dir, name)):
+		case !s.isOurs(filepath.Join(dir, name)):
 			list = append(list, dir)
 		case !s.only(dir):
 			last = append(last, dir)
@@ -178,11 +223,11 @@ func (s *Self) past(name, path string) string {
 	return strings.Join(append(list, last...), ":")
 }
 
-// only says whether all that is in dir is links to us.
+// only says whether all that is in dir is links to us and such scripts.
 func (s *Self) only(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return !s.Is(filepath.Join(dir, e.Name()))
+		return !s.isOurs(filepath.Join(dir, e.Name()))
 	})
 }
 
