@@ -84,8 +84,9 @@ func found(pid int) string {
 // and there is no session, it starts one, for which it does not wait. Notes is a file that
 // says who has missed last: slots of two numbers of 32 bits in the machine's order, the
 // process with which the build ends, and the seconds since the machine was started and,
-// in four bits above these, how many times. It is nothing but a hint: a slot is written
-// over by another build's.
+// in four bits above these, how many times. The slots of those whose commands have groups
+// of their own come after the others: one miss may count in both. It is nothing but a
+// hint: a slot is written over by another build's.
 func Missed(notes string) {
 	leader := unix.Getpgrp()
 	if leader <= 0 || os.Getenv(Variable) != "" {
@@ -151,14 +152,19 @@ func begin(pid int, still func() bool) {
 }
 
 // again says whether a build has missed so many times, none of which was long before the
-// next, and notes that it has now; with 0 it takes it for one that has not yet.
+// next, and notes that it has now; with 0 it takes it for one that has not yet. Enough is
+// many for a group's leader, and manyApart or 0 for its parent.
 func again(notes, pid, enough int) bool {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
 		return false
 	}
 	const timeBits = 28 // eight years; above is how many times, up to 15
-	at, ne, sec := int64(pid%slots*slotSize), binary.NativeEndian, uint32(now.Sec)&(1<<timeBits-1)
+	slot := pid % slots
+	if enough != many {
+		slot += slots
+	}
+	at, ne, sec := int64(slot*slotSize), binary.NativeEndian, uint32(now.Sec)&(1<<timeBits-1)
 	before, after, n := make([]byte, slotSize), make([]byte, 0, slotSize), uint32(1)
 	_, err := unix.Pread(notes, before, at)
 	if last := ne.Uint32(before[4:]); ne.Uint32(before) == uint32(pid) && sec-last&(1<<timeBits-1) <= together {
