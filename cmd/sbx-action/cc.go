@@ -7,17 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
-	"github.com/sbx-action/sbx-action/cache"
-	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
 	"github.com/sbx-action/sbx-action/internal/front"
@@ -344,101 +340,6 @@ func (j *ccJob) readStdin() cc.Reason {
 	return ""
 }
 
-// ccParts is what sessions work with.
-func (j *ccJob) ccParts() *cc.Parts {
-	blind := blindnessOf(j.parts.store.Dir()).read
-	j.parts.miss.cold = func() bool { return blind() != "" }
-	parts := &cc.Parts{
-		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
-		Function: action.BLAKE3, Backend: unlimited{j.parts.miss}, Log: j.parts.miss.log, Empty: filepath.Join(j.parts.store.Dir(), "stat", "empty"),
-		Find: j.self.Find, Blind: blind,
-	}
-	if j.parts.remote != nil {
-		parts.Cache, parts.More = &sharedCache{j.parts.store, j.parts.remote}, j.parts.remote.more
-	}
-	return parts
-}
-
-// session runs the call. Where somebody looks at a terminal, diagnostics have
-// colours; what has no diagnostics is the same for everybody.
-func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
-	parts := j.ccParts()
-	if j.path == "fixed" {
-		j.want.Place = cc.Fixed
-	}
-	options := cc.Options{Recache: j.recache, ReadOnly: j.readOnly}
-	if j.call.Colours(cc.IsTerminal(2), os.Getenv) {
-		if s, done := j.find(ctx, parts, j.want); done != nil && len(done.Stderr) == 0 && !j.recache {
-			return s, done, nil
-		}
-		path, err := j.self.Find(j.args[0], os.Getenv("PATH"))
-		j.urls = true
-		j.want = j.want.Coloured(os.LookupEnv, err == nil && j.call.Links(path, os.LookupEnv))
-	}
-	here, ok := cc.NewSession(parts, j.call, j.want)
-	if !ok {
-		return nil, nil, nil
-	}
-	if !j.movable() {
-		done, err := here.Run(ctx, options)
-		return here, done, err
-	}
-	if !j.recache {
-		if s, done := j.find(ctx, parts, j.want); done != nil {
-			return s, done, nil
-		}
-	}
-	// It may not depend on where the project is. If it turns out that it does, the
-	// result is kept for this place.
-	want := j.want
-	want.Place = cc.Anywhere
-	s, _ := cc.NewSession(parts, j.call, want)
-	done, err := s.Run(ctx, options)
-	if err == nil && !j.readOnly {
-		s.KeepHere(ctx, here, done)
-	}
-	return s, done, err
-}
-
-func (j *ccJob) movable() bool {
-	return j.want.Place == cc.Here && len(j.want.Limits) == 0 && j.call.Movable(j.want.Root, j.want.Env)
-}
-
-// find looks for a result of the call, wherever the project is, or here.
-func (j *ccJob) find(ctx context.Context, parts *cc.Parts, want cc.Want) (*cc.Session, *cc.Done) {
-	places := []cc.Place{want.Place}
-	if j.movable() {
-		places = []cc.Place{cc.Anywhere, cc.Here}
-	}
-	for _, p := range places {
-		want.Place = p
-		s, ok := cc.NewSession(parts, j.call, want)
-		if !ok {
-			return nil, nil
-		}
-		if done, ok := s.Find(ctx); ok {
-			return s, done
-		}
-	}
-	return nil, nil
-}
-
-// compare runs the compiler for a hit, and says if it makes something else.
-func (j *ccJob) compare(ctx context.Context, s *cc.Session, hit *cc.Done) (*cc.Done, error) {
-	fresh, err := s.Again().Run(ctx, cc.Options{Recache: true, ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	what := s.Differs(hit, fresh)
-	if what == "" {
-		j.record(cc.Event{Outcome: cc.Verified})
-		return hit, nil
-	}
-	j.record(cc.Event{Outcome: cc.Differed, Reason: cc.Reason(what)})
-	say("cc --verify: %s: the compiler made another one than is in the cache; yours is the new one, and 'sbx-action cc --recache' replaces the other: %q", what, j.args)
-	return fresh, nil
-}
-
 func (j *ccJob) explain(done *cc.Done) {
 	switch {
 	case !j.verbose:
@@ -510,102 +411,4 @@ func (j *ccJob) execute() error {
 		return exitCode(126)
 	}
 	return exitCode(127)
-}
-
-// openCC opens the store and wires what is needed beside it.
-func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
-	if err := wiring.CheckBackend(w.backend); err != nil {
-		return nil, err
-	}
-	store, err := w.openStore(cache.Options{ReadOnly: readOnly})
-	if err != nil {
-		return nil, err
-	}
-	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
-	p.miss = newMissPath(missPath{
-		choice: w.backend, once: true, blobs: p.blobs, function: f,
-		log: commandline.Log(os.Stderr, "sbx-action", slog.LevelError, w.verbose),
-	})
-	if !readOnly {
-		if err := p.shareWith(&w.remote, p.miss.log); err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
-	}
-	return p, nil
-}
-
-// settings takes from the environment, and then from the project's file, what
-// the command line does not say.
-func (f *ccFlags) settings(dir string) error {
-	said := map[string]bool{}
-	f.flags.Visit(func(fl *flag.Flag) { said[fl.Name] = true })
-	var failed error
-	set := func(from, name, value string) {
-		words := []string{value}
-		if name == "env" || name == "inputs" {
-			words = strings.Fields(value)
-		}
-		for _, w := range words {
-			if filepath.Base(from) == settingsFile {
-				w = fromFile(filepath.Dir(from), name, w)
-			}
-			err := f.flags.Set(name, w)
-			if b, ok := f.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() && err != nil {
-				err = errors.New("want 1 or 0")
-			}
-			if err != nil && failed == nil {
-				failed = fmt.Errorf("%s: %q: %w", from, w, err)
-			}
-		}
-		said[name] = true
-	}
-	f.flags.VisitAll(func(fl *flag.Flag) {
-		variable := "SBX_CC_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		if value := os.Getenv(variable); value != "" && !said[fl.Name] && isSetting(fl.Name) {
-			set(variable, fl.Name, value)
-		}
-	})
-	name, data := projectFile(dir, f.looked.read)
-	for line := range strings.Lines(data) {
-		key, value, ok := strings.Cut(line, "=")
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		switch {
-		case key == "" && !ok, strings.HasPrefix(key, "#"):
-		case !ok || f.flags.Lookup(key) == nil || !isSetting(key):
-			return fmt.Errorf("%s: %q is no setting: want NAME = VALUE, with the name of a flag; 'sbx-action cc --help' lists them", name, strings.TrimSpace(line))
-		case !said[key]:
-			set(name, key, value)
-		}
-	}
-	return failed
-}
-
-// isSetting says whether a flag says how calls are treated, and not which.
-func isSetting(name string) bool {
-	switch name {
-	case "stats", "zero", "json", "why", "install-links", "any":
-		return false
-	case "remote", "remote-mode", "remote-timeout":
-		// Not from a project's file: what a remote gives, other projects get, too.
-		return false
-	}
-	return true
-}
-
-const settingsFile = ".sbx-cc"
-
-// projectFile returns the name and the text of the file .sbx-cc in dir or the
-// nearest directory above.
-func projectFile(dir string, read func(string) ([]byte, error)) (name, text string) {
-	for range 40 {
-		name := filepath.Join(dir, settingsFile)
-		if data, err := read(name); err == nil {
-			return name, string(data)
-		}
-		if dir == "/" || dir == "" {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", ""
 }

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sbx-action/sbx-action/cmd/wiring"
+)
+
+// check says what is wrong with the settings, wherever they come from, and makes the
+// names of --inputs absolute, without links.
+func (f *ccFlags) check() error {
+	if f.path != "same" && f.path != "fixed" {
+		return fmt.Errorf("--path %q: want same or fixed", f.path)
+	}
+	if err := wiring.CheckBackend(f.backend); err != nil {
+		return fmt.Errorf("--backend: %w", err)
+	}
+	for _, name := range f.env {
+		if strings.Contains(name, "=") {
+			return fmt.Errorf("--env %s: want the name of a variable, whose value is passed on", name)
+		}
+	}
+	if f.root != "" {
+		if _, err := realDirectory(f.root); err != nil {
+			return fmt.Errorf("--root %s: %w", f.root, err)
+		}
+	}
+	for i, d := range f.inputs {
+		real, err := realDirectory(d)
+		if err != nil {
+			return fmt.Errorf("--inputs %s: %w", d, err)
+		}
+		f.inputs[i] = real
+	}
+	return nil
+}
+
+// fromFile is what a file in dir says for a setting. The name of a directory is as
+// seen from there: calls in the directories below have the file, too.
+func fromFile(dir, key, value string) string {
+	isName := key == "inputs" || key == "root" || key == "cache"
+	if !isName || value == "" || filepath.IsAbs(value) {
+		return value
+	}
+	return filepath.Join(dir, value)
+}
+
+// realDirectory returns the absolute name of a directory, without links.
+func realDirectory(name string) (string, error) {
+	real, err := filepath.Abs(name)
+	if err == nil {
+		real, err = filepath.EvalSymlinks(real)
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(real)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a directory", real)
+	}
+	return real, err
+}
+
+// settings takes from the environment, and then from the project's file, what
+// the command line does not say.
+func (f *ccFlags) settings(dir string) error {
+	said := map[string]bool{}
+	f.flags.Visit(func(fl *flag.Flag) { said[fl.Name] = true })
+	var failed error
+	set := func(from, name, value string) {
+		words := []string{value}
+		if name == "env" || name == "inputs" {
+			words = strings.Fields(value)
+		}
+		for _, w := range words {
+			if filepath.Base(from) == settingsFile {
+				w = fromFile(filepath.Dir(from), name, w)
+			}
+			err := f.flags.Set(name, w)
+			if b, ok := f.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() && err != nil {
+				err = errors.New("want 1 or 0")
+			}
+			if err != nil && failed == nil {
+				failed = fmt.Errorf("%s: %q: %w", from, w, err)
+			}
+		}
+		said[name] = true
+	}
+	f.flags.VisitAll(func(fl *flag.Flag) {
+		variable := "SBX_CC_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		if value := os.Getenv(variable); value != "" && !said[fl.Name] && isSetting(fl.Name) {
+			set(variable, fl.Name, value)
+		}
+	})
+	name, data := projectFile(dir, f.looked.read)
+	for line := range strings.Lines(data) {
+		key, value, ok := strings.Cut(line, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		switch {
+		case key == "" && !ok, strings.HasPrefix(key, "#"):
+		case !ok || f.flags.Lookup(key) == nil || !isSetting(key):
+			return fmt.Errorf("%s: %q is no setting: want NAME = VALUE, with the name of a flag; 'sbx-action cc --help' lists them", name, strings.TrimSpace(line))
+		case !said[key]:
+			set(name, key, value)
+		}
+	}
+	return failed
+}
+
+// isSetting says whether a flag says how calls are treated, and not which.
+func isSetting(name string) bool {
+	switch name {
+	case "stats", "zero", "json", "why", "install-links", "any":
+		return false
+	case "remote", "remote-mode", "remote-timeout":
+		// Not from a project's file: what a remote gives, other projects get, too.
+		return false
+	}
+	return true
+}
+
+const settingsFile = ".sbx-cc"
+
+// projectFile returns the name and the text of the file .sbx-cc in dir or the
+// nearest directory above.
+func projectFile(dir string, read func(string) ([]byte, error)) (name, text string) {
+	for range 40 {
+		name := filepath.Join(dir, settingsFile)
+		if data, err := read(name); err == nil {
+			return name, string(data)
+		}
+		if dir == "/" || dir == "" {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", ""
+}

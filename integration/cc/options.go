@@ -1,0 +1,217 @@
+package cc
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// options say which options of a program have their value in the next argument.
+type options struct {
+	separate []string // the value is the next argument, always
+	either   []string // the value follows at once, or is the next argument
+	output   string   // the one that names the output
+}
+
+var driverOptions = options{
+	separate: []string{
+		"-include", "-imacros", "-isystem", "-iquote", "-idirafter", "-iprefix", "-iwithprefix", "-iwithprefixbefore",
+		"-isysroot", "-imultilib", "-MF", "-MT", "-MQ", "-MJ", "-Xpreprocessor", "-Xassembler", "-Xlinker", "-Xclang", "-aux-info",
+		"-arch", "--param", "-wrapper", "-target", "-mllvm", "-dumpbase", "-dumpdir", "-dumpbase-ext", "-include-pch",
+		"-ivfsoverlay", "--serialize-diagnostics", "-working-directory", "--sysroot", "-specs", "-framework", "-install_name",
+		"-rpath", "-soname", "-dynamic-linker", "--output", "-map", "-Map", "-m", "-plugin", "-plugin-opt", "-version-script",
+	},
+	either: []string{"-o", "-x", "-I", "-D", "-U", "-L", "-l", "-A", "-B", "-T", "-u", "-z", "-e", "-h", "-G", "-b", "-V"},
+	output: "-o",
+}
+
+var asOptions = options{
+	separate: []string{"-defsym", "--defsym", "--MD", "-aux-info"},
+	either:   []string{"-o", "-I"},
+	output:   "-o",
+}
+
+// queries are options that make a compiler say something about itself, alone
+// or at the beginning of an argument.
+var queries = []string{
+	"-###", "-v", "-V", "--verbose", "--version", "-version", "--help", "-help", "--target-help", "-dumpmachine", "-dumpversion",
+	"-dumpfullversion", "-dumpspecs", "-qversion", "--autocomplete",
+}
+
+// reports are options that write down how long something took, or how much of
+// it there was: no two runs are alike.
+var reports = []string{"-ftime-report", "-fmem-report", "-Q", "-time", "--stats", "-fpre-ipa-mem-report", "-fpost-ipa-mem-report", "-ftime-trace", "--statistics"}
+
+// unlike says whether an argument makes the linker report times, or make up an
+// identification.
+func unlike(a string) bool {
+	list, linker := strings.CutPrefix(a, "-Wl,")
+	for option := range strings.SplitSeq(list, ",") {
+		if option = strings.TrimLeft(option, "-"); option == "build-id=uuid" || option == "stats" && a != "-stats" {
+			return true
+		}
+		if !linker {
+			break
+		}
+	}
+	return false
+}
+
+// whole are options that begin like one of options.either.
+var whole = []string{"-emit-pch", "-emit-llvm", "-undef", "-export-dynamic", "-bundle"}
+
+// compiler reads the arguments of a driver, an assembler or a linker.
+func (c *Call) compiler(o options) {
+	args, ok := c.expand(c.Args[1:], 0)
+	if !ok {
+		c.Plain = ReasonArguments
+		return
+	}
+	c.expanded = args
+	c.Native = len(c.responses) > 0 && slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "native") })
+	stop, language := Link, ""
+	if c.Kind != Link {
+		stop = c.Kind
+	}
+	raw := strings.HasPrefix(strings.TrimLeft(filepath.Base(c.Args[0]), "-"), "ld") || strings.HasSuffix(filepath.Base(c.Args[0]), "-ld")
+	files := 0
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		if a == "-" {
+			c.Stdin = true
+			files++
+			continue
+		}
+		if !strings.HasPrefix(a, "-") {
+			files++
+			c.file(a, language)
+			continue
+		}
+		name, value, next := o.split(a)
+		if next {
+			if i++; i >= len(args) {
+				c.Plain = ReasonArguments
+				return
+			}
+			value = args[i]
+		}
+		if slices.Contains(queries, a) && !(raw && a == "-v") || strings.HasPrefix(a, "-print-") || strings.HasPrefix(a, "--print-") || strings.HasPrefix(a, "--help=") {
+			c.Plain = ReasonQuery
+			return
+		}
+		if slices.Contains(reports, name) || unlike(a) || name == "-Xlinker" && unlike(value) {
+			c.Plain = ReasonReport
+			return
+		}
+		switch name {
+		case "-c", "-S", "-fsyntax-only", "-emit-pch", "-emit-llvm":
+			stop = min(stop, Compile)
+		case "-E", "-M", "-MM":
+			stop = Preprocess
+		case "-x":
+			language = value
+		case "-wrapper":
+			c.Plain = ReasonArguments
+			return
+		case "-flto":
+			c.Jobserver = value == "jobserver"
+		case "-fno-lto":
+			c.Jobserver = false
+		}
+		c.option(name, value)
+	}
+	if c.Kind == Link && stop != Link {
+		c.Kind = stop
+	}
+	c.Jobserver = c.Jobserver && c.Kind == Link // objects are made by one process
+	if files == 0 {
+		c.Plain = ReasonNoInput
+	}
+}
+
+// split returns the name and the value of an option, or that its value is the next
+// argument.
+func (o options) split(a string) (name, value string, next bool) {
+	if slices.Contains(o.separate, a) {
+		return a, "", true
+	}
+	if len(a) >= 2 && slices.Contains(o.either, a[:2]) && !slices.Contains(whole, a) && !slices.Contains(queries, a) {
+		return a[:2], a[2:], len(a) == 2
+	}
+	name, value, _ = strings.Cut(a, "=")
+	return name, value, false
+}
+
+// option notes what an option says of outputs, search paths and the machine.
+func (c *Call) option(name, value string) {
+	switch name {
+	case "-o", "--output", "-MF", "-MJ", "--serialize-diagnostics", "-aux-info", "--MD", "-Map", "-map":
+		if value != "-" && !strings.HasPrefix(value, "|") {
+			c.Outputs = append(c.Outputs, value)
+			if name != "-MJ" && name != "-aux-info" {
+				c.Replaced = append(c.Replaced, value)
+			}
+		}
+	case "-I", "-isystem", "-iquote", "-idirafter", "-L", "-B":
+		c.Search = append(c.Search, value)
+	case "-include", "-imacros", "-T", "-specs", "-include-pch":
+		c.Inputs = append(c.Inputs, value)
+	case "-dumpdir":
+		c.Outputs = append(c.Outputs, value+"x")
+	case "-fdiagnostics-color", "-fno-diagnostics-color", "-fcolor-diagnostics", "-fno-color-diagnostics":
+		c.Colour = value != "auto"
+		c.Painted = c.Painted || value != "auto" && value != "never"
+	case "-fdiagnostics-urls":
+		c.Painted, c.Linked = true, true
+	case "-frecord-gcc-switches":
+		c.Recorded = true
+	case "-march", "-mtune", "-mcpu", "--march":
+		c.Native = c.Native || strings.Contains(value, "native")
+	case "-Xclang":
+		if value == "-fmodules" {
+			c.Plain = ReasonTimes
+		}
+		c.Timeless = c.Timeless || value == "-fno-pch-timestamp"
+		c.Native = c.Native || strings.Contains(value, "native")
+	case "-Xpreprocessor", "-Xassembler", "-Xlinker", "-mllvm", "-specs=":
+		c.Native = c.Native || strings.Contains(value, "native")
+	case "-fmodules", "-fcxx-modules":
+		if c.Clang { // the modules that it makes by the way hold times, and are checked against them
+			c.Plain = ReasonTimes
+		}
+	}
+	for _, p := range []string{"-Wp,", "-Wl,", "-Wa,"} {
+		if rest, ok := strings.CutPrefix(name, p); ok || strings.HasPrefix(value, p) {
+			c.passedOn(strings.Split(rest, ","))
+		}
+	}
+}
+
+// passedOn reads what the driver passes to another program.
+func (c *Call) passedOn(list []string) {
+	for i, a := range list {
+		switch {
+		case (a == "-MD" || a == "-MMD" || a == "-MF" || a == "-Map") && i+1 < len(list):
+			c.Outputs = append(c.Outputs, list[i+1])
+			c.Replaced = append(c.Replaced, list[i+1])
+		case strings.Contains(a, "native"):
+			c.Native = true
+		}
+	}
+}
+
+// languages are the ends of the names of files that are compiled.
+var languages = []string{
+	".c", ".i", ".ii", ".m", ".mi", ".mm", ".mii", ".cc", ".cp", ".cxx", ".cpp", ".CPP", ".c++", ".C", ".M", ".h", ".H", ".hh", ".hp",
+	".hxx", ".hpp", ".HPP", ".h++", ".tcc", ".s", ".S", ".sx", ".f", ".F", ".f90", ".F90", ".cppm", ".ixx", ".ccm", ".adb", ".ads",
+}
+
+func (c *Call) file(name, language string) {
+	c.Inputs = append(c.Inputs, name)
+	if language != "" && language != "none" || slices.Contains(languages, filepath.Ext(name)) {
+		c.Sources++
+		if !filepath.IsAbs(name) || strings.Contains(name, "/") {
+			c.Search = append(c.Search, filepath.Dir(name))
+		}
+	}
+}
