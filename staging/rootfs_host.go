@@ -323,22 +323,27 @@ func (s *Stager) etcLayer(ctx context.Context, h *hostView) (string, error) {
 			}
 			read = &etc
 		}
-		if err := os.Mkdir(path, 0o755); err != nil {
-			return err
-		}
-		dir, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		w := newPlacer(s.owner())
-		for i := range read.kids {
-			if err := w.place(int(dir.Fd()), &read.kids[i], false); err != nil {
-				return fmt.Errorf("/etc/%s: %w", read.kids[i].name, err)
-			}
-		}
-		return errors.Join(w.own(int(dir.Fd()), 0o755), w.date(int(dir.Fd())))
+		return s.makeEtc(path, read)
 	})
+}
+
+// makeEtc makes the directory path, with what is in etc.
+func (s *Stager) makeEtc(path string, etc *fillNode) error {
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	w := newPlacer(s.owner())
+	for i := range etc.kids {
+		if err := w.place(int(dir.Fd()), &etc.kids[i], false); err != nil {
+			return fmt.Errorf("/etc/%s: %w", etc.kids[i].name, err)
+		}
+	}
+	return errors.Join(w.own(int(dir.Fd()), 0o755), w.date(int(dir.Fd())))
 }
 
 // describe writes down all that n is.

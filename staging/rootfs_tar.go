@@ -155,12 +155,10 @@ func (im *Importer) tarEntry(r io.Reader, h *tar.Header) error {
 	n := &importNode{owner: owner, layer: im.layer}
 	switch h.Typeflag {
 	case tar.TypeDir:
+		n.owner.Type, n.kids = TypeDir, map[string]*importNode{}
 		if old := dir.kids[base]; old != nil && old.kids != nil {
 			n.kids = old.kids
-		} else {
-			n.kids = map[string]*importNode{}
 		}
-		n.owner.Type = TypeDir
 	case tar.TypeReg, tar.TypeGNUSparse:
 		n.owner.Type = TypeFile
 		d, err := im.store(r, h.Size, name)

@@ -71,18 +71,23 @@ func (b *Backend) probe(boot bool) backends.Capabilities {
 	if b.tool.Adjust != nil {
 		b.tool.Adjust(&c)
 	}
+	b.probeLayers(ctx, &c)
+	return c
+}
+
+// probeLayers finds out which layers a root can have.
+func (b *Backend) probeLayers(ctx context.Context, c *backends.Capabilities) {
 	dir, err := os.MkdirTemp("", "sbx-probe-")
 	if err != nil {
-		return c
+		return
 	}
 	defer os.RemoveAll(dir)
 	if os.Chmod(dir, 0o755) != nil { // the command is another user
-		return c
+		return
 	}
 	c.Overlay = b.tryOverlay(ctx, dir) == nil
 	c.DataLayers = c.Overlay && b.tryData(ctx, dir) == nil
 	c.Images = c.Overlay && b.tryImage(ctx, dir) == nil
-	return c
 }
 
 // probeName is a command which cannot be executed, for a reason that tells what

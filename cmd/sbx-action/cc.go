@@ -174,27 +174,15 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if done.Result.ExitCode != 0 && !j.failures {
 		event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
 		if doubt := s.Doubt(done); doubt != "" {
-			if serving != nil {
-				return j.execute()
-			}
-			if j.verbose {
-				say("cc: executed outside: it failed in the sandbox, and %s", doubt)
-			}
-			j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
-			return j.execute()
+			return j.doubted(done, doubt)
 		}
 	}
-	if done.Cached && j.verify > 0 && cc.Sampled(int64(j.verify)) {
-		if done, err = j.compare(ctx, s, done); err != nil {
-			return j.broken(err)
-		}
+	if done, err = j.verified(ctx, s, done); err != nil {
+		return j.broken(err)
 	}
-	err = j.deliver(ctx, s, done)
-	if lost := err; errors.Is(lost, action.ErrMiss) { // an output is damaged, or gone by now
-		if s, done, err = j.remake(ctx, s); err == nil {
-			done.Miss = lost
+	if err = j.deliver(ctx, s, done); errors.Is(err, action.ErrMiss) { // an output is damaged, or gone by now
+		if s, done, err = j.remake(ctx, s, err); err == nil {
 			event = done.Event()
-			err = j.deliver(ctx, s, done)
 		}
 	}
 	if err != nil {
@@ -230,14 +218,31 @@ func (j *ccJob) deliver(ctx context.Context, s *cc.Session, done *cc.Done) error
 	return s.Deliver(ctx, done.Result)
 }
 
-// remake makes a result anew, and does not look for it in the cache.
-func (j *ccJob) remake(ctx context.Context, s *cc.Session) (*cc.Session, *cc.Done, error) {
+// doubted executes the compiler, because there is a reason for which it may have failed
+// in the sandbox only.
+func (j *ccJob) doubted(done *cc.Done, doubt string) error {
+	if serving != nil {
+		return j.execute()
+	}
+	if j.verbose {
+		say("cc: executed outside: it failed in the sandbox, and %s", doubt)
+	}
+	j.record(cc.Event{Outcome: cc.Failed, Reason: done.Why()})
+	return j.execute()
+}
+
+// remake makes a result anew, of which something was lost, and delivers it.
+func (j *ccJob) remake(ctx context.Context, s *cc.Session, lost error) (*cc.Session, *cc.Done, error) {
 	s = s.Again()
 	done, err := s.Run(ctx, cc.Options{Recache: true, ReadOnly: j.readOnly})
-	if err == nil && done.Result.ExitCode != 0 {
-		err = fmt.Errorf("it failed: %w", cc.ErrPlain)
+	if err != nil {
+		return s, nil, err
 	}
-	return s, done, err
+	done.Miss = lost
+	if done.Result.ExitCode != 0 {
+		return s, done, fmt.Errorf("it failed: %w", cc.ErrPlain)
+	}
+	return s, done, j.deliver(ctx, s, done)
 }
 
 // undeclared says what a strict call that failed was not shown. It is not

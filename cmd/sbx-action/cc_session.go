@@ -94,8 +94,12 @@ func (j *ccJob) find(ctx context.Context, parts *cc.Parts, want cc.Want) (*cc.Se
 	return nil, nil
 }
 
-// compare runs the compiler for a hit, and says if it makes something else.
-func (j *ccJob) compare(ctx context.Context, s *cc.Session, hit *cc.Done) (*cc.Done, error) {
+// verified runs the compiler for a hit where --verify wants it, and says if it makes
+// something else, which then is returned.
+func (j *ccJob) verified(ctx context.Context, s *cc.Session, hit *cc.Done) (*cc.Done, error) {
+	if !hit.Cached || j.verify <= 0 || !cc.Sampled(int64(j.verify)) {
+		return hit, nil
+	}
 	fresh, err := s.Again().Run(ctx, cc.Options{Recache: true, ReadOnly: true})
 	if err != nil {
 		return nil, err

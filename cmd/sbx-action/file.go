@@ -73,8 +73,7 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 		return err
 	}
 	r := &fileRun{flags: f, graph: graph}
-	f.workspace = graph.Workspace
-	f.wiringFlags.several = true
+	f.workspace, f.several = graph.Workspace, true
 	if err := r.checkSettings(selected); err != nil {
 		return err
 	}
@@ -82,7 +81,7 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if first, _, _ := strings.Cut(os.Getenv("MAKEFLAGS"), " "); !strings.HasPrefix(first, "-") && strings.Contains(first, "n") && !strings.Contains(first, "=") {
+	if makeOnlyPrints() {
 		say("make -n: nothing is run")
 		return nil
 	}
@@ -95,9 +94,7 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 		return err
 	}
 	r.parts.open = func(w *wiringFlags, network bool) (*parts, error) {
-		g := *f
-		g.network = network
-		return w.open(ctx, f.digest.Function, g.networkKind(), false)
+		return w.open(ctx, f.digest.Function, networkOf(network), false)
 	}
 	defer r.parts.Close()
 	if into != nil {
@@ -119,6 +116,13 @@ func (f *runFlags) runFile(ctx context.Context, targets []string) (err error) {
 		return err
 	}
 	return r.shell(ctx, into)
+}
+
+// makeOnlyPrints says whether a make that called us runs nothing, as with -n: its
+// MAKEFLAGS begin with the letters of its options.
+func makeOnlyPrints() bool {
+	first, _, _ := strings.Cut(os.Getenv("MAKEFLAGS"), " ")
+	return !strings.HasPrefix(first, "-") && strings.Contains(first, "n") && !strings.Contains(first, "=")
 }
 
 // options are those of the schedule, with make's tokens.
@@ -249,36 +253,28 @@ func (r *fileRun) one(ctx context.Context, job int, turn *schedule.Turn) error {
 	f := r.flagsOf(a)
 	f.tell = func(line string) { lines = append(lines, "sbx-action: "+a.Name+": "+line) }
 	admitted := began
-	admit := func(ctx context.Context) (func(), error) {
-		span.waits(time.Now())
-		release, err := turn.Admit(ctx)
-		admitted = time.Now()
-		span.admitted(admitted)
-		if err != nil {
-			return nil, err
-		}
-		return func() {
-			span.released(time.Now())
-			release()
-		}, nil
-	}
-	out, j, err := r.runOne(ctx, f, a, began, &c, admit)
+	out, j, err := r.runOne(ctx, f, a, began, &c, func(ctx context.Context) (func(), error) {
+		release, at, err := span.await(ctx, turn)
+		admitted = at
+		return release, err
+	})
 	took := time.Since(admitted)
+	reason := ""
 	code, isCode := errors.AsType[exitCode](err)
 	switch {
 	case err == nil:
 	case errors.Is(err, schedule.ErrStopped), ctx.Err() != nil:
 		return err
 	case isCode && out != nil && out.Result != nil && out.Result.ExitCode != 0:
-		err = fmt.Errorf("exit code %d", int(code))
+		reason = fmt.Sprintf("exit code %d", int(code))
 	case isCode: // said in lines
-		err = errors.New("see above")
+		reason = "see above"
 	default:
 		lines = append(lines, fmt.Sprintf("sbx-action: %v: %s: %v", a.Pos, a.Name, err))
 		if f.json && c.json.Len() == 0 {
 			_ = jsonFailure{Name: a.Name, ExitCode: exitOurs, Error: err.Error()}.print(&c.json) // it is in memory
 		}
-		err = errors.New("sbx-action failed")
+		reason = "sbx-action failed"
 		r.mu.Lock()
 		r.ours = true
 		r.mu.Unlock()
@@ -291,10 +287,6 @@ func (r *fileRun) one(ctx context.Context, job int, turn *schedule.Turn) error {
 		end = progress.Failed
 	case hit:
 		end, took = progress.Hit, 0
-	}
-	reason := ""
-	if err != nil {
-		reason = err.Error()
 	}
 	r.view.Finish(job, end, took, reason)
 	span.end(time.Now(), end.String(), out, j)

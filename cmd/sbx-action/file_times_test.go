@@ -93,7 +93,7 @@ func TestTimes(t *testing.T) {
 		graph.File = "build.yaml"
 		r := &fileRun{flags: &f, graph: graph}
 		r.parts.open = func(w *wiringFlags, _ bool) (*parts, error) {
-			return w.open(t.Context(), f.digest.Function, f.networkKind(), false)
+			return w.open(t.Context(), f.digest.Function, networkOf(f.network), false)
 		}
 		defer r.parts.Close()
 		if err := r.plan(t.Context(), selected); err != nil {

@@ -87,7 +87,7 @@ func (f *runFlags) describe(ctx context.Context, args []string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.parts, err = f.wiringFlags.open(ctx, f.digest.Function, f.networkKind(), false); err != nil {
+	if j.parts, err = f.wiringFlags.open(ctx, f.digest.Function, networkOf(f.network), false); err != nil {
 		return nil, err
 	}
 	if err := f.fill(ctx, j); err != nil {
@@ -465,8 +465,9 @@ func (j *job) isOutput(rel string) bool {
 // directory, into one relative to the workspace.
 func (j *job) inWorkspace(p string) string { return path.Join(j.command.WorkingDirectory, p) }
 
-func (f *runFlags) networkKind() backends.Network {
-	if f.network {
+// networkOf is the network of a command that asks for the host's, or for none.
+func networkOf(host bool) backends.Network {
+	if host {
 		return backends.NetworkHost
 	}
 	return backends.NetworkNone

@@ -215,7 +215,7 @@ func (f *runFlags) request(job *job, stdout, stderr io.Writer) *action.Request {
 			Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids), Scratch: int64(f.scratch),
 		},
 		SkipLookup: f.refresh || f.noCache || f.unused, SkipStore: f.readOnly || f.noCache, CacheFailures: f.cacheFailures,
-		Observe: true, Network: f.networkKind(), Prune: f.pruner(job), Intact: job.intact, Certain: serving.certain,
+		Observe: true, Network: networkOf(f.network), Prune: f.pruner(job), Intact: job.intact, Certain: serving.certain,
 	}
 }
 

@@ -72,7 +72,7 @@ func (f *sandboxFlags) root(ctx context.Context, source string, spec *backends.S
 		log.Info("the command gets a copy of the directory: the backend cannot put a layer above it, or not run the command as its owner")
 	}
 	f.rootfs = source
-	p, err := f.open(ctx, action.BLAKE3, f.networkKind(), false)
+	p, err := f.open(ctx, action.BLAKE3, networkOf(f.network == "host"), false)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -60,7 +60,7 @@ func (f *sandboxFlags) complete(spec *backends.Spec, d *imageDefaults, c backend
 	if spec.Filter, err = f.filter(); err != nil {
 		return err
 	}
-	spec.Network = f.networkKind()
+	spec.Network = networkOf(f.network == "host")
 	spec.Limits = backends.Limits{Wall: time.Duration(f.timeout), Memory: int64(f.memory), Pids: int64(f.pids)}
 	if len(f.writable) > 0 && f.writable[0] != "all" {
 		spec.Root.ReadOnly = true
@@ -180,11 +180,4 @@ func (f *sandboxFlags) redirect(spec *backends.Spec) (func() error, error) {
 		}
 	}
 	return closeAll, nil
-}
-
-func (f *sandboxFlags) networkKind() backends.Network {
-	if f.network == "host" {
-		return backends.NetworkHost
-	}
-	return backends.NetworkNone
 }

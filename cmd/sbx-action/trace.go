@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/schedule"
 )
 
 // A tracer writes what took how long in the Trace Event Format, which
@@ -118,6 +120,22 @@ func (t *tracer) begin(lane int, name string, now time.Time) *traceSpan {
 		return nil
 	}
 	return &traceSpan{t: t, lane: lane, name: name, began: now}
+}
+
+// await waits until the schedule lets the action run. It returns what is to
+// be called when it has run, and the time.
+func (s *traceSpan) await(ctx context.Context, turn *schedule.Turn) (func(), time.Time, error) {
+	s.waits(time.Now())
+	release, err := turn.Admit(ctx)
+	at := time.Now()
+	s.admitted(at)
+	if err != nil {
+		return nil, at, err
+	}
+	return func() {
+		s.released(time.Now())
+		release()
+	}, at, nil
 }
 
 func (s *traceSpan) waits(now time.Time) {

@@ -165,14 +165,7 @@ func (f *buildboxFlags) execute(ctx context.Context, m *rexec.Action, raw []byte
 		return nil, err
 	}
 	defer storage.Close()
-	if f.cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("no place for the input cache: %w; give one with --cache DIR", err)
-		}
-		f.cache = filepath.Join(user, "sbx-action-buildbox")
-	}
-	store, err := f.openStore()
+	store, err := f.inputCache()
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +214,18 @@ func (f *buildboxFlags) execute(ctx context.Context, m *rexec.Action, raw []byte
 	})
 	resp := w.Execute(ctx, &worker.Task{Instance: f.instance, Digest: action.Sum(function, raw), Action: m}, "buildbox-run", func(worker.Stage) {})
 	return resp, closeFiles()
+}
+
+// inputCache opens the store, which is no other command's.
+func (f *buildboxFlags) inputCache() (*cache.Store, error) {
+	if f.cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("no place for the input cache: %w; give one with --cache DIR", err)
+		}
+		f.cache = filepath.Join(user, "sbx-action-buildbox")
+	}
+	return f.openStore()
 }
 
 // dial connects to the storage.

@@ -327,30 +327,30 @@ func (p *reader) rule(name string, n *strictyaml.Node, pos strictyaml.Pos, what 
 		}
 	}
 	if strings.HasPrefix(what, "an action") {
-		r.foreach, _ = p.texts(m, "foreach")
-		r.foreachAt = m.KeyPos("foreach")
-		if n := peek(m, "foreach"); n != nil && len(r.foreach) == 0 {
-			p.errs.Addf(n.Pos, `"foreach" is empty`)
-		}
-		if t := p.text(m, "template"); t != nil {
-			if r.template = *t; p.templates[t.s] == nil {
-				names := make([]string, 0, len(p.templates))
-				for name := range p.templates {
-					names = append(names, name)
-				}
-				slices.Sort(names)
-				p.errs.Addf(t.pos, "no template is called %q%s", t.s, didYouMean(t.s, names))
-			}
-		}
-		if peek(m, "optional") != nil {
-			optional := m.Bool("optional")
-			r.optional = &optional
-		} else {
-			m.Take("optional")
-		}
+		p.only(r, m)
 	}
 	m.Done()
 	return r
+}
+
+// only reads what an action has, and templates and defaults have not.
+func (p *reader) only(r *rule, m *strictyaml.Map) {
+	r.foreach, _ = p.texts(m, "foreach")
+	r.foreachAt = m.KeyPos("foreach")
+	if n := peek(m, "foreach"); n != nil && len(r.foreach) == 0 {
+		p.errs.Addf(n.Pos, `"foreach" is empty`)
+	}
+	if t := p.text(m, "template"); t != nil {
+		if r.template = *t; p.templates[t.s] == nil {
+			p.errs.Addf(t.pos, "no template is called %q%s", t.s, didYouMean(t.s, slices.Sorted(maps.Keys(p.templates))))
+		}
+	}
+	if peek(m, "optional") != nil {
+		optional := m.Bool("optional")
+		r.optional = &optional
+	} else {
+		m.Take("optional")
+	}
 }
 
 // peek is the value of a key, which is still to be read.

@@ -135,29 +135,38 @@ func processOptions() []option {
 	}
 }
 
+// bind is an option that shows a file of the host; with try, it may not be there.
+func bind(name string, kind opKind, try bool, usage string) option {
+	return option{name: name, args: "SRC DEST", count: "two arguments", usage: usage, set: func(p *parser, a []string) {
+		p.add(op{kind: kind, source: a[0], dest: a[1], try: try})
+	}}
+}
+
+// bindFD is an option that shows what is open as a descriptor.
+func bindFD(name string, kind opKind, usage string) option {
+	return option{name: name, args: "FD DEST", count: "two arguments", usage: usage, set: func(p *parser, a []string) {
+		fd := p.number(a[0], "fd")
+		p.add(op{kind: kind, source: fmt.Sprintf("/proc/self/fd/%d", fd), dest: a[1], fd: fd, hasFD: true})
+	}}
+}
+
+// mount is an option that mounts a file system.
+func mount(name string, kind opKind, usage string) option {
+	return option{name: name, args: "DEST", count: "an argument", usage: usage, set: func(p *parser, a []string) {
+		p.devpts = p.devpts || kind == opDev
+		p.add(op{kind: kind, dest: a[0]})
+	}}
+}
+
+// data is an option that makes a file of what is read from a descriptor.
+func data(name string, kind opKind, perms int, usage string) option {
+	return option{name: name, args: "FD DEST", count: "two arguments", usage: usage, set: func(p *parser, a []string) {
+		p.add(op{kind: kind, dest: a[1], fd: p.number(a[0], "fd"), hasFD: true, perms: p.permsOr(perms)})
+	}}
+}
+
+// fileOptions are those that say what is in the root.
 func fileOptions() []option {
-	bind := func(name string, kind opKind, try bool, usage string) option {
-		return option{name: name, args: "SRC DEST", count: "two arguments", usage: usage, set: func(p *parser, a []string) {
-			p.add(op{kind: kind, source: a[0], dest: a[1], try: try})
-		}}
-	}
-	bindFD := func(name string, kind opKind, usage string) option {
-		return option{name: name, args: "FD DEST", count: "two arguments", usage: usage, set: func(p *parser, a []string) {
-			fd := p.number(a[0], "fd")
-			p.add(op{kind: kind, source: fmt.Sprintf("/proc/self/fd/%d", fd), dest: a[1], fd: fd, hasFD: true})
-		}}
-	}
-	mount := func(name string, kind opKind, usage string) option {
-		return option{name: name, args: "DEST", count: "an argument", usage: usage, set: func(p *parser, a []string) {
-			p.devpts = p.devpts || kind == opDev
-			p.add(op{kind: kind, dest: a[0]})
-		}}
-	}
-	data := func(name string, kind opKind, perms int, usage string) option {
-		return option{name: name, args: "FD DEST", count: "two arguments", usage: usage, set: func(p *parser, a []string) {
-			p.add(op{kind: kind, dest: a[1], fd: p.number(a[0], "fd"), hasFD: true, perms: p.permsOr(perms)})
-		}}
-	}
 	return []option{
 		bind("bind", opBind, false, "Show SRC of the host at DEST"),
 		bind("bind-try", opBind, true, "The same, if SRC is there"),

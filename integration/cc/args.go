@@ -304,7 +304,7 @@ func (c *Call) ar(args []string) {
 // any looks at the arguments of a program that we know nothing of.
 func (c *Call) any() {
 	for _, a := range c.Args[1:] {
-		c.Native = c.Native || strings.Contains(a, "native") || strings.HasPrefix(a, "@")
+		c.Native = c.Native || isNative(a) || strings.HasPrefix(a, "@")
 	}
 	for i, a := range c.Args {
 		if a == "-o" && i+1 < len(c.Args) {

@@ -38,6 +38,14 @@ var queries = []string{
 	"-dumpfullversion", "-dumpspecs", "-qversion", "--autocomplete",
 }
 
+// isNative says whether an argument, or an option's value, asks for what the processor
+// can do that we run on.
+func isNative(a string) bool { return strings.Contains(a, "native") }
+
+func isQuery(a string) bool {
+	return slices.Contains(queries, a) || strings.HasPrefix(a, "-print-") || strings.HasPrefix(a, "--print-") || strings.HasPrefix(a, "--help=")
+}
+
 // reports are options that write down how long something took, or how much of
 // it there was: no two runs are alike.
 var reports = []string{"-ftime-report", "-fmem-report", "-Q", "-time", "--stats", "-fpre-ipa-mem-report", "-fpost-ipa-mem-report", "-ftime-trace", "--statistics"}
@@ -68,21 +76,12 @@ func (c *Call) compiler(o options) {
 		return
 	}
 	c.expanded = args
-	c.Native = len(c.responses) > 0 && slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "native") })
-	stop, language := Link, ""
-	if c.Kind != Link {
-		stop = c.Kind
-	}
-	raw := strings.HasPrefix(strings.TrimLeft(filepath.Base(c.Args[0]), "-"), "ld") || strings.HasSuffix(filepath.Base(c.Args[0]), "-ld")
+	c.Native = len(c.responses) > 0 && slices.ContainsFunc(args, isNative)
+	stop, language := c.Kind, ""
 	files := 0
 	for i := 0; i < len(args); i++ {
 		a := args[i]
-		if a == "-" {
-			c.Stdin = true
-			files++
-			continue
-		}
-		if !strings.HasPrefix(a, "-") {
+		if a == "-" || !strings.HasPrefix(a, "-") {
 			files++
 			c.file(a, language)
 			continue
@@ -95,7 +94,7 @@ func (c *Call) compiler(o options) {
 			}
 			value = args[i]
 		}
-		if slices.Contains(queries, a) && !(raw && a == "-v") || strings.HasPrefix(a, "-print-") || strings.HasPrefix(a, "--print-") || strings.HasPrefix(a, "--help=") {
+		if isQuery(a) && !(a == "-v" && isLinker(filepath.Base(c.Args[0]))) { // a linker only says its version, and links
 			c.Plain = ReasonQuery
 			return
 		}
@@ -120,7 +119,7 @@ func (c *Call) compiler(o options) {
 		}
 		c.option(name, value)
 	}
-	if c.Kind == Link && stop != Link {
+	if c.Kind == Link {
 		c.Kind = stop
 	}
 	c.Jobserver = c.Jobserver && c.Kind == Link // objects are made by one process
@@ -166,15 +165,15 @@ func (c *Call) option(name, value string) {
 	case "-frecord-gcc-switches":
 		c.Recorded = true
 	case "-march", "-mtune", "-mcpu", "--march":
-		c.Native = c.Native || strings.Contains(value, "native")
+		c.Native = c.Native || isNative(value)
 	case "-Xclang":
 		if value == "-fmodules" {
 			c.Plain = ReasonTimes
 		}
 		c.Timeless = c.Timeless || value == "-fno-pch-timestamp"
-		c.Native = c.Native || strings.Contains(value, "native")
+		c.Native = c.Native || isNative(value)
 	case "-Xpreprocessor", "-Xassembler", "-Xlinker", "-mllvm", "-specs=":
-		c.Native = c.Native || strings.Contains(value, "native")
+		c.Native = c.Native || isNative(value)
 	case "-fmodules", "-fcxx-modules":
 		if c.Clang { // the modules that it makes by the way hold times, and are checked against them
 			c.Plain = ReasonTimes
@@ -194,7 +193,7 @@ func (c *Call) passedOn(list []string) {
 		case (a == "-MD" || a == "-MMD" || a == "-MF" || a == "-Map") && i+1 < len(list):
 			c.Outputs = append(c.Outputs, list[i+1])
 			c.Replaced = append(c.Replaced, list[i+1])
-		case strings.Contains(a, "native"):
+		case isNative(a):
 			c.Native = true
 		}
 	}
@@ -206,7 +205,12 @@ var languages = []string{
 	".hxx", ".hpp", ".HPP", ".h++", ".tcc", ".s", ".S", ".sx", ".f", ".F", ".f90", ".F90", ".cppm", ".ixx", ".ccm", ".adb", ".ads",
 }
 
+// file notes a file that is named in that language, or "-".
 func (c *Call) file(name, language string) {
+	if name == "-" {
+		c.Stdin = true
+		return
+	}
 	c.Inputs = append(c.Inputs, name)
 	if language != "" && language != "none" || slices.Contains(languages, filepath.Ext(name)) {
 		c.Sources++

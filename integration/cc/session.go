@@ -156,6 +156,19 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		}
 	}
 	s.command = &action.Command{Arguments: args, Environment: env, WorkingDirectory: v.name(c.Dir)[1:]}
+	s.action = &action.Action{
+		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: c.platform(p.Function, w),
+	}
+	s.clocked = s.compiles() && s.clockInCall(w.Stdin)
+	s.witness = &staging.HostWitness{
+		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Hold: true,
+	}
+	return s, true
+}
+
+// platform is what else is in the key of the call: besides its command, and what is
+// found out that it reads.
+func (c *Call) platform(f action.Function, w Want) []action.Property {
 	platform := []action.Property{
 		{Name: "OSFamily", Value: "linux"},
 		{Name: "cc", Value: viewVersion},
@@ -165,9 +178,9 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		platform = append(platform, action.Property{Name: "cpu", Value: processor()})
 	}
 	if w.Source != nil {
-		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(p.Function, w.Stdin).String()})
+		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(f, w.Stdin).String()})
 	}
-	for _, d := range c.probes(p.Function) {
+	for _, d := range c.probes(f) {
 		platform = append(platform, action.Property{Name: "probe", Value: d.String()})
 	}
 	if w.Told != nil {
@@ -182,14 +195,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		}
 		return strings.Compare(a.Value, b.Value)
 	})
-	s.action = &action.Action{
-		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: platform,
-	}
-	s.clocked = s.compiles() && s.clockInCall(w.Stdin)
-	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Hold: true,
-	}
-	return s, true
+	return platform
 }
 
 // A Done is what a session ended with.

@@ -323,25 +323,29 @@ func (t *teller) programs(ctx context.Context, b bare, env []string) error {
 			}
 			return fmt.Errorf("%s is a script, or cannot be read: only observation tells what it does", p)
 		}
-		if loader == "" {
-			continue
-		}
-		cmd := exec.CommandContext(ctx, loader, "--list", p)
-		cmd.Env = env
-		out, err := cmd.Output()
-		if err != nil {
-			continue // it needs none
-		}
-		t.add(backends.Open, loader, "/etc/ld.so.cache")
-		t.add(backends.Stat, "/etc/ld.so.preload")
-		for line := range strings.Lines(string(out)) {
-			if _, lib, ok := strings.Cut(line, " => "); ok {
-				lib, _, _ = strings.Cut(lib, " (")
-				t.add(backends.Open, strings.TrimSpace(lib))
-			}
+		if loader != "" {
+			t.libraries(ctx, loader, p, env)
 		}
 	}
 	return nil
+}
+
+// libraries adds what the loader opens for a program, which may need none.
+func (t *teller) libraries(ctx context.Context, loader, program string, env []string) {
+	cmd := exec.CommandContext(ctx, loader, "--list", program)
+	cmd.Env = env
+	out, err := cmd.Output()
+	if err != nil {
+		return
+	}
+	t.add(backends.Open, loader, "/etc/ld.so.cache")
+	t.add(backends.Stat, "/etc/ld.so.preload")
+	for line := range strings.Lines(string(out)) {
+		if _, lib, ok := strings.Cut(line, " => "); ok {
+			lib, _, _ = strings.Cut(lib, " (")
+			t.add(backends.Open, strings.TrimSpace(lib))
+		}
+	}
 }
 
 // first adds the places up to the first one that has an executable file of the name.

@@ -258,10 +258,8 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 	if err := b.stageSource(ctx, req, root, p, &saves); err != nil {
 		return nil, err
 	}
-	for _, x := range c.Caches {
-		if _, err := root.directory(ctx, x.Path, true); err != nil {
-			return nil, fmt.Errorf("the cache %v: %w", x, err)
-		}
+	if err := placesOf(ctx, c.Caches, root); err != nil {
+		return nil, err
 	}
 	var seal sealer
 	p.stager = &buildStager{open: b.Staging, scratch: b.newScratch, blobs: b.Blobs, f: b.Function, own: []string{c.Short + ".build", c.Short + ".inst", c.Short + ".patches"}, caches: c.Caches}
@@ -297,6 +295,16 @@ func (b *Builder) planScript(ctx context.Context, req *Request, script string) (
 	}
 	p.save = b.saver(saves, script, &seal)
 	return p, p.command.Check()
+}
+
+// placesOf makes the directories in the root that the caches will be in.
+func placesOf(ctx context.Context, caches []Cache, root *tree) error {
+	for _, x := range caches {
+		if _, err := root.directory(ctx, x.Path, true); err != nil {
+			return fmt.Errorf("the cache %v: %w", x, err)
+		}
+	}
+	return nil
 }
 
 // saver returns what stores the inputs of a script: what others save, the script itself,

@@ -89,24 +89,9 @@ func (t *tree) has(ctx context.Context, p string) bool {
 // compose lays the components over the base, each with the artifacts that the
 // system has of it.
 func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSystem) (*tree, []func(context.Context) error, error) {
-	var saves []func(context.Context) error
-	root := newTree(b.Blobs, b.Function, action.Digest{})
-	if req.Base != "" {
-		base, err := b.Bases(ctx, req.Base)
-		if err != nil {
-			return nil, nil, err
-		}
-		if base.Save != nil {
-			saves = append(saves, base.Save)
-			if err := base.Save(ctx); err != nil {
-				return nil, nil, err
-			}
-		}
-		root = newTree(b.Blobs, b.Function, base.Tree)
-		out.based = true
-		if err := b.addOwners(ctx, out.Owners, base.Owners); err != nil {
-			return nil, nil, err
-		}
+	root, saves, err := b.systemBase(ctx, req, out)
+	if err != nil {
+		return nil, nil, err
 	}
 	root.owners, root.origin = out.Owners, out.Origin
 	for _, c := range req.Contents {
@@ -122,34 +107,60 @@ func (b *Builder) compose(ctx context.Context, req *SystemRequest, out *BuiltSys
 			}
 			continue
 		}
-		over, err := b.selected(ctx, c, built)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
-		}
-		name := c.Name
-		if c.Tree != "" {
-			name = BaseOrigin
-		}
-		met, err := root.overlay(ctx, over, name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
-		}
-		if err := b.overlaps(req.Name, c.Name, met); err != nil {
-			return nil, nil, err
-		}
-		if err := b.addOwners(ctx, out.Owners, built.Owners); err != nil {
-			return nil, nil, err
-		}
-		if req.Meta {
-			if err := b.addMeta(ctx, root, c, built, over); err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", c.Name, err)
-			}
-		}
-		if err := root.addDevices(ctx, c); err != nil {
+		if err := b.layOver(ctx, req, root, c); err != nil {
 			return nil, nil, err
 		}
 	}
 	return root, saves, nil
+}
+
+// systemBase is the tree that a system begins with, and what stores it.
+func (b *Builder) systemBase(ctx context.Context, req *SystemRequest, out *BuiltSystem) (*tree, []func(context.Context) error, error) {
+	if req.Base == "" {
+		return newTree(b.Blobs, b.Function, action.Digest{}), nil, nil
+	}
+	base, err := b.Bases(ctx, req.Base)
+	if err != nil {
+		return nil, nil, err
+	}
+	var saves []func(context.Context) error
+	if base.Save != nil {
+		saves = append(saves, base.Save)
+		if err := base.Save(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	out.based = true
+	return newTree(b.Blobs, b.Function, base.Tree), saves, b.addOwners(ctx, out.Owners, base.Owners)
+}
+
+// layOver lays what the system has of one component over root.
+func (b *Builder) layOver(ctx context.Context, req *SystemRequest, root *tree, c Content) error {
+	built := req.Built[c.Component]
+	over, err := b.selected(ctx, c, built)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	name := c.Name
+	if c.Tree != "" {
+		name = BaseOrigin
+	}
+	met, err := root.overlay(ctx, over, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	if err := b.overlaps(req.Name, c.Name, met); err != nil {
+		return err
+	}
+	if err := b.addOwners(ctx, root.owners, built.Owners); err != nil {
+		return err
+	}
+	if req.Meta {
+		if err := b.addMeta(ctx, root, c, built, over); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return root.addDevices(ctx, c)
 }
 
 func (b *Builder) addOwners(ctx context.Context, to staging.Owners, d action.Digest) error {

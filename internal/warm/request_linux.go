@@ -60,17 +60,7 @@ func receive(fd int) (*Call, error) {
 	if err != nil {
 		return c, err
 	}
-	if messages, err := unix.ParseSocketControlMessage(control[:controls]); err == nil {
-		for i := range messages {
-			if fds, err := unix.ParseUnixRights(&messages[i]); err == nil && len(fds) == len(c.fds) {
-				copy(c.fds[:], fds)
-			} else {
-				for _, d := range fds {
-					unix.Close(d)
-				}
-			}
-		}
-	}
+	c.takeFiles(control[:controls])
 	if c.fds[0] < 0 || flags&unix.MSG_CTRUNC != 0 || n < headLen {
 		return c, errors.New("the call is cut off")
 	}
@@ -110,6 +100,24 @@ func receive(fd int) (*Call, error) {
 	c.Args, c.Env = texts[:args], texts[args:]
 	c.conn = fd
 	return c, nil
+}
+
+// takeFiles takes the caller's descriptors out of what came beside its message, and
+// closes what else there is.
+func (c *Call) takeFiles(control []byte) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return
+	}
+	for i := range messages {
+		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil && len(fds) == len(c.fds) {
+			copy(c.fds[:], fds)
+		} else {
+			for _, d := range fds {
+				unix.Close(d)
+			}
+		}
+	}
 }
 
 // Become makes this process, but for what is in own, what the caller is. Why says

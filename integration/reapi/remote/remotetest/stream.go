@@ -145,35 +145,10 @@ func (s *Server) Write(stream bytestream.ByteStream_WriteServer) error {
 	if zstd { // have are the frames of this stream
 		first, shift, have = have, req.WriteOffset, nil
 	}
-	defer func() { // what came is kept, for when it is gone on with
-		if zstd {
-			some, _ := expand(have)
-			have = append(first, some...)
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.parts[name] = have
-	}()
-	for {
-		if req.WriteOffset != shift+int64(len(have)) {
-			return status.Errorf(codes.InvalidArgument, "offset %d after %d bytes", req.WriteOffset, len(have))
-		}
-		have = append(have, req.Data...)
-		s.mu.Lock()
-		s.counts.Bytes += int64(len(req.Data))
-		s.mu.Unlock()
-		if req.FinishWrite {
-			break
-		}
-		if s.CutWrite != nil && s.CutWrite(name, int64(len(have))) {
-			return status.Error(codes.Unavailable, "injected")
-		}
-		if req, err = stream.Recv(); err != nil {
-			if errors.Is(err, io.EOF) {
-				return status.Error(codes.InvalidArgument, "no finish_write")
-			}
-			return err
-		}
+	have, err = s.receive(stream, req, have, shift)
+	s.keep(name, first, have, zstd)
+	if err != nil {
+		return err
 	}
 	whole, size := have, d.Size()
 	if zstd {
@@ -187,6 +162,46 @@ func (s *Server) Write(stream bytestream.ByteStream_WriteServer) error {
 		return err
 	}
 	return stream.SendAndClose(&bytestream.WriteResponse{CommittedSize: size})
+}
+
+// receive takes what comes from the request on, behind what is here, which is shift less
+// than the client counts.
+func (s *Server) receive(stream bytestream.ByteStream_WriteServer, req *bytestream.WriteRequest, have []byte, shift int64) ([]byte, error) {
+	name := req.ResourceName
+	for {
+		if req.WriteOffset != shift+int64(len(have)) {
+			return have, status.Errorf(codes.InvalidArgument, "offset %d after %d bytes", req.WriteOffset, len(have))
+		}
+		have = append(have, req.Data...)
+		s.mu.Lock()
+		s.counts.Bytes += int64(len(req.Data))
+		s.mu.Unlock()
+		if req.FinishWrite {
+			return have, nil
+		}
+		if s.CutWrite != nil && s.CutWrite(name, int64(len(have))) {
+			return have, status.Error(codes.Unavailable, "injected")
+		}
+		var err error
+		if req, err = stream.Recv(); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = status.Error(codes.InvalidArgument, "no finish_write")
+			}
+			return have, err
+		}
+	}
+}
+
+// keep keeps what came of an upload, for when it is gone on with: of frames what is in
+// them, behind the first.
+func (s *Server) keep(name string, first, have []byte, zstd bool) {
+	if zstd {
+		some, _ := expand(have)
+		have = append(slices.Clone(first), some...)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts[name] = have
 }
 
 // expand returns what frames are made of, as far as they are good.

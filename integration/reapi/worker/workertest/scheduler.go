@@ -180,29 +180,12 @@ func (s *Scheduler) Synchronize(ctx context.Context, req *pb.SynchronizeRequest)
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
-	if s.slots == nil {
-		s.slots = map[string]*slot{}
-	}
 	if fault == Restart {
-		for _, w := range s.slots {
-			if w.job != nil && !w.job.canceled {
-				s.queue = append(s.queue, w.job)
-			}
-		}
-		s.slots = map[string]*slot{}
+		s.restart()
 		return nil, status.Error(codes.Unavailable, "injected: the scheduler restarts")
 	}
 	id := identity(req.WorkerId)
-	w := s.slots[id]
-	if w == nil {
-		w = &slot{due: time.Now().Add(time.Hour)}
-		s.slots[id] = w
-	}
-	for w.calling && w.ctx.Err() != nil { // the caller gave that call up, and we are about to notice
-		s.mu.Unlock()
-		time.Sleep(time.Millisecond)
-		s.mu.Lock()
-	}
+	w := s.slot(id)
 	if w.calling {
 		s.violated("%s: two calls at a time", id)
 		return nil, status.Error(codes.ResourceExhausted, "two calls at a time")
@@ -233,6 +216,34 @@ func (s *Scheduler) Synchronize(ctx context.Context, req *pb.SynchronizeRequest)
 		return nil, status.Error(codes.Unavailable, "injected: the answer is lost")
 	}
 	return resp, nil
+}
+
+// restart forgets who there is. What they worked on is to be done again.
+func (s *Scheduler) restart() {
+	for _, w := range s.slots {
+		if w.job != nil && !w.job.canceled {
+			s.queue = append(s.queue, w.job)
+		}
+	}
+	s.slots = nil
+}
+
+// slot is the slot of that identity, once a call that its worker has given up is over.
+func (s *Scheduler) slot(id string) *slot {
+	if s.slots == nil {
+		s.slots = map[string]*slot{}
+	}
+	w := s.slots[id]
+	if w == nil {
+		w = &slot{due: time.Now().Add(time.Hour)}
+		s.slots[id] = w
+	}
+	for w.calling && w.ctx.Err() != nil { // we are about to notice
+		s.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		s.mu.Lock()
+	}
+	return w
 }
 
 func identity(id map[string]string) string {
