@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -91,20 +93,21 @@ func (c *cacheFlags) stat(ctx context.Context, store *cache.Store) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("store %s\n", store.Dir())
-	printUsage(u)
-	fmt.Printf("%-8s %8s  %10s\n", "history", "", commandline.HumanSize(store.HistorySize()))
+	w := bufio.NewWriter(os.Stdout)
+	fmt.Fprintf(w, "store %s\n", store.Dir())
+	printUsage(w, u)
+	fmt.Fprintf(w, "%-8s %8s  %10s\n", "history", "", commandline.HumanSize(store.HistorySize()))
 	files, bytes, err := pack.Usage(packDir(store))
 	if files > 0 {
-		fmt.Printf("%-8s %8d  %10s\n", "packs", files, commandline.HumanSize(bytes))
+		fmt.Fprintf(w, "%-8s %8d  %10s\n", "packs", files, commandline.HumanSize(bytes))
 	}
-	return err
+	return errors.Join(err, w.Flush())
 }
 
 // packDir is where 'sbx-action serve' keeps small blobs of clients.
 func packDir(store *cache.Store) string { return filepath.Join(store.Dir(), "serve", "pack") }
 
-func printUsage(u *cache.Usage) {
+func printUsage(w io.Writer, u *cache.Usage) {
 	for _, k := range []struct {
 		name  string
 		count cache.Count
@@ -115,7 +118,7 @@ func printUsage(u *cache.Usage) {
 		{"layers", u.Layers},
 		{"total", u.Total()},
 	} {
-		fmt.Printf("%-8s %8d  %10s\n", k.name, k.count.N, commandline.HumanSize(k.count.Bytes))
+		fmt.Fprintf(w, "%-8s %8d  %10s\n", k.name, k.count.N, commandline.HumanSize(k.count.Bytes))
 	}
 }
 

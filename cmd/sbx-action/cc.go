@@ -277,6 +277,8 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return j.call.Plain
 	case j.call.Kind == cc.Link && j.call.Sources == 0 && !j.links:
 		return cc.ReasonLink
+	case front.Closed(1), front.Closed(2):
+		return cc.ReasonClosed
 	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
 	case !j.any && j.self.IsWrapper(j.args[0], os.Getenv("PATH")):
@@ -319,6 +321,9 @@ func (j *ccJob) environment() []action.EnvironmentVariable {
 func (j *ccJob) readStdin() cc.Reason {
 	if !j.call.Stdin && (j.call.Kind != cc.Any || j.noStdin) {
 		return ""
+	}
+	if front.Closed(0) {
+		return cc.ReasonClosed
 	}
 	info, err := os.Stdin.Stat()
 	switch {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,12 +79,13 @@ func (f *ccFlags) printStats() error {
 	if hits.Count+misses > 0 {
 		rate = fmt.Sprintf(" (%.1f %% of what could be cached)", 100*float64(hits.Count)/float64(hits.Count+misses))
 	}
-	fmt.Printf("from the cache     %8d%s\n", hits.Count, rate)
-	fmt.Printf("  time saved       %8s of the compiler\n", hits.Saved.Round(10*time.Millisecond))
-	fmt.Printf("  outputs          %8d bytes\n", hits.Bytes)
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "from the cache     %8d%s\n", hits.Count, rate)
+	fmt.Fprintf(&b, "  time saved       %8s of the compiler\n", hits.Saved.Round(10*time.Millisecond))
+	fmt.Fprintf(&b, "  outputs          %8d bytes\n", hits.Bytes)
 	for _, t := range s.Lines {
 		if t.Outcome == cc.Hit && t.Reason != "" {
-			fmt.Printf("  %-16s %8d  %s\n", "", t.Count, t.Reason)
+			fmt.Fprintf(&b, "  %-16s %8d  %s\n", "", t.Count, t.Reason)
 		}
 	}
 	for _, c := range []struct {
@@ -102,17 +104,18 @@ func (f *ccFlags) printStats() error {
 		if total.Count == 0 {
 			continue
 		}
-		fmt.Printf("%-18s %8d\n", c.head, total.Count)
+		fmt.Fprintf(&b, "%-18s %8d\n", c.head, total.Count)
 		for _, t := range s.Lines {
 			if t.Outcome == c.o && t.Reason != "" {
-				fmt.Printf("  %-16s %8d  %s\n", "", t.Count, t.Reason)
+				fmt.Fprintf(&b, "  %-16s %8d  %s\n", "", t.Count, t.Reason)
 			}
 		}
 	}
 	if why := f.blindReason(); why != "" {
-		fmt.Printf("nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
+		fmt.Fprintf(&b, "nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
 	}
-	return nil
+	_, err = b.WriteTo(os.Stdout)
+	return err
 }
 
 // install makes links by the names of all compilers on PATH.
@@ -154,6 +157,6 @@ func (f *ccFlags) install() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d links made; now: export PATH=%s:$PATH\n", made, shellQuote(dir))
-	return nil
+	_, err = fmt.Printf("%d links made; now: export PATH=%s:$PATH\n", made, shellQuote(dir))
+	return err
 }

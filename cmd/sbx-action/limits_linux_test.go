@@ -17,7 +17,7 @@ import (
 // TestLimits has limits with which Go does not start.
 func TestLimits(t *testing.T) {
 	l := newLimited(t)
-	for name, test := range map[string]func(*limited){"alone": (*limited).alone, "tasks": (*limited).tasks, "names": (*limited).names, "flags": (*limited).cFlags} {
+	for name, test := range map[string]func(*limited){"alone": (*limited).alone, "tasks": (*limited).tasks, "names": (*limited).names, "scripts": (*limited).scripts, "flags": (*limited).cFlags} {
 		t.Run(name, func(t *testing.T) {
 			l := &limited{&fronted{t: t, command: l.command, dir: l.dir, store: l.store, top: l.top, env: l.env}}
 			test(l)
@@ -177,4 +177,42 @@ func (l *limited) cFlags() {
 			}
 		}
 	})
+}
+
+// scripts are called like the compiler for which they call us: each is passed over once it
+// has, also where the next call finds Go, and the other way round.
+func (l *limited) scripts() {
+	scripts, real := filepath.Join(l.top, "scripts"), filepath.Join(l.top, "compilers")
+	path := real
+	for i, first := range []string{"#!/bin/sh\n", "#!/bin/bash\n", "", "#!/bin/sh\n"} {
+		dir := fmt.Sprint(scripts, i)
+		path = dir + "/:" + path
+		l.script(filepath.Join(dir, "tool"), first+"exec "+l.command+" cc --any tool \"$@\"\n")
+	}
+	l.script(filepath.Join(real, "tool"), "#!/bin/sh\necho \"tool: $*\"\nexit 7\n")
+	path = "PATH=" + path + ":" + os.Getenv("PATH")
+	for _, limit := range []string{"-n 16", "-n 1000"} {
+		for _, call := range []string{"tool x", l.command + " cc --any tool x"} {
+			got := l.says(limit, append([]string{"env", path}, strings.Fields(call)...)...)
+			if want := "exit status 7\ntool: x\n"; got != want {
+				l.t.Errorf("ulimit %s, %s: %swant %s", limit, call, got, want)
+			}
+		}
+	}
+	// The first has a limit that its next call has not.
+	l.script(filepath.Join(scripts+"4", "tool"), "#!/bin/sh\nulimit -n 1000; exec "+l.command+" cc --any tool \"$@\"\n")
+	got := l.says("-Sn 16", "env", strings.Replace(path, "PATH=", "PATH="+scripts+"4:", 1), l.command, "cc", "--any", "tool", "x")
+	if want := "exit status 7\ntool: x\n"; got != want {
+		l.t.Errorf("a limit that is lifted: %swant %s", got, want)
+	}
+}
+
+func (l *limited) script(name, text string) {
+	l.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
 }

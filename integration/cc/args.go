@@ -79,6 +79,7 @@ const (
 	ReasonRights    Reason = "an output has an owner or permissions that are not those of new files"
 	ReasonShown     Reason = "what it says may depend on the terminal"
 	ReasonOutside   Reason = "writes outside of what it may write to"
+	ReasonClosed    Reason = "a standard descriptor is closed"
 	ReasonLimits    Reason = "a limit of resources (ulimit) is too low for this program" // counted by internal/front/src/limits.c
 )
 

@@ -1,6 +1,7 @@
 package cc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -50,7 +51,7 @@ func NewSelf() *Self {
 // Called says whether a script called us that we had started for a compiler.
 func (s *Self) Called() bool { return len(s.callers) > 0 }
 
-// IsScript says whether the program that name means begins with #!.
+// IsScript says whether the program that name means is text.
 func (s *Self) IsScript(name, path string) bool {
 	p, err := s.Find(name, path)
 	return err == nil && isScript(p)
@@ -167,15 +168,16 @@ func (s *Self) IsWrapper(name, path string) bool {
 	return false
 }
 
+// isScript says whether a program is text, for an interpreter or, without #!, for a shell.
 func isScript(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	var head [2]byte
+	var head [16]byte
 	n, _ := f.Read(head[:])
-	return string(head[:n]) == "#!"
+	return n > 0 && !bytes.Contains(head[:n], []byte{0})
 }
 
 // Alone returns the arguments and the environment with which the program at path

@@ -15,10 +15,27 @@ func learnSlack() {
 	}
 }
 
-// Exact has the calling thread sleep as exactly as our caller does. What is executed
-// right after it inherits that. What runs in a sandbox needs none of this: the helper
-// has its own.
+// Closed says whether a standard descriptor, from 0 to 2, is one that our caller has
+// closed: the entry has put /dev/null into its place, opened the wrong way.
+func Closed(fd int) bool {
+	wrong := unix.O_RDONLY
+	if fd == 0 {
+		wrong = unix.O_WRONLY
+	}
+	mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	var st unix.Stat_t
+	return err == nil && mode&unix.O_ACCMODE == wrong && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
+// Exact has the calling thread sleep as exactly as our caller does, and will close what
+// our caller has closed. What is executed right after it inherits that. What runs in a
+// sandbox needs none of this: the helper has its own.
 func Exact() {
+	for fd := range 3 {
+		if Closed(fd) {
+			unix.CloseOnExec(fd)
+		}
+	}
 	if slack > 0 {
 		_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0)
 	}

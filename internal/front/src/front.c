@@ -242,8 +242,8 @@ static enum reason look(i64 *stack)
 	f.env = f.argv + f.argc + 1;
 	if (!ours(&f))
 		return NOT_OURS;
-	// Go opens /dev/null in the place of standard descriptors that are closed; what
-	// we open would get their numbers. And we need some stack.
+	// What we open would get the numbers of standard descriptors that are closed. And
+	// we need some stack.
 	for (i64 fd = 0; fd < 3; fd++)
 		if (sys(NR_fcntl, fd, 1 /* F_GETFD */, 0, 0, 0) < 0)
 			return NOT_OURS;
@@ -288,6 +288,17 @@ static int lone(i64 *stack)
 	return 1;
 }
 
+// unusable puts something in the place of standard descriptors that are closed with
+// which reads and writes fail as with none, and with the same error: /dev/null, opened
+// the wrong way. Go would open it for both, and what is written there is lost without a
+// word. Exact in slack_linux.go closes them again.
+static void unusable(void)
+{
+	for (i64 fd = 0; fd < 3; fd++)
+		if (sys(NR_fcntl, fd, 1 /* F_GETFD */, 0, 0, 0) < 0)
+			sys(NR_openat, AT_FDCWD, P("/dev/null"), fd ? O_RDONLY : O_WRONLY, 0, 0);
+}
+
 // sbx_front_main is called with the stack as the kernel made it, and two words free
 // below. It returns the reason, and LONE if the stack begins those two words earlier.
 // Then Go's threads also sleep less exactly: one of them, sysmon, sleeps 20 us at a time
@@ -297,6 +308,7 @@ u32 sbx_front_main(i64 *stack)
 {
 	enum reason why = look(stack);
 	cramped(stack);
+	unusable();
 	if (why == NOT_OURS || !lone(stack))
 		return why;
 	call6(NR_prctl, PR_SET_TIMERSLACK, LATE, 0, 0, 0, 0);

@@ -45,7 +45,7 @@ enum reason {
 #define S_IFREG 0100000
 #define S_IFLNK 0120000
 
-enum { EPERM = 1, ENOENT = 2, EINTR = 4, ENOEXEC = 8, EAGAIN = 11, EACCES = 13, EEXIST = 17, ENOTDIR = 20 };
+enum { EPERM = 1, ENOENT = 2, EINTR = 4, ENOEXEC = 8, EAGAIN = 11, EACCES = 13, EEXIST = 17, ENOTDIR = 20, ELOOP = 40 };
 
 struct timespec {
 	i64 sec, nsec;

@@ -126,11 +126,31 @@ static void tell(const char *const *parts)
 	f_write(2, text, at);
 }
 
+// has_called says whether a file is one of the scripts by which the call has come to us.
+static int has_called(const char *callers, const struct stat *st)
+{
+	for (const char *end; callers && *callers; callers = *end ? end + 1 : end) {
+		char path[PATH_SIZE];
+		struct stat of;
+		for (end = callers; *end && *end != ':'; end++)
+			;
+		u64 n = (u64)(end - callers);
+		if (n >= PATH_SIZE)
+			continue;
+		memcpy(path, callers, n);
+		path[n] = 0;
+		if (f_stat(AT_FDCWD, path, &of, 0) == 0 && of.dev == st->dev && of.ino == st->ino)
+			return 1;
+	}
+	return 0;
+}
+
 // find_program is Self.Find in integration/cc for a name without a slash: links to
-// us are passed over, and then *passed becomes true. It returns 0 or an error's number.
+// us and scripts that have called us are passed over, and then *passed becomes true. It
+// returns 0 or an error's number.
 static i64 find_program(struct front *f, const char *name, const struct stat *self, char to[PATH_SIZE], int *passed)
 {
-	const char *path = variable(f, "PATH=");
+	const char *path = variable(f, "PATH="), *callers = variable(f, "SBX_CC_CALLERS=");
 	i64 why = ENOENT;
 	int more = path && *path;
 	for (const char *end; more; path = end + 1) {
@@ -145,7 +165,7 @@ static i64 find_program(struct front *f, const char *name, const struct stat *se
 		memcpy(dir + dot, path, n);
 		if (!join(to, dir, dot + n, name, length(name)) || f_stat(AT_FDCWD, to, &st, 0) < 0 || (st.mode & S_IFMT) == S_IFDIR)
 			continue;
-		if (st.dev == self->dev && st.ino == self->ino)
+		if (st.dev == self->dev && st.ino == self->ino || has_called(callers, &st))
 			*passed = 1;
 		else if (st.mode & 0111)
 			return 0;
@@ -161,7 +181,9 @@ static void note(struct front *f)
 	static const char line[] = "plain 1 0 0 a limit of resources (ulimit) is too low for this program\n", name[] = "stat/cc1";
 	char path[PATH_SIZE];
 	i64 n = sys(NR_getcwd, P(f->cwd), PATH_SIZE, 0, 0, 0);
-	if (n <= 0 || f->cwd[0] != '/' || !find_store(f) || !join(path, f->store, f->store_len, name, sizeof name - 1))
+	if (n <= 0)
+		f->cwd[0] = 0;
+	if (f->cwd[0] != '/' || !find_store(f) || !join(path, f->store, f->store_len, name, sizeof name - 1))
 		return;
 	i64 fd = f_open(AT_FDCWD, path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (fd < 0)
@@ -170,12 +192,54 @@ static void note(struct front *f)
 	f_close(fd);
 }
 
+// mark tells the calls of a script that it is not what they mean: Self.Mark in
+// integration/cc. The environment gets longer by a word where the auxiliary vector
+// begins, which nobody needs any more. It returns no where there is no room in text.
+static int mark(struct front *f, const char *path, char *text, u64 most)
+{
+	static const char name[] = "SBX_CC_CALLERS=";
+	char head[16], whole[PATH_SIZE];
+	i64 fd = f_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0), n = 0;
+	if (fd >= 0) {
+		n = f_read(fd, head, sizeof head);
+		f_close(fd);
+	}
+	for (i64 i = 0; i < n; i++)
+		if (!head[i])
+			return 1; // no text
+	if (n <= 0)
+		return 1;
+	if (*path != '/') { // "./" or what PATH says
+		if (*f->cwd != '/' || !join(whole, f->cwd, length(f->cwd), path, length(path)))
+			return 0;
+		path = whole;
+	}
+	const char *before = variable(f, name);
+	u64 len = before ? length(before) : 0, at = sizeof name - 1;
+	if (at + len + 1 + length(path) + 1 > most)
+		return 0;
+	memcpy(text, name, at);
+	if (len) {
+		memcpy(text + at, before, len);
+		at += len;
+		text[at++] = ':';
+	}
+	memcpy(text + at, path, length(path) + 1);
+	char **e = f->env;
+	while (*e && !starts(*e, name))
+		e++;
+	if (!*e)
+		e[1] = 0;
+	*e = text;
+	return 1;
+}
+
 // become executes the compiler, as execvp does, and returns only where it cannot find
 // out what we are.
 static void become(struct front *f, char **argv)
 {
 	struct stat self, st;
-	char path[PATH_SIZE];
+	char path[PATH_SIZE], callers[4 * PATH_SIZE];
 	int passed = 0;
 	i64 why = 0;
 	const char *name = argv[0], *base = base_of(name);
@@ -188,6 +252,8 @@ static void become(struct front *f, char **argv)
 		if (passed || is_self) // a driver of GCC looks for its parts beside where it is
 			argv[0] = path;
 		name = why ? base : path;
+		if (!why && !mark(f, path, callers, sizeof callers))
+			why = ELOOP;
 	}
 	if (!why) {
 		why = -sys(NR_execve, P(name), P(argv), P(f->env), 0, 0);
