@@ -381,6 +381,11 @@ type Lookup struct {
 	// where that is not known. Made says that the command may have made it, or
 	// moved it there: then Found says nothing.
 	Found, Made bool
+
+	// Anew says that what was there, if anything, was not looked at: it was opened to
+	// be written, made or emptied by that, or another file was given its name. Where
+	// the same path was looked up in another way, too, there is another Lookup.
+	Anew bool
 }
 
 // Op says how a path was used.

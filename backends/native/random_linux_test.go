@@ -90,7 +90,7 @@ func randomly(t *testing.T, b *Backend, program []byte, n int) (string, map[stri
 		if strings.HasPrefix(l.Path, "/usr") || strings.HasPrefix(l.Path, "/lib") || strings.Contains(l.Path, " (deleted)") {
 			l.Found = false // only a scribe knows
 		}
-		told[fmt.Sprint(l.Op, " ", ownProc.ReplaceAllString(l.Path, "/proc/N"), " ", l.Found, l.Made)] = true
+		told[fmt.Sprint(l.Op, " ", ownProc.ReplaceAllString(l.Path, "/proc/N"), " ", l.Found, l.Made, l.Anew)] = true
 	}
 	return fmt.Sprintf("%s%d %d", printed, st.Code, st.Signal), told, st.Complete
 }

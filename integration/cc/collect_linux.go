@@ -155,6 +155,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 			k.s.placed = at
 		}
 	}
+	k.s.files[at] = true
 	k.res.Files = append(k.res.Files, action.OutputFile{Path: k.s.view.name(at)[1:], Digest: d, Executable: perm&0o111 != 0})
 	return nil
 }

@@ -22,7 +22,7 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 		lookups = slices.DeleteFunc(slices.Clone(lookups), func(l backends.Lookup) bool { return l.Path == s.shared })
 	}
 	if s.call.Kind == Any {
-		return s.withContent(lookups)
+		return s.withContent(s.unread(lookups))
 	}
 	bases := make([]string, 0, len(s.written))
 	for p := range s.written {
@@ -193,8 +193,16 @@ func (s *Session) list() {
 
 // settle waits until the clock that files are stamped with has moved on from the
 // inputs that we know of: what changes from now on then has another time. It is a
-// few milliseconds, and only for what was written in the last few.
+// few milliseconds, and only for what was written in the last few. Of a program that may
+// read anything, we know none: often they were made by the call before.
 func (s *Session) settle() {
+	if s.call.Kind == Any {
+		began := staging.Now()
+		for n := 0; n < 20 && staging.Now() == began; n++ {
+			time.Sleep(time.Millisecond)
+		}
+		return
+	}
 	for _, f := range s.call.Inputs {
 		id, err := staging.StatPath(s.call.abs(f), staging.FollowLinks)
 		for n := 0; err == nil && n < 20 && id.CTime >= int64(staging.Now()) && id.CTime < int64(staging.Now())+int64(20*time.Millisecond); n++ {

@@ -63,6 +63,7 @@ type Session struct {
 	binds   []backends.Bind
 	listed  map[string]map[string]bool // names in directories when the run began
 	written map[string]bool            // paths that the run wrote, as they are on the host
+	files   map[string]bool            // those of them at which it left a regular file
 	removed []string                   // files of the host that the run removed
 	refused error                      // why the result must not be remembered
 	placed  string                     // what shows that the result depends on where the project is
@@ -309,7 +310,7 @@ func (s *Session) Find(ctx context.Context) (*Done, bool) {
 // Again is a session for the same call.
 func (s *Session) Again() *Session {
 	again := *s
-	again.binds, again.listed, again.written, again.removed, again.refused = nil, nil, nil, nil, nil
+	again.binds, again.listed, again.written, again.files, again.removed, again.refused = nil, nil, nil, nil, nil, nil
 	w := *s.witness
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
 	again.concealed, again.judged, again.foreign = concealment{}, false, ""
@@ -486,7 +487,7 @@ func (s *Session) fits(dir string) bool {
 // Collect implements [action.Stager]: everything that was written is an output.
 func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.Command) (*action.Result, []action.Missing, error) {
 	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
-	s.written, s.removed, s.opened = map[string]bool{}, nil, left.Lookups
+	s.written, s.files, s.removed, s.opened = map[string]bool{}, map[string]bool{}, nil, left.Lookups
 	if s.told != nil {
 		res, err := s.collectTold(ctx)
 		return res, nil, err

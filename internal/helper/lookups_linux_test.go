@@ -24,6 +24,8 @@ func TestLookups(t *testing.T) {
 		{Path: "", Op: 1},
 		{Path: "/tmp/x", Op: backends.Op(opMove), Found: true, Made: true},
 		{Path: "/" + strings.Repeat("y", 4094), Op: 2, Made: true},
+		{Path: "/o", Op: backends.Open, Made: true, Anew: true},
+		{Path: "/p", Op: backends.Move, Made: true, Anew: true},
 	}
 	var log []byte
 	var ends []int
@@ -35,7 +37,14 @@ func TestLookups(t *testing.T) {
 		if l.Made {
 			how |= lookupMade
 		}
-		log = append(log, entry(byte(l.Op), byte(how), l.Path)...)
+		op := byte(l.Op)
+		switch {
+		case l.Anew && l.Op == backends.Open:
+			op = opAnew
+		case l.Anew:
+			op = opReplace
+		}
+		log = append(log, entry(op, byte(how), l.Path)...)
 		ends = append(ends, len(log))
 	}
 	read := func(log []byte) ([]backends.Lookup, error) {
@@ -60,7 +69,7 @@ func TestLookups(t *testing.T) {
 	}
 	for what, bad := range map[string][]byte{
 		"cut in a path":     log[:ends[3]-2],
-		"an unknown call":   entry(opMove+1, 0, "/x"),
+		"an unknown call":   entry(opReplace+1, 0, "/x"),
 		"a length too long": {8, 0, 0, 0, '/'},
 	} {
 		if got, err := read(bad); err == nil || !strings.Contains(err.Error(), "damaged at byte") {

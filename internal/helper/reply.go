@@ -191,12 +191,14 @@ func GiveUp(socket int, seq uint64) error {
 	return unix.Send(socket, binary.NativeEndian.AppendUint64(nil, ^seq), unix.MSG_NOSIGNAL)
 }
 
-// The ops of a log, which are those of backends.Lookup.
+// The ops of a log: those of backends.Lookup, and two for more.
 const (
 	opStat = iota
 	opOpen
 	opExec
 	opMove
+	opAnew    // opOpen with Lookup.Anew
+	opReplace // opMove with Lookup.Anew
 )
 
 // What else is known of a look-up.
@@ -207,7 +209,7 @@ const (
 
 // Lookups reads the log of look-ups, and closes it.
 //
-// The log is a sequence of: uint16 length, uint8 op, which is a [backends.Op], uint8
+// The log is a sequence of: uint16 length, uint8 op, which is one of those above, uint8
 // how, the path, and zeroes up to a multiple of 4.
 func (r *Reply) Lookups() ([]backends.Lookup, error) {
 	if r.log == nil {
@@ -221,7 +223,7 @@ func (r *Reply) Lookups() ([]backends.Lookup, error) {
 	count := 0
 	for at := 0; at+4 <= len(b); count++ {
 		n := int(binary.NativeEndian.Uint16(b[at:]))
-		if at+4+n > len(b) || b[at+2] > opMove {
+		if at+4+n > len(b) || b[at+2] > opReplace {
 			return nil, fmt.Errorf("what was observed is damaged at byte %d", at)
 		}
 		at += (4 + n + 3) &^ 3
@@ -230,8 +232,15 @@ func (r *Reply) Lookups() ([]backends.Lookup, error) {
 	all := unsafe.String(unsafe.SliceData(b), len(b)) // nobody writes to it any more
 	for i, at := 0, 0; i < count; i++ {
 		n, how := int(binary.NativeEndian.Uint16(b[at:])), int(b[at+3])
+		op, anew := backends.Op(b[at+2]), false
+		switch op {
+		case opAnew:
+			op, anew = backends.Open, true
+		case opReplace:
+			op, anew = backends.Move, true
+		}
 		list[i] = backends.Lookup{
-			Path: all[at+4 : at+4+n], Op: backends.Op(b[at+2]), Found: how&lookupFound != 0, Made: how&lookupMade != 0,
+			Path: all[at+4 : at+4+n], Op: op, Anew: anew, Found: how&lookupFound != 0, Made: how&lookupMade != 0,
 		}
 		at += (4 + n + 3) &^ 3
 	}

@@ -33,7 +33,7 @@ static const struct path_call path_calls[] = {
 	{2, 5, NONE, 1, OPEN_FLAGS, ONE(CWD, 0), 1}, // open
 	{257, 295, 56, 1, OPEN_FLAGS, ONE(0, 1), 2}, // openat
 	{437, 437, 437, 1, OPEN_HOW, ONE(0, 1), 2}, // openat2
-	{85, 8, NONE, 1, FOLLOW, ONE(CWD, 0), 0}, // creat
+	{85, 8, NONE, 4, FOLLOW, ONE(CWD, 0), 0}, // creat
 	{4, 106, NONE, 0, FOLLOW, ONE(CWD, 0), 0}, // stat
 	{NONE, 18, NONE, 0, FOLLOW, ONE(CWD, 0), 0}, // oldstat
 	{NONE, 195, NONE, 0, FOLLOW, ONE(CWD, 0), 0}, // stat64

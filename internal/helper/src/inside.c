@@ -32,6 +32,8 @@ IN_PROCESS int scribe_look(struct frame *f)
 		op = OP_OPEN;
 	if (nr == OPENAT && !(f->rdx & O_PATH))
 		op = OP_OPEN;
+	if ((nr == OPEN && OPENS_ANEW(f->rsi)) || (nr == OPENAT && OPENS_ANEW(f->rdx)))
+		op = OP_ANEW;
 	// What does not follow a link in the last place says nothing of what is there.
 	u8 how = result >= 0 && !link && nr != LSTAT ? LOOKUP_FOUND : 0;
 	if ((nr == NEWFSTATAT && f->r10 & AT_SYMLINK_NOFOLLOW) || (nr == STATX && f->rdx & AT_SYMLINK_NOFOLLOW) ||

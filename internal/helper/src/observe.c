@@ -776,6 +776,12 @@ static int removes(const struct path_call *c)
 	return c->amd64 == 84 || c->amd64 == 87 || c->amd64 == 263; // rmdir, unlink, unlinkat
 }
 
+// replaces says whether the call gives something a name whatever has that: link does not.
+static int replaces(const struct path_call *c, const u64 *args)
+{
+	return c->amd64 == 82 || c->amd64 == 264 || (c->amd64 == 316 && !(u32)args[4]); // rename
+}
+
 static void look_call(struct observer *o, const struct path_call *c, const u64 *args)
 {
 	char path[PATH_MAX];
@@ -800,6 +806,8 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 			how_made = LOOKUP_MADE;
 		if (flags & O_PATH)
 			op = OP_STAT; // it cannot be read or listed through that
+		if (OPENS_ANEW(flags))
+			op = OP_ANEW;
 	}
 	if (c->how == AT_FLAGS || c->how == EXECUTE_AT)
 		follow_last = !(flags & AT_SYMLINK_NOFOLLOW);
@@ -820,7 +828,7 @@ static void look_call(struct observer *o, const struct path_call *c, const u64 *
 	}
 	if (c->path2 != NONE && peek_path(o, args[c->path2], path) && path[0]) {
 		if (absolute(o, c->dir2 == CWD ? AT_FDCWD : (s32)args[c->dir2], path))
-			look_path(o, op, how_made, 0);
+			look_path(o, replaces(c, args) ? OP_REPLACE : op, how_made, 0);
 	}
 }
 

@@ -66,6 +66,9 @@ const u8 *peek_code(struct observer *o, u64 ip);
 void tidy(char *path);
 int below(const char *path, const char *dir);
 
+// OPENS_ANEW says whether open with these flags makes a file, or empties it.
+#define OPENS_ANEW(flags) (((flags) & (O_CREAT | O_TRUNC | O_EXCL | O_PATH)) == (O_CREAT | O_TRUNC) && (flags) & (O_WRONLY | O_RDWR))
+
 // look_path writes down the look-up of the absolute path in o->name, and where it leads.
 void look_path(struct observer *o, u8 op, u8 how, int follow_last);
 const char *leads(struct observer *o, const char *path, u32 *from);

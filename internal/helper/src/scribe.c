@@ -527,7 +527,7 @@ void scribe_finish(struct observer *o)
 			continue;
 		}
 		struct lookup *l = (struct lookup *)(log->entries + at - 1);
-		if (l->length > LONGEST || (l->op != OP_STAT && l->op != OP_OPEN)) {
+		if (l->length > LONGEST || (l->op != OP_STAT && l->op != OP_OPEN && l->op != OP_ANEW)) {
 			o->complete = 0;
 			continue;
 		}
@@ -567,7 +567,7 @@ void scribe_follow(struct observer *o)
 		struct lookup *l = (struct lookup *)(s->log->entries + at - 1);
 		u16 n = __atomic_load_n(&l->length, __ATOMIC_RELAXED);
 		u8 op = __atomic_load_n(&l->op, __ATOMIC_RELAXED);
-		if (!(__atomic_load_n(&l->how, __ATOMIC_RELAXED) & LATER) || n > LONGEST || (op != OP_STAT && op != OP_OPEN))
+		if (!(__atomic_load_n(&l->how, __ATOMIC_RELAXED) & LATER) || n > LONGEST || (op != OP_STAT && op != OP_OPEN && op != OP_ANEW))
 			continue;
 		memcpy(path, l + 1, n);
 		follow_entry(o, op, __atomic_exchange_n(&l->how, LATER_DONE, __ATOMIC_SEQ_CST), path, n);

@@ -109,6 +109,8 @@ enum {
 	OP_OPEN = 1,
 	OP_EXEC = 2,
 	OP_MOVE = 3,
+	OP_ANEW = 4, // OP_OPEN of a file that is made, or emptied: what was in it is not read
+	OP_REPLACE = 5, // OP_MOVE to a name: what had it is gone
 };
 
 // What else is known of a look-up.
