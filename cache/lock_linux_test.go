@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -31,25 +32,32 @@ func childLock(ctx context.Context, dir string, _ []string) error {
 	return err // the lock ends with the process
 }
 
+// holder starts a process that has the lock of keyOf(0) until its input ends.
+func holder(t *testing.T, dir string) (*exec.Cmd, io.Closer) {
+	t.Helper()
+	c := child(t, "lock", dir)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("child says %q, %v", line, err)
+	}
+	return c, in
+}
+
 // TestLockOfProcess: others wait for a process until it ends, however.
 func TestLockOfProcess(t *testing.T) {
 	s := newStore(t)
 	for _, how := range []string{"end", "kill"} {
-		c := child(t, "lock", s.Dir())
-		in, err := c.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
-			t.Fatalf("child says %q, %v", line, err)
-		}
+		c, in := holder(t, s.Dir())
 		if unlock, err := s.Lock(t.Context(), keyOf(1)); err != nil { // control
 			t.Errorf("another key: %v", err)
 		} else {
@@ -60,12 +68,11 @@ func TestLockOfProcess(t *testing.T) {
 			t.Errorf("Lock while another has it = %v", err)
 		}
 		cancel()
+		end := in.Close
 		if how == "kill" {
-			err = c.Process.Kill()
-		} else {
-			err = in.Close()
+			end = c.Process.Kill
 		}
-		if err != nil {
+		if err := end(); err != nil {
 			t.Fatal(err)
 		}
 		unlock, err := s.Lock(t.Context(), keyOf(0))
@@ -84,21 +91,7 @@ func TestLockOfProcess(t *testing.T) {
 // it, one at a time, and again when the process has gone on and ended.
 func TestLockOfStopped(t *testing.T) {
 	s := newStore(t)
-	c := child(t, "lock", s.Dir())
-	in, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
-		t.Fatalf("child says %q, %v", line, err)
-	}
+	c, in := holder(t, s.Dir())
 	if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -224,14 +225,29 @@ func (s *Session) installation() string {
 
 // isELF says whether a program is none that another one interprets.
 func isELF(name string) bool {
+	head, err := headOf(name)
+	return errors.Is(err, fs.ErrPermission) || strings.HasPrefix(head, "\x7fELF") // to be executed only: no interpreter could read it
+}
+
+// isScript says whether a program is text, for an interpreter or, without #!, for a shell.
+func isScript(name string) bool {
+	head, _ := headOf(name)
+	return head != "" && !strings.Contains(head, "\x00")
+}
+
+// headOf is what a file begins with: at most 16 bytes.
+func headOf(name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return errors.Is(err, fs.ErrPermission) // to be executed only: no interpreter could read it
+		return "", err
 	}
 	defer f.Close()
-	var head [4]byte
-	n, _ := f.Read(head[:])
-	return string(head[:n]) == "\x7fELF"
+	var head [16]byte
+	n, err := f.Read(head[:])
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return string(head[:n]), err
 }
 
 // parts are the programs that a driver executes, besides as and ld; tools those that are

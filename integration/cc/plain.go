@@ -1,7 +1,6 @@
 package cc
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -166,18 +165,6 @@ func (s *Self) IsWrapper(name, path string) bool {
 		p = target
 	}
 	return false
-}
-
-// isScript says whether a program is text, for an interpreter or, without #!, for a shell.
-func isScript(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	var head [16]byte
-	n, _ := f.Read(head[:])
-	return n > 0 && !bytes.Contains(head[:n], []byte{0})
 }
 
 // Alone returns the arguments and the environment with which the program at path

@@ -317,7 +317,7 @@ func (t *teller) programs(ctx context.Context, b bare, env []string) error {
 	loader := loaderOf()
 	for _, p := range programs {
 		t.add(backends.Exec, p)
-		if head, err := readHead(t.s.call.abs(p)); err != nil || !bytes.HasPrefix(head, []byte("\x7fELF")) {
+		if head, _ := headOf(t.s.call.abs(p)); !strings.HasPrefix(head, "\x7fELF") {
 			if !t.s.call.Script {
 				t.s.judged, t.s.foreign = true, p
 			}
@@ -358,17 +358,6 @@ func (t *teller) first(dirs []string, name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s: %w on PATH", name, ErrNotFound)
-}
-
-func readHead(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	head := make([]byte, 4)
-	n, err := io.ReadFull(f, head)
-	return head[:n], err
 }
 
 // loaderOf is the dynamic loader of this machine, or "".

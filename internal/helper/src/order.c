@@ -145,7 +145,7 @@ static long take_descriptor(struct varied *v, u32 tid, s32 fd)
 {
 	long process = SYS(pidfd_open, tid, 0);
 	if (process == -EINVAL || process == -ENOENT) // not the first thread
-		process = SYS(pidfd_open, status_number(v, tid, "\nTgid:\t"), 0);
+		process = SYS(pidfd_open, status_of(v, tid, "\nTgid:\t"), 0);
 	if (process < 0)
 		return process;
 	long got = SYS(pidfd_getfd, process, fd, 0);

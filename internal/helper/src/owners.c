@@ -166,21 +166,8 @@ static u32 wide_id(u64 id)
 
 static u32 umask_of(struct owners *o)
 {
-	char status[512];
-	long fd = SYS(openat, o->proc, proc_name(o, "/status", -1, ""), O_RDONLY | O_CLOEXEC), n = 0;
-	if (fd >= 0) {
-		n = SYS(read, fd, status, sizeof status - 1);
-		SYS(close, fd);
-	}
-	status[n > 0 ? n : 0] = 0;
-	for (const char *p = status; *p; p++)
-		if (has_prefix(p, "\nUmask:\t")) {
-			u32 mask = 0;
-			for (p += 8; *p >= '0' && *p <= '7'; p++)
-				mask = mask * 8 + (u32)(*p - '0');
-			return mask;
-		}
-	return 022;
+	s64 mask = status_number(o->proc, proc_name(o, "/status", -1, ""), "\nUmask:\t", 8);
+	return mask < 0 ? 022 : (u32)mask;
 }
 
 // make makes an empty file in the place of a device.

@@ -1,4 +1,5 @@
-// The memory of the processes of a command, which wait for our answer.
+// The memory of the processes of a command, which wait for our answer, and what the
+// kernel says of them.
 #include "slot.h"
 
 long peek_process(u32 tid, u64 at, void *to, size_t n)
@@ -30,4 +31,23 @@ int peek_string(u32 tid, u64 at, char buf[static PATH_MAX])
 		done += part;
 	}
 	return 0;
+}
+
+s64 status_number(s32 proc, const char *path, const char *name, u32 base)
+{
+	char status[512];
+	long fd = SYS(openat, proc, path, O_RDONLY | O_CLOEXEC), n = 0;
+	if (fd >= 0) {
+		n = SYS(read, fd, status, sizeof status - 1);
+		SYS(close, fd);
+	}
+	status[n > 0 ? n : 0] = 0;
+	for (const char *p = status; *p; p++)
+		if (has_prefix(p, name)) {
+			s64 number = 0;
+			for (p += strlen(name); *p >= '0' && (u32)(*p - '0') < base; p++)
+				number = number * base + (*p - '0');
+			return number;
+		}
+	return -1;
 }

@@ -202,6 +202,9 @@ void abandon(struct sandbox *s);
 long peek_process(u32 tid, u64 at, void *to, size_t n);
 s32 poke_process(u32 tid, u64 at, const void *from, size_t n);
 int peek_string(u32 tid, u64 at, char buf[static PATH_MAX]);
+// status_number is the number behind name, "\nUmask:\t" for example, in path, which is a
+// TID/status in the directory proc; or -1.
+s64 status_number(s32 proc, const char *path, const char *name, u32 base);
 
 // owners.c and owned.c
 void owners_begin(struct sandbox *s);

@@ -49,7 +49,7 @@ static int descends(struct varied *v, u32 tid, u32 from)
 	for (u32 i = 0; i < DEPTH_MAX && tid > 1; i++) {
 		if (tid == from)
 			return 1;
-		tid = status_number(v, tid, "\nPPid:\t");
+		tid = status_of(v, tid, "\nPPid:\t");
 	}
 	return 0;
 }

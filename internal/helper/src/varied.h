@@ -54,7 +54,7 @@ struct varied {
 
 // vary.c
 const char *proc_path(struct varied *v, u32 tid, const char *what, s64 number);
-u32 status_number(struct varied *v, u32 tid, const char *name);
+u32 status_of(struct varied *v, u32 tid, const char *name);
 
 // clock.c
 s64 wall_clock(void);

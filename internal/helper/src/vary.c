@@ -71,23 +71,10 @@ const char *proc_path(struct varied *v, u32 tid, const char *what, s64 number)
 	return v->path;
 }
 
-// status_number reads a number of /proc/TID/status, or returns 0.
-u32 status_number(struct varied *v, u32 tid, const char *name)
+u32 status_of(struct varied *v, u32 tid, const char *name)
 {
-	long fd = SYS(openat, v->proc, proc_path(v, tid, "/status", -1), O_RDONLY | O_CLOEXEC), n = 0;
-	if (fd >= 0) {
-		n = SYS(read, fd, v->buf, 512);
-		SYS(close, fd);
-	}
-	u32 number = 0;
-	size_t len = strlen(name);
-	for (long i = 0; i + (long)len < n; i++)
-		if (!memcmp(v->buf + i, name, len)) {
-			for (i += (long)len; i < n && v->buf[i] >= '0' && v->buf[i] <= '9'; i++)
-				number = number * 10 + (u32)(v->buf[i] - '0');
-			break;
-		}
-	return number;
+	s64 number = status_number(v->proc, proc_path(v, tid, "/status", -1), name, 10);
+	return number > 0 ? (u32)number : 0;
 }
 
 static s64 tell_cpus(struct varied *v, u32 tid, const u64 *args)
