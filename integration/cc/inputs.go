@@ -166,7 +166,7 @@ func (s *Session) list() {
 	for _, f := range slices.Concat(s.call.Outputs, s.call.Inputs) {
 		dirs = append(dirs, path.Dir(s.call.abs(f)))
 	}
-	for _, d := range dirs {
+	for _, d := range append(dirs, s.beside()...) {
 		if len(s.listed) >= 64 {
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,16 +63,71 @@ echo object >a.o`)
 // waitFor waits for a process with these two arguments, wherever it runs.
 func waitFor(args ...string) bool {
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, name := range lines {
-			data, err := os.ReadFile(name)
-			if err != nil {
-				continue
-			}
-			if tail := args[0] + "\x00" + args[1] + "\x00"; bytes.HasSuffix(data, []byte(tail)) {
-				return true
-			}
+		if findProcess(args...) > 0 {
+			return true
 		}
 	}
 	return false
+}
+
+// findProcess returns the number of a process with these two arguments, or 0.
+func findProcess(args ...string) int {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range lines {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		if tail := args[0] + "\x00" + args[1] + "\x00"; bytes.HasSuffix(data, []byte(tail)) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			return pid
+		}
+	}
+	return 0
+}
+
+// TestOthersWriteBeside has another job write to a directory in which a compiler looks
+// for a header in vain, because the source names that directory's file of another
+// place. That nothing was there is believed: the directory was looked at before.
+func TestOthersWriteBeside(t *testing.T) {
+	w := newWorld(t)
+	w.write("a.c", "# include \"sub/a.h\"\n")
+	w.write("one/sub/b.h", "int b;\n")
+	w.write("two/sub/a.h", "int a;\n")
+	mark := filepath.Join(w.top, "mark")
+	w.script("gcc", `
+[ -e one/sub/a.h ]
+sh -c 'kill -STOP $$' `+mark+` phase-one
+cat two/sub/a.h
+echo object >a.o`)
+	call := words("./gcc -Ione -Itwo -c a.c -o a.o")
+	beside := filepath.Join("one", "sub", "b.o")
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() { // lets every run of the compiler go on, also one that should not be
+		defer close(ended)
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			if pid := findProcess(mark, "phase-one"); pid > 1 {
+				_ = os.WriteFile(w.path(beside), []byte("of another job\n"), 0o644)
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}()
+	defer func() { close(over); <-ended }()
+	w.skip = "one"
+	got, outcome, reason := w.wrapped(call)
+	if got.stdout != "int a;\n" || got.code != 0 {
+		t.Fatalf("control: the compiler did not run as it should: %+v", got)
+	}
+	if outcome != cc.Miss {
+		t.Errorf("ended with %s (%s)", outcome, reason)
+	}
+	w.expect("again", call, got, cc.Hit)
+	w.write("one/sub/a.h", "int earlier;\n")
+	w.script("gcc", "cat one/sub/a.h; echo object >a.o")
+	w.expect("a header appears there", call, w.bare(call), cc.Miss)
 }
