@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -45,6 +46,48 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 	}
 	if lines < 150 || flags < 100 {
 		t.Errorf("only %d lines with %d flags were found: the test is broken itself", lines, flags)
+	}
+}
+
+// TestDocsNameEveryFlag looks for each flag of each command in the README and in docs:
+// what is only in --help is found by nobody who does not know of it.
+func TestDocsNameEveryFlag(t *testing.T) {
+	t.Setenv("PATH", heavyDir(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	names, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, name := range append(names, "../../README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?:^|[^\w-])--?([\w-]+)`).FindAllSubmatch(text, -1) {
+			named[string(m[1])] = true
+		}
+	}
+	flags := 0
+	var look func(of string, c commandline.Command)
+	look = func(of string, c commandline.Command) {
+		if c.Setup != nil {
+			c.Flags().VisitAll(func(f *flag.Flag) {
+				if flags++; !named[f.Name] {
+					t.Errorf("%s%s has a flag --%s, which is in no text: put it into the one of docs where who needs it looks", of, c.Name, f.Name)
+				}
+			})
+		}
+		for _, word := range c.Words {
+			look(of+c.Name+" ", word)
+		}
+	}
+	for _, c := range whole(t.Context()).Commands {
+		if c.Name != "buildbox-run" { // it has another program's flags
+			look("", c)
+		}
+	}
+	if flags < 200 || named["no-such-flag"] {
+		t.Errorf("only %d flags were found: the test is broken itself", flags)
 	}
 }
 
