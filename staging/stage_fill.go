@@ -121,41 +121,41 @@ func fillAll(dir *os.File, owner int, groups ...[]placement) error {
 }
 
 // placeAt places n at the path of names below the directory parent.
-func (w *placer) placeAt(parent int, names []string, n *fillNode) error {
+func (p *placer) placeAt(parent int, names []string, n *fillNode) error {
 	if len(names) == 1 {
-		return w.place(parent, n, true)
+		return p.place(parent, n, true)
 	}
-	fd, err := w.mkdir(parent, names[0], true)
+	fd, err := p.mkdir(parent, names[0], true)
 	if err != nil {
 		return err
 	}
-	return w.finish(fd, w.placeAt(fd, names[1:], n))
+	return p.finish(fd, p.placeAt(fd, names[1:], n))
 }
 
 // place puts n into the directory parent. If n is a directory, it may be there
 // already where merge says so.
-func (w *placer) place(parent int, n *fillNode, merge bool) error {
+func (p *placer) place(parent int, n *fillNode, merge bool) error {
 	switch n.kind {
 	case erofs.Symlink:
-		return w.symlink(parent, n.name, n.target)
+		return p.symlink(parent, n.name, n.target)
 	case erofs.File:
-		return w.file(parent, n.name, n.exec, func(fd int) error { return w.content(fd, n) })
+		return p.file(parent, n.name, n.exec, func(fd int) error { return p.content(fd, n) })
 	}
-	fd, err := w.mkdir(parent, n.name, merge)
+	fd, err := p.mkdir(parent, n.name, merge)
 	if err != nil {
 		return err
 	}
 	for i := range n.kids {
-		if err = w.place(fd, &n.kids[i], false); err != nil {
+		if err = p.place(fd, &n.kids[i], false); err != nil {
 			err = inside(n.kids[i].name, err)
 			break
 		}
 	}
-	return w.finish(fd, err)
+	return p.finish(fd, err)
 }
 
 // content writes the content of n.
-func (w *placer) content(fd int, n *fillNode) error {
+func (p *placer) content(fd int, n *fillNode) error {
 	if n.open == nil {
 		return writeAll(fd, n.data)
 	}
@@ -164,7 +164,7 @@ func (w *placer) content(fd int, n *fillNode) error {
 		return err
 	}
 	defer src.Close()
-	return w.copy(fd, int(src.Fd()), n.size)
+	return p.copy(fd, int(src.Fd()), n.size)
 }
 
 // A treeWriter writes a layer that is a directory tree.
