@@ -146,19 +146,19 @@ func (m *Command) checkOutputs(field string, list []string) error {
 	return nil
 }
 
-// Check says why a is not an action in canonical form, or nil.
-func (a *Action) Check() error {
+// Check says why m is not an action in canonical form, or nil.
+func (m *Action) Check() error {
 	switch {
-	case a.Command.IsZero():
+	case m.Command.IsZero():
 		return errors.New("command_digest: no digest")
-	case a.InputRoot.IsZero():
+	case m.InputRoot.IsZero():
 		return errors.New("input_root_digest: no digest")
-	case a.Command.Function() != a.InputRoot.Function():
+	case m.Command.Function() != m.InputRoot.Function():
 		return errors.New("command_digest and input_root_digest are of two functions")
-	case a.Timeout < 0:
-		return fmt.Errorf("timeout: negative: %v", a.Timeout)
+	case m.Timeout < 0:
+		return fmt.Errorf("timeout: negative: %v", m.Timeout)
 	}
-	return checkProperties("platform", a.Platform)
+	return checkProperties("platform", m.Platform)
 }
 
 // Check says why m is not a result in canonical form, or nil.

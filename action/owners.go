@@ -9,8 +9,8 @@ const (
 )
 
 // recordsOwners says whether a has that property.
-func (a *Action) recordsOwners() bool {
-	for _, p := range a.Platform {
+func (m *Action) recordsOwners() bool {
+	for _, p := range m.Platform {
 		if p.Name == OwnersProperty {
 			return p.Value == OwnersRecorded
 		}
