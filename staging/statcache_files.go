@@ -67,6 +67,9 @@ type FileHasher struct {
 	open  sync.Once
 	table *os.File // nil: none
 	seed  uint64
+
+	keep  *Recalled      // nil: nobody keeps what was in the table
+	known *recalledTable // what was in this one, or nil
 }
 
 // NewFileHasher returns a FileHasher for digests by f, which remembers them in
@@ -76,11 +79,15 @@ func NewFileHasher(dir string, f action.Function) *FileHasher {
 	return &FileHasher{fn: f, dir: dir, seed: uint64(f)<<8 | 1}
 }
 
+// Keep has the hasher look into r before it looks into its table, and keep there what
+// it finds in that. It is to be called before the first file.
+func (h *FileHasher) Keep(r *Recalled) { h.keep = r }
+
 // Close frees what the hasher holds. No other method may be running; it may be
 // used again.
 func (h *FileHasher) Close() error {
 	t := h.table
-	h.table, h.open = nil, sync.Once{}
+	h.table, h.known, h.open = nil, nil, sync.Once{}
 	if t == nil {
 		return nil
 	}
@@ -251,6 +258,7 @@ func (h *FileHasher) openTable() *os.File {
 		}
 		if err == nil {
 			h.table = f
+			h.known = h.keep.of(f, h)
 		}
 	})
 	return h.table
@@ -291,6 +299,9 @@ func (h *FileHasher) recall(id *StatID, now Moment) (FileDigest, bool) {
 	if t == nil || id.CTime >= int64(now) {
 		return FileDigest{}, false
 	}
+	if d, ok := h.known.get(id); ok {
+		return d, true
+	}
 	var first [4 * slotSize]byte // most buckets have a slot or two, and at the start
 	if n, err := unix.Pread(int(t.Fd()), first[:], bucket(id)); err != nil || n != len(first) {
 		return FileDigest{}, false
@@ -318,7 +329,9 @@ func (h *FileHasher) among(slots []byte, id *StatID) (FileDigest, bool) {
 		if le.Uint64(s[16:]) != id.Ino || !s.is(id) || le.Uint64(s[:]) != s.checksum(h.seed) {
 			continue
 		}
-		return FileDigest{Digest: recordedDigest(h.fn, s[56:88], id.Size), ID: *id, Stable: true, Mark: s[48]}, true
+		d := FileDigest{Digest: recordedDigest(h.fn, s[56:88], id.Size), ID: *id, Stable: true, Mark: s[48]}
+		h.known.put(&d)
+		return d, true
 	}
 	return FileDigest{}, false
 }
@@ -337,6 +350,7 @@ func (h *FileHasher) remember(d *FileDigest) {
 	if t == nil || !d.Stable {
 		return
 	}
+	h.known.put(d)
 	var b [bucketSize]byte
 	_, _ = unix.Pread(int(t.Fd()), b[:], bucket(&d.ID)) // a short one reads as free slots
 	slot := int(uint64(d.ID.CTime)/4) % (bucketSize / slotSize) * slotSize

@@ -124,6 +124,7 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 		return nil, err
 	}
 	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
+	p.hasher.Keep(serving.recalled())
 	p.miss = newMissPath(missPath{
 		choice: w.backend, once: true, blobs: p.blobs, function: f,
 		log: commandline.Log(os.Stderr, "sbx-action", slog.LevelError, w.verbose),

@@ -80,6 +80,7 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 		return nil, err
 	}
 	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
+	p.hasher.Keep(serving.recalled())
 	if err := p.openRootfs(ctx, w.rootfs, f, network); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/internal/warm"
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 type warmFlags struct {
@@ -78,14 +79,23 @@ var serving *warmWorker
 // A warmWorker answers the calls of other processes.
 type warmWorker struct {
 	backend backends.Backend // with a sandbox that is prepared
-	stdin   *os.File         // what the caller's standard input is to be when the call is declined; or nil
-	said    bool             // the user was told something
-	ran     bool             // the caller's command did, or its result was found
+	digests *staging.Recalled
+	stdin   *os.File // what the caller's standard input is to be when the call is declined; or nil
+	said    bool     // the user was told something
+	ran     bool     // the caller's command did, or its result was found
 
 	same   func() bool // whether the caller is as we are
 	reads  func()      // tells the caller that its standard input is read
 	cancel func()      // ends the call
 	broken atomic.Bool // nobody reads any more what the command writes
+}
+
+// recalled is what all calls know of files, or nil.
+func (w *warmWorker) recalled() *staging.Recalled {
+	if w == nil {
+		return nil
+	}
+	return w.digests
 }
 
 // kept is the backend of all calls, or nil.

@@ -137,7 +137,7 @@ func work(w *warm.Worker) int {
 		return exitOurs
 	}
 	s.mounts = []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
-	serving = &warmWorker{backend: keptBackend{s.backend}}
+	serving = &warmWorker{backend: keptBackend{s.backend}, digests: &staging.Recalled{}}
 	s.prepare()
 	debug.SetGCPercent(400)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // writes say so, too
@@ -192,7 +192,7 @@ func (s *server) freshen() {
 	}
 	staging.ForgetHost()
 	durable.ForgetUmask()
-	serving, sayThrough = &warmWorker{backend: serving.backend}, nil
+	serving, sayThrough = &warmWorker{backend: serving.backend, digests: serving.digests}, nil
 }
 
 // answer does what the caller wants, or lets it do it itself.

@@ -31,20 +31,48 @@ const callers = "SBX_CC_CALLERS"
 // maxCallers is how many scripts may call us within each other.
 const maxCallers = 8
 
-// Self is this program, for telling links to it from compilers.
+// Self is this program, for telling links to it from compilers. It is used for one call,
+// which looks for its compiler four times: what is found the first time counts, as it
+// does for a shell, and so all that is concluded is of one compiler.
 type Self struct {
 	info    os.FileInfo
 	asked   map[string]bool // what Is was asked, and said
 	callers []string
+
+	looked  map[string]os.FileInfo // see stat
+	scripts map[string]bool        // by the path of a program that Find returned: see isScript
 }
 
 // NewSelf returns the program that runs.
 func NewSelf() *Self {
-	s := &Self{asked: map[string]bool{}, callers: filepath.SplitList(os.Getenv(callers))}
+	s := &Self{
+		asked: map[string]bool{}, callers: filepath.SplitList(os.Getenv(callers)),
+		looked: map[string]os.FileInfo{}, scripts: map[string]bool{},
+	}
 	if info, err := os.Stat("/proc/self/exe"); err == nil {
 		s.info = info
 	}
 	return s
+}
+
+// stat is what was at path when that was first asked; nil: nothing that we know of.
+func (s *Self) stat(path string) os.FileInfo {
+	info, known := s.looked[path]
+	if !known {
+		info, _ = os.Stat(path) // nil where it fails
+		s.looked[path] = info
+	}
+	return info
+}
+
+// isScript says whether the program at path was text when that was first asked.
+func (s *Self) isScript(path string) bool {
+	is, known := s.scripts[path]
+	if !known {
+		is = isScript(path)
+		s.scripts[path] = is
+	}
+	return is
 }
 
 // Called says whether a script called us that we had started for a compiler.
@@ -53,14 +81,14 @@ func (s *Self) Called() bool { return len(s.callers) > 0 }
 // IsScript says whether the program that name means is text.
 func (s *Self) IsScript(name, path string) bool {
 	p, err := s.Find(name, path)
-	return err == nil && isScript(p)
+	return err == nil && s.isScript(p)
 }
 
 // Mark returns env, and with it, if name is looked for on PATH and means a script, the
 // variable that tells calls by that script that it is not what they mean.
 func (s *Self) Mark(name, path string, env []string) (marked []string, variable string) {
 	p, err := s.Find(name, path)
-	if filepath.Base(name) != name && !s.Is(name) || err != nil || !isScript(p) {
+	if filepath.Base(name) != name && !s.Is(name) || err != nil || !s.isScript(p) {
 		return env, ""
 	}
 	if abs, err := filepath.Abs(p); err == nil {
@@ -87,8 +115,8 @@ func (s *Self) Is(path string) bool {
 	if s.info == nil {
 		return false
 	}
-	info, err := os.Stat(path)
-	is := err == nil && os.SameFile(info, s.info)
+	info := s.stat(path)
+	is := info != nil && os.SameFile(info, s.info)
 	s.asked[path] = is
 	return is
 }
@@ -125,8 +153,8 @@ func (s *Self) Find(name, path string) (string, error) {
 			dir = "."
 		}
 		p := filepath.Join(dir, name)
-		info, err := os.Stat(p)
-		if err != nil || info.IsDir() || s.isOurs(p) {
+		info := s.stat(p)
+		if info == nil || info.IsDir() || s.isOurs(p) {
 			continue
 		}
 		if info.Mode()&0o111 == 0 {
@@ -174,7 +202,7 @@ func (s *Self) IsWrapper(name, path string) bool {
 // where they are, and the programs that they call shall still be ours, but for
 // themselves.
 func (s *Self) Alone(path string, args, env []string) (alone, environment []string) {
-	if isScript(path) {
+	if s.isScript(path) {
 		env, _ = s.Mark(args[0], os.Getenv("PATH"), env)
 		return args, env
 	}

@@ -24,6 +24,7 @@ var remembered = map[string]string{
 	"cmd/sbx-action.serving":             "is made for each call",
 	"internal/blake3.waited":             "is about the processor",
 	"internal/blake3.widest":             "is about the processor",
+	"internal/durable.bootID":            "is the same for as long as the kernel runs",
 	"internal/durable.fixMode":           "is forgotten for each call: ForgetUmask",
 	"internal/durable.modeKnown":         "is forgotten for each call: ForgetUmask",
 	"internal/front.reason":              "is set for each call: Stand",

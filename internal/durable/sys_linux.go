@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,9 @@ func syncFS(path string) error {
 }
 
 // BootID names this boot of the machine; "" where it cannot be told.
-func BootID() string {
+func BootID() string { return bootID() }
+
+var bootID = sync.OnceValue(func() string {
 	fd, err := open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		return ""
@@ -83,7 +86,7 @@ func BootID() string {
 		return ""
 	}
 	return string(buf[:])
-}
+})
 
 // TryLock locks n bytes of f at off for writing, against every other open
 // file, also of this process; it does not wait. The lock belongs to f and ends
