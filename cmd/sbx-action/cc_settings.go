@@ -97,17 +97,8 @@ func (f *ccFlags) settings(dir string) error {
 			set(variable, fl.Name, value)
 		}
 	})
-	name, data := projectFile(dir, f.looked.read)
-	for line := range strings.Lines(data) {
-		key, value, ok := strings.Cut(line, "=")
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		switch {
-		case key == "" && !ok, strings.HasPrefix(key, "#"):
-		case !ok || f.flags.Lookup(key) == nil || !isSetting(key):
-			return fmt.Errorf("%s: %q is no setting: want NAME = VALUE, with the name of a flag; 'sbx-action cc --help' lists them", name, strings.TrimSpace(line))
-		case !said[key]:
-			set(name, key, value)
-		}
+	if err := f.fromProject(dir, said, set); err != nil {
+		return err
 	}
 	return failed
 }
@@ -122,22 +113,4 @@ func isSetting(name string) bool {
 		return false
 	}
 	return true
-}
-
-const settingsFile = ".sbx-cc"
-
-// projectFile returns the name and the text of the file .sbx-cc in dir or the
-// nearest directory above.
-func projectFile(dir string, read func(string) ([]byte, error)) (name, text string) {
-	for range 40 {
-		name := filepath.Join(dir, settingsFile)
-		if data, err := read(name); err == nil {
-			return name, string(data)
-		}
-		if dir == "/" || dir == "" {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", ""
 }

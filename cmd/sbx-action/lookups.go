@@ -33,14 +33,14 @@ func (l *lookups) exists(path string) bool {
 	return err == nil
 }
 
-// read reads a file.
-func (l *lookups) read(path string) ([]byte, error) {
+// read reads a file of so many bytes at most.
+func (l *lookups) read(path string, most int64) ([]byte, error) {
 	id, err := staging.StatPath(path, staging.KeepLinks)
 	if isAbsent(err) {
 		l.absent = append(l.absent, path)
 		return nil, err
 	}
-	data, rerr := os.ReadFile(path)
+	data, rerr := readRegular(path, most)
 	if err != nil || rerr != nil || id.Mode&syscall.S_IFMT != syscall.S_IFREG || l.file != "" {
 		l.odd = true
 	}

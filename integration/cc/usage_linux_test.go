@@ -3,11 +3,14 @@ package cc_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -102,6 +105,9 @@ func TestWrongFlags(t *testing.T) {
 		{args: "gcc -c a.c", says: ".sbx-cc", file: "color = red\n"},
 		{args: "gcc -c a.c", says: ".sbx-cc", file: "verify = often\n"},
 		{args: "gcc -c a.c", says: "want 1 or 0", file: "disable = yes\n"},
+		{args: "gcc -c a.c", says: ".sbx-cc", file: "disable = 1\n\x00\n"},
+		{args: "gcc -c a.c", says: "twice", file: "env = A\nenv = B\n"},
+		{args: "gcc -c a.c", says: "larger", file: "#" + strings.Repeat("x", 64<<10)},
 	} {
 		w := newWorld(t)
 		w.write("a.c", "int a;\n")
@@ -119,6 +125,42 @@ func TestWrongFlags(t *testing.T) {
 	w := newWorld(t)
 	if out, code := w.tool("cc", "--help"); code != 0 || !strings.Contains(out, "--cache-links") {
 		t.Errorf("--help: %d, %q", code, out)
+	}
+}
+
+// TestSettingsUnreadable has something called .sbx-cc that cannot be read, or is not the
+// user's: nobody gets results as if it were not there.
+func TestSettingsUnreadable(t *testing.T) {
+	w := newWorld(t)
+	w.write("sub/a.c", "int a;\n")
+	file := w.path(".sbx-cc")
+	for name, make := range map[string]func() error{
+		"a directory":     func() error { return os.Mkdir(file, 0o755) },
+		"a dangling link": func() error { return os.Symlink("nothing", file) },
+		"a FIFO":          func() error { return unix.Mkfifo(file, 0o644) },
+		"permissions": func() error {
+			if err := os.WriteFile(file, nil, 0o644); err != nil {
+				return err
+			}
+			if os.Geteuid() == 0 { // who reads what has any
+				return errors.Join(os.Chown(file, 12345, -1), os.Chown(w.path("sub"), 54321, -1))
+			}
+			return os.Chmod(file, 0)
+		},
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		out, code := w.toolIn("sub", "cc", "gcc", "-c", "a.c")
+		if code != 125 || !strings.Contains(out, file) || strings.Count(out, "\n") != 1 {
+			t.Errorf("%s: %d, %q, want 125 and a line with its name", name, code, out)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, code := w.toolIn("sub", "cc", "gcc", "-c", "a.c"); code != 0 || out != "" {
+		t.Errorf("without it: %d, %q", code, out)
 	}
 }
 
