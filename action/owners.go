@@ -8,7 +8,7 @@ const (
 	OwnersRecorded = "recorded"
 )
 
-// recordsOwners says whether a has that property.
+// recordsOwners says whether m has that property.
 func (m *Action) recordsOwners() bool {
 	for _, p := range m.Platform {
 		if p.Name == OwnersProperty {
