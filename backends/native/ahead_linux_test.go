@@ -117,8 +117,9 @@ func (a *aheadTest) prepare() {
 }
 
 // everything tells what a command can know of its root, but for inode numbers,
-// and what /proc and mounts have of the time.
-const everything = `ls -lAU --time-style=full-iso / /key* /build /tmp /shown 2>&1 | sed -e '/ \(dev\|tmp\)$/s/20.*0000//' -e '/ proc$/s/.*/proc/'
+// and what /proc and mounts have of the time. A column of ls is as wide as the number of
+// links of /proc, which is that of all processes of the machine.
+const everything = `ls -lAU --time-style=full-iso / /key* /build /tmp /shown 2>&1 | sed -e 's/  */ /g' -e '/ \(dev\|tmp\)$/s/20.*0000//' -e '/ proc$/s/.*/proc/'
 sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | sort
 touch /usr/x /shown/x 2>&1; cat /build/own /shown/* 2>&1; touch /build/new /new && rm /new && echo made`
 
