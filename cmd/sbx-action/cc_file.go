@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -14,8 +15,8 @@ import (
 // settingsFile is the name of a project's file: lines NAME = VALUE, where NAME is that of
 // a flag, which is there once. Lines that are empty or begin with "#" say nothing.
 // Anything else than text, and more than settingsMost bytes, is refused, as is a file that
-// cannot be read: who asked for --inputs, say, is not to get results without. So is one
-// that somebody else has put where he may, such as in /tmp: see ours.
+// cannot be read: who asked for --inputs, say, is not to get results without. One that
+// somebody else has put where he may, such as in /tmp, is passed over: see foreign.
 const settingsFile = ".sbx-cc"
 
 const settingsMost = 64 << 10
@@ -51,16 +52,14 @@ func (f *ccFlags) projectFile(dir string) (name, text string, err error) {
 	for at := dir; ; at = filepath.Dir(at) {
 		name := filepath.Join(at, settingsFile)
 		data, err := f.looked.read(name, settingsMost)
-		if err == nil {
-			err = ours(name, dir)
-		}
 		if err == nil && (!utf8.Valid(data) || strings.ContainsFunc(string(data), func(r rune) bool { return r < ' ' && !strings.ContainsRune("\t\r\n", r) })) {
 			err = errors.New("it is no text")
 		}
-		if err == nil {
+		switch _, there := os.Lstat(name); { // where that fails, nobody can know
+		case there == nil && foreign(name, dir):
+		case err == nil:
 			return name, string(data), nil
-		}
-		if _, there := os.Lstat(name); there == nil { // else nobody can know
+		case there == nil:
 			if perr := (*os.PathError)(nil); errors.As(err, &perr) {
 				err = perr.Err
 			}
@@ -72,23 +71,20 @@ func (f *ccFlags) projectFile(dir string) (name, text string, err error) {
 	}
 }
 
-// ours returns an error if a file in dir or above belongs to nobody who could change
-// what is in dir: not to the user, root, the owner of dir or that of the directory in
-// which the file is.
-func ours(name, dir string) error {
-	owner := func(name string) int {
-		if info, err := os.Stat(name); err == nil {
+// foreign says whether the file, or the link to it, in dir or above belongs to nobody who
+// could change what is in dir: not to the user, root, the owner of dir or that of the
+// directory in which the file is.
+func foreign(name, dir string) bool {
+	owner := func(stat func(string) (os.FileInfo, error), name string) int {
+		if info, err := stat(name); err == nil {
 			if st, ok := info.Sys().(*syscall.Stat_t); ok {
 				return int(st.Uid)
 			}
 		}
 		return -1
 	}
-	o := owner(name)
-	if o == 0 || o == os.Geteuid() || o == owner(dir) || o == owner(filepath.Dir(name)) {
-		return nil
-	}
-	return fmt.Errorf("it belongs to user %d, and the directory does not", o)
+	may := []int{-1, 0, os.Geteuid(), owner(os.Stat, dir), owner(os.Stat, filepath.Dir(name))}
+	return !slices.Contains(may, owner(os.Lstat, name)) || !slices.Contains(may, owner(os.Stat, name))
 }
 
 // readRegular reads a file of so many bytes at most, and waits for no writer of a FIFO.

@@ -142,12 +142,12 @@ func TestSettingsUnreadable(t *testing.T) {
 			if err := os.WriteFile(file, nil, 0o644); err != nil {
 				return err
 			}
-			if os.Geteuid() == 0 { // who reads what has any
-				return errors.Join(os.Chown(file, 12345, -1), os.Chown(w.path("sub"), 54321, -1))
-			}
 			return os.Chmod(file, 0)
 		},
 	} {
+		if name == "permissions" && os.Geteuid() == 0 {
+			continue // who reads what has none
+		}
 		if err := make(); err != nil {
 			t.Fatal(err)
 		}
@@ -161,6 +161,46 @@ func TestSettingsUnreadable(t *testing.T) {
 	}
 	if out, code := w.toolIn("sub", "cc", "gcc", "-c", "a.c"); code != 0 || out != "" {
 		t.Errorf("without it: %d, %q", code, out)
+	}
+}
+
+// TestSettingsOfOthers has a file of another user above the working directory, which
+// must neither be followed nor be in the way.
+func TestSettingsOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes files of other users")
+	}
+	w := newWorld(t)
+	w.write("sub/a.c", "int a;\n")
+	w.write(".sbx-cc", "cache = nowhere\nno setting\n")
+	file := w.path(".sbx-cc")
+	call := func() (string, int) { return w.toolIn("sub", "cc", "gcc", "-c", "a.c") }
+	if out, code := call(); code != 125 || !strings.Contains(out, file) {
+		t.Errorf("the user's own: %d, %q", code, out)
+	}
+	for _, owner := range []int{12345, 54321} {
+		if err := errors.Join(os.Chown(file, owner, -1), os.Chown(w.path("sub"), 54321, -1)); err != nil {
+			t.Fatal(err)
+		}
+		out, code := call()
+		if theirs := owner == 54321; theirs && code != 125 || !theirs && (code != 0 || out != "") {
+			t.Errorf("of user %d, where sub is of 54321: %d, %q", owner, code, out)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Mkfifo(file, 0), os.Chown(file, 12345, -1)); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := call(); code != 0 || out != "" {
+		t.Errorf("somebody's FIFO: %d, %q", code, out)
+	}
+	if err := errors.Join(os.Remove(file), os.Symlink("/etc/passwd", file), os.Lchown(file, 12345, -1)); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := call(); code != 0 || out != "" {
+		t.Errorf("somebody's link: %d, %q", code, out)
 	}
 }
 
