@@ -32,7 +32,7 @@ func (s *Session) unread(lookups []backends.Lookup) []backends.Lookup {
 	}
 	list := make([]backends.Lookup, 0, len(lookups))
 	for _, l := range lookups {
-		if l.Anew && !known[path.Clean(l.Path)] && s.overwrites(l.Path) {
+		if l.Anew && !known[path.Clean(l.Path)] && s.overwrites(l) {
 			l = backends.Lookup{Path: path.Dir(path.Clean(l.Path)), Op: backends.Stat}
 		}
 		list = append(list, l)
@@ -40,8 +40,10 @@ func (s *Session) unread(lookups []backends.Lookup) []backends.Lookup {
 	return list
 }
 
-// overwrites says whether the run left a regular file at p, and could do so for certain.
-func (s *Session) overwrites(p string) bool {
+// overwrites says whether the run left a regular file where l looked, could do so for
+// certain, and what is written to has the permissions of a new one, which it keeps.
+func (s *Session) overwrites(l backends.Lookup) bool {
+	p := l.Path
 	host, ok := s.view.host(path.Clean(p))
 	if !ok || strings.Contains(p, "/../") { // which may lead through links
 		return false
@@ -59,6 +61,9 @@ func (s *Session) overwrites(p string) bool {
 		return true
 	}
 	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o200 == 0 {
+		return false
+	}
+	if l.Op == backends.Open && info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0o644 {
 		return false
 	}
 	st, isUnix := info.Sys().(*syscall.Stat_t)

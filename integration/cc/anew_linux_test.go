@@ -147,3 +147,20 @@ func TestReadOnlyOutput(t *testing.T) {
 	w.must(os.Chmod(w.path("o"), 0o444))
 	w.expect("another one, read-only", args, w.bare(args), cc.Miss, cc.Plain)
 }
+
+// TestOutputKeepsRights is a program that writes to a file that is executable, which it
+// then still is: a new one is not.
+func TestOutputKeepsRights(t *testing.T) {
+	for _, script := range []string{"cat i >o", `perl -e 'open F, ">", "o"; printf "%o", (stat F)[2]; print F 1'`} {
+		w := newWorld(t)
+		w.write("i", "text")
+		w.flags = []string{"--any"}
+		args := []string{"sh", "-c", script}
+		w.script("o", "x")
+		w.expect("executable", args, w.bare(args), cc.Miss)
+		w.remove("o")
+		w.expect("new", args, w.bare(args), cc.Miss)
+		w.write("o", "x")
+		w.expect("usual", args, w.bare(args), cc.Hit)
+	}
+}
