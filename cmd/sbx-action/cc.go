@@ -329,6 +329,10 @@ func (j *ccJob) readStdin() cc.Reason {
 	switch {
 	case err != nil: // closed
 		return ""
+	case j.call.Stdin && info.Mode().IsRegular():
+		if at, err := os.Stdin.Seek(0, io.SeekCurrent); at != 0 || err != nil {
+			return cc.ReasonStdin // GCC finds it shorter than it expects
+		}
 	case j.call.Stdin, info.Mode().IsRegular():
 	case info.Mode()&os.ModeCharDevice != 0: // a terminal, or nothing
 		return ""

@@ -65,7 +65,7 @@ const (
 	ReasonArguments Reason = "arguments that we do not understand"
 	ReasonJobserver Reason = "link-time optimisation with make's jobserver, which cannot be reached"
 	ReasonPreload   Reason = "LD_PRELOAD, LD_AUDIT or LD_DEBUG is set, or another variable that tells the loader what to do or say"
-	ReasonStdin     Reason = "standard input is neither a file nor empty"
+	ReasonStdin     Reason = "standard input is neither a whole file nor empty"
 	ReasonUnderRoot Reason = "the working directory is not one to build in"
 	ReasonDisabled  Reason = "disabled"
 	ReasonTold      Reason = "inputs by the dependency list and the search path, not observed"

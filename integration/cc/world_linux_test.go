@@ -62,6 +62,7 @@ type world struct {
 	front []string // a program that executes the wrapper
 	in    string   // another working directory, below top
 	skip  string   // outputs below this directory are not looked at
+	dirs  bool     // directories are looked at, too
 }
 
 func newWorld(t *testing.T) *world {
@@ -137,7 +138,7 @@ type file struct {
 	data string // the target of a link
 }
 
-// tree is what is in the project.
+// tree is what is in the project, with its directories where the world has dirs.
 func (w *world) tree() map[string]file {
 	w.t.Helper()
 	files := map[string]file{}
@@ -149,7 +150,7 @@ func (w *world) tree() map[string]file {
 			return err
 		}
 		rel, err := filepath.Rel(w.dir, p)
-		if err != nil || e.IsDir() {
+		if err != nil || rel == "." || e.IsDir() && !w.dirs {
 			return err
 		}
 		info, err := e.Info()
