@@ -102,6 +102,12 @@ func (s *Stager) makeDelta(ctx context.Context, l *treeLoader, d action.Digest, 
 		if t.Function() != d.Function() {
 			continue
 		}
+		if t == d { // made meanwhile, or lost
+			if known, err := s.knownLayers(ctx, k, p, d); err == nil {
+				return known, nil
+			}
+			continue
+		}
 		b, err := s.compare(ctx, l, t, d, best, k, p)
 		if ctx.Err() != nil {
 			return piece{}, context.Cause(ctx)
@@ -126,6 +132,18 @@ func (s *Stager) makeDelta(ctx context.Context, l *treeLoader, d action.Digest, 
 	top, err := s.putLayer(ctx, l, d, b, p)
 	if err != nil {
 		return piece{}, err
+	}
+	// There may have been one, which is not replaced: of a process that was faster, or of
+	// a base that has been removed. It belongs on what it was compared with.
+	switch _, h, err := s.openLayer(ctx, b.name, k); {
+	case err != nil:
+		return piece{}, fmt.Errorf("%w: %w", errLayer, err)
+	case !slices.Equal(h.below, best.trees):
+		known, err := s.knownLayers(ctx, k, p, d)
+		if err != nil {
+			return piece{}, errNoDelta
+		}
+		return known, nil
 	}
 	top.layers = append(top.layers, best.layers...)
 	top.data = top.data || best.data

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -358,6 +359,45 @@ func TestStageTogether(t *testing.T) {
 	for i := range trees {
 		if diff := differences(inRoot(t, m, roots[i], "dump"), trees[i].want(m)); diff != "" {
 			t.Errorf("tree %d: %s", i, diff)
+		}
+	}
+}
+
+// TestDeltaOfAnotherBase stages a tree of which there is a delta layer, whose base is
+// gone, where another tree is near.
+func TestDeltaOfAnotherBase(t *testing.T) {
+	for _, m := range modes() {
+		if m.kind == noLayer {
+			continue
+		}
+		s, store := newStager(t, m)
+		s.small = bounds{1, 1}
+		tree := randomSpec(rand.New(rand.NewPCG(3, 3)), 200)
+		stage := func(hint string, change ...string) (spec, action.Digest, backends.Root) {
+			t.Helper()
+			changed := maps.Clone(tree)
+			for _, name := range change {
+				changed[name] = "changed"
+			}
+			d := changed.add(t, store, action.BLAKE3)
+			root, err := s.Stage(t.Context(), Input{Tree: d, Hint: action.Sum(action.SHA256, []byte(hint))}, Rootfs{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return changed, d, root
+		}
+		_, base, _ := stage("one")
+		stage("one", "new")
+		stage("two", "other") // of another hint, so all of it is a layer
+		if err := os.RemoveAll(filepath.Join(store.dir, "layer", layerName("full", m.kind, s.workPlace(), base))); err != nil {
+			t.Fatal(err)
+		}
+		want, d, root := stage("two", "new")
+		if diff := differences(inRoot(t, m, root, "dump"), want.want(m)); diff != "" {
+			t.Errorf("%s: %s", m.name, diff)
+		}
+		if _, err := s.knownLayers(t.Context(), m.kind, s.workPlace(), d); err != nil {
+			t.Errorf("%s: the next time: %v", m.name, err)
 		}
 	}
 }

@@ -113,11 +113,13 @@ func (s *testStore) PutLayer(_ context.Context, name string, refs []action.Diges
 		return "", errors.Join(err, os.RemoveAll(tmp))
 	}
 	path := filepath.Join(s.dir, "layer", name)
-	if err := os.Rename(filepath.Join(tmp, "x"), path); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, err := os.Lstat(path); err != nil { // else somebody was faster
+		if err := os.Rename(filepath.Join(tmp, "x"), path); err != nil {
+			return "", err
+		}
+	}
 	s.refs[name] = refs
 	s.put++
 	return path, os.RemoveAll(tmp)
