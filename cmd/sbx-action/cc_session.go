@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -33,10 +34,39 @@ func (j *ccJob) ccParts() *cc.Parts {
 // session runs the call. Where somebody looks at a terminal, diagnostics have
 // colours; what has no diagnostics is the same for everybody.
 func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
-	parts := j.ccParts()
-	if j.path == "fixed" {
-		j.want.Place = cc.Fixed
+	want := j.want
+	s, done, err := j.sessionAt(ctx, j.place())
+	if errors.Is(err, cc.ErrBound) {
+		if j.verbose {
+			say("cc: once more, with the project at its own place: %v", err)
+		}
+		j.want = want
+		if j.stdin != nil {
+			_, _ = j.stdin.Seek(0, io.SeekStart)
+		}
+		return j.sessionAt(ctx, cc.Here)
 	}
+	return s, done, err
+}
+
+// place is where the call is to see its project.
+func (j *ccJob) place() cc.Place {
+	if j.path != "fixed" || len(j.want.Limits) > 0 {
+		return cc.Here
+	}
+	why := j.call.Bound(j.want.Root, j.want.Env)
+	if why == "" {
+		return cc.Fixed
+	}
+	if j.verbose {
+		say("cc: the project is at its own place, because of %s", why)
+	}
+	return cc.Here
+}
+
+func (j *ccJob) sessionAt(ctx context.Context, place cc.Place) (*cc.Session, *cc.Done, error) {
+	parts := j.ccParts()
+	j.want.Place = place
 	options := cc.Options{Recache: j.recache, ReadOnly: j.readOnly}
 	if j.call.Colours(cc.IsTerminal(2), os.Getenv) {
 		if s, done := j.find(ctx, parts, j.want); done != nil && len(done.Stderr) == 0 && !j.recache {

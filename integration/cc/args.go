@@ -30,6 +30,7 @@ type Call struct {
 	Plain     Reason   // why it can only be executed; "" if it can be cached
 	Outputs   []string // files that it is known to write, as they were named; others may follow
 	Replaced  []string // those of them that it writes from the beginning
+	Object    string   // what -o names
 	Inputs    []string // files that it is known to read first, as they were named
 	Search    []string // directories in which it looks for others, as they were named
 	Native    bool     // the processor that we run on may say what comes out

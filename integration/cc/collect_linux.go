@@ -73,6 +73,9 @@ func (k *collector) entry(dir int, name, at string, depth int) error {
 		if err != nil {
 			return err
 		}
+		if k.s.view.fixed() && k.s.view.base != fixedRoot && hasName(target[:n], fixedRoot) {
+			k.s.placed = at
+		}
 		k.res.Symlinks = append(k.res.Symlinks, action.OutputSymlink{Path: k.s.view.name(at)[1:], Target: string(target[:n])})
 		return nil
 	case unix.S_IFCHR:
@@ -156,8 +159,13 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 		}
 	}
 	k.s.files[at] = true
-	k.res.Files = append(k.res.Files, action.OutputFile{Path: k.s.view.name(at)[1:], Digest: d, Executable: perm&0o111 != 0})
-	return nil
+	o := action.OutputFile{Path: k.s.view.name(at)[1:], Digest: d, Executable: perm&0o111 != 0}
+	text, err := k.s.mark(f, at, st.Size)
+	if text {
+		o.Properties = &action.NodeProperties{Properties: []action.Property{textProperty}}
+	}
+	k.res.Files = append(k.res.Files, o)
+	return err
 }
 
 // check refuses outputs that hold the time at which they were made.

@@ -143,6 +143,9 @@ func (o options) split(a string) (name, value string, next bool) {
 
 // option notes what an option says of outputs, search paths and the machine.
 func (c *Call) option(name, value string) {
+	if name == "-o" || name == "--output" {
+		c.Object = value
+	}
 	switch name {
 	case "-o", "--output", "-MF", "-MJ", "--serialize-diagnostics", "-aux-info", "--MD", "-Map", "-map":
 		if value != "-" && !strings.HasPrefix(value, "|") {

@@ -36,8 +36,8 @@ func (c *Call) Movable(root string, env []action.EnvironmentVariable) bool {
 	if c.Script { // it can ask for the directory, and do with it what it likes
 		return false
 	}
-	if _, ok := under(c.Dir, root); !ok || root == "/" {
-		return false
+	if _, ok := under(c.Dir, root); !ok || root == "/" || strings.ContainsAny(root, " \t\n\"\\$#:") {
+		return false // of a name that make, C or JSON write otherwise, nobody would find it in outputs
 	}
 	for _, a := range slices.Concat(c.Args, c.expanded) {
 		if strings.Contains(a, root) || a != "-g0" && slices.ContainsFunc(immovable, func(o string) bool { return strings.HasPrefix(a, o) }) {
@@ -191,6 +191,10 @@ var located = [][]byte{[]byte(".debug_"), []byte(".zdebug_"), []byte(".gnu.lto_"
 // tells says whether an output may tell where the project is.
 func (s *Session) tells(f io.ReaderAt) (bool, error) {
 	base := []byte(s.view.base)
+	var head [8]byte
+	if n, _ := f.ReadAt(head[:], 0); contentOf(head[:n]) == packed {
+		return true, nil
+	}
 	return s.scan(f, max(len(base), len(".gnu.lto_")), func(b []byte) bool {
 		return bytes.Contains(b, base) || slices.ContainsFunc(located, func(name []byte) bool { return bytes.Contains(b, name) })
 	})
@@ -262,7 +266,7 @@ func (s *Session) place(output string) string {
 }
 
 // here returns a result with its outputs at their places, and, with a project
-// that is at another place in the sandbox, with its name in dependency files.
+// that is at another place in the sandbox, with its name in those that are text.
 func (s *Session) here(ctx context.Context, res *action.Result) (*action.Result, error) {
 	out := *res
 	out.Files, out.Symlinks = slices.Clone(res.Files), slices.Clone(res.Symlinks)
@@ -272,14 +276,14 @@ func (s *Session) here(ctx context.Context, res *action.Result) (*action.Result,
 	for i := range out.Files {
 		f := &out.Files[i]
 		f.Path = s.place(f.Path)[1:]
-		if !s.view.fixed() || !s.dependencies(f.Path) || f.Digest.Size() > 16<<20 {
+		if !s.view.fixed() || f.Properties == nil || !slices.Contains(f.Properties.Properties, textProperty) {
 			continue
 		}
 		data, err := s.read(ctx, f)
 		if err != nil {
 			return nil, err
 		}
-		f.Contents = back(data, s.view.base)
+		f.Contents, f.Properties = back(data, s.view.base), nil
 		f.Digest = action.Sum(s.parts.Function, f.Contents)
 	}
 	return &out, nil
@@ -299,40 +303,6 @@ func (s *Session) read(ctx context.Context, f *action.OutputFile) ([]byte, error
 		err = action.Doubted(ctx, s.parts.Blobs, f.Digest)
 	}
 	return data, err
-}
-
-// dependencies says whether an output is a list of files for make.
-func (s *Session) dependencies(p string) bool {
-	return strings.HasSuffix(p, ".d") || strings.HasSuffix(p, ".Tpo") || strings.HasSuffix(p, ".Po") || strings.HasSuffix(p, ".dep")
-}
-
-// moved replaces the directory from by to, where it is a name of its own or the
-// beginning of a path.
-func moved(text, from, to string) string {
-	if !strings.Contains(text, from) {
-		return text
-	}
-	var b strings.Builder
-	for {
-		i := strings.Index(text, from)
-		if i < 0 {
-			b.WriteString(text)
-			return b.String()
-		}
-		end := i + len(from)
-		b.WriteString(text[:i])
-		if end < len(text) && !strings.ContainsRune("/:;,= \t\n\"'", rune(text[end])) || i > 0 && !strings.ContainsRune(":;,= \t\n\"'ILBTD", rune(text[i-1])) {
-			b.WriteString(from)
-		} else {
-			b.WriteString(to)
-		}
-		text = text[end:]
-	}
-}
-
-// back names the project's directory in what was written about fixedRoot.
-func back(data []byte, base string) []byte {
-	return []byte(moved(string(data), fixedRoot, base))
 }
 
 // ProjectRoot returns the directory of the project that dir is in: the nearest

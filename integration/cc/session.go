@@ -79,6 +79,9 @@ type Session struct {
 	began     time.Time         // when the run did
 	input     []byte            // what comes on standard input, where that is in the key
 	opened    []backends.Lookup // what the run looked up
+
+	boundKnown bool // placed is known of a project at fixedRoot: see binding
+	texts      bool // text is among the outputs that names its directory
 }
 
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
@@ -153,7 +156,11 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 			args[i] = moved(args[i], w.Root, fixedRoot)
 		}
 		for i := range env {
-			env[i].Value = moved(env[i].Value, w.Root, fixedRoot)
+			if env[i].Name == "PWD" { // which may name it by way of a link
+				env[i].Value = v.name(c.Dir)
+			} else {
+				env[i].Value = moved(env[i].Value, w.Root, fixedRoot)
+			}
 		}
 	}
 	s.command = &action.Command{Arguments: args, Environment: env, WorkingDirectory: v.name(c.Dir)[1:]}
@@ -189,6 +196,9 @@ func (c *Call) platform(f action.Function, w Want) []action.Property {
 	}
 	for _, d := range w.Limits {
 		platform = append(platform, action.Property{Name: "inputs", Value: d})
+	}
+	if w.Place == Fixed {
+		platform = append(platform, action.Property{Name: "fixed", Value: fixedVersion})
 	}
 	slices.SortFunc(platform, func(a, b action.Property) int {
 		if n := strings.Compare(a.Name, b.Name); n != 0 {
@@ -267,6 +277,9 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		if err := s.estranged(ctx, out.Status, o.ReadOnly); err != nil {
 			return &Done{Outcome: out}, err
 		}
+		if err := s.bind(ctx, out.Status, o.ReadOnly); err != nil {
+			return &Done{Outcome: out}, err
+		}
 		if err = s.withheld(ctx, out.Status, o.ReadOnly); err == nil {
 			err = s.outside(out.Status)
 		}
@@ -279,7 +292,10 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	}
 	d := &Done{Outcome: out, Stdout: stdout.Bytes(), Stderr: stderr.Bytes(), told: s.told != nil}
 	if s.view.fixed() {
-		d.Stdout, d.Stderr = back(d.Stdout, s.view.base), back(d.Stderr, s.view.base)
+		d.Stderr = back(d.Stderr, s.view.base)
+		if !s.call.assembles() {
+			d.Stdout = back(d.Stdout, s.view.base)
+		}
 	}
 	return d, err
 }
@@ -314,6 +330,7 @@ func (s *Session) Again() *Session {
 	w := *s.witness
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
 	again.concealed, again.judged, again.foreign = concealment{}, false, ""
+	again.placed, again.boundKnown, again.texts = "", false, false
 	again.witness = &w
 	v := *s.view
 	again.view = &v
@@ -394,6 +411,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if err := errors.Join(s.outside(status), s.timeless(status.Lookups)); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
+	if why := s.binding(status.Lookups); why != "" && s.view.fixed() {
+		return nil, fmt.Errorf("%s: %w: %w", why, ErrBound, action.ErrUnsealed)
+	}
 	seen.Lookups = s.inputs(status.Lookups)
 	if err := s.suspect(ctx, seen.Lookups); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
@@ -429,7 +449,7 @@ func (s *Session) Stage(ctx context.Context, _ *action.Action, _ *action.Command
 		s.list()
 		return backends.Root{}, nil
 	}
-	if err := s.known(ctx); err != nil {
+	if err := errors.Join(s.known(ctx), s.wasBound(ctx)); err != nil {
 		return backends.Root{}, err
 	}
 	if s.parts.Blind != nil {
