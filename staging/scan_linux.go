@@ -31,6 +31,15 @@ func trustedFileSystem(fd int) bool {
 	return false
 }
 
+// lasts says whether the device dev is the disk that "/" is on. Loop devices, and what
+// has no disk, as overlays, may be another thing later.
+func lasts(dev uint64) bool {
+	const none, loop = 0, 7 // major numbers
+	id, err := StatPath("/", FollowLinks)
+	major := unix.Major(dev)
+	return err == nil && id.Dev == dev && major != none && major != loop
+}
+
 // hasWriter says whether somebody has the file open, or mapped, for writing.
 // Where the kernel does not tell us, it says no and widens margin.
 func hasWriter(fd int, margin *int64) bool {

@@ -214,7 +214,7 @@ func (s *scanner) names(d *scanDir, step *selStepper) error {
 		return pathError(d.path, err)
 	}
 	var old dirRecord
-	trusted := s.files.trust.device(id.Dev, d.fd)
+	trusted := s.files.trust.device(id.Dev, d.fd).believes(id.CTime)
 	if d.cache != nil && trusted { // else nothing could be believed the next time
 		d.kept = true
 		if old = d.cache.lookup(d.below()); old != nil && old.sameDir(&id) && id.CTime < int64(s.now) && !s.doubt {

@@ -30,8 +30,12 @@ import (
 //     nanoseconds: ext4, xfs, btrfs, tmpfs, ramfs, f2fs, zfs, bcachefs, and
 //     overlayfs on them. Files of all others (network, FUSE, images) are read
 //     each time. A change time without a fraction of a second may be from a
-//     file system that keeps whole seconds (ext4 with small inodes), or made up
-//     by who made a disk image: it must be more than two seconds old.
+//     file system that keeps whole seconds (ext4 with small inodes): it must be
+//     more than two seconds old. Or whoever made a disk image has made it up, and
+//     the next image at the same place has the same time and the same inode for
+//     another content. So it counts only on the disk that "/" is on, which stays as
+//     long as the system runs, and until the next boot; not on a loop device or an
+//     overlay, whose device numbers others get later.
 //   - A file that is mapped for writing changes without a new time until the
 //     kernel has written the page back, and one long write stamps the file
 //     before it copies the data. Both have the file open for writing. So before
@@ -82,37 +86,69 @@ type Moment int64
 // clockTrust remembers which devices have file systems whose times we trust.
 type clockTrust struct {
 	mu   sync.Mutex
-	devs map[uint64]bool
+	devs map[uint64]deviceTrust
 }
+
+// A deviceTrust says what the times of a file system prove.
+type deviceTrust byte
+
+const (
+	noTrust   deviceTrust = iota // nothing
+	exactOnly                    // that nothing has changed, but for those in whole seconds
+	fullTrust                    // that nothing has changed
+)
 
 // known is what device has found out of dev before.
-func (t *clockTrust) known(dev uint64) (ok, known bool) {
+func (t *clockTrust) known(dev uint64) (trust deviceTrust, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ok, known = t.devs[dev]
-	return ok, known
+	trust, known = t.devs[dev]
+	return trust, known
 }
 
-// device says whether the file system of dev, on which the file fd is, stamps
-// files by the clock of [Now].
-func (t *clockTrust) device(dev uint64, fd int) bool {
+// device says what the times of the file system of dev prove, on which the file fd is.
+func (t *clockTrust) device(dev uint64, fd int) deviceTrust {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ok, known := t.devs[dev]
+	trust, known := t.devs[dev]
 	if !known {
 		if t.devs == nil {
-			t.devs = map[uint64]bool{}
+			t.devs = map[uint64]deviceTrust{}
 		}
-		ok = trustedFileSystem(fd)
-		t.devs[dev] = ok
+		switch {
+		case !trustedFileSystem(fd):
+		case lasts(dev):
+			trust = fullTrust
+		default:
+			trust = exactOnly
+		}
+		t.devs[dev] = trust
 	}
-	return ok
+	return trust
 }
+
+// latest is when the change may have been after which a file of the device dev has this
+// change time. Of a file system that is not one of this machine neither the clock nor
+// its steps are known; FAT's are two seconds.
+func (t *clockTrust) latest(dev uint64, ctime int64) int64 {
+	if trust, known := t.known(dev); known && trust == noTrust || inSeconds(ctime) {
+		return ctime + trustMarginWhole
+	}
+	return ctime
+}
+
+// believes says whether a change time of the file system is worth recording.
+func (d deviceTrust) believes(ctime int64) bool {
+	return d == fullTrust || d == exactOnly && !inSeconds(ctime)
+}
+
+// inSeconds says whether a time has no fraction of a second.
+func inSeconds(time int64) bool { return time%1e9 == 0 }
 
 // settled says whether a change after the moment at would get a later change
 // time than ctime, with margin to spare.
 func settled(ctime int64, at Moment, margin int64) bool {
-	if ctime%1e9 == 0 {
+	if inSeconds(ctime) {
 		margin = max(margin, trustMarginWhole)
 	}
 	return ctime < int64(at)-margin

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/sbx-action/sbx-action/action"
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // # The stat cache of single files
@@ -21,7 +23,8 @@ import (
 // The table has 4096 buckets of 4 KiB, and a bucket has 32 slots of 128 bytes.
 // Device and inode choose the bucket. A slot is, in little-endian numbers,
 //
-//	 0 u64 checksum of the rest, of the digest function and of the version
+//	 0 u64 checksum of the rest, of the digest function and of the version; and of
+//	       the boot, where the ctime is in whole seconds
 //	 8 u64 device, 16 u64 inode, 24 i64 size, 32 i64 mtime, 40 i64 ctime
 //	48 u8 what the owner of the table said of the content, or 0; 49 zeros
 //	56 hash (32 bytes)
@@ -167,18 +170,16 @@ func (h *FileHasher) Stable(path string, id StatID, before Moment) bool {
 	if id.Mode&modeType == modeRegular {
 		margin = trustMarginUnleased
 	}
-	if !settled(id.CTime, before, margin) {
-		return false
+	trust, known := h.trust.known(id.Dev)
+	if !known {
+		fd, err := openForStatfs(path)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+		trust = h.trust.device(id.Dev, fd)
 	}
-	if ok, known := h.trust.known(id.Dev); known {
-		return ok
-	}
-	fd, err := openForStatfs(path)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return h.trust.device(id.Dev, fd)
+	return trust.believes(id.CTime) && settled(id.CTime, before, margin)
 }
 
 // at returns the digest of the file name in the directory dirfd, which has
@@ -235,7 +236,7 @@ func (h *FileHasher) hash(fd int, prove bool) (FileDigest, error) {
 			return FileDigest{}, err
 		}
 		if after == before && d.Size() == after.Size {
-			stable := prove && !writer && settled(after.CTime, at, margin) && h.trust.device(after.Dev, fd)
+			stable := prove && h.trust.device(after.Dev, fd).believes(after.CTime) && !writer && settled(after.CTime, at, margin)
 			return FileDigest{Digest: d, ID: after, Stable: stable}, nil
 		}
 	}
@@ -326,7 +327,7 @@ func (h *FileHasher) recallRest(t *os.File, id *StatID, from int) (FileDigest, b
 func (h *FileHasher) among(slots []byte, id *StatID) (FileDigest, bool) {
 	for ; len(slots) > 0; slots = slots[slotSize:] {
 		s := (*fileSlot)(slots)
-		if le.Uint64(s[16:]) != id.Ino || !s.is(id) || le.Uint64(s[:]) != s.checksum(h.seed) {
+		if le.Uint64(s[16:]) != id.Ino || !s.is(id) || le.Uint64(s[:]) != s.checksum(h.seedOf(id.CTime)) {
 			continue
 		}
 		d := FileDigest{Digest: recordedDigest(h.fn, s[56:88], id.Size), ID: *id, Stable: true, Mark: s[48]}
@@ -334,6 +335,14 @@ func (h *FileHasher) among(slots []byte, id *StatID) (FileDigest, bool) {
 		return d, true
 	}
 	return FileDigest{}, false
+}
+
+// seedOf is the seed of the checksum of a slot for a file with that change time.
+func (h *FileHasher) seedOf(ctime int64) uint64 {
+	if !inSeconds(ctime) {
+		return h.seed
+	}
+	return statChecksum(h.seed, []byte(durable.BootID()))
 }
 
 // Mark notes something of the content of a file, which d tells later, as long as the
@@ -360,12 +369,12 @@ func (h *FileHasher) remember(d *FileDigest) {
 			slot = at
 			break
 		}
-		if le.Uint64(s[:]) != s.checksum(h.seed) {
+		if le.Uint64(s[:]) != s.checksum(h.seedOf(int64(le.Uint64(s[40:])))) {
 			slot = at
 		}
 	}
 	var s fileSlot
-	s.fill(d, h.seed)
+	s.fill(d, h.seedOf(d.ID.CTime))
 	if bucket(&d.ID)+bucketSize > h.tableSize() {
 		_ = t.Truncate(tableBuckets * bucketSize)
 	}

@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,8 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sbx-action/sbx-action/action"
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // A fooled asks both caches for the digest of the file "f" of a workspace.
@@ -477,6 +480,43 @@ func TestStable(t *testing.T) {
 	}
 	if h.Stable("/proc/self/status", id, Now()+3e9) {
 		t.Error("a file of proc is stable")
+	}
+}
+
+// TestMadeUpTimes has times in whole seconds, as in images of disks: what they prove ends
+// where another image can be in the place of one.
+func TestMadeUpTimes(t *testing.T) {
+	h := NewFileHasher(t.TempDir(), action.BLAKE3)
+	defer h.Close()
+	const whole, exact = 1_000_000 * 1e9, 1_000_000*1e9 + 1
+	for _, c := range []struct {
+		trust deviceTrust
+		ctime int64
+		want  bool
+	}{{fullTrust, whole, true}, {exactOnly, whole, false}, {exactOnly, exact, true}, {noTrust, exact, false}} {
+		h.trust.devs = map[uint64]deviceTrust{1: c.trust}
+		if got := h.Stable("/", StatID{Dev: 1, CTime: c.ctime, Mode: modeDir}, Now()); got != c.want {
+			t.Errorf("trust %d, time %d: stable is %v", c.trust, c.ctime, got)
+		}
+	}
+	if h.seedOf(whole) == h.seedOf(exact) || h.seedOf(exact) != h.seed {
+		t.Error("the table does not tell boots apart, or for all files")
+	}
+	root, err := StatPath("/", FollowLinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if unix.Major(root.Dev) > 7 && !lasts(root.Dev) || lasts(root.Dev+1) || lasts(unix.Mkdev(7, 0)) || lasts(unix.Mkdev(0, 40)) {
+		t.Error("the disk of / is taken for another one, or another one for it")
+	}
+	list := []seen{{path: "/a", kind: seenFile, stable: true, id: StatID{CTime: whole}}, {path: "/b", kind: seenFile, stable: true, id: StatID{CTime: exact}}}
+	note := encodeVariants(nil, []variant{{action.Sum(action.BLAKE3, nil), list}})
+	for _, boot := range []string{durable.BootID(), "00000000-0000-4000-8000-000000000000"} {
+		note = bytes.Replace(note, []byte(durable.BootID()), []byte(boot), 1)
+		got, err := decodeVariants(note, 1)
+		if err != nil || got[0].seen[0].stable != (boot == durable.BootID()) || !got[0].seen[1].stable {
+			t.Errorf("boot %s: %+v, %v", boot, got, err)
+		}
 	}
 }
 

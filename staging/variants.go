@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/internal/fields"
 )
 
@@ -15,7 +16,10 @@ import (
 // A note is the variants of one action, the last used first, in varints (uN,
 // iN) and strings (a length and bytes):
 //
-//	u version, u digest function, u number of variants; for each
+//	u version, u digest function, u number of variants
+//	a string: the boot until which change times in whole seconds count, as in
+//	/proc/sys/kernel/random/boot_id; empty where there are none
+//	for each variant
 //	  32 bytes and u size: the digest of the canonical list
 //	  u number of facts; for each
 //	    u8 kind, u8 flags
@@ -28,7 +32,7 @@ import (
 //	                the same directory
 //
 // The store has checked the bytes; a note that cannot be read is a miss.
-const variantsVersion = 2
+const variantsVersion = 3
 
 const (
 	flagPerm = 1 << iota
@@ -50,6 +54,11 @@ func encodeVariants(b []byte, variants []variant) []byte {
 	b = binary.AppendUvarint(slices.Grow(b, room), variantsVersion)
 	b = binary.AppendUvarint(b, uint64(variants[0].seal.Function()))
 	b = binary.AppendUvarint(b, uint64(len(variants)))
+	boot := ""
+	if slices.ContainsFunc(variants, variant.inSeconds) {
+		boot = durable.BootID()
+	}
+	b = fields.AppendText(b, boot)
 	for _, v := range variants {
 		b = appendHash(b, v.seal)
 		b = binary.AppendUvarint(b, uint64(len(v.seen)))
@@ -64,6 +73,11 @@ func encodeVariants(b []byte, variants []variant) []byte {
 		}
 	}
 	return b
+}
+
+// inSeconds says whether something in v counts because of a time in whole seconds.
+func (v variant) inSeconds() bool {
+	return slices.ContainsFunc(v.seen, func(s seen) bool { return s.stable && inSeconds(s.id.CTime) })
 }
 
 func appendHash(b []byte, d action.Digest) []byte {
@@ -132,7 +146,8 @@ var errBadNote = errors.New("not a list of what was seen")
 // A noteReader reads a note; after the first failure it returns zeros.
 type noteReader struct {
 	fields.Reader
-	f action.Function // of the digests
+	f    action.Function // of the digests
+	over bool            // the boot is over in which it was written
 }
 
 func (r *noteReader) digest() action.Digest {
@@ -154,9 +169,11 @@ func decodeVariants(data []byte, most int) ([]variant, error) {
 	}
 	r.f = action.Function(r.Uvarint())
 	n := r.Uvarint()
+	boot := r.Text()
 	if r.Bad || n == 0 || n > maxShared {
 		return nil, errBadNote
 	}
+	r.over = boot != "" && boot != durable.BootID()
 	variants := make([]variant, min(int(n), most))
 	for i := range variants {
 		variants[i].seal = r.digest()
@@ -205,6 +222,7 @@ func (r *noteReader) seen(last string, gone seen) seen {
 		s.id = StatID{
 			Dev: r.Uvarint(), Ino: r.Uvarint(), Size: r.Varint(), MTime: r.Varint(), CTime: r.Varint(), Mode: uint32(r.Uvarint()),
 		}
+		s.stable = !r.over || !inSeconds(s.id.CTime)
 	}
 	if head[1]&flagSame != 0 {
 		s.id, s.stable = gone.id, gone.stable

@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,8 +189,9 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	if err := scout.settle(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
+	p := scout.renamed(start)
 	list := scout.sorted()
-	if p := w.moved(list, start); p != "" {
+	if p = cmp.Or(p, w.moved(list, start)); p != "" {
 		return nil, fmt.Errorf("%s of the host changed while the command ran: %w", p, action.ErrUnsealed)
 	}
 	text := canonical(nil, list)
@@ -398,10 +400,23 @@ func (w *HostWitness) again(s seen) (seen, error) {
 	return s, fmt.Errorf("%s has changed", s.path)
 }
 
+// renamed returns a directory that was given another name, or other permissions, after
+// start, or "": then the command may have found another one at its path. What comes into
+// a directory and goes changes both of its times.
+func (c *scout) renamed(start time.Time) string {
+	for i, s := range c.found {
+		id := &c.of[i].id
+		if (s.kind == seenDir || s.kind == seenList) && id.CTime != id.MTime && c.by.Hash.trust.latest(id.Dev, id.CTime) >= start.UnixNano() {
+			return s.path
+		}
+	}
+	return ""
+}
+
 // moved returns a path that may have changed after start, or "".
 func (w *HostWitness) moved(list []seen, start time.Time) string {
 	for _, s := range list {
-		if s.id == (StatID{}) || s.id.CTime < start.UnixNano() {
+		if s.id == (StatID{}) || w.Hash.trust.latest(s.id.Dev, s.id.CTime) < start.UnixNano() {
 			continue
 		}
 		if s.kind != seenAbsent || w.Known == nil || !w.Known(s.path) {

@@ -285,6 +285,69 @@ func TestAnEqualStatProvesTheFact(t *testing.T) {
 	}
 }
 
+// TestRenamedMeanwhile has another directory stand in the place of one, or of one above it,
+// while the command runs, and then has everything as it was.
+func TestRenamedMeanwhile(t *testing.T) {
+	for _, c := range []struct {
+		dir     string
+		refused bool
+	}{{"usr/include/sub", true}, {"usr/include", true}, {"usr/bin", false}} {
+		h := newHostTest(t)
+		h.status.Lookups = []backends.Lookup{{Path: "/usr/include/sub/b.h", Op: backends.Open}}
+		h.write("usr/other/sub/b.h", "another")
+		tick := func() { // more than a step of the clock that stamps files
+			for was := h.witness.Clock(); h.witness.Clock().Before(was.Add(20 * time.Millisecond)); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		tick()
+		start := h.witness.Clock()
+		tick()
+		dir := filepath.Join(h.dir, c.dir)
+		h.check(os.Rename(dir, dir+"-away"))
+		h.check(os.Rename(filepath.Join(h.dir, "usr/other"), dir))
+		h.check(os.Rename(dir, filepath.Join(h.dir, "usr/other")))
+		h.check(os.Rename(dir+"-away", dir))
+		h.write("usr/include/appears.h", "") // as in any build
+		if c.dir == "usr/include" {
+			tick()
+			h.check(os.Rename(dir, dir+"-away")) // otherwise what appeared hides it
+			h.check(os.Rename(dir+"-away", dir))
+		}
+		_, err := h.witness.Seal(t.Context(), h.action, h.status, start)
+		if c.refused != errors.Is(err, action.ErrUnsealed) || c.refused && !strings.Contains(err.Error(), c.dir+" of the host changed") {
+			t.Errorf("%s: %v", c.dir, err)
+		}
+	}
+}
+
+// TestWholeSeconds has a file change in the second in which the command began, on a file
+// system that has whole seconds only.
+func TestWholeSeconds(t *testing.T) {
+	h := newHostTest(t)
+	const start = 1_000_000*1e9 + 3e8
+	for _, c := range []struct {
+		ctime int64
+		trust deviceTrust
+		moved bool
+	}{
+		{start - 3e8, fullTrust, true},
+		{start - 3e8 - 1, fullTrust, false},
+		{start - 3e8 - 1e9, exactOnly, true},
+		{start - 3e8 - 3e9, exactOnly, false},
+		{start - 2e9, noTrust, true},
+		{start - 4e9, noTrust, false},
+		{start, exactOnly, true},
+		{start - 1, exactOnly, false},
+	} {
+		h.witness.Hash.trust.devs = map[uint64]deviceTrust{1: c.trust}
+		list := []seen{{path: "/usr/a", kind: seenFile, id: StatID{Dev: 1, CTime: c.ctime}}}
+		if got := h.witness.moved(list, time.Unix(0, start)); (got != "") != c.moved {
+			t.Errorf("changed at start%+d, trust %d: moved %q", c.ctime-start, c.trust, got)
+		}
+	}
+}
+
 func TestSealRefuses(t *testing.T) {
 	h := newHostTest(t)
 	_, err := h.witness.Seal(t.Context(), h.action, h.status, time.Unix(1e9, 0))

@@ -83,6 +83,7 @@ func (s *Session) usesClock(name string, d staging.FileDigest) bool {
 		}
 		s.parts.Hash.Mark(d, d.Mark)
 	}
+	s.named = s.named || d.Mark&usesDate != 0
 	return d.Mark&usesTimestamp != 0 || d.Mark&usesDate != 0 && !s.dated()
 }
 

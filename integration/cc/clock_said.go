@@ -26,6 +26,7 @@ func (s *Session) clockInCall(stdin []byte) bool {
 		look([]byte(v.Value))
 	}
 	look(stdin)
+	s.named = mark&usesDate != 0
 	return mark&usesTimestamp != 0 || mark&usesDate != 0 && !s.dated()
 }
 
@@ -62,7 +63,8 @@ func comparesTimes(text []byte) bool {
 }
 
 // A macro can be put together of pieces, which no look at a source finds. But then
-// the time of day is mostly found in what comes out.
+// the time of day is mostly found in what comes out. (That a compiler was asked for it is
+// seen, too, where it is observed: clock_asked.go.)
 
 // A hand is what a time of the run looks like.
 type hand struct {

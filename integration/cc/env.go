@@ -37,7 +37,7 @@ var noise = []string{
 
 var noiseStarts = []string{
 	"DBUS_", "GPG_", "NINJA_", "SBX_", "SSH_", "SUDO_", "TERM_PROGRAM", "VTE_",
-	"XDG_CURRENT_DESKTOP", "XDG_MENU_PREFIX", "XDG_RUNTIME_DIR", "XDG_SEAT", "XDG_SESSION_", "XDG_VTNR", "CARGO_MAKEFLAGS", "BASH_FUNC_",
+	"XDG_CURRENT_DESKTOP", "XDG_MENU_PREFIX", "XDG_RUNTIME_DIR", "XDG_SEAT", "XDG_SESSION_", "XDG_VTNR", "CARGO_MAKEFLAGS",
 }
 
 // colourEnv is passed on where a terminal shows the diagnostics.

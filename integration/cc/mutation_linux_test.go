@@ -26,6 +26,7 @@ type mutation struct {
 	ends    []cc.Outcome // how all calls end; nil: as described above
 	changed []cc.Outcome // how those after the change end; nil: as the others
 	root    bool         // it can only be made by root
+	watched bool         // it is noticed only where calls are observed
 }
 
 // text returns the change that writes a file.

@@ -12,6 +12,7 @@ import (
 
 func mutations() (list []mutation) {
 	list = append(list, sourceMutations()...)
+	list = append(list, clockMutations()...)
 	list = append(list, searchMutations()...)
 	list = append(list, optionMutations()...)
 	list = append(list, toolMutations()...)
@@ -92,6 +93,31 @@ func sourceMutations() []mutation {
 		{name: "standard input", make: func(w *world) { w.stdin = "int one;\n" }, call: "gcc -x c -c - -o a.o", change: func(w *world) { w.stdin = "int two;\n" }, back: func(w *world) { w.stdin = "int one;\n" }},
 		{name: "the second source", files: map[string]string{"a.c": "int a;\n", "b.c": "int b;\n"}, call: "gcc -c a.c b.c", change: text("b.c", "int c;\n")},
 	}
+}
+
+// clockMutations are of macros that tell the time and are put together of pieces.
+func clockMutations() (list []mutation) {
+	const pasted = "#define P(a, b) a##b\n#define C(a, b) P(a, b)\n"
+	for _, compiler := range []string{"gcc", "clang"} {
+		add := func(name, of, call string, files map[string]string, make func(*world)) {
+			at := func(years int) func(*world) {
+				return func(w *world) {
+					w.must(os.Chtimes(w.path(of), timeLongAgo.AddDate(years, 0, 0), timeLongAgo.AddDate(years, 0, 0)))
+				}
+			}
+			list = append(list, mutation{
+				name: name + ", with " + compiler, watched: true, ends: []cc.Outcome{cc.Unkept}, files: files, make: steps(make, at(0)),
+				call: compiler + call, change: at(1), back: at(0),
+			})
+		}
+		add("the last digit of the time of a header", "b.h", " -c a.c",
+			map[string]string{"a.c": "#include \"b.h\"\n", "b.h": pasted + "int last = C(__TIMES, TAMP__)[23];\n"}, steps())
+		add("the time of a source in what is compressed", "a.c", " -flto -frandom-seed=1 -c a.c",
+			map[string]string{"a.c": pasted + "const char *when = C(__TIMES, TAMP__);\n"}, env("TZ", "UTC0"))
+		add("the time of a source where the day is said", "a.c", " -c a.c",
+			map[string]string{"a.c": pasted + "int last = C(__TIMES, TAMP__)[23];\n"}, env("SOURCE_DATE_EPOCH", "1"))
+	}
+	return list
 }
 
 func searchMutations() []mutation {

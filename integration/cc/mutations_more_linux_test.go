@@ -71,6 +71,10 @@ func otherMutations() []mutation {
 			w.env["PYTHONPATH"] = w.path("m") + ":" + w.dir
 			w.write("n/gen.py", gen["gen.py"])
 		}, call: "--any python3 n/gen.py", change: text("m/part.py", "text = 'three '\n"), back: gone("m/part.py")},
+		{
+			name: "any program: a function of the shell", make: env("BASH_FUNC_f%%", "() { echo one; }"), call: "--any --no-stdin bash -c f>o",
+			change: env("BASH_FUNC_f%%", "() { echo two; }"), back: env("BASH_FUNC_f%%", "() { echo one; }"),
+		},
 		{name: "any program: a variable", files: gen, make: env("VALUE", "1"), call: "--any python3 gen.py", change: env("VALUE", "2"), back: env("VALUE", "1")},
 		{name: "any program: the width that it is told", files: gen, make: env("COLUMNS", "40"), call: "--any sh -c echo${IFS}$COLUMNS>o", change: env("COLUMNS", "50"), back: env("COLUMNS", "40")},
 		{name: "any program: the terminal that it is told", files: gen, make: env("TERM", "dumb"), call: "--any --no-stdin sh -c echo${IFS}$TERM>o", change: env("TERM", "xterm"), back: env("TERM", "dumb")},

@@ -76,6 +76,7 @@ type Session struct {
 	judged    bool              // foreign is known
 	foreign   string            // see stranger
 	clocked   bool              // the call names a macro that says the time
+	named     bool              // it, or a source, names __DATE__ or __TIME__
 	began     time.Time         // when the run did
 	input     []byte            // what comes on standard input, where that is in the key
 	opened    []backends.Lookup // what the run looked up
@@ -432,6 +433,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	s.concealed.active, s.concealed.looked = false, err == nil
 	if err == nil && s.concealed.found != "" && s.told == nil {
 		err = fmt.Errorf("%s: %w: %w", s.concealed.found, errConcealed, action.ErrUnsealed)
+	}
+	if err == nil {
+		err = s.asked(status.Lookups)
 	}
 	if err == nil && len(s.removed) > 0 { // which no result can say
 		err = fmt.Errorf("%w: %w", errUndone, action.ErrUnsealed)

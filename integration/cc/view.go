@@ -33,7 +33,7 @@ const (
 )
 
 // viewVersion changes with everything below that a call can see.
-const viewVersion = "4"
+const viewVersion = "5"
 
 // hidden are directories of the root that a sandbox has of its own, or that tell
 // of the state of the machine.
