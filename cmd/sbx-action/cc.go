@@ -360,9 +360,9 @@ func (j *ccJob) explain(done *cc.Done) {
 	case done.Cached:
 		say("cc: hit %v", done.Key)
 	case done.Unkept != nil:
-		say("cc: miss: %v; not kept: %v", done.Miss, done.Unkept)
+		say("cc: miss: %s; not kept: %s", j.named(fmt.Sprint(done.Miss)), j.named(done.Unkept.Error()))
 	default:
-		say("cc: miss: %v", done.Miss)
+		say("cc: miss: %s", j.named(fmt.Sprint(done.Miss)))
 	}
 }
 

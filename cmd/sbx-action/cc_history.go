@@ -30,7 +30,7 @@ func (j *ccJob) remember(ctx context.Context, s *cc.Session, done *cc.Done, star
 			r.Workspace = "/"
 		}
 	}
-	r.Miss = strings.ReplaceAll(r.Miss, staging.BaseRoot+"/", strings.TrimSuffix(r.Workspace, "/")+"/")
+	r.Miss, r.Unkept = j.named(r.Miss), j.named(r.Unkept)
 	// What the call was to make, as history has it: relative to the workspace.
 	command := *req.Command
 	command.OutputPaths = nil
@@ -50,4 +50,9 @@ func (j *ccJob) remember(ctx context.Context, s *cc.Session, done *cc.Done, star
 	if err := history.Add(context.WithoutCancel(ctx), j.parts.store, r); err != nil && j.verbose {
 		say("cc: not in the history: %v", err)
 	}
+}
+
+// named gives files of the project in a reason the names that the user knows.
+func (j *ccJob) named(reason string) string {
+	return strings.ReplaceAll(reason, staging.BaseRoot+"/", strings.TrimSuffix(j.want.Root, "/")+"/")
 }

@@ -187,6 +187,7 @@ func (f *runFlags) runJob(ctx context.Context, job *job, started time.Time, to s
 	if out.Status != nil && out.Status.Code != 0 {
 		hints = job.hints(out.Status)
 	}
+	f.account(out)
 	if err := f.logLine(ctx, job, out, started); err != nil {
 		return out, err
 	}
@@ -311,6 +312,29 @@ func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
 		f.say("it looked for %s, which is in the workspace but was not declared: add %s", hint, add)
 	}
 	return exitCode(code)
+}
+
+// account says of --verbose what was done, and why.
+func (f *runFlags) account(out *action.Outcome) {
+	why := ""
+	switch {
+	case out.Miss == nil:
+	case strings.HasSuffix(out.Miss.Error(), ": not present"):
+		why = ", for the store has no result of it ('sbx-action why' compares it with earlier runs)"
+	default:
+		why = fmt.Sprintf(", for %v", out.Miss)
+	}
+	switch {
+	case !f.verbose:
+	case out.Pruned:
+		f.say("hit: the result of a run with other inputs, which the command did not look at: %v", out.Key)
+	case out.Cached:
+		f.say("hit: the result is from the cache: %v", out.Key)
+	case out.Away != nil:
+		f.say("another machine ran it%s: %v", why, out.Key)
+	default:
+		f.say("ran in %v%s: %v", out.Times.Run.Round(100*time.Microsecond), why, out.Key)
+	}
 }
 
 // logLine appends what happened to --log, in one write.

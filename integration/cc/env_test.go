@@ -80,3 +80,23 @@ func TestMentions(t *testing.T) {
 		t.Errorf("an unknown program: %q", got)
 	}
 }
+
+// TestLinkerSays wants -v of a linker, by whichever name, to be a link like another, and
+// of a driver a question.
+func TestLinkerSays(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		want Reason
+	}{
+		{"ld", ""},
+		{"ld.gold", ""},
+		{"x86_64-linux-gnu-ld.bfd", ""},
+		{"/usr/bin/aarch64-linux-gnu-ld", ""},
+		{"gcc", ReasonQuery},
+		{"x86_64-linux-gnu-gcc-12", ReasonQuery},
+	} {
+		if call := Parse(Unknown, "/", []string{c.name, "-v", "a.o"}); call.Plain != c.want || c.want == "" && call.Kind != Link {
+			t.Errorf("%s -v a.o: kind %v, %q; want %q", c.name, call.Kind, call.Plain, c.want)
+		}
+	}
+}
