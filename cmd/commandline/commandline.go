@@ -4,6 +4,7 @@
 package commandline
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -107,8 +108,7 @@ func (p *Program) Dispatch(ctx context.Context, args []string) error {
 		if len(rest) > 0 {
 			return p.Dispatch(ctx, []string{rest[0], "--help"})
 		}
-		p.Overview(os.Stdout)
-		return nil
+		return printText(p.Overview)
 	case "--version", "-V":
 		name = "version"
 	}
@@ -178,9 +178,9 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	flags.SetOutput(io.Discard) // the error says it all; usage on demand only
 	action := c.Setup(flags)
 	err := ParseFlags(flags, args)
+	help := func(w io.Writer) { p.Help(w, c, flags) }
 	if errors.Is(err, flag.ErrHelp) {
-		p.Help(os.Stdout, c, flags)
-		return nil
+		return c.named(printText(help))
 	}
 	if err != nil {
 		return c.named(err)
@@ -198,10 +198,17 @@ func (p *Program) run(ctx context.Context, c Command, args []string) error {
 	}
 	err = action(ctx, flags.Args())
 	if errors.Is(err, flag.ErrHelp) { // behind a word
-		p.Help(os.Stdout, c, flags)
-		return nil
+		err = printText(help)
 	}
 	return c.named(err)
+}
+
+// printText writes a text to standard output. A help that nobody gets is an error.
+func printText(text func(io.Writer)) error {
+	var b bytes.Buffer
+	text(&b)
+	_, err := b.WriteTo(os.Stdout)
+	return err
 }
 
 // named says which command err is of.

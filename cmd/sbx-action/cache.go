@@ -80,6 +80,9 @@ func (c *cacheFlags) run(ctx context.Context, flags *flag.FlagSet, args []string
 		return err
 	}
 	defer store.Close()
+	if err := storeProblem(store.Dir()); errors.Is(err, errStore) {
+		return err
+	}
 	return step(ctx, store)
 }
 

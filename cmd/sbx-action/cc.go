@@ -101,6 +101,9 @@ func linkedArgs(name string) []string {
 
 func (f *ccFlags) run(ctx context.Context, args []string) error {
 	f.looked.began = staging.Now()
+	if err := f.together(); err != nil {
+		return err
+	}
 	dir, err := cc.WorkingDirectory()
 	if serr := f.settings(dir); serr != nil {
 		return serr
@@ -279,6 +282,8 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return cc.ReasonLink
 	case front.Closed(1), front.Closed(2):
 		return cc.ReasonClosed
+	case cc.MasksOwner():
+		return cc.ReasonUmask
 	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
 	case !j.any && j.self.IsWrapper(j.args[0], os.Getenv("PATH")):
@@ -374,7 +379,11 @@ func (j *ccJob) broken(err error) error {
 	if j.verbose {
 		say("cc: executed: %v", err)
 	}
-	j.record(cc.Fault(err))
+	event := cc.Fault(err)
+	if errors.Is(err, errStore) {
+		event.Reason = cc.ReasonStore
+	}
+	j.record(event)
 	return j.execute()
 }
 

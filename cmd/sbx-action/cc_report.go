@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,9 +62,10 @@ func (f *ccFlags) printStats() error {
 	if err != nil {
 		return err
 	}
+	store := filepath.Dir(dir)
 	s, err := cc.ReadStats(dir)
 	if err != nil {
-		return err
+		return cmp.Or(storeProblem(store), err)
 	}
 	hits, misses := s.Of(cc.Hit), s.Of(cc.Miss).Count+s.Of(cc.Unkept).Count
 	if f.json {
@@ -72,7 +74,7 @@ func (f *ccFlags) printStats() error {
 			lines = []cc.Total{}
 		}
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{
-			"hits": hits.Count, "misses": misses, "saved_seconds": hits.Saved.Seconds(), "calls": lines,
+			"hits": hits.Count, "misses": misses, "saved_seconds": hits.Saved.Seconds(), "calls": lines, "note": storeNote(store),
 		})
 	}
 	rate := ""
@@ -113,6 +115,9 @@ func (f *ccFlags) printStats() error {
 	}
 	if why := f.blindReason(); why != "" {
 		fmt.Fprintf(&b, "nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
+	}
+	if note := storeNote(store); note != "" {
+		fmt.Fprintln(&b, note)
 	}
 	_, err = b.WriteTo(os.Stdout)
 	return err

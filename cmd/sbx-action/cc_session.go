@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -151,7 +152,7 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 	}
 	store, err := w.openStore(cache.Options{ReadOnly: readOnly})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errStore, err)
 	}
 	p := &parts{store: store, blobs: &spareBlobs{store: store}, hasher: staging.NewFileHasher(statDir(store), f)}
 	p.hasher.Keep(serving.recalled())

@@ -40,6 +40,29 @@ func (f *ccFlags) check() error {
 	return nil
 }
 
+// together says what is wrong with flags that are given together, and contradict each
+// other. What settings say is no contradiction: a flag goes before them, and who switches
+// caching off has not to look what else is set.
+func (f *ccFlags) together() error {
+	said := map[string]bool{}
+	f.flags.Visit(func(fl *flag.Flag) { said[fl.Name] = said[fl.Name] || fl.Value.String() != "false" })
+	for _, c := range []struct{ one, other, why string }{
+		{"read-only", "recache", "one adds no results, the other replaces them"},
+		{"disable", "recache", "one only executes the compiler, the other keeps what it gives"},
+		{"disable", "verify", "one asks no cache, the other looks at its hits"},
+		{"disable", "read-only", "one asks no cache, the other takes results from it"},
+		{"recache", "verify", "one takes no hits, the other looks at them"},
+	} {
+		if said[c.one] && said[c.other] {
+			return fmt.Errorf("--%s and --%s: want one of them: %s", c.one, c.other, c.why)
+		}
+	}
+	if said["no-stdin"] && !f.any {
+		return errors.New("--no-stdin goes with --any: of a compiler it is known what it reads")
+	}
+	return nil
+}
+
 // fromFile is what a file in dir says for a setting. The name of a directory is as
 // seen from there: calls in the directories below have the file, too.
 func fromFile(dir, key, value string) string {

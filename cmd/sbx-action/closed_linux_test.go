@@ -59,7 +59,7 @@ func TestClosed(t *testing.T) {
 			}
 		}
 	}
-	for _, args := range []string{"cc --stats", "cache stat", "cache path", "--version", "explain -- true", "run --json -- true"} {
+	for _, args := range []string{"cc --stats", "cache stat", "cache path", "--version", "--help", "help run", "cc --help", "cache stat --help", "explain -- true", "run --json -- true"} {
 		got := says(`"$@" >&-; echo $?`, append([]string{"sh", f.command}, strings.Fields(args)...)...)
 		if !strings.Contains(got, "bad file descriptor\n125\n") {
 			t.Errorf("%s: %s", args, got)

@@ -222,8 +222,20 @@ func (d *doctor) disk() (list []finding) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return []finding{{"store", stateNo, err.Error(), "another directory: --cache DIR or SBX_CACHE"}}
 	}
-	list = append(list, place("store", dir), place("TMPDIR", os.TempDir()))
+	list = append(list, storePlace(dir), place("TMPDIR", os.TempDir()))
 	return list
+}
+
+// storePlace is what there is to say of the store in dir.
+func storePlace(dir string) finding {
+	if err := storeProblem(dir); err != nil {
+		return finding{"store", stateNo, err.Error(), "another directory: --cache DIR or SBX_CACHE"}
+	}
+	f := place("store", dir)
+	if f.State == stateOK && !filepath.IsAbs(dir) {
+		f.State, f.Remedy = stateSlow, "each working directory has a store of its own: give --cache or SBX_CACHE a name that begins with /"
+	}
+	return f
 }
 
 // place is how long it takes to make small files in a directory.

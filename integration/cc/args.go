@@ -81,6 +81,8 @@ const (
 	ReasonShown     Reason = "what it says may depend on the terminal"
 	ReasonOutside   Reason = "writes outside of what it may write to"
 	ReasonClosed    Reason = "a standard descriptor is closed"
+	ReasonUmask     Reason = "the umask takes rights from the owner of new files"
+	ReasonStore     Reason = "the cache cannot be used"
 	ReasonLimits    Reason = "a limit of resources (ulimit) is too low for this program" // counted by internal/front/src/limits.c
 )
 

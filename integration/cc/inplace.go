@@ -54,8 +54,7 @@ func (s *Session) usual(p string, st *syscall.Stat_t, f *action.OutputFile) bool
 	if f.Executable {
 		perm = 0o777
 	}
-	mask := uint32(unix.Umask(0o077))
-	unix.Umask(int(mask))
+	mask := umask()
 	ours := int(st.Uid) == os.Geteuid() && (int(st.Gid) == os.Getegid() || inherits(p, st.Gid))
 	have := uint32(st.Mode) & 0o7777
 	if ours && (have == perm&^mask || have&0o7000 == 0 && hasDefaultRights(path.Dir(p))) {
@@ -68,6 +67,17 @@ func (s *Session) usual(p string, st *syscall.Stat_t, f *action.OutputFile) bool
 	d, err := s.parts.Hash.Digest(p)
 	return err == nil && d.Digest == f.Digest
 }
+
+func umask() uint32 {
+	mask := unix.Umask(0o077)
+	unix.Umask(mask)
+	return uint32(mask)
+}
+
+// MasksOwner says whether the umask takes from the owner of new files the right to read
+// or to write them. Then compilers that are not root fail to open their own temporary
+// files a second time, or to list what is in their directories.
+func MasksOwner() bool { return umask()&0o700 != 0 }
 
 // keepsRights says whether the compiler writes to the file that is in the place of an
 // output, or gives the new one its permissions.

@@ -217,6 +217,10 @@ __attribute__((noinline)) static enum reason try(struct front *f)
 	u64 size = 0, key_len = key_of(f, key);
 	if (!key_len)
 		return NOT_OURS;
+	u32 mask = (u32)sys(NR_umask, 077, 0, 0, 0, 0);
+	sys(NR_umask, mask, 0, 0, 0, 0);
+	if (mask & 0700) // the command may fail without us: see MasksOwner in integration/cc
+		return NOT_OURS;
 	struct stat self;
 	f->uid = (u32)sys(NR_geteuid, 0, 0, 0, 0, 0);
 	enum reason why = load(f, key, key_len, &memo, &size, &self);
