@@ -143,13 +143,14 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 // A ccJob is one call of a compiler.
 type ccJob struct {
 	*ccFlags
-	self  *cc.Self
-	args  []string
-	call  *cc.Call
-	parts *parts
-	stdin *os.File // what we have read of standard input, and the compiler has not
-	want  cc.Want
-	urls  bool // diagnostics may have links
+	self    *cc.Self
+	args    []string
+	call    *cc.Call
+	parts   *parts
+	stdin   *os.File // what we have read of standard input, and the compiler has not
+	stdinAt int64    // where that begins, in a file that is left as it is
+	want    cc.Want
+	urls    bool // diagnostics may have links
 }
 
 // run finds or makes the result of the call, and delivers it.
@@ -218,7 +219,17 @@ func (j *ccJob) deliver(ctx context.Context, s *cc.Session, done *cc.Done) error
 	if err := errors.Join(j.heard(done), s.InPlace(done.Result)); err != nil {
 		return err
 	}
-	return s.Deliver(ctx, done.Result)
+	if j.stdin == nil || j.call.Stdin {
+		return s.Deliver(ctx, done.Result)
+	}
+	n, err := s.Consumed(ctx, done)
+	if err == nil {
+		err = s.Deliver(ctx, done.Result)
+	}
+	if err == nil {
+		err = j.leaveStdin(n)
+	}
+	return err
 }
 
 // doubted executes the compiler, because there is a reason for which it may have failed
@@ -284,6 +295,8 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return cc.ReasonClosed
 	case cc.MasksOwner():
 		return cc.ReasonUmask
+	case j.any && cc.Umask() != 0o022:
+		return cc.ReasonMask
 	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
 	case !j.any && j.self.IsWrapper(j.args[0], os.Getenv("PATH")):
@@ -347,8 +360,7 @@ func (j *ccJob) readStdin() cc.Reason {
 	if info.Mode()&os.ModeCharDevice != 0 && cc.IsTerminal(0) {
 		return cc.ReasonStdin // whoever types wants an answer now
 	}
-	serving.takesStdin()
-	data, err := io.ReadAll(os.Stdin)
+	data, err := j.takeStdin()
 	if err != nil {
 		return cc.ReasonStdin
 	}
@@ -357,6 +369,34 @@ func (j *ccJob) readStdin() cc.Reason {
 	}
 	j.want.Stdin, j.want.Source = data, j.stdin
 	return ""
+}
+
+// takeStdin returns what comes on standard input. A program of --any may leave some, or
+// all, of a file to who comes next, so that of a file nothing is taken away: see leaveStdin.
+func (j *ccJob) takeStdin() ([]byte, error) {
+	if j.call.Stdin {
+		serving.takesStdin()
+		return io.ReadAll(os.Stdin)
+	}
+	at, err := os.Stdin.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, err
+	}
+	j.stdinAt = at
+	data, err := io.ReadAll(io.NewSectionReader(os.Stdin, at, stdinMost+1))
+	if len(data) > stdinMost {
+		return nil, errors.New("it is too large")
+	}
+	return data, err
+}
+
+// stdinMost is how much of a file on standard input is taken into the key, in bytes.
+const stdinMost = 64 << 20
+
+// leaveStdin leaves a file on standard input where the program would leave it.
+func (j *ccJob) leaveStdin(n int64) error {
+	_, err := os.Stdin.Seek(j.stdinAt+n, io.SeekStart)
+	return err
 }
 
 func (j *ccJob) explain(done *cc.Done) {
@@ -412,10 +452,12 @@ func (j *ccJob) execute() error {
 		j.parts.Close()
 	}
 	if serving != nil { // it cannot become anything
-		serving.stdin = j.stdin
+		if j.call == nil || j.call.Stdin {
+			serving.stdin = j.stdin
+		}
 		return errOwnProcess
 	}
-	if j.stdin != nil {
+	if j.stdin != nil && j.call.Stdin {
 		err := cc.GiveBack(j.stdin)
 		if err != nil {
 			return fmt.Errorf("give standard input back: %w", err)

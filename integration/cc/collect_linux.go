@@ -90,7 +90,7 @@ func (k *collector) entry(dir int, name, at string, depth int) error {
 		k.s.removed = append(k.s.removed, at)
 		return nil
 	}
-	return fmt.Errorf("%s: neither a file nor a link nor a directory: %w", at, ErrPlain)
+	return fmt.Errorf("%s: neither a file nor a link nor a directory: %w", at, errKind)
 }
 
 // subdirectory collects a directory: one that the host has, too, or a new one.
@@ -105,11 +105,21 @@ func (k *collector) subdirectory(dir int, name, at string, depth int) error {
 		k.s.written[at] = true
 		if f, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil && len(f) == 0 {
 			unix.Close(fd)
-			return fmt.Errorf("%s: an empty directory: %w", at, ErrPlain)
+			return fmt.Errorf("%s: an empty directory: %w", at, errKind)
+		}
+		err = nil
+		if k.s.call.Kind == Any {
+			err = newDirectory(fd, at)
 		}
 	case err != nil || !info.IsDir() || !k.fresh && opaque(fd):
 		unix.Close(fd)
 		return fmt.Errorf("%s: %w", at, errUndone)
+	case k.s.call.Kind == Any && !k.fresh:
+		err = oldDirectory(fd, at)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return err
 	}
 	return k.directory(fd, at, depth+1)
 }
@@ -136,15 +146,24 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	f := os.NewFile(uintptr(fd), at)
 	defer f.Close()
 	if !strings.HasPrefix(at, "/") || st.Nlink != 1 {
-		return fmt.Errorf("%s: it has several names: %w", at, ErrPlain)
+		return fmt.Errorf("%s: it has several names: %w", at, errKind)
 	}
 	d, err := k.s.parts.Blobs.PutFile(k.ctx, k.s.parts.Function, f)
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", at, err)
 	}
+	if k.s.call.Kind == Any {
+		if !k.fresh && k.s.untouched(f, at, d, st) {
+			delete(k.s.written, at)
+			return nil
+		}
+		if err := k.s.ofItsOwn(f, at, st); err != nil {
+			return err
+		}
+	}
 	perm := st.Mode & 0o7777
 	if perm != 0o644 && perm != 0o755 {
-		return fmt.Errorf("%s: has permissions %04o: %w", at, perm, ErrPlain)
+		return fmt.Errorf("%s: has permissions %04o: %w", at, perm, errKind)
 	}
 	if err := errors.Join(k.check(f, at), k.s.checkTime(f, at)); err != nil {
 		return err

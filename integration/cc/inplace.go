@@ -40,6 +40,8 @@ func (s *Session) InPlace(res *action.Result) error {
 		switch {
 		case info.Mode()&os.ModeSymlink != 0 || ok && info.Mode().IsRegular() && st.Nlink > 1:
 			return fmt.Errorf("%s: %w", p, errLinked)
+		case s.call.Kind == Any && hasAttributes(p):
+			return fmt.Errorf("%s: it has extended attributes: %w", p, errRights)
 		case ok && info.Mode().IsRegular() && !s.usual(p, st, &res.Files[i]):
 			return fmt.Errorf("%s: %w", p, errRights)
 		}
@@ -73,6 +75,9 @@ func umask() uint32 {
 	unix.Umask(mask)
 	return uint32(mask)
 }
+
+// Umask is the umask of this process.
+func Umask() uint32 { return umask() }
 
 // MasksOwner says whether the umask takes from the owner of new files the right to read
 // or to write them. Then compilers that are not root fail to open their own temporary

@@ -1,7 +1,6 @@
 package cc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,6 +188,7 @@ func (c *Call) platform(f action.Function, w Want) []action.Property {
 	if w.Source != nil {
 		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(f, w.Stdin).String()})
 	}
+	platform = append(platform, c.streams()...)
 	for _, d := range c.probes(f) {
 		platform = append(platform, action.Property{Name: "probe", Value: d.String()})
 	}
@@ -241,8 +241,15 @@ func (s *Session) Story(d *Done) (*action.Request, []string) {
 // Run finds the result of the call or makes it. Nothing is delivered: see
 // [Session.Deliver]. A result with an exit code that is not 0 is only what the
 // compiler says in a sandbox.
-func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
-	var stdout, stderr bytes.Buffer
+func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
+	var stdout, stderr saying
+	limited := ctx
+	if s.call.Kind == Any {
+		var abort context.CancelCauseFunc
+		limited, abort = context.WithCancelCause(ctx)
+		defer abort(nil)
+		stdout.abort, stderr.abort = abort, abort
+	}
 	r := &action.Runner{
 		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
 		Locks: s.parts.Locks, Log: s.parts.Log,
@@ -250,17 +257,23 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if s.told != nil {
 		r.Backend = bare{parts: s.parts}
 	}
-	s.heard = func() []byte { return slices.Concat(stdout.Bytes(), stderr.Bytes()) }
+	s.heard = func() []byte { return slices.Concat(stdout.buf, stderr.buf) }
 	dir := s.call.Dir
 	if s.view.fixed() {
 		dir = s.view.name(dir)
 	}
-	out, err := r.Run(ctx, &action.Request{
+	out, err := r.Run(limited, &action.Request{
 		Action: s.action, Command: s.command, Dir: dir, Stdin: s.stdin,
 		Save:   func(context.Context) error { s.settle(); return nil },
 		Stdout: &stdout, Stderr: &stderr,
 		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil, Network: s.network(),
 	})
+	if cause := context.Cause(limited); errors.Is(cause, errMuch) {
+		err = cause
+	}
+	if !o.ReadOnly {
+		defer func() { s.notePlain(ctx, last) }()
+	}
 	if err != nil {
 		if out.Started && out.Status == nil && s.told == nil && ctx.Err() == nil && !errors.Is(err, ErrPlain) {
 			err = fmt.Errorf("%w; %w", err, ErrBlind) // there is no sandbox
@@ -268,7 +281,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 		return &Done{Outcome: out}, err
 	}
 	if out.Status != nil && (out.Status.Signal != 0 || out.Status.Start != nil) {
-		err = fmt.Errorf("the compiler did not end by itself in the sandbox: %w", ErrPlain)
+		err = errEnded
 	}
 	if out.Status != nil && err == nil {
 		if s.told != nil && !s.judged && out.Status.Code == 0 { // it was not asked, to be sealed
@@ -282,7 +295,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 			return &Done{Outcome: out}, err
 		}
 		if err = s.withheld(ctx, out.Status, o.ReadOnly); err == nil {
-			err = s.outside(out.Status)
+			err = s.beyond(out.Status)
 		}
 	}
 	if len(s.removed) > 0 && out.Result.ExitCode == 0 {
@@ -291,7 +304,7 @@ func (s *Session) Run(ctx context.Context, o Options) (*Done, error) {
 	if !out.Cached && out.Unkept == nil {
 		s.noteClean(ctx, out.Result)
 	}
-	d := &Done{Outcome: out, Stdout: stdout.Bytes(), Stderr: stderr.Bytes(), told: s.told != nil}
+	d := &Done{Outcome: out, Stdout: stdout.buf, Stderr: stderr.buf, told: s.told != nil}
 	if s.view.fixed() {
 		d.Stderr = back(d.Stderr, s.view.base)
 		if !s.call.assembles() {
@@ -409,7 +422,7 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if p := s.stranger(status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s: %w: %w", p, ErrForeign, action.ErrUnsealed)
 	}
-	if err := errors.Join(s.outside(status), s.timeless(status.Lookups)); err != nil {
+	if err := errors.Join(s.beyond(status), s.timeless(status.Lookups)); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
 	if why := s.binding(status.Lookups); why != "" && s.view.fixed() {
@@ -453,7 +466,7 @@ func (s *Session) Stage(ctx context.Context, _ *action.Action, _ *action.Command
 		s.list()
 		return backends.Root{}, nil
 	}
-	if err := errors.Join(s.known(ctx), s.wasBound(ctx)); err != nil {
+	if err := errors.Join(s.known(ctx), s.wasBound(ctx), s.wasPlain(ctx)); err != nil {
 		return backends.Root{}, err
 	}
 	if s.parts.Blind != nil {

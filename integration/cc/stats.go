@@ -302,6 +302,13 @@ func Fault(err error) Event {
 		{errRights, ReasonRights},
 		{errShown, ReasonShown},
 		{errOutside, ReasonOutside},
+		{errMachine, ReasonMachine},
+		{errTimed, ReasonTimed},
+		{errItself, ReasonItself},
+		{errMuch, ReasonMuch},
+		{errKind, ReasonKind},
+		{errEnded, ReasonEnded},
+		{errUndone, ReasonUndone},
 	} {
 		if errors.Is(err, nobodys.err) {
 			return Event{Outcome: Plain, Reason: nobodys.why}
@@ -312,8 +319,6 @@ func Fault(err error) Event {
 
 func brokenReason(err error) Reason {
 	switch {
-	case errors.Is(err, errUndone):
-		return "removes or replaces files"
 	case errors.Is(err, ErrBlind):
 		return "nothing can be observed here"
 	case errors.Is(err, ErrPlain):

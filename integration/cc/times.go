@@ -206,6 +206,9 @@ func (s *Session) timeless(lookups []backends.Lookup) error {
 	if p := s.keepsTime(lookups); p != "" {
 		return fmt.Errorf("%s: %s", p, ReasonTimes)
 	}
+	if p := isRandom(lookups); s.call.Kind == Any && p != "" {
+		return fmt.Errorf("%s: %w", p, errRandom)
+	}
 	if s.call.Kind == Any || s.call.Script {
 		if p := s.staleModule(lookups); p != "" {
 			return fmt.Errorf("%s is of the second in which its source was written: %s", p, ReasonTimes)
