@@ -197,7 +197,7 @@ func (s *Session) astray(lookups []backends.Lookup) string {
 	occupied := err == nil
 	for _, l := range lookups {
 		p := l.Path
-		if strings.LastIndexByte(p, '/') == 0 && top[p] && !slices.ContainsFunc(s.binds, func(b backends.Bind) bool { _, ok := under(b.Target, p); return ok }) {
+		if strings.LastIndexByte(p, '/') == 0 && top[p] && !s.view.system(p[1:]) && !slices.ContainsFunc(s.binds, func(b backends.Bind) bool { _, ok := under(b.Target, p); return ok }) {
 			return p
 		}
 		rest, ok := under(p, fixedRoot)

@@ -3,10 +3,15 @@ package cc_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sbx-action/sbx-action/integration/cc"
 )
 
 // A shared is a script of the shell that is run in two checkouts, in directories of which
@@ -62,6 +67,125 @@ func (r *shared) run(w *world, front string) effect {
 		e.files[name] = f
 	}
 	return e
+}
+
+// TestExchanged has the same calls with everything at its own place, where what the two
+// checkouts get must be the compiler's to the last byte.
+func TestExchanged(t *testing.T) {
+	for i, r := range sharedRows {
+		if testing.Short() && i%8 != 4 {
+			continue
+		}
+		t.Run(strings.ReplaceAll(r.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			late := false // see [row.compare]
+			for i, w := range r.places(t) {
+				want := r.run(w, "")
+				w.settle()
+				for round := 1; round <= 1+i; round++ {
+					before := w.totals()
+					got := r.run(w, command+" cc --cache-links ")
+					for _, name := range r.varies {
+						if !isText(name, want.files[name].data) {
+							got.files[name] = want.files[name]
+						}
+					}
+					if diff := got.differs(want); diff != "" {
+						t.Errorf("place %d, round %d: %s", i+1, round, diff)
+					}
+					ends, _, _ := strings.Cut(w.ends(before, false), ", plain")
+					if late = late || strings.Contains(ends, "changed meanwhile"); round == 2 && ends != "hit" && !late {
+						t.Errorf("place %d, round %d: ended with %s", i+1, round, ends)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestOddNames has checkouts whose names are written otherwise in lists of dependencies, in
+// JSON or by a shell.
+func TestOddNames(t *testing.T) {
+	r := shared{call: `$CC -Wall -g -MD -I"$P/inc" -c "$P/src/a.c"; $CC -E -I"$P/inc" "$P/src/file.c" -o x; $CC -Iinc -MM src/a.c "$P/src/m.c"; $CLANG -MJ y -g -MD -MF z -Iinc -c src/a.c -o b.o`}
+	for i, name := range []string{"a b", "a$b#", `a\b"`, "é", "a:b,c=d", "a\xffb'"} {
+		if testing.Short() && i != 0 {
+			continue
+		}
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			for _, mode := range []string{"same", "fixed"} {
+				w := newWorld(t)
+				w.env["LC_ALL"], w.env["TMPDIR"] = "C", "/tmp"
+				for _, place := range []string{"w/" + name, "w/" + name + "2"} {
+					w := w.at(place)
+					w.files(checkout)
+					want := r.run(w, "")
+					w.settle()
+					for range 2 {
+						if diff := r.run(w, command+" cc --path "+mode+" ").differs(want); diff != "" {
+							t.Errorf("%q, %s: %s", place, mode, diff)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestSharedMake builds in two checkouts, which differ in what is in a header for a while:
+// make has to see that by the lists of dependencies that came from the other one.
+func TestSharedMake(t *testing.T) {
+	w := newWorld(t)
+	w.env["LC_ALL"], w.env["TMPDIR"], w.env["CC"] = "C", "/tmp", command+" cc --path fixed gcc"
+	makefile := "P := $(abspath ..)\nm: a.o m.o\n\tgcc -o m a.o m.o\n%.o: $(P)/src/%.c\n\t$(CC) -I$(P)/inc -MMD -MP -MF $*.needs -c $< -o $@\n-include a.needs m.needs\n"
+	places := []*world{w.at("one"), w.at("one2")}
+	late := false
+	build := func(w *world, want int, outcome cc.Outcome, calls int64) {
+		t.Helper()
+		w.settle()
+		before := w.totals()
+		cmd := exec.Command("sh", "-c", "make -s -C build && make -q -C build && build/m")
+		cmd.Dir = w.dir
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.path("../home"), "SBX_CACHE=" + w.cache, "CC=" + w.env["CC"], "LC_ALL=C", "SBX_WARM=off"}
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%s: %v, want exit code %d: %s", w.dir, err, want, out)
+		}
+		for k, n := range w.totals() {
+			if n -= before[k]; n != 0 && k.o == cc.Unkept {
+				late = true
+			} else if n != 0 && !late && (k.o != outcome || n != calls) {
+				t.Errorf("%s: %d calls ended with %s (%s), want %d with %s", w.dir, n, k.o, k.r, calls, outcome)
+			}
+		}
+	}
+	change := func(w *world, name, text string) { // to a time of its own for make
+		t.Helper()
+		modified := func(name string) time.Time {
+			info, err := os.Stat(w.path(name))
+			w.must(err)
+			return info.ModTime()
+		}
+		for w.write(name, text); !modified(name).After(modified("build/a.o")) || !modified(name).After(modified("build/m.o")); {
+			w.write(name, text)
+		}
+	}
+	for i, w := range places {
+		w.files(checkout)
+		w.files(map[string]string{"src/m.c": "#include \"a.h\"\nint f(int);\nint main(void) { return f(A); }\n", "build/Makefile": makefile})
+		build(w, 2, []cc.Outcome{cc.Miss, cc.Hit}[i], 2)
+	}
+	one, two := places[0], places[1]
+	change(two, "inc/a.h", "#define A 20\n")
+	build(two, 40, cc.Miss, 2)
+	build(one, 2, "", 0)
+	change(one, "inc/a.h", "#define A 20\n")
+	build(one, 40, cc.Hit, 2)
+	change(two, "src/a.c", "int f(int x) { return x; }\n")
+	build(two, 20, cc.Miss, 1)
+	two.remove("inc/a.h")
+	change(two, "src/m.c", "int f(int);\nint main(void) { return f(3); }\n")
+	build(two, 3, cc.Miss, 1)
 }
 
 // isText says whether an output is text whose names are those of the checkout.
@@ -120,17 +244,25 @@ func nameOf(text, name string) string {
 	}
 }
 
-func (r *shared) try(t *testing.T) {
+// places are the two checkouts.
+func (r *shared) places(t *testing.T) []*world {
 	one := newWorld(t) // in a directory that has the name of the test, which is to have nothing odd in it
 	one.env["LC_ALL"], one.env["TMPDIR"] = "C", "/tmp"
 	one.dirs = true
 	one = one.at("w/one")
-	two := one.at("w/one.two/deeper")
-	front := command + " cc --path fixed --cache-links "
-	objects := map[string]string{}
-	for i, w := range []*world{one, two} {
+	list := []*world{one, one.at("w/one.two/deeper")}
+	for _, w := range list {
 		w.files(checkout)
 		w.files(r.files)
+	}
+	return list
+}
+
+func (r *shared) try(t *testing.T) {
+	front := command + " cc --path fixed --cache-links "
+	objects := map[string]string{}
+	places, late := r.places(t), false
+	for i, w := range places {
 		want := r.run(w, "")
 		if want.code != 0 {
 			t.Fatalf("control: %s", want.stderr)
@@ -139,10 +271,14 @@ func (r *shared) try(t *testing.T) {
 		for round := 1; round <= 2; round++ {
 			before := w.totals()
 			got := r.run(w, front)
-			if diff := r.misnamed(got, want, w.dir, []*world{two, one}[i].dir); diff != "" {
+			if diff := r.misnamed(got, want, w.dir, places[1-i].dir); diff != "" {
 				t.Errorf("place %d, round %d: %s", i+1, round, diff)
 			}
 			ends := w.ends(before, false)
+			// Where something changed while a compiler ran, nothing could be kept.
+			if late = late || strings.Contains(ends, "changed meanwhile"); late {
+				continue
+			}
 			allowed := "hit"
 			switch {
 			case i == 0 && round == 1, i == 1 && round == 1 && r.want == "own":
@@ -218,6 +354,14 @@ var sharedRows = []shared{
 	{name: "thin relative", call: "$CC -Iinc -g -c src/a.c; tick; cd lib; $AR rcsTD $P/lib/liba.a ../a.o; $AR t liba.a", want: "hit", plain: true},
 	{name: "beside", call: "$CC -I../beside -Iinc -c src/a.c -o a.o -MD", files: map[string]string{"../beside/a.h": "#define A 7\n"}, want: "own"},
 	{name: "beside not there", call: "$CC -I../early -Iinc -c src/a.c -o a.o -MD", want: "own"},
+	{name: "error", call: "export SBX_CC_CACHE_FAILURES=1; $CC -I$P/inc -c $P/src/bad.c || $CLANG -I$P/inc -c $P/src/bad.c || $CC -c $P/src/none.c || echo $?", want: "hit"},
+	{name: "stdin", call: "$CC -g -x c -I$P/inc -MD -MF x -c - -o a.o <$P/src/a.c; $CC -E -I$P/inc - <src/a.c", want: "hit", varies: []string{"x"}},
+	{name: "stdin that names build", call: "echo 'char *s = \"/build\";' | $CC -E -I$P/inc -", want: "own"},
+	{name: "include", call: "$CC -MD -include $P/inc/a.h -imacros $P/inc/a.h -isystem$P/inc -iquote$P/lib -c $P/src/m.c; $CC -idirafter $P/inc -MM $P/src/a.c -MT $P/x", want: "hit"},
+	{name: "modules", call: "export SOURCE_DATE_EPOCH=1; $CXX -std=c++20 -fmodules-ts -MD -I$P/inc -x c++ -c $P/src/m.cppm -o m.o; tick; $CXX -std=c++20 -fmodules-ts -MD -c $P/src/u.cc -o u.o", files: map[string]string{"src/m.cppm": "module;\n#include \"a.h\"\nexport module m;\nexport int q() { return A; }\n", "src/u.cc": "import m;\nint u() { return q(); }\n"}, want: "own"},
+	{name: "plain assembler", call: "$CC -S -g -I$P/inc $P/src/a.c -o a.s; $CC -c a.s -o b.o; $AS $P/a.s -o $P/c.o", want: "hit"},
+	{name: "preprocessed", call: "$CC -E -I$P/inc $P/src/a.c -o a.i; tick; $CC -Wall -c a.i -o b.o", want: "own"},
+	{name: "linker script", call: "$CC -c $P/src/m.c -o $P/m.o; $CC -I$P/inc -c src/a.c; tick; $LD -r -o $P/x.o $P/m.o $P/a.o -Map $P/x.map; $LD -r -T $P/t.ld -o $P/y.o $P/m.o", files: map[string]string{"t.ld": "SECTIONS { .text : { *(.text*) } }\n"}, want: "hit", varies: []string{"x.map"}},
 	{name: "bison", call: "unset P; $BISON -d src/p.y -o p.c", want: "hit"},
 	{name: "bison absolute", call: "$BISON -d $P/src/p.y -o $P/p.c", want: "own"},
 	{name: "PWD of a link", call: "ln -s $P ../l$(basename $P); cd ../l$(basename $P); tick; $CC -g -Iinc -MD -c src/a.c; rm ../l$(basename $P)", want: "hit"},
