@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sbx-action/sbx-action/internal/spelling"
 )
@@ -117,6 +118,12 @@ func (p *Program) Dispatch(ctx context.Context, args []string) error {
 			return p.run(ctx, c, rest)
 		}
 	}
+	switch {
+	case name == "":
+		return fmt.Errorf("the command's name is empty: '%s help' lists the commands", p.Name)
+	case strings.HasPrefix(name, "-"):
+		return fmt.Errorf("%s stands before the name of a command: its flags come behind it; '%s help' lists the commands", name, p.Name)
+	}
 	var names []string
 	for _, c := range p.Commands {
 		names = append(names, c.Name)
@@ -150,14 +157,21 @@ func flagError(err error, flags *flag.FlagSet) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		var names []string
-		if len(name) > 1 {
-			flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		if text = ""; len(name) > 1 {
+			text = meant(name, names, dashes)
 		}
-		return fmt.Errorf("unknown flag %s%s", dashes(name), meant(name, names, dashes))
+		if short := abbreviated(name, names); text == "" && short != "" {
+			text = fmt.Sprintf(" (is %s meant?)", dashes(short))
+		}
+		return fmt.Errorf("unknown flag %s%s", dashes(name), text)
 	}
 	for _, before := range []string{" for flag -", " for -", "flag needs an argument: -"} {
 		if head, tail, ok := strings.Cut(text, before); ok {
 			name, rest, _ := strings.Cut(tail, ":")
+			if rest == " parse error" {
+				rest = " " + wanted(flags.Lookup(name))
+			}
 			if rest != "" {
 				rest = ":" + rest
 			}
@@ -165,6 +179,30 @@ func flagError(err error, flags *flag.FlagSet) error {
 		}
 	}
 	return err
+}
+
+// abbreviated returns the one of names that a letter stands for, or the letter among
+// them that stands for name; or "".
+func abbreviated(name string, names []string) string {
+	for _, n := range names {
+		if len(name) == 1 && strings.HasPrefix(n, name) || len(n) == 1 && strings.HasPrefix(name, n) {
+			return n
+		}
+	}
+	return ""
+}
+
+// wanted says what values of a flag look like that is not one of ours.
+func wanted(f *flag.Flag) string {
+	if g, ok := f.Value.(flag.Getter); ok {
+		switch g.Get().(type) {
+		case bool:
+			return "want true or false"
+		case time.Duration:
+			return "want a duration, such as 90s"
+		}
+	}
+	return "want a whole number"
 }
 
 func (p *Program) run(ctx context.Context, c Command, args []string) error {

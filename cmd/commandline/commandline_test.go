@@ -67,6 +67,8 @@ func TestUnknownCommand(t *testing.T) {
 	for name, want := range map[string]string{
 		"histroy": `unknown command "histroy" (is history meant?): 'x help'`,
 		"other":   `unknown command "other": 'x help'`,
+		"":        "the command's name is empty: 'x help' lists the commands",
+		"--nope":  "--nope stands before the name of a command: its flags come behind it; 'x help' lists the commands",
 	} {
 		if err := p.Dispatch(t.Context(), []string{name}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", name, err, want)
@@ -80,9 +82,11 @@ func TestFlagError(t *testing.T) {
 		"--zzz":          "unknown flag --zzz",
 		"-z":             "unknown flag -z",
 		"--timeout":      "flag needs an argument: --timeout",
-		"--timeout=a: b": `invalid value "a: b" for flag --timeout: parse error`,
-		"--on=maybe":     `invalid boolean value "maybe" for --on: parse error`,
-		"-n=x":           `invalid value "x" for flag -n: parse error`,
+		"--timeout=a: b": `invalid value "a: b" for flag --timeout: want a duration, such as 90s`,
+		"--on=maybe":     `invalid boolean value "maybe" for --on: want true or false`,
+		"-n=x":           `invalid value "x" for flag -n: want a whole number`,
+		"--number=3":     "unknown flag --number (is -n meant?)",
+		"-t":             "unknown flag -t (is --timeout meant?)",
 	} {
 		flags := flag.NewFlagSet("c", flag.ContinueOnError)
 		flags.SetOutput(new(strings.Builder))

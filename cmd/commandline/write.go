@@ -27,6 +27,9 @@ func WriteWhole(name string, write func(io.Writer) error) error {
 		return errors.Join(buffered(f, write), f.Close())
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if at, ok := errors.AsType[*os.PathError](err); ok {
+		at.Path = name // the other name is ours
+	}
 	if err != nil {
 		return err
 	}

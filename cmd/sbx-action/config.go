@@ -41,6 +41,9 @@ what they are for.
 			flags.Var((*given)(&workspace), "workspace", "`DIR` whose project is meant (default: the current directory)")
 			asJSON := flags.Bool("json", false, "print a list of objects, for programs")
 			return func(_ context.Context, args []string) error {
+				if len(args) > 1 && strings.HasPrefix(args[1], "-") {
+					return fmt.Errorf("%s stands behind %q: flags come before it", args[1], args[0])
+				}
 				if len(args) != 1 || args[0] != "show" && args[0] != "list" {
 					return fmt.Errorf("want show or list, as in 'sbx-action config show'")
 				}

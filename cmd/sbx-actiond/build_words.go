@@ -150,6 +150,9 @@ func (f *buildFlags) printLog(args []string) error {
 			found = append(found, n)
 		}
 	}
+	if len(names) == 0 {
+		return errors.New("nothing has a log: no component was built with this store")
+	}
 	if len(args) != 1 || len(found) != 1 {
 		return fmt.Errorf("want one component that has a log: %s", strings.Join(names, ", "))
 	}
@@ -206,7 +209,10 @@ func schemaCommand() commandline.Command {
 	return commandline.Command{
 		Name: "schema", Short: "print the JSON Schema of sbx.yaml, for editors",
 		Setup: func(*flag.FlagSet) func(context.Context, []string) error {
-			return func(context.Context, []string) error {
+			return func(_ context.Context, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("unexpected argument %q", args[0])
+				}
 				_, err := os.Stdout.Write(component.Schema)
 				return err
 			}

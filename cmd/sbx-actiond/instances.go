@@ -59,6 +59,9 @@ func parseInstances(list []string, usual *instance) (*instances, error) {
 		if err := reapi.CheckInstance(name); err != nil {
 			return nil, fmt.Errorf("--instance %q: %w", text, err)
 		}
+		if strings.Contains(name, "=") {
+			return nil, fmt.Errorf("--instance %q begins with a setting: want NAME and its settings, \"\" for the one without a name", text)
+		}
 		in := *usual
 		for _, w := range words[1:] {
 			if err := in.set(w); err != nil {

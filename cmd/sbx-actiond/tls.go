@@ -25,7 +25,7 @@ func (f *serveFlags) tlsConfig() (*tls.Config, error) {
 	}
 	pair := &keyPair{cert: f.tlsCert, key: f.tlsKey}
 	if _, err := pair.get(nil); err != nil {
-		return nil, fmt.Errorf("--tls-cert: %w", err)
+		return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %w", f.tlsCert, f.tlsKey, err)
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
 	if f.tlsClientCA == "" {

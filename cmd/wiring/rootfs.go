@@ -84,7 +84,7 @@ func (r Rootfs) Lookup(name string) (RootfsEntry, error) {
 	}
 	data, err := os.ReadFile(r.file(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return e, fmt.Errorf("no root file system is called %q: 'sbx-action rootfs list' lists them: %w", name, fs.ErrNotExist)
+		return e, fmt.Errorf("root file system %q: %w; 'sbx-action rootfs list' lists those that are there", name, fs.ErrNotExist)
 	}
 	if err != nil {
 		return e, err
