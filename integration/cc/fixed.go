@@ -58,7 +58,7 @@ func (c *Call) Bound(root string, env []action.EnvironmentVariable) string {
 			if i > 0 {
 				before = list[i-1]
 			}
-			if c.boundBy(a, before, root) {
+			if c.boundBy(i, a, before, root) {
 				return a
 			}
 		}
@@ -70,7 +70,7 @@ func (c *Call) Bound(root string, env []action.EnvironmentVariable) string {
 		inside := strings.Contains(v.Value, root)
 		switch {
 		case v.Name == "PWD":
-		case hasName([]byte(v.Value), fixedRoot), inside && (c.Kind == Any || v.Name == "LD_RUN_PATH"):
+		case namesFixed(v.Value, root), inside && (c.Kind == Any || v.Name == "LD_RUN_PATH"):
 			return v.Name
 		}
 	}
@@ -93,8 +93,13 @@ func isOdd(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+@", r))
 }
 
-// boundBy says so of one argument, with the one before it.
-func (c *Call) boundBy(a, before, root string) bool {
+// namesFixed says whether text names fixedRoot itself, and not only the project below it.
+func namesFixed(text, root string) bool {
+	return strings.Contains(text, fixedRoot) && hasName([]byte(moved(text, root, ".")), fixedRoot)
+}
+
+// boundBy says so of one argument, the i-th, with the one before it.
+func (c *Call) boundBy(i int, a, before, root string) bool {
 	if slices.ContainsFunc(bound, func(o string) bool { return strings.HasPrefix(a, o) }) {
 		return true
 	}
@@ -102,7 +107,7 @@ func (c *Call) boundBy(a, before, root string) bool {
 	if name, maps, ok := strings.Cut(a, "-prefix-map="); ok && strings.HasPrefix(name, "-f") {
 		text, _, _ = strings.Cut(maps, "=") // to what it is mapped, nobody looks up
 	}
-	if hasName([]byte(text), fixedRoot) {
+	if namesFixed(text, root) || c.Kind == Archive && i == 0 && strings.Contains(a, "P") {
 		return true
 	}
 	if !strings.Contains(a, root) {
@@ -185,8 +190,6 @@ func (s *Session) wasBound(ctx context.Context) error {
 // did not see: by "..", a link, or a name that it looked for in each directory upwards; or
 // what it may have looked for in a directory of the host that is called fixedRoot.
 func (s *Session) astray(lookups []backends.Lookup) string {
-	base := s.view.base
-	out := leaver{base: base, known: map[string]string{}}
 	top := map[string]bool{} // names that were looked for in the project's directory
 	for _, l := range lookups {
 		if rest, ok := under(l.Path, fixedRoot); ok && strings.LastIndexByte(rest, '/') == 0 {
@@ -195,6 +198,8 @@ func (s *Session) astray(lookups []backends.Lookup) string {
 	}
 	_, err := os.Lstat(fixedRoot)
 	occupied := err == nil
+	out := leaver{base: s.view.base, known: map[string]string{}}
+	passed := map[string]bool{} // directories elsewhere
 	for _, l := range lookups {
 		p := l.Path
 		if strings.LastIndexByte(p, '/') == 0 && top[p] && !s.view.system(p[1:]) && !slices.ContainsFunc(s.binds, func(b backends.Bind) bool { _, ok := under(b.Target, p); return ok }) {
@@ -204,25 +209,41 @@ func (s *Session) astray(lookups []backends.Lookup) string {
 		if !ok && (strings.Contains(p, "/.") || strings.Contains(p, "//")) {
 			rest, ok = under(filepath.Clean(p), fixedRoot)
 		}
-		if !ok || rest == "" {
-			continue
+		if ok && rest != "" && s.strays(&out, rest, occupied) {
+			return p
 		}
-		if occupied {
-			if info, err := os.Lstat(fixedRoot + rest); err == nil && !info.IsDir() {
+		if dir := path.Dir(p); !ok && occupied && !passed[dir] {
+			passed[dir] = true
+			real, err := filepath.EvalSymlinks(p)
+			if _, there := under(real, fixedRoot); there && err == nil {
 				return p
 			}
 		}
-		dir, name := path.Split(base + rest)
-		at := out.dir(dir)
-		if at == "" || at == base && name == ".." {
-			return p
-		}
-		target, err := os.Readlink(base + rest)
-		if err == nil && !filepath.IsAbs(target) && at != "/" && out.walk(at, target, new(int)) == "" {
-			return p
-		}
 	}
 	return ""
+}
+
+// strays says so of one path, rest, in the project.
+func (s *Session) strays(out *leaver, rest string, occupied bool) bool {
+	if occupied {
+		if info, err := os.Lstat(fixedRoot + rest); err == nil && !info.IsDir() {
+			return true
+		}
+	}
+	dir, name := path.Split(s.view.base + rest)
+	at := out.dir(dir)
+	if at == "" || at == s.view.base && name == ".." {
+		return true
+	}
+	switch target, err := os.Readlink(s.view.base + rest); {
+	case err != nil:
+	case filepath.IsAbs(target):
+		out.away = append(out.away, target)
+	case at != "/" && out.walk(at, target, new(int)) == "":
+		return true
+	}
+	// Another directory of that name is meant.
+	return slices.ContainsFunc(out.away, func(target string) bool { _, ok := under(path.Clean(target), fixedRoot); return ok })
 }
 
 // native returns a source that names fixedRoot itself: it means another directory, and
@@ -243,7 +264,7 @@ func (s *Session) native(lookups []backends.Lookup, deep bool) string {
 		if !ok || s.written[host] || !deep && ofSystem(p) || slices.Contains(assembler, path.Ext(p)) {
 			continue
 		}
-		if names, text, err := s.namesFixed(host); err == nil && names && text {
+		if names, text, err := s.lookInto(host); err == nil && names && text {
 			return p
 		}
 	}
@@ -253,9 +274,9 @@ func (s *Session) native(lookups []backends.Lookup, deep bool) string {
 // assembler are the ends of the names of what is compiled, as text.
 var assembler = []string{".s", ".ll"}
 
-// namesFixed says whether a regular file of the host names fixedRoot, and whether it is
+// lookInto says whether a regular file of the host names fixedRoot, and whether it is
 // text.
-func (s *Session) namesFixed(host string) (names, text bool, err error) {
+func (s *Session) lookInto(host string) (names, text bool, err error) {
 	fd, err := openRead(host)
 	if err != nil {
 		return false, false, err

@@ -107,6 +107,7 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 type leaver struct {
 	base  string
 	known map[string]string // by a directory as it was named: see dir
+	away  []string          // absolute names to which links have led
 }
 
 // dir returns where the directory is, whose name begins with the base: "" is outside,
@@ -142,6 +143,7 @@ func (l *leaver) walk(at, rest string, links *int) string {
 			continue
 		}
 		if *links++; *links > 40 || path.IsAbs(target) {
+			l.away = append(l.away, target)
 			return "/"
 		}
 		if at = l.walk(path.Dir(at), target, links); at == "" || at == "/" {
