@@ -175,6 +175,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		return j.undeclared(ctx, s, done)
 	}
 	event := done.Event()
+	if event.Outcome == cc.Miss && j.parts.remote.silent() {
+		event.Reason = cc.ReasonRemote
+	}
 	if done.Result.ExitCode != 0 && !j.failures {
 		event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
 		if doubt := s.Doubt(done); doubt != "" {

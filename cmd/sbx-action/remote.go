@@ -82,6 +82,16 @@ func (r *remote) first(key action.Digest) bool {
 	return true
 }
 
+// silent says whether there is a remote, and it was not to be had.
+func (r *remote) silent() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.off.IsZero()
+}
+
 // failed says what there is to say about what went wrong with the remote, in one
 // line, and remembers if it is not to be had.
 func (r *remote) failed(ctx context.Context, what string, err error) {

@@ -91,6 +91,8 @@ const (
 	ReasonClosed    Reason = "a standard descriptor is closed"
 	ReasonUmask     Reason = "the umask takes rights from the owner of new files"
 	ReasonStore     Reason = "the cache cannot be used"
+	ReasonStream    Reason = "writes to a FIFO, a socket or a device"
+	ReasonRemote    Reason = "not seen before, and the remote does not answer"
 	ReasonLimits    Reason = "a limit of resources (ulimit) is too low for this program" // counted by internal/front/src/limits.c
 )
 
@@ -131,7 +133,7 @@ func Parse(kind Kind, dir string, args []string) *Call {
 	}
 	inputs := c.Inputs
 	if c.Kind == Any {
-		inputs = args[1:] // perhaps
+		inputs = mentioned(args[1:]) // perhaps
 	}
 	if c.Plain == "" && slices.ContainsFunc(inputs, func(name string) bool { return isStream(c.abs(name)) }) {
 		c.Plain = ReasonInput
@@ -164,6 +166,22 @@ func isStream(p string) bool {
 	}
 	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
 }
+
+// mentioned are the arguments of a program of whatever kind, and the words in them that
+// could be names of files: of=NAME, or what a shell is told to do.
+func mentioned(args []string) []string {
+	list := slices.Clone(args)
+	for _, a := range args {
+		words := strings.FieldsFunc(a, func(r rune) bool { return strings.ContainsRune(" \t\n=:,;&|<>(){}'\"`", r) })
+		if len(words) != 1 || words[0] != a {
+			list = append(list, words[:min(len(words), wordsMax)]...)
+		}
+	}
+	return list
+}
+
+// wordsMax is how many words of an argument are looked at: each costs a microsecond.
+const wordsMax = 256
 
 // isText says whether an argument of a compiler defines a macro that at most mentions
 // /proc, as git's do ("/proc/self/exe"): that says no more than the same text in a source.

@@ -16,6 +16,7 @@ import (
 var (
 	errUnsaid = fmt.Errorf("what the compiler says cannot be written: %w", ErrPlain)
 	errLinked = fmt.Errorf("it has another name, too, or is a link: %w", ErrPlain)
+	errStream = fmt.Errorf("it is a FIFO, a socket or a device, of which a sandbox has another one: %w", ErrPlain)
 	errRights = fmt.Errorf("it has an owner or permissions that a new file would not have: %w", ErrPlain)
 )
 
@@ -26,7 +27,7 @@ var ErrMixed = errors.New("standard output and error are one file")
 func Unsaid(err error) error { return fmt.Errorf("%w: %w", err, errUnsaid) }
 
 // InPlace returns an error if somebody could tell an output that is replaced from one
-// that is written to: one that has several names, is a symbolic link, or has not the
+// that is written to: one that has several names, is a symbolic link or no file at all, or has not the
 // owner and permissions of a new one. GCC replaces objects and writes to lists of
 // dependencies, clang replaces most, and others do something else.
 func (s *Session) InPlace(res *action.Result) error {
@@ -42,6 +43,8 @@ func (s *Session) InPlace(res *action.Result) error {
 			return fmt.Errorf("%s: %w", p, errLinked)
 		case s.call.Kind == Any && hasAttributes(p):
 			return fmt.Errorf("%s: it has extended attributes: %w", p, errRights)
+		case info.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeDevice) != 0 && p != os.DevNull:
+			return fmt.Errorf("%s: %w", p, errStream)
 		case ok && info.Mode().IsRegular() && !s.usual(p, st, &res.Files[i]):
 			return fmt.Errorf("%s: %w", p, errRights)
 		}

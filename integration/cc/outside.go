@@ -35,7 +35,11 @@ func (s *Session) outside(status *backends.Status) error {
 		if !l.Made {
 			continue
 		}
-		if p := path.Clean(l.Path); s.wouldWrite(p, l.Op) && !slices.ContainsFunc(bookkeeping, func(part string) bool { return strings.Contains(p, part) }) {
+		p := path.Clean(l.Path)
+		if host, ok := s.view.host(p); ok && s.isWritable(path.Dir(host)) && isStream(host) { // in the layer nobody is at its other end
+			return fmt.Errorf("%s: %w", p, errStream)
+		}
+		if s.wouldWrite(p, l.Op) && !slices.ContainsFunc(bookkeeping, func(part string) bool { return strings.Contains(p, part) }) {
 			return fmt.Errorf("%s: %w", p, errOutside)
 		}
 	}

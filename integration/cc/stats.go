@@ -300,6 +300,7 @@ func Fault(err error) Event {
 		{errUnsaid, ReasonUnsaid},
 		{errLinked, ReasonLinked},
 		{errRights, ReasonRights},
+		{errStream, ReasonStream},
 		{errShown, ReasonShown},
 		{errOutside, ReasonOutside},
 		{errMachine, ReasonMachine},
