@@ -151,6 +151,8 @@ type ccJob struct {
 	stdinAt int64    // where that begins, in a file that is left as it is
 	want    cc.Want
 	urls    bool // diagnostics may have links
+
+	passing bool // no call has these arguments again: see [cc.Call.Aside]
 }
 
 // run finds or makes the result of the call, and delivers it.
@@ -204,7 +206,7 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		j.remember(ctx, s, done, started)
 	}
 	j.record(event)
-	if !told {
+	if !told && !j.passing {
 		j.leaveMemo(ctx, s, done, dir)
 	}
 	if !done.Cached && j.forWorker() {

@@ -62,6 +62,11 @@ func (s *Session) suspect(ctx context.Context, lookups []backends.Lookup) error 
 // vet says why a file that was read may make results differ that have the same
 // facts, or nil.
 func (s *Session) vet(host string, d staging.FileDigest) error {
+	if s.aside() {
+		if err := s.vetName(host); err != nil {
+			return err
+		}
+	}
 	if !s.compiles() || precompiled(host) && (s.call.Clang || strings.HasSuffix(host, ".gch")) {
 		return nil // see suspect
 	}

@@ -168,7 +168,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if err := errors.Join(k.check(f, at), k.s.checkTime(f, at)); err != nil {
 		return err
 	}
-	if k.s.view.stand == baseRoot && k.s.placed == "" {
+	if (k.s.view.stand == baseRoot || k.s.aside()) && k.s.placed == "" {
 		found, err := k.s.tells(f)
 		if err != nil {
 			return err

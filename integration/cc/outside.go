@@ -81,7 +81,7 @@ func (s *Session) wouldWrite(p string, op backends.Op) bool {
 func (s *Session) isWritable(dir string) bool {
 	for _, b := range s.binds {
 		at := b.Target
-		if s.view.fixed() && at == fixedRoot {
+		if s.view.elsewhere() && at == s.view.stand {
 			at = b.Source
 		}
 		if _, below := under(dir, at); b.Over && below {

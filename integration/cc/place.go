@@ -197,6 +197,9 @@ func (s *Session) tells(f io.ReaderAt) (bool, error) {
 	if n, _ := f.ReadAt(head[:], 0); contentOf(head[:n]) == packed {
 		return true, nil
 	}
+	if s.aside() {
+		base = []byte(asideRoot[1:]) // perhaps in the name of a symbol
+	}
 	return s.scan(f, max(len(base), len(".gnu.lto_")), func(b []byte) bool {
 		return bytes.Contains(b, base) || slices.ContainsFunc(located, func(name []byte) bool { return bytes.Contains(b, name) })
 	})

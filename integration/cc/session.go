@@ -125,6 +125,7 @@ const (
 	Here     Place = iota // where it is, which is in the key
 	Anywhere              // where it is, which is not in the key: see [Call.Movable]
 	Fixed                 // at fixedRoot
+	Aside                 // at asideRoot, which stands for a directory of whatever name: see [Call.Aside]
 )
 
 // NewSession describes a call. It says false where the call cannot run in a
@@ -149,17 +150,19 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	case Anywhere:
 		v.base, v.stand = w.Root, baseRoot
 		env = slices.DeleteFunc(slices.Clone(env), func(e action.EnvironmentVariable) bool { return e.Name == "PWD" })
-	case Fixed:
-		v.base, v.stand = w.Root, fixedRoot
+	case Fixed, Aside:
+		if v.base, v.stand = w.Root, fixedRoot; w.Place == Aside {
+			v.stand = asideRoot
+		}
 		args, env = slices.Clone(args), slices.Clone(env)
 		for i := range args {
-			args[i] = moved(args[i], w.Root, fixedRoot)
+			args[i] = moved(args[i], w.Root, v.stand)
 		}
 		for i := range env {
 			if env[i].Name == "PWD" { // which may name it by way of a link
 				env[i].Value = v.name(c.Dir)
 			} else {
-				env[i].Value = moved(env[i].Value, w.Root, fixedRoot)
+				env[i].Value = moved(env[i].Value, w.Root, v.stand)
 			}
 		}
 	}
@@ -259,7 +262,7 @@ func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 	}
 	s.heard = func() []byte { return slices.Concat(stdout.buf, stderr.buf) }
 	dir := s.call.Dir
-	if s.view.fixed() {
+	if s.view.elsewhere() {
 		dir = s.view.name(dir)
 	}
 	out, err := r.Run(limited, &action.Request{
@@ -305,13 +308,21 @@ func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 		s.noteClean(ctx, out.Result)
 	}
 	d := &Done{Outcome: out, Stdout: stdout.buf, Stderr: stderr.buf, told: s.told != nil}
-	if s.view.fixed() {
+	s.nameReal(d)
+	return d, err
+}
+
+// nameReal names the directory that the call sees elsewhere in what the compiler said.
+func (s *Session) nameReal(d *Done) {
+	switch {
+	case s.aside():
+		d.Stdout, d.Stderr = s.backFromAside(d.Stdout), s.backFromAside(d.Stderr)
+	case s.view.fixed():
 		d.Stderr = back(d.Stderr, s.view.base)
 		if !s.call.assembles() {
 			d.Stdout = back(d.Stdout, s.view.base)
 		}
 	}
-	return d, err
 }
 
 // network is none at all for a compiler, which makes no sockets, and one of its own
@@ -334,7 +345,9 @@ func (s *Session) Find(ctx context.Context) (*Done, bool) {
 	if err != nil || res.ExitCode != 0 || res.Stdout.Size() > 0 || res.Stderr.Size() > 0 {
 		return nil, false // large ones are left to Run
 	}
-	return &Done{Outcome: &action.Outcome{Key: key, Result: res, Cached: true}, Stdout: res.StdoutRaw, Stderr: res.StderrRaw}, true
+	d := &Done{Outcome: &action.Outcome{Key: key, Result: res, Cached: true}, Stdout: res.StdoutRaw, Stderr: res.StderrRaw}
+	s.nameReal(d)
+	return d, true
 }
 
 // Again is a session for the same call.
@@ -441,6 +454,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 			seen.Lookups[i].Path = s.view.name(seen.Lookups[i].Path)
 		}
 	}
+	if s.aside() && s.dependsOnName(status.Lookups) {
+		return nil, fmt.Errorf("the result %w: %w", errPlace, action.ErrUnsealed)
+	}
 	s.follow(status.Lookups)
 	sealed, err := s.witness.Seal(ctx, a, &seen, start)
 	s.concealed.active, s.concealed.looked = false, err == nil
@@ -534,7 +550,7 @@ func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.
 			continue
 		}
 		at := b.Target
-		if s.view.fixed() && at == fixedRoot {
+		if s.view.elsewhere() && at == s.view.stand {
 			at = b.Source
 		}
 		k.fresh = b.Source == s.view.empty

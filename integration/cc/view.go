@@ -19,7 +19,7 @@ type view struct {
 	shown  []string // directories of hidden places that the call names
 	limits []string // strict: nothing else of the host is shown but the systems's directories; nil: everything
 	base   string   // the directory that the next one stands for; or ""
-	stand  string   // what base is called in facts and results: fixedRoot or baseRoot
+	stand  string   // what base is called in facts and results: fixedRoot, asideRoot or baseRoot
 	told   bool     // nothing is hidden: the call runs in no sandbox
 	empty  string   // strict: an empty directory of the host, below the layers that it writes to
 }
@@ -80,8 +80,12 @@ func (v *view) host(p string) (string, bool) {
 	return "", false
 }
 
-// fixed says whether the project is somewhere else than on the host.
+// fixed says whether the project is at fixedRoot.
 func (v *view) fixed() bool { return v.stand == fixedRoot }
+
+// elsewhere says whether the directory that base is the name of on the host has another
+// one for the call.
+func (v *view) elsewhere() bool { return v.stand == fixedRoot || v.stand == asideRoot }
 
 // name is the opposite of host: what a path of the host is called in facts and
 // results.
@@ -203,7 +207,7 @@ func topmost(list []string) []string {
 func (v *view) writable(fits func(dir string) bool) []string {
 	var list []string
 	for _, dir := range v.dirs {
-		if _, ok := under(dir, v.base); ok && v.fixed() {
+		if _, ok := under(dir, v.base); ok && v.elsewhere() {
 			continue
 		}
 		top := zone(dir)
@@ -226,7 +230,7 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 	links = map[string]string{}
 	for _, e := range list {
 		switch p := "/" + e.Name(); {
-		case !v.top(e.Name()), v.fixed() && p == fixedRoot:
+		case !v.top(e.Name()), v.elsewhere() && p == v.stand:
 		case e.Type() == os.ModeSymlink:
 			if links[p], err = os.Readlink(p); err != nil {
 				return nil, nil, err
@@ -249,8 +253,8 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 			}
 		}
 	}
-	if v.fixed() {
-		binds = append(binds, backends.Bind{Source: v.base, Target: fixedRoot, Over: true})
+	if v.elsewhere() {
+		binds = append(binds, backends.Bind{Source: v.base, Target: v.stand, Over: true})
 	}
 	for _, z := range zones {
 		binds = append(binds, backends.Bind{Source: z, Target: z, Over: true})
