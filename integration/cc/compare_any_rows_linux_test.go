@@ -159,7 +159,7 @@ func TestCompareAnyStreams(t *testing.T) {
 func TestCompareAnyTools(t *testing.T) {
 	compareAny(t, []anyRow{
 		{name: "tar x", want: "PPPPP", setup: "tar cf a.tar src; rm -r src", call: "$ANY tar xf a.tar; stat -c %Y src/a.c"},
-		{name: "tar c", want: "UUUUU|PPPPP", call: "$ANY tar cf a.tar src"},
+		{name: "tar c", want: "UUUUU|PPPPP", call: "touch -d @1000000000 src; $ANY tar cf a.tar src"}, // else two runs find two times
 		{name: "gzip", want: "PPPPP", call: "$ANY gzip -k i"},
 		{name: "gzip rm", want: "PPPPP", call: "$ANY gzip i"},
 		{name: "gunzip", want: "PPPPP", setup: "gzip -n i", call: "$ANY gunzip i.gz"},
