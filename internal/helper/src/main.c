@@ -7,10 +7,11 @@
 //	init [user] [nest] [name] [stdio] [gone] [old] [connect NAME]	runs one command, as the init of somebody else's sandbox
 //
 // It takes its orders from a socket: see wire.h. Read slot.c (the life of a
-// slot), root.c (what is mounted; around.c, for somebody else's sandbox), run.c
-// (the command), filter.c (what it may not do), observe.c (what it looked for),
-// scribe.c and later.c (how that is made cheap), in this order. owners.c and vary.c are
-// for commands that are told something else than the truth.
+// slot), root.c and binds.c (what is mounted; around.c, for somebody else's sandbox),
+// start.c and run.c (the command), filter.c and rules.h (what it may not do), observe.c,
+// places.c and programs.c (what it looked for), scribe.c and later.c (how that is made
+// cheap), in this order. owners.c and vary.c are for commands that are told something
+// else than the truth.
 #include "slot.h"
 
 u64 cookie;

@@ -1,4 +1,4 @@
-// How something is mounted: what root.c and around.c share.
+// How something is mounted: what root.c, binds.c and around.c share.
 #pragma once
 #include "slot.h"
 
@@ -82,6 +82,8 @@ void mount_in(struct sandbox *s, s32 tree, const char *path, s32 root, const cha
 
 // root.c
 
+#define SCRATCH_OPTIONS "mode=755,uid=65000,gid=65000"
+
 // await_go waits until our caller lets us go on.
 void await_go(struct sandbox *s, const char *what);
 
@@ -89,11 +91,7 @@ void await_go(struct sandbox *s, const char *what);
 // it, and returns where.
 const char *mount_root(struct sandbox *s, const char *scratch, const char *root);
 
-void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable);
-
-// bind_all mounts what the request wants in the root: the first byte of a source
-// that is no slash says what else than a read-only bind it is.
-void bind_all(struct sandbox *s, s32 root);
+void own(struct sandbox *s, const char *dir);
 
 // finish_root gives the root the time that it had before mount points were made
 // in it, as the command may not see the time of day, and protects it.
@@ -104,3 +102,16 @@ void finish_root(struct sandbox *s, s32 root, const struct statx *before);
 // stands on is not closed here, as that would wait for a grace period; it goes
 // with our process.
 void keep(struct sandbox *s, const char *path);
+
+// binds.c
+
+// bind_in shows source, of the host, at target below root: read-only, unless writable is
+// set.
+void bind_in(struct sandbox *s, s32 root, const char *source, const char *target, int writable);
+s32 bind_tree(struct sandbox *s, s32 root, const char *source, const char *target, int writable, u64 propagation);
+void protect_tree(struct sandbox *s, const char *source, s32 tree, int writable, u64 propagation);
+void alias_in(struct sandbox *s, s32 root, const char *source);
+
+// bind_all mounts what the request wants in the root: the first byte of a source
+// that is no slash says what else than a read-only bind it is.
+void bind_all(struct sandbox *s, s32 root);

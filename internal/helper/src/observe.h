@@ -63,15 +63,12 @@ long peek_parts(struct observer *o, void *to, size_t size, const struct iovec *p
 // peek_code reads the code of a site whose call ends at ip: SITE bytes, which stay as they
 // are until the next call. It returns 0 if there are fewer.
 const u8 *peek_code(struct observer *o, u64 ip);
-void tidy(char *path);
-int below(const char *path, const char *dir);
 
 // OPENS_ANEW says whether open with these flags makes a file, or empties it.
 #define OPENS_ANEW(flags) (((flags) & (O_CREAT | O_TRUNC | O_EXCL | O_PATH)) == (O_CREAT | O_TRUNC) && (flags) & (O_WRONLY | O_RDWR))
 
 // look_path writes down the look-up of the absolute path in o->name, and where it leads.
 void look_path(struct observer *o, u8 op, u8 how, int follow_last);
-const char *leads(struct observer *o, const char *path, u32 *from);
 void note(struct observer *o, u8 op, u8 how, const char *path);
 void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 
@@ -79,6 +76,22 @@ void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 // is what it gave, or NOT_YET.
 #define NOT_YET (1ll << 40)
 void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result);
+
+// places.c
+int below(const char *path, const char *dir);
+void tidy(char *path);
+int join(char *buf, const char *a, const char *b, const char *c);
+void know_places(struct observer *o);
+void know_links(struct observer *o);
+int fixed(struct observer *o, const char *path);
+const char *leads(struct observer *o, const char *path, u32 *from);
+void note_moved(struct observer *o, const char *path);
+void follow(struct observer *o, const char *name, int last_too);
+int own_proc(struct observer *o, const char *path);
+void note_magic(struct observer *o, u8 op, int follow_last);
+
+// programs.c
+int interpreter(struct observer *o, char out[static PATH_MAX]);
 
 // later.c
 struct path_call;

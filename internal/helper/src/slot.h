@@ -144,7 +144,6 @@ void drop_bounding(void);
 #define OWN_NETWORK (~0ull) // sandbox.net of one that is not in the slot's
 long lo_up(void);
 void make_network(struct slot *z);
-long lo_up(void);
 long slot_network(struct slot *z);
 void wait_network(struct sandbox *s);
 void note_network_use(struct sandbox *s);
@@ -164,11 +163,16 @@ void enter_root(struct sandbox *s, const char *at);
 void enter_tree(struct sandbox *s);
 _Noreturn void nest(struct sandbox *s, char *name);
 
-// run.c
+// start.c
 // need ends the command's process, and with it the sandbox, where err is an error.
 void need(struct sandbox *s, const char *what, long err);
 void prepare_command(struct sandbox *s);
+s32 start_command(struct sandbox *s);
+void close_stdio(struct sandbox *s);
+
+// run.c
 void run_command(struct sandbox *s);
+int reap_all(s32 pid, s32 *status);
 
 // filter.c
 enum { FILTER_MAX = 1024 };
@@ -182,7 +186,7 @@ u32 owners_filter(struct sock_filter *out, int observed);
 u32 vary_filter(struct sock_filter *out, const struct vary *v);
 long install(struct sock_filter *filter, u32 n, u32 flags);
 
-// observe.c
+// observe.c, places.c and programs.c
 struct observer *new_observer(struct sandbox *s);
 s32 begin_observing(struct sandbox *s, const char *dir);
 void observe(struct sandbox *s, s32 listener);
@@ -227,7 +231,3 @@ extern const char *own_vdso;
 void vary_sandbox(struct sandbox *s);
 int wait_varied(struct sandbox *s, s32 pid, u64 deadline, s32 *status);
 void free_varied(struct sandbox *s);
-
-// run.c
-int reap_all(s32 pid, s32 *status);
-void close_stdio(struct sandbox *s);
