@@ -40,10 +40,7 @@ what they are for.
 			var workspace string
 			flags.Var((*given)(&workspace), "workspace", "`DIR` whose project is meant (default: the current directory)")
 			asJSON := flags.Bool("json", false, "print a list of objects, for programs")
-			return func(_ context.Context, args []string) error {
-				if len(args) > 1 && strings.HasPrefix(args[1], "-") {
-					return fmt.Errorf("%s stands behind %q: flags come before it", args[1], args[0])
-				}
+			return anywhere(flags, func(_ context.Context, args []string) error {
 				if len(args) != 1 || args[0] != "show" && args[0] != "list" {
 					return fmt.Errorf("want show or list, as in 'sbx-action config show'")
 				}
@@ -54,7 +51,7 @@ what they are for.
 					return configList(*asJSON)
 				}
 				return configShow(workspace, *asJSON)
-			}
+			})
 		},
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -152,15 +151,12 @@ what it gave is not.
 			var f recordedFlags
 			f.declare(flags)
 			flags.StringVar(&f.to, "to", "", "`DIR` into which the outputs are written")
-			return f.rerun
+			return anywhere(flags, f.rerun)
 		},
 	}
 }
 
 func (f *recordedFlags) rerun(ctx context.Context, args []string) error {
-	if len(args) > 1 && strings.HasPrefix(args[1], "-") {
-		return fmt.Errorf("%s stands behind what is to be run again: flags come before it", args[1])
-	}
 	if len(args) != 1 {
 		return errors.New("say what to run again: one output, or the digest of an action")
 	}
