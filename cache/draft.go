@@ -122,7 +122,21 @@ func (t *tempDir) close(s *Store) error {
 	}
 	err := s.disk.RemoveAll(t.path)
 	_ = t.lock.Close() // last: until then it is ours to remove
+	err = s.removeHeld(t.path, err)
 	t.path = ""
+	return err
+}
+
+// removeHeld removes a directory of drafts for which RemoveAll has returned err because
+// its lock was open, and is closed now. Where somebody else has a file of it open, it
+// is for the next sweep.
+func (s *Store) removeHeld(path string, err error) error {
+	if errors.Is(err, durable.ErrHeld) {
+		err = s.disk.RemoveAll(path)
+	}
+	if errors.Is(err, durable.ErrHeld) {
+		return nil
+	}
 	return err
 }
 
@@ -176,13 +190,13 @@ func (s *Store) sweepOne(path string) error {
 		}
 		return s.disk.RemoveAll(path)
 	}
-	defer f.Close()
 	ok, err := durable.TryLock(f, 0, 1)
 	if errors.Is(err, errors.ErrUnsupported) {
 		ok, err = s.now().Sub(fi.ChangedAt) > sweepBlind, nil
 	}
-	if err != nil || !ok {
-		return err
+	if err == nil && ok {
+		err = s.disk.RemoveAll(path)
 	}
-	return s.disk.RemoveAll(path)
+	_ = f.Close()
+	return s.removeHeld(path, err)
 }

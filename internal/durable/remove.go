@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,16 @@ const flatten = 32
 // flattenLonger is how many bytes of a path below the top are too many, so that it
 // stays one that the kernel takes: 32 names may have 8,160 bytes.
 const flattenLonger = 1 << 10
+
+// ErrHeld is wrapped by the error of [Disk.RemoveAll] where somebody has a file open
+// whose file system, such as NFS or one of FUSE, can remove no such file, and gives it
+// another name instead. When it is closed, it can be removed, or is gone.
+var ErrHeld = errors.New("a file in it is open, and its file system keeps those")
+
+// isHeld says whether a name is one that such a file is given.
+func isHeld(name string) bool {
+	return strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden")
+}
 
 // RemoveAll removes path and everything below it: also from directories that
 // their owner may not write, and from trees of any depth. It follows no
@@ -37,7 +49,7 @@ func (d *Disk) RemoveAll(path string) error {
 		if !st.Mode.IsDir() {
 			return ignoreMissing(os.Remove(path))
 		}
-		r := remover{dev: st.Dev}
+		r := remover{dev: st.Dev, unlink: unix.Unlink}
 		if err := r.emptyDir(path, path, 0); err != nil {
 			return err
 		}
@@ -46,18 +58,25 @@ func (d *Disk) RemoveAll(path string) error {
 }
 
 type remover struct {
-	dev uint64 // of the tree: nothing on another one is ours to remove
+	dev    uint64 // of the tree: nothing on another one is ours to remove
+	unlink func(path string) error
 }
 
 // emptyDir removes what is in dir, a directory below top. Paths are short here:
 // at depth flatten, or once their path is long, directories move
 // up to top.
 func (r *remover) emptyDir(top, dir string, depth int) error {
-	for {
+	for again := false; ; {
 		names, err := r.list(dir)
 		if len(names) == 0 || err != nil {
 			return ignoreMissing(err)
 		}
+		// Each attempt to remove such a file makes one of another name.
+		held := !slices.ContainsFunc(names, func(name string) bool { return !isHeld(name) })
+		if held && again {
+			return wrap("remove", filepath.Join(dir, names[0]), ErrHeld)
+		}
+		again = held
 		for _, name := range names {
 			if err := r.remove(top, filepath.Join(dir, name), depth); err != nil {
 				return err
@@ -89,7 +108,7 @@ func (r *remover) list(dir string) ([]string, error) {
 }
 
 func (r *remover) remove(top, path string, depth int) error {
-	err := unix.Unlink(path)
+	err := r.unlink(path)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
