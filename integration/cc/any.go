@@ -199,8 +199,8 @@ func (s *Session) untouched(f *os.File, at string, d action.Digest, st *unix.Sta
 // ofItsOwn returns an error if a file that the run left has something that a result does
 // not hold: a time that is not the one at which it was written, or attributes.
 func (s *Session) ofItsOwn(f *os.File, at string, st *unix.Stat_t) error {
-	const slack = 2 * time.Second // the clock of files is some milliseconds behind
-	if m := time.Unix(st.Mtim.Unix()); m.Before(s.began.Add(-slack)) || m.After(time.Now().Add(slack)) {
+	const slack = 2e9
+	if m := st.Mtim.Nano(); m < int64(s.stamp) || m > time.Now().UnixNano()+slack {
 		return fmt.Errorf("%s: %w", at, errTimed)
 	}
 	if names := ownAttributes(f); len(names) > 0 {

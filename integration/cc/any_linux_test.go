@@ -166,3 +166,63 @@ func TestOlderThan(t *testing.T) {
 	w.must(os.Chtimes(w.path("source"), timeLongAgo, timeLongAgo))
 	w.expect("as at first", args, first, cc.Hit)
 }
+
+// TestTimesOfOutputs has programs give files another time than that of writing them, or
+// open them to write to them without doing so.
+func TestTimesOfOutputs(t *testing.T) {
+	for _, c := range []struct {
+		script string
+		want   cc.Outcome
+	}{
+		{"cp -p in o", cc.Plain},
+		{"echo a >o; touch -r in o", cc.Plain},
+		{"cp -p fresh o", cc.Plain},
+		{"echo a >o; touch -d 2100-01-01 o", cc.Plain},
+		{"chmod 755 there", cc.Plain},
+		{"sed s/x/y/ there >o && touch -r there o && cat o >there && touch -r o there", cc.Plain},
+		{"cp in o; : >>there", cc.Miss},
+		{"cp in there", cc.Miss},
+		{"cat there in >o; exec 5<>there", cc.Miss},
+	} {
+		t.Run(strings.NewReplacer(" ", "-", "/", "_").Replace(c.script), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.flags = []string{"--any", "--no-stdin"}
+			prepare := func() {
+				w.write("in", "in\n")
+				w.write("there", "x\n")
+				w.write("fresh", "x\n")
+				w.must(os.Chmod(w.path("there"), 0o644))
+				for _, name := range []string{"in", "there"} {
+					w.must(os.Chtimes(w.path(name), timeLongAgo, timeLongAgo))
+				}
+			}
+			old := func() (list []string) {
+				for _, name := range []string{"in", "there", "o"} {
+					if info, err := os.Stat(w.path(name)); err == nil && time.Since(info.ModTime()).Abs() > time.Hour {
+						list = append(list, name+info.ModTime().String())
+					}
+				}
+				return list
+			}
+			args := []string{"sh", "-c", c.script}
+			for i := range 3 {
+				prepare()
+				want := w.bare(args)
+				times := strings.Join(old(), " ")
+				prepare()
+				w.settle()
+				got, outcome, reason := w.wrapped(args)
+				if diff := got.differs(want); diff != "" {
+					t.Errorf("call %d: %s", i, diff)
+				}
+				if now := strings.Join(old(), " "); now != times {
+					t.Errorf("call %d: times of %q, want %q", i, now, times)
+				}
+				if outcome != thenHit(c.want, i) || c.want == cc.Plain && reason != cc.ReasonTimed {
+					t.Errorf("call %d: ended with %s (%s)", i, outcome, reason)
+				}
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package cc
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -41,9 +42,11 @@ func (s *Session) askedTime(lookups []backends.Lookup) string {
 }
 
 // asked returns an error if the run asked for the time. Where SOURCE_DATE_EPOCH says the
-// day and the time, it may have been for them if a source names them.
+// day and the time, it may have been for them: if a source names them, and in modules,
+// which GCC dates.
 func (s *Session) asked(lookups []backends.Lookup) error {
-	if p := s.askedTime(lookups); p != "" && !(s.dated() && s.named) {
+	modules := slices.ContainsFunc(slices.Concat(s.call.Args, s.call.expanded), func(a string) bool { return strings.HasPrefix(a, "-fmodule") })
+	if p := s.askedTime(lookups); p != "" && !(s.dated() && (s.named || modules)) {
 		return fmt.Errorf("the compiler has looked for %s, so that it %w: %w", p, errClock, action.ErrUnsealed)
 	}
 	return nil

@@ -65,6 +65,9 @@ func (c *Call) Environment(env, more []string, skip func(dir string) bool) []act
 		}
 		if name == "CCC_OVERRIDE_OPTIONS" || name == "QA_OVERRIDE_GCC3_OPTIONS" { // more arguments
 			c.Native = c.Native || strings.Contains(value, "native")
+			if strings.Contains(value, "-report") || strings.Contains(value, "-time-") || strings.Contains(value, "-ftime-") {
+				c.Plain = ReasonReport
+			}
 		}
 		if name == "PATH" {
 			value = withoutDirs(value, skip)

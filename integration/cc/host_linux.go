@@ -133,13 +133,17 @@ func columns(fd int) int {
 }
 
 // Circumstances is a line that is the same for processes that may do the same things:
-// of one user, in the same namespaces, with as many system call filters.
+// of one user, in the same namespaces and root directory, with as many system call filters.
 func Circumstances() string {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	user, _ := os.Readlink("/proc/self/ns/user")
 	mounts, _ := os.Readlink("/proc/self/ns/mnt")
 	status, _ := os.ReadFile("/proc/self/status")
 	words := []string{strings.TrimSpace(string(boot)), strconv.Itoa(os.Geteuid()), user, mounts}
+	var root unix.Stat_t
+	if unix.Stat("/", &root) == nil {
+		words = append(words, strconv.FormatUint(root.Dev, 10), strconv.FormatUint(root.Ino, 10))
+	}
 	for line := range strings.Lines(string(status)) {
 		for _, name := range []string{"NoNewPrivs:", "Seccomp_filters:", "CapEff:"} {
 			if v, ok := strings.CutPrefix(line, name); ok {

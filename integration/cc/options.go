@@ -48,7 +48,31 @@ func isQuery(a string) bool {
 
 // reports are options that write down how long something took, or how much of
 // it there was: no two runs are alike.
-var reports = []string{"-ftime-report", "-fmem-report", "-Q", "-time", "--stats", "-fpre-ipa-mem-report", "-fpost-ipa-mem-report", "-ftime-trace", "--statistics"}
+var reports = []string{
+	"-ftime-report", "-fmem-report", "-Q", "-time", "--time", "--stats", "-fpre-ipa-mem-report", "-fpost-ipa-mem-report", "-ftime-trace", "--statistics",
+	"-ftime-report-json", "-fproc-stat-report", "-time-passes", "--time-passes", "-time-trace", "--time-trace",
+}
+
+// isReport says whether an argument of a compiler, or of what it passes arguments on to, is
+// one of the reports.
+func isReport(a string) bool {
+	name, _, _ := strings.Cut(a, "=")
+	return slices.Contains(reports, name) || len(name) > len("--st") && strings.HasPrefix("--statistics", name) // of as, which takes less of it
+}
+
+// passesReport says whether a driver passes one of the reports on.
+func passesReport(name, a, value string) bool {
+	switch name {
+	case "-Xpreprocessor", "-Xassembler", "-Xlinker", "-Xclang", "-mllvm":
+		return isReport(value)
+	}
+	for _, p := range []string{"-Wp,", "-Wa,", "-Wl,"} {
+		if list, ok := strings.CutPrefix(a, p); ok {
+			return slices.ContainsFunc(strings.Split(list, ","), isReport)
+		}
+	}
+	return false
+}
 
 // unlike says whether an argument makes the linker report times, or make up an
 // identification.
@@ -98,7 +122,7 @@ func (c *Call) compiler(o options) {
 			c.Plain = ReasonQuery
 			return
 		}
-		if slices.Contains(reports, name) || unlike(a) || name == "-Xlinker" && unlike(value) {
+		if isReport(name) || passesReport(name, a, value) || unlike(a) || name == "-Xlinker" && unlike(value) {
 			c.Plain = ReasonReport
 			return
 		}

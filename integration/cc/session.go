@@ -77,6 +77,7 @@ type Session struct {
 	clocked   bool              // the call names a macro that says the time
 	named     bool              // it, or a source, names __DATE__ or __TIME__
 	began     time.Time         // when the run did
+	stamp     staging.Moment    // the same, by the clock that files are stamped with
 	input     []byte            // what comes on standard input, where that is in the key
 	opened    []backends.Lookup // what the run looked up
 
@@ -474,7 +475,7 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 
 // Stage implements [action.Stager].
 func (s *Session) Stage(ctx context.Context, _ *action.Action, _ *action.Command) (backends.Root, error) {
-	s.began = time.Now()
+	s.began, s.stamp = time.Now(), staging.Now()
 	if err := s.wasEstranged(ctx); err != nil {
 		return backends.Root{}, err
 	}
