@@ -72,7 +72,7 @@ func otherMutations() []mutation {
 			w.write("n/gen.py", gen["gen.py"])
 		}, call: "--any python3 n/gen.py", change: text("m/part.py", "text = 'three '\n"), back: gone("m/part.py")},
 		{
-			name: "any program: a function of the shell", make: env("BASH_FUNC_f%%", "() { echo one; }"), call: "--any --no-stdin bash -c f>o",
+			name: "any program: a function of the shell", make: steps(env("SHELL", "/bin/sh"), env("BASH_FUNC_f%%", "() { echo one; }")), call: "--any --no-stdin bash -c f>o",
 			change: env("BASH_FUNC_f%%", "() { echo two; }"), back: env("BASH_FUNC_f%%", "() { echo one; }"),
 		},
 		{name: "any program: a variable", files: gen, make: env("VALUE", "1"), call: "--any python3 gen.py", change: env("VALUE", "2"), back: env("VALUE", "1")},
