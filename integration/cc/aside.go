@@ -29,7 +29,7 @@ const asideRoot = "/sbxaside5f2c71d9"
 // files come into outputs in such a way that they are not found there, or are changed.
 var revealing = []string{
 	"-M", "-Wp,", "-Wa,", "-X", "-x", "-T", "-emit-", "-fembed-", "-fmodule", "-fcoverage", "-fdebug", "-funique", "-ffile-", "-fmacro-",
-	"-fsave", "-frandom-seed", "-fcs-profile", "-fmemory-profile", "-index", "-include-pch", "-Wl,--plugin", "-Wl,-plugin", "-Wl,-T", "--",
+	"-fsave", "-fmessage-length", "-frandom-seed", "-fcs-profile", "-fmemory-profile", "-index", "-include-pch", "-Wl,--plugin", "-Wl,-plugin", "-Wl,-T", "--",
 }
 
 // selfNames are the names by which a source asks what it is called, to compute with that.

@@ -45,6 +45,7 @@ func TestAside(t *testing.T) {
 		{"a link that leads out", "gcc $D/testfile.c -o $D/output.obj -c", "#if __has_include(\"link.h\")\n#include \"link.h\"\nint v = BOTH;\n#endif\n", cc.Miss},
 		{"a directory that is named", "gcc $D/testfile.c -o $D/output.obj -c -DHERE=\"$D\"", "#define S(x) #x\n#define T(x) S(x)\nint n = sizeof(T(HERE));\n", cc.Miss},
 		{"an option's value", "gcc $D/testfile.c -o $D/output.obj -c -MD -MF $D/x.d", "int f(void) { return 0; }\n", cc.Miss},
+		{"a width", "gcc $D/testfile.c -o $D/output.obj -c -Wall -fmessage-length=60", "int f(void) { int unused; return 0; }\n", cc.Miss},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
