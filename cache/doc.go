@@ -14,6 +14,7 @@
 //	locks              no meaning but its byte-range locks; see [Store.Lock]
 //	synced             what is known to have reached the disk; see below
 //	log, index, …      help trim to find what is old; see index.go
+//	size               how much there was when it was last counted; see limit.go
 //	history, …         what ran and what was removed; see history.go
 //	stat/, rootfs/     not of this package: the stat caches of inputs, and the
 //	                   names of root file systems

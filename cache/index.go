@@ -84,7 +84,8 @@ func hashFile(path string) (action.Digest, error) {
 }
 
 // entries returns everything in the store, from the index where it can be had.
-// The caller closes the index, which is nil where another process has it.
+// The caller closes the index, which is nil where another process has it, or the log
+// could not be taken.
 func (s *Store) entries(ctx context.Context) ([]entry, *index, error) {
 	layers, err := s.layers()
 	if err != nil {
@@ -104,7 +105,10 @@ func (s *Store) entries(ctx context.Context) ([]entry, *index, error) {
 	if err != nil {
 		x = nil
 	} else if _, err := s.takeLog(func(*entry) {}, func() error { return nil }); err != nil {
-		s.warn(err) // what it tells of, the walk finds
+		// The index would be told again of what is trimmed now, or it would be counted twice.
+		s.warnUnlessFull(err)
+		s.closeIndex(x)
+		x = nil
 	}
 	list, err := s.walkEntries(ctx)
 	if err != nil {

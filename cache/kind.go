@@ -80,7 +80,8 @@ type entry struct {
 	name  string // of a layer; the others have f and hash
 	bytes int64  // on the disk
 	used  int64  // seconds
-	via   int64  // of a blob: when the layers that need it were used
+	via   int64  // of a blob: when the layers, or recent results, that need it were used
+	exact bool   // of a result: that is in via of what it names
 }
 
 func (e *entry) path(s *Store) string {

@@ -214,6 +214,7 @@ func (s *Store) finishLayer(draft, name string, refs []action.Digest) error {
 		return err
 	}
 	s.watchClock()
+	s.logbook.grow(size)
 	t, err := s.draft(draft)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ const (
 	slots        = 4096
 	trimOffset   = slots * slotSize
 	indexOffset  = trimOffset + 1
+	fitOffset    = trimOffset + 2
 	holderOffset = 1 << 16
 	holderSize   = 16
 	keyOffset    = 1 << 20
@@ -58,6 +59,9 @@ func (s *Store) Lock(ctx context.Context, key action.Digest) (unlock func(), err
 	if err := s.writable("lock " + key.String()); err != nil {
 		return nil, err
 	}
+	if s.opts.Lean { // see oldest, and what prepare does with it
+		began = began.Add(s.touchAfter())
+	}
 	sum := key.Bytes()
 	first := keyOffset + int64(binary.LittleEndian.Uint64(sum[:])>>3)
 	for off := first; ; off++ {
@@ -65,6 +69,20 @@ func (s *Store) Lock(ctx context.Context, key action.Digest) (unlock func(), err
 		if !errors.Is(err, errStopped) || off == first+keyOffsets-1 {
 			return unlock, err
 		}
+	}
+}
+
+// Stay lets [Store.Fit] spare what was used since now, and what anybody who looks at
+// something from now on may find, until the store is closed: for a process that relies
+// on things in it for longer than one action is in flight. Where that cannot be said,
+// it need not be: who trims has no right to, either.
+func (s *Store) Stay() {
+	began := s.now()
+	if _, err := durable.Stat(filepath.Join(s.dir, versionName)); err != nil || s.opts.ReadOnly {
+		return // a store that does not exist yet has nothing to trim
+	}
+	if file, err := s.flight.open(s); err == nil {
+		s.flight.takeSlot(file, 0, began)
 	}
 }
 
@@ -87,7 +105,7 @@ func (f *flight) waitHere(ctx context.Context, off int64) error {
 		held, ok := f.keys[off]
 		if !ok {
 			if f.keys == nil {
-				f.keys, f.used = map[int64]chan struct{}{}, map[int]time.Time{}
+				f.keys = map[int64]chan struct{}{}
 			}
 			f.keys[off] = make(chan struct{})
 		}
@@ -215,6 +233,9 @@ func (f *flight) takeSlot(file *os.File, off int64, began time.Time) int {
 		b = binary.LittleEndian.AppendUint64(nil, uint64(off))
 		b = binary.LittleEndian.AppendUint64(b, uint64(os.Getpid()))
 		_, _ = file.WriteAt(b, holderOffset+int64(n)*holderSize) // else others wait for us, whatever happens
+		if f.used == nil {
+			f.used = map[int]time.Time{}
+		}
 		f.used[n] = began
 		return n
 	}
@@ -249,13 +270,13 @@ func (f *flight) close() error {
 	return err
 }
 
-// oldest returns when the oldest action that is in flight anywhere began, or
-// now if there is none.
-func (f *flight) oldest(s *Store) (time.Time, error) {
-	oldest := s.now()
+// oldest returns when the oldest action that is in flight anywhere began; zero if
+// there is none.
+func (f *flight) oldest(s *Store) (oldest time.Time, err error) {
+	older := func(began time.Time) bool { return oldest.IsZero() || began.Before(oldest) }
 	f.mu.Lock()
 	for _, began := range f.used {
-		if began.Before(oldest) {
+		if older(began) {
 			oldest = began
 		}
 	}
@@ -268,7 +289,7 @@ func (f *flight) oldest(s *Store) (time.Time, error) {
 	n, _ := file.ReadAt(buf, 0) // as much as there is
 	for i := 0; i+slotSize <= n; i += slotSize {
 		began := time.Unix(0, int64(binary.LittleEndian.Uint64(buf[i:])))
-		if began.Before(oldest) && began.Unix() > 0 {
+		if older(began) && began.Unix() > 0 {
 			live, err := durable.Locked(file, int64(i), slotSize)
 			if err != nil {
 				return oldest, err

@@ -27,8 +27,25 @@ const (
 
 // A logbook holds the records that are not in the log yet.
 type logbook struct {
-	mu  sync.Mutex
-	buf []byte
+	mu    sync.Mutex
+	buf   []byte
+	grown int64 // bytes on the disk since grew was called
+}
+
+// grew returns how many bytes were written since it was last called.
+func (l *logbook) grew() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.grown
+	l.grown = 0
+	return n
+}
+
+// grow notes what was written and is not in the log: a layer.
+func (l *logbook) grow(bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.grown += bytes
 }
 
 func (l *logbook) add(s *Store, kind Kind, d action.Digest, size int64) {
@@ -36,9 +53,11 @@ func (l *logbook) add(s *Store, kind Kind, d action.Digest, size int64) {
 	defer l.mu.Unlock()
 	var rec [logRecord]byte
 	sum := d.Bytes()
+	size = (size + diskBlock - 1) / diskBlock * diskBlock
+	l.grown += size
 	rec[0], rec[1] = byte(kind), byte(d.Function())
 	copy(rec[8:], sum[:])
-	binary.LittleEndian.PutUint64(rec[40:], uint64((size+diskBlock-1)/diskBlock*diskBlock))
+	binary.LittleEndian.PutUint64(rec[40:], uint64(size))
 	binary.LittleEndian.PutUint32(rec[4:], shortSum(rec[:4], rec[8:]))
 	l.buf = append(l.buf, rec[:]...)
 	if len(l.buf) >= logBatch*logRecord {
@@ -72,10 +91,14 @@ func (l *logbook) write(s *Store) error {
 
 // takeLog calls each with what the log tells, and then done, which keeps it,
 // and removes the log. A record that is written at this very instant may be
-// lost. It returns the number of bytes that were no records.
+// lost. It returns the number of bytes that were no records. Where it cannot be
+// written that the size is not known, the log stays: see limit.go.
 func (s *Store) takeLog(each func(e *entry), done func() error) (garbage int, err error) {
 	path := filepath.Join(s.dir, logName)
 	taken := path + ".taken" // by us, or by one of us that died before done
+	if err := s.forgetSize(); err != nil {
+		return 0, err
+	}
 	for range 2 {
 		data, err := durable.ReadRecords(taken)
 		if errors.Is(err, fs.ErrNotExist) {

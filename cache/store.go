@@ -54,6 +54,11 @@ type Options struct {
 	// minutes.
 	TouchAfter time.Duration
 
+	// Lean says that an action of this store needs nothing in it but what it writes
+	// itself: what it does not find any more is a miss. So while it is in flight,
+	// [Store.Fit] has to spare only what was used since it began.
+	Lean bool
+
 	// Warn, where not nil, is told of what went wrong and was got over, such
 	// as a damaged blob that is written again. Any goroutine may call it.
 	Warn func(error)
@@ -73,12 +78,14 @@ type Store struct {
 	// Set before use, by tests only.
 	disk   durable.Disk
 	now    func() time.Time
+	dice   func(n int64) int64 // a number below n: see Outgrows
 	bootID func() string
 
 	stamped  atomic.Int64 // this boot's stamp once it is known
 	verified sync.Map     // Digest -> nil: found good, and could not be stamped
 	damaged  atomic.Bool  // a blob was: see Doubt
 	vague    atomic.Bool  // times of files say nothing here: see changed
+	full     atomic.Bool  // the disk was, since Outgrows was last asked
 	packed   Packed       // nil: every blob has a file
 	packedMu sync.Mutex   // held while a record leaves the pack
 	synced   syncedFile
@@ -118,7 +125,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
 	}
-	s := &Store{dir: abs, opts: opts, now: time.Now, bootID: durable.BootID}
+	s := &Store{dir: abs, opts: opts, now: time.Now, dice: throw, bootID: durable.BootID}
 	if opts.Boot != "" {
 		s.bootID = func() string { return opts.Boot }
 	}
@@ -271,6 +278,7 @@ func (s *Store) explain(err error) error {
 	case err == nil || errors.As(err, &told):
 		return err
 	case durable.IsFull(err):
+		s.full.Store(true)
 		return unwritable{fmt.Errorf("no space for the cache in %s: free some, or run 'sbx-action cache trim': %w", s.dir, err)}
 	case durable.IsReadOnly(err):
 		return unwritable{fmt.Errorf("%w: %w", ErrReadOnly, err)}

@@ -28,6 +28,8 @@ type Policy struct {
 	// removes once one of them is exceeded, so that it has to do so less
 	// often. Zero means 0.9; 1 removes no more than it must.
 	LowWater float64
+
+	fit bool // for Fit: what was used in the last minutes is sorted by that, too
 }
 
 // historyPart is how much of MaxSize the history may take. It tells of things for
@@ -76,7 +78,7 @@ func (s *Store) Trim(ctx context.Context, p Policy) (*TrimReport, error) {
 	if _, err := durable.Stat(filepath.Join(s.dir, versionName)); errors.Is(err, fs.ErrNotExist) {
 		return &TrimReport{}, nil
 	}
-	unlock, err := s.lockTrim()
+	unlock, err := s.lockOnly(trimOffset)
 	if err != nil {
 		return nil, err
 	}
@@ -84,17 +86,25 @@ func (s *Store) Trim(ctx context.Context, p Policy) (*TrimReport, error) {
 	s.warn(s.logbook.flush(s))
 	s.warn(s.sweep())
 
+	began, size := s.now(), s.readSize()
 	list, db, err := s.entries(ctx)
 	defer s.closeIndex(db)
 	if err != nil {
 		return nil, fmt.Errorf("trim the cache: %w", err)
 	}
 	t := &trimmer{s: s, list: list, policy: p}
-	if err := t.prepare(); err != nil {
+	if p.fit {
+		t.date(began)
+	}
+	if err := t.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("trim the cache: %w", err)
 	}
 	err = t.run(ctx)
 	t.tell(db)
+	if p.fit {
+		t.fitted(size, began)
+	}
+	s.counted(size, t.left.Bytes-t.layerBytes(), db)
 	s.warn(s.tellRemoved(t.gone, Trimmed, nil))
 	s.warn(s.shrinkHistory(p.historyLimits(s.now())))
 	if err != nil {
@@ -103,12 +113,13 @@ func (s *Store) Trim(ctx context.Context, p Policy) (*TrimReport, error) {
 	return t.report(), nil
 }
 
-func (s *Store) lockTrim() (unlock func(), err error) {
+// lockOnly takes the lock at off of the file "locks", or returns ErrBusy.
+func (s *Store) lockOnly(off int64) (unlock func(), err error) {
 	f, err := s.openLocks()
 	if err != nil {
 		return nil, err
 	}
-	ok, err := durable.TryLock(f, trimOffset, 1)
+	ok, err := durable.TryLock(f, off, 1)
 	if errors.Is(err, errors.ErrUnsupported) {
 		ok, err = true, nil // two that trim remove more than they should, not wrongly
 	}
@@ -129,6 +140,7 @@ type trimmer struct {
 	before, removed Usage
 	spared          Count
 	left, goal      Count
+	grace           int64   // seconds that blobs may seem older than what names them
 	cutoff          int64   // what was last used before goes in any case; seconds
 	later           []entry // see pass
 	gone, renewed   []entry // for the index
@@ -141,7 +153,7 @@ const resultsFirst = int64(2 * touchAfter / time.Second)
 
 // rank is the time by which e is sorted.
 func (e *entry) rank() int64 {
-	if e.kind == KindResult {
+	if e.kind == KindResult && !e.exact {
 		return e.used - resultsFirst
 	}
 	return max(e.used, e.via)
@@ -159,15 +171,28 @@ type blobKey struct {
 }
 
 // prepare sorts the list: what goes first comes first.
-func (t *trimmer) prepare() error {
+func (t *trimmer) prepare(ctx context.Context) error {
 	now := t.s.now()
 	oldest, err := t.s.flight.oldest(t.s)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	t.horizon = min(now.Add(-cmp.Or(t.policy.Spare, Spare)).Unix(), oldest.Add(-t.s.touchAfter()).Unix())
+	t.horizon = now.Add(-cmp.Or(t.policy.Spare, Spare)).Unix()
+	if !oldest.IsZero() || !t.policy.fit {
+		if oldest.IsZero() || oldest.After(now) && !t.policy.fit {
+			oldest = now
+		}
+		t.horizon = min(t.horizon, oldest.Add(-t.s.touchAfter()).Unix())
+	}
+	t.grace = int64(t.s.touchAfter() / time.Second)
 
 	layers := map[blobKey]int64{}
+	if t.policy.fit {
+		t.refer(ctx, layers)
+		if t.horizon > now.Add(-recent).Unix() {
+			t.grace = 0 // what the results that stay name is known
+		}
+	}
 	for i := range t.list {
 		e := &t.list[i]
 		t.before.of(e.kind).add(1, e.bytes)
@@ -280,7 +305,7 @@ func (t *trimmer) spares(kind Kind, used int64) bool {
 		return used > t.horizon
 	}
 	// What a result names may say that it was used a little earlier.
-	return used > t.horizon-int64(t.s.touchAfter()/time.Second)
+	return used > t.horizon-t.grace
 }
 
 // remove removes e unless it was used meanwhile. Whoever marks a file as used
@@ -330,6 +355,9 @@ func (t *trimmer) tell(db *index) {
 	t.s.warn(db.update(t.renewed, t.gone))
 }
 
+// layerBytes is what the layers take that are left.
+func (t *trimmer) layerBytes() int64 { return t.before.Layers.Bytes - t.removed.Layers.Bytes }
+
 func (t *trimmer) report() *TrimReport {
 	r := &TrimReport{Before: t.before, Removed: t.removed, After: t.before, Spared: t.spared}
 	for _, k := range []Kind{KindResult, KindNote, KindLayer, KindBlob} {
@@ -342,6 +370,7 @@ func (t *trimmer) report() *TrimReport {
 // Stat returns what the store holds.
 func (s *Store) Stat(ctx context.Context) (*Usage, error) {
 	s.warn(s.logbook.flush(s))
+	size := s.readSize()
 	list, db, err := s.entries(ctx)
 	defer s.closeIndex(db)
 	if err != nil {
@@ -351,5 +380,6 @@ func (s *Store) Stat(ctx context.Context) (*Usage, error) {
 	for i := range list {
 		u.of(list[i].kind).add(1, list[i].bytes)
 	}
+	s.counted(size, u.Total().Bytes-u.Layers.Bytes, db)
 	return u, nil
 }

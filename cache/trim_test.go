@@ -273,7 +273,7 @@ func TestTrimClockWentBack(t *testing.T) {
 func TestTrimOnce(t *testing.T) {
 	s := openIn(t, TempStoreDir(t), Options{})
 	blobs(t, s, 1)
-	unlock, err := s.lockTrim()
+	unlock, err := s.lockOnly(trimOffset)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ func Settings() []Setting {
 	list := []Setting{
 		{Name: "backend"},
 		{Name: "cache"},
+		{Name: "cache-max"},
 		{Name: "color"},
 		{Name: "digest", Project: true},
 		{Name: "jobs", Project: true},
@@ -106,6 +107,21 @@ func GivenSettings(workspace string) ([]Value, error) {
 		}
 	}
 	return list, nil
+}
+
+// OwnSetting returns a setting that no project has: of the environment, or of the
+// user's file; the zero Value if it is not given.
+func OwnSetting(name string) (Value, error) {
+	for _, s := range Settings() {
+		if v := os.Getenv(s.Env); s.Name == name && v != "" {
+			return Value{name, v, s.Env}, nil
+		}
+	}
+	list, err := userSettings()
+	if i := slices.IndexFunc(list, func(v Value) bool { return v.Name == name }); err == nil && i >= 0 {
+		return list[i], nil
+	}
+	return Value{}, err
 }
 
 // UserSettings is the user's file, "" if there can be none.

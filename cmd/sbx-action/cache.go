@@ -19,7 +19,7 @@ import (
 
 func cacheCommand() command {
 	return command{
-		Name: "cache", Args: "stat | trim FLAGS | verify | path",
+		Name: "cache", Args: "stat | trim FLAGS | fit | verify | path",
 		Short: "show, trim, verify or locate the store",
 		Long: `
 stat    how much there is of each kind, and how much disk it takes; packs are
@@ -28,6 +28,11 @@ trim    removes what was not used for longest until the limits are kept; what
         was used within the last hour stays, and so do root file systems that
         have a name; builds may run meanwhile; a server does it by itself,
         with 'sbx-action serve --max-size'
+fit     what 'run' and 'cc' have done by themselves, in the background, when the
+        store exceeds the limit that you have set: SBX_CACHE_MAX, or 'cache-max'
+        in your settings; it trims to nine tenths of that, or of --max-size; what
+        was used within the last seconds stays, and what an action that runs may
+        need
 verify  reads everything, compares it with its digests, and removes what is
         damaged, so that the next run makes it again; exits with 1 if it found any;
         what is damaged in packs stays, and is given to nobody
@@ -57,14 +62,14 @@ type cacheFlags struct {
 
 func (c *cacheFlags) run(ctx context.Context, flags *flag.FlagSet, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say what to do: stat, trim, verify or path")
+		return fmt.Errorf("say what to do: stat, trim, fit, verify or path")
 	}
 	steps := map[string]func(context.Context, *cache.Store) error{
-		"stat": c.stat, "trim": c.trim, "verify": c.verify, "path": c.path,
+		"stat": c.stat, "trim": c.trim, "fit": c.fit, "verify": c.verify, "path": c.path,
 	}
 	step, ok := steps[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown word %q: want stat, trim, verify or path", args[0])
+		return fmt.Errorf("unknown word %q: want stat, trim, fit, verify or path", args[0])
 	}
 	if err := commandline.ParseFlags(flags, args[1:]); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
@@ -72,8 +77,8 @@ func (c *cacheFlags) run(ctx context.Context, flags *flag.FlagSet, args []string
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%s: unexpected argument %q", args[0], flags.Arg(0))
 	}
-	if args[0] != "trim" && (c.maxSize != 0 || c.maxCount != 0 || c.maxAge != 0) {
-		return fmt.Errorf("%s: --max-size, --max-count and --max-age are for trim", args[0])
+	if args[0] != "trim" && (c.maxSize != 0 && args[0] != "fit" || c.maxCount != 0 || c.maxAge != 0) {
+		return fmt.Errorf("%s: --max-size, --max-count and --max-age are for trim, and the first one for fit", args[0])
 	}
 	store, err := c.openStore(cache.Options{Warn: func(err error) { say("cache: %v", err) }})
 	if err != nil {
@@ -104,7 +109,17 @@ func (c *cacheFlags) stat(ctx context.Context, store *cache.Store) error {
 	if files > 0 {
 		fmt.Fprintf(w, "%-8s %8d  %10s\n", "packs", files, commandline.HumanSize(bytes))
 	}
-	return errors.Join(err, w.Flush())
+	if err != nil {
+		return errors.Join(err, w.Flush())
+	}
+	z, err := c.storeSize(store)
+	if err != nil {
+		return errors.Join(err, w.Flush())
+	}
+	for i, line := range z.lines() {
+		fmt.Fprintf(w, "%-8s %s\n", []string{"limit", ""}[min(i, 1)], line)
+	}
+	return w.Flush()
 }
 
 // packDir is where 'sbx-action serve' keeps small blobs of clients.

@@ -39,6 +39,7 @@ type ccFlags struct {
 func (f *ccFlags) declare(flags *flag.FlagSet) {
 	f.flags = flags
 	f.declareCache(flags)
+	f.declareLimit(flags)
 	flags.StringVar(&f.backend, "backend", "", "`NAME` of the sandbox (default: the best that works here)")
 	flags.BoolVar(&f.verbose, "verbose", false, "say on standard error what is done and why")
 	flags.BoolVar(&f.any, "any", false, "COMPILER is a program of whatever kind; what it reads is found out")

@@ -27,6 +27,7 @@ func (f *ccFlags) fromProject(dir string, said map[string]bool, set func(from, n
 	if err != nil {
 		return err
 	}
+	others, limited := f.cache != "", f.max.given // by somebody else than the file
 	here := map[string]bool{}
 	for line := range strings.Lines(data) {
 		key, value, ok := strings.Cut(line, "=")
@@ -42,6 +43,9 @@ func (f *ccFlags) fromProject(dir string, said map[string]bool, set func(from, n
 			set(name, key, value)
 		}
 		here[key] = true
+	}
+	if f.max.given && !limited && (others || f.cache == "") {
+		return fmt.Errorf("%s: %s limits a store of other projects, too: set it beside a cache of its own, or as SBX_CACHE_MAX", name, limitName)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -49,6 +50,16 @@ func (f *ccFlags) statsDir() (string, error) {
 	return filepath.Join(dir, "stat"), err
 }
 
+// sizeOfStore is what --stats says of the store.
+func (f *ccFlags) sizeOfStore() (*storeSize, error) {
+	store, err := f.openStore(cache.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return f.storeSize(store)
+}
+
 func (f *ccFlags) zeroStats() error {
 	dir, err := f.statsDir()
 	if err != nil {
@@ -67,6 +78,10 @@ func (f *ccFlags) printStats() error {
 	if err != nil {
 		return cmp.Or(storeProblem(store), err)
 	}
+	size, err := f.sizeOfStore()
+	if err != nil && !errors.Is(storeProblem(store), errStore) { // else storeNote says it
+		return err
+	}
 	hits, misses := s.Of(cc.Hit), s.Of(cc.Miss).Count+s.Of(cc.Unkept).Count
 	if f.json {
 		lines := s.Lines
@@ -74,7 +89,7 @@ func (f *ccFlags) printStats() error {
 			lines = []cc.Total{}
 		}
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{
-			"hits": hits.Count, "misses": misses, "saved_seconds": hits.Saved.Seconds(), "calls": lines, "note": storeNote(store),
+			"hits": hits.Count, "misses": misses, "saved_seconds": hits.Saved.Seconds(), "calls": lines, "note": storeNote(store), "store": size,
 		})
 	}
 	rate := ""
@@ -112,6 +127,9 @@ func (f *ccFlags) printStats() error {
 				fmt.Fprintf(&b, "  %-16s %8d  %s\n", "", t.Count, t.Reason)
 			}
 		}
+	}
+	for i, line := range size.lines() {
+		fmt.Fprintf(&b, "%-18s %s\n", []string{"store", ""}[min(i, 1)], line)
 	}
 	if why := f.blindReason(); why != "" {
 		fmt.Fprintf(&b, "nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)

@@ -160,7 +160,7 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 	if err := wiring.CheckBackend(w.backend); err != nil {
 		return nil, err
 	}
-	store, err := w.openStore(cache.Options{ReadOnly: readOnly})
+	store, err := w.openStore(cache.Options{ReadOnly: readOnly, Lean: true})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errStore, err)
 	}
@@ -171,6 +171,7 @@ func (w *wiringFlags) openCC(f action.Function, readOnly bool) (*parts, error) {
 		log: commandline.Log(os.Stderr, "sbx-action", slog.LevelError, w.verbose),
 	})
 	if !readOnly {
+		p.max = w
 		if err := p.shareWith(&w.remote, p.miss.log); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -105,6 +106,9 @@ func (f *ccFlags) settings(dir string) error {
 				w = fromFile(filepath.Dir(from), name, w)
 			}
 			err := f.flags.Set(name, w)
+			if name == limitName {
+				f.max.from = from
+			}
 			if b, ok := f.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() && err != nil {
 				err = errors.New("want 1 or 0")
 			}
@@ -123,7 +127,20 @@ func (f *ccFlags) settings(dir string) error {
 	if err := f.fromProject(dir, said, set); err != nil {
 		return err
 	}
-	return failed
+	return cmp.Or(failed, f.limitFromElsewhere())
+}
+
+// limitFromElsewhere takes the limit of the store from the variable that run has as well.
+func (f *ccFlags) limitFromElsewhere() error {
+	v := os.Getenv("SBX_CACHE_MAX")
+	if v == "" || f.max.given {
+		return nil
+	}
+	if err := f.max.Set(v); err != nil {
+		return fmt.Errorf("SBX_CACHE_MAX: %q: %w", v, err)
+	}
+	f.max.from = "SBX_CACHE_MAX"
+	return nil
 }
 
 // isSetting says whether a flag says how calls are treated, and not which.

@@ -20,7 +20,7 @@ import (
 
 // memoFlags are the flags with which a call of run may have a memo: those that say
 // nothing that a hit does besides writing its outputs.
-var memoFlags = []string{"i", "o", "env", "cwd", "timeout", "memory", "scratch", "pids", "digest", "backend", "cache", "rootfs"}
+var memoFlags = []string{"i", "o", "env", "cwd", "timeout", "memory", "scratch", "pids", "digest", "backend", "cache", limitName, "rootfs"}
 
 // leaveMemo writes down what the call gave, as [ccJob.leaveMemo] does.
 func (f *runFlags) leaveMemo(ctx context.Context, j *job, out *action.Outcome) {

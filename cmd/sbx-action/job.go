@@ -493,7 +493,9 @@ func (j *job) Close() {
 	if j.stdin != nil {
 		j.stdin.Close()
 	}
-	if !j.shared {
+	if j.shared {
+		j.parts.stayWithin()
+	} else {
 		j.parts.Close()
 	}
 }

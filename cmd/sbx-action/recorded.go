@@ -103,6 +103,7 @@ func (r *recorded) open(ctx context.Context, w wiringFlags) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	parts.store.Stay()
 	j := &job{parts: parts, workspace: r.workspace, command: r.command, action: unsealed}
 	if err := r.fill(ctx, j, id); err != nil {
 		j.Close()

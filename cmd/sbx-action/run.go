@@ -54,6 +54,7 @@ type runFlags struct {
 
 func (f *runFlags) declare(flags *flag.FlagSet) {
 	f.wiringFlags.declare(flags)
+	f.declareLimit(flags)
 	f.remote.Declare(flags)
 	f.digest.Function = action.BLAKE3
 	flags.Var(&f.inputs, "i", "`INPUT`: a file, a directory with all that is in it, a glob ('src/**/*.h'),\n@FILE with one input a line, DIR=DIGEST for a tree of the store, or\n!GLOB to leave out what earlier ones took in; may be repeated")

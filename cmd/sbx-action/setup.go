@@ -25,6 +25,7 @@ type wiringFlags struct {
 	several                                bool // many actions will be run, not one
 	late                                   bool // whether a worker stands for its caller is asked later, by Request.Certain
 	remote                                 wiring.Remote
+	max                                    limit // of the store: see limit.go
 }
 
 func (w *wiringFlags) declare(flags *flag.FlagSet) {
@@ -67,6 +68,8 @@ type parts struct {
 	anewRootfs func(context.Context) error               // stores it again; guarded by saving
 
 	blobs *spareBlobs // the store, as long as it can be written
+
+	max *wiringFlags // says what the store may have; nil: nobody looks
 }
 
 // open opens the store and wires the rest.
@@ -92,7 +95,11 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 	if !readOnly && !w.several {
 		p.runner.Meanwhile = func() { store.Expect(expected) }
 	}
+	if w.several {
+		store.Stay()
+	}
 	if !readOnly {
+		p.max = w
 		if err := p.shareWith(&w.remote, log); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -109,6 +116,7 @@ func statDir(store *cache.Store) string {
 }
 
 func (p *parts) Close() error {
+	p.stayWithin()
 	if p.remote != nil {
 		p.remote.link.Close()
 	}

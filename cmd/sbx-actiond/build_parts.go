@@ -69,6 +69,7 @@ func openBuildParts(o buildFlags) (*buildParts, error) {
 			return nil, errors.Join(err, store.Close())
 		}
 	}
+	store.Stay()
 	stat := filepath.Join(store.Dir(), "stat")
 	p := &buildParts{
 		store: store, log: log, f: o.digest.Function, bases: map[component.Base]*baseOnce{},

@@ -123,6 +123,7 @@ func (r *rootfsFlags) run(ctx context.Context, args []string) error {
 	if r.store, err = cache.Open(dir, cache.Options{Warn: warn}); err != nil {
 		return err
 	}
+	r.store.Stay()
 	r.names = wiring.Rootfs{Store: r.store.Dir()}
 	return errors.Join(step.do(ctx, args[1:]), r.store.Close())
 }

@@ -94,7 +94,7 @@ static int is_one_of(const char *s, const char *list, int value)
 static i64 compiler_at(struct front *f)
 {
 	static const char flags[] = "any\0cache-failures\0cache-links\0disable\0no-stdin\0read-only\0recache\0verbose\0";
-	static const char valued[] = "backend\0cache\0env\0inputs\0path\0remote\0remote-mode\0remote-timeout\0root\0verify\0";
+	static const char valued[] = "backend\0cache\0cache-max\0env\0inputs\0path\0remote\0remote-mode\0remote-timeout\0root\0verify\0";
 	static const char others[] = "bwrap\0linux-user-chroot\0buildbox-run\0";
 	const char *base = base_of(f->argv[0]);
 	if (!starts(base, "sbx-action"))
