@@ -62,6 +62,11 @@ type Request struct {
 	// then known of its reproducibility. If it fails, nothing is stored.
 	Vet func(context.Context, *Outcome) (*Verification, error)
 
+	// Umask and Caller are those of backends.Spec. Whatever they are is in the key, if
+	// the caller of Run wants it to be.
+	Umask  *int
+	Caller bool
+
 	// Vary, where not nil, changes what the command sees of the world. Its
 	// result says nothing of the action as it is: SkipLookup and SkipStore
 	// must be set, and Observe must not.

@@ -196,7 +196,7 @@ func (r *Runner) execute(ctx context.Context, req *Request, root backends.Root) 
 	spec := &backends.Spec{
 		Root: root, Args: req.Command.Arguments, Env: environ(req.Command), Dir: cmp.Or(req.Dir, WorkDir(req.Command)),
 		Stdin: req.Stdin, Stdout: stdout.w, Stderr: stderr.w,
-		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary, Terminal: req.Terminal, Owners: req.Action.recordsOwners(), Machine: req.Machine,
+		Limits: req.Limits, Network: req.Network, Observe: req.Observe, KeepRoot: true, Vary: req.Vary, Umask: req.Umask, Caller: req.Caller, Terminal: req.Terminal, Owners: req.Action.recordsOwners(), Machine: req.Machine,
 	}
 	if !req.SkipStore {
 		spec.Meanwhile = r.Meanwhile

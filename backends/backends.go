@@ -102,6 +102,13 @@ type Spec struct {
 	// children are.
 	Machine *Machine
 
+	// Umask, where not nil, is that of the command: it is 022 otherwise. Caller gives the
+	// command the user and group that the caller has on the host, where it would be ID:
+	// it needs Observe, and makes no difference to who is root. Both need
+	// Capabilities.Caller.
+	Umask  *int
+	Caller bool
+
 	// Vary, where not nil, changes what the command sees of the world, and not
 	// what it is told to do. It excludes Observe.
 	Vary *Vary
@@ -274,6 +281,7 @@ type Capabilities struct {
 	Filters     bool // Spec.Filter
 	OverBinds   bool // Bind.Over
 	Observe     bool // Spec.Observe
+	Caller      bool // Spec.Umask and Spec.Caller
 	Vary        bool // Spec.Vary
 	Owners      bool // Spec.Owners
 	Machines    bool // Spec.Machine
@@ -357,6 +365,11 @@ type Status struct {
 
 	// Unvaried says that some of Spec.Vary could not be done for some process.
 	Unvaried bool
+
+	// Left says that the command had left processes, which were killed, and Network that
+	// it sent something to the loopback interface of a network of its own. Backends
+	// without Capabilities.Caller do not know.
+	Left, Network bool
 
 	// Root is the root directory as the command left it, where Spec.KeepRoot
 	// asked for it: without /proc, /dev, /tmp and Binds. It stays valid, and

@@ -27,6 +27,7 @@ func Degrade(spec *Spec, c Capabilities) (*Spec, []string) {
 	drop(s.Owners, c.Owners, "owners cannot be changed, and devices not be made", func() { s.Owners = false })
 	drop(s.Observe, c.Observe, "look-ups are not observed", func() { s.Observe = false })
 	drop(s.Root.HasUser(), c.Users, fmt.Sprintf("the command runs as user %d", ID), func() { s.Root.As, s.Root.Group = nil, nil })
+	drop(s.Umask != nil || s.Caller, c.Caller, "the umask is 022", func() { s.Umask, s.Caller = nil, false })
 	drop(s.Filter != nil, c.Filters, "the filter of system calls is not in force", func() { s.Filter = nil })
 	return &s, dropped
 }

@@ -159,6 +159,7 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		{"another user", spec.Root.HasUser(), func(c backends.Capabilities) bool { return c.Users }},
 		{"binds below fresh layers", over, func(c backends.Capabilities) bool { return c.OverBinds }},
 		{"observation", spec.Observe, func(c backends.Capabilities) bool { return c.Observe }},
+		{"another umask, or the number of the caller", spec.Umask != nil || spec.Caller, func(c backends.Capabilities) bool { return c.Caller }},
 		{"a terminal", spec.Terminal != nil, func(c backends.Capabilities) bool { return c.Terminal }},
 		{"a filter of system calls", spec.Filter != nil, func(c backends.Capabilities) bool { return c.Filters }},
 		{"variation", spec.Vary != nil, func(c backends.Capabilities) bool { return c.Vary }},

@@ -111,6 +111,7 @@ func (b *backend) check(spec *backends.Spec) error {
 		{"observation", spec.Observe},
 		{"a terminal", spec.Terminal != nil},
 		{"variation", spec.Vary != nil},
+		{"another umask, or the number of the caller", spec.Umask != nil || spec.Caller},
 		{"SELinux labels", spec.SELinux != nil},
 		{"recorded owners", spec.Owners},
 		{"programs of another machine", spec.Machine != nil},

@@ -227,6 +227,8 @@ func (b *Backend) refuse(spec *backends.Spec) error {
 		what = "data layers"
 	case spec.Observe && !b.observes():
 		what = "observation"
+	case spec.Caller && (!spec.Observe || spec.Owners || spec.Machine != nil):
+		what = "the caller's number without observation"
 	case spec.Vary != nil && (spec.Observe || spec.Owners || !b.varies()):
 		what = "variation"
 	case spec.Owners && !b.records():

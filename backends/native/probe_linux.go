@@ -32,7 +32,7 @@ func (b *Backend) probe() backends.Capabilities {
 	c.Overlay, c.DataLayers, c.Images, c.Observe = b.overlay(), b.dataLayers(), b.images(), b.observes()
 	c.Vary, c.Terminal = b.varies(), true
 	c.Owners, c.Machines, c.SELinux = b.records(), b.emulates(), true
-	c.OverBinds = c.Overlay
+	c.OverBinds, c.Caller = c.Overlay, c.Observe
 	c.Mounts, c.Users, c.Filters = true, !b.unprivileged, true
 	c.NetworkNone, c.NetworkHost = true, true
 	c.OwnRoot, c.FixedID, c.Loopback, c.KillsAll = true, true, true, true

@@ -53,6 +53,9 @@ func (s *slot) run(ctx context.Context, b *Backend, spec *backends.Spec) (*backe
 	s.seq++
 	req := helper.NewRequest(spec)
 	req.Seq = s.seq
+	if !b.unprivileged {
+		req.Vary.Flags &^= helper.VaryCaller
+	}
 	if s.seq > 1 && !b.prepared { // a process that runs one command only shall not prepare for two
 		req.Flags |= helper.Prewarm
 	}

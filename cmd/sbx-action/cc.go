@@ -301,8 +301,6 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return cc.ReasonClosed
 	case cc.MasksOwner():
 		return cc.ReasonUmask
-	case j.any && cc.Umask() != 0o022:
-		return cc.ReasonMask
 	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
 	case !j.any && j.self.IsWrapper(j.args[0], os.Getenv("PATH")):

@@ -63,7 +63,7 @@ func (s *Session) overwrites(l backends.Lookup) bool {
 	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o200 == 0 {
 		return false
 	}
-	if l.Op == backends.Open && info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0o644 {
+	if l.Op == backends.Open && info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0o666&^fs.FileMode(s.mask()) {
 		return false
 	}
 	st, isUnix := info.Sys().(*syscall.Stat_t)

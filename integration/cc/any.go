@@ -29,6 +29,7 @@ var (
 	errItself  = fmt.Errorf("the output of the program goes to it, which looks at it: %w", ErrPlain)
 	errKind    = fmt.Errorf("a result cannot hold it: %w", ErrPlain)
 	errEnded   = fmt.Errorf("it did not end by itself in the sandbox: %w", ErrPlain)
+	errLeft    = fmt.Errorf("it leaves something running: %w", ErrPlain)
 	errMuch    = fmt.Errorf("the program says more than is kept: %w", ErrPlain)
 )
 
@@ -43,17 +44,18 @@ const saysMost = 64 << 20
 var ofMachine = []string{
 	"hostname", "hostid", "uptime", "ps", "pgrep", "pkill", "pidof", "top", "free", "df", "findmnt", "mount", "who", "w", "last", "ss", "netstat", "ip",
 	"ifconfig", "lsof", "fuser", "lsblk", "nproc", "tty", "stty", "flock", "docker", "podman", "systemctl", "journalctl", "busctl", "dbus-send",
-	"ssh", "scp", "sftp", "ssh-add", "curl", "wget", "apt", "apt-get",
+	"ssh", "scp", "sftp", "ssh-add", "curl", "wget", "apt", "apt-get", "id", "groups",
 }
 
 // chance are programs that make something random, or say the time.
 var chance = []string{"uuidgen", "mcookie", "shuf", "openssl", "ssh-keygen", "gpg", "date"}
 
-// machineFiles are files and directories of which the host has others than the sandbox, or
-// which say something else each time. Of the directory /proc itself, to list it is meant.
+// machineFiles are files and directories of which the host has others than the sandbox,
+// which say something else each time, or which are read to find other machines. Of the directory /proc itself, to list it is meant.
 var machineFiles = []string{
 	"/proc", "/proc/uptime", "/proc/loadavg", "/proc/diskstats", "/proc/interrupts", "/proc/vmstat", "/proc/locks", "/proc/sys/kernel/random",
 	"/proc/sys/kernel/hostname", "/proc/net/dev", "/proc/net/tcp", "/proc/net/unix", "/proc/net/route",
+	"/etc/hosts", "/etc/resolv.conf", // who wants to know where another machine is
 }
 
 // dullFiles are directories of /sys that programs look into to see how much memory and how
@@ -70,7 +72,7 @@ func asksMachine(lookups []backends.Lookup) string {
 			if slices.Contains(ofMachine, path.Base(p)) && ofSystem(p) && isThere(p) {
 				return p
 			}
-		case l.Op == backends.Open && strings.HasPrefix(p, "/proc"):
+		case l.Op == backends.Open && (strings.HasPrefix(p, "/proc") || strings.HasPrefix(p, "/etc/")):
 			if slices.ContainsFunc(machineFiles, func(f string) bool { return p == f || f != "/proc" && strings.HasPrefix(p, f+"/") }) {
 				return p
 			}
@@ -115,6 +117,12 @@ func (s *Session) beyond(status *backends.Status) error {
 	if s.call.Kind != Any || s.told != nil {
 		return nil
 	}
+	if status.Left {
+		return errLeft
+	}
+	if status.Network {
+		return fmt.Errorf("the network: %w", errMachine)
+	}
 	if p := asksMachine(status.Lookups); p != "" {
 		return fmt.Errorf("%s: %w", p, errMachine)
 	}
@@ -138,11 +146,19 @@ func saysTo(fd int) string {
 	return p
 }
 
-// streams are properties of a call of [Any] program: where it writes what it says, if that
-// is a file, which it might look at.
-func (c *Call) streams() (list []action.Property) {
+// circumstances are what else is in the key of a program of whatever kind: who it is, its
+// umask, and where it writes what it says, if that is a file, which it might look at.
+func (c *Call) circumstances() (list []action.Property) {
 	if c.Kind != Any {
 		return nil
+	}
+	user, group := os.Geteuid(), os.Getegid()
+	if id, ok := ownerOf(c.Dir); ok && user == 0 { // as whom it then runs
+		user, group = id, id
+	}
+	list = append(list, action.Property{Name: "user", Value: fmt.Sprint(user, ":", group)})
+	if mask := umask(); mask != plainMask {
+		list = append(list, action.Property{Name: "umask", Value: fmt.Sprintf("%04o", mask)})
 	}
 	for fd := 1; fd <= 2; fd++ {
 		if p := saysTo(fd); p != "" {
@@ -150,6 +166,30 @@ func (c *Call) streams() (list []action.Property) {
 		}
 	}
 	return list
+}
+
+// plainMask is the umask of the sandbox, if nobody wants another one.
+const plainMask = 0o022
+
+// mask is the umask with which the command runs.
+func (s *Session) mask() uint32 {
+	if s.call.Kind != Any || s.told != nil {
+		return plainMask
+	}
+	return umask()
+}
+
+// umask is the mask, if it is not the sandbox's.
+func (s *Session) umask() *int {
+	if mask := int(s.mask()); mask != plainMask {
+		return &mask
+	}
+	return nil
+}
+
+// asCaller says whether the command is to have our number: compilers do not ask for it.
+func (s *Session) asCaller() bool {
+	return s.call.Kind == Any && s.told == nil && os.Geteuid() != 0 && s.parts.Backend.Capabilities().Caller
 }
 
 // readsItself returns the file that the program's output goes to, if it looked at that, or
@@ -246,7 +286,7 @@ func (s *Session) plainKey() action.Digest {
 }
 
 // lasting are the errors that will be the same the next time.
-var lasting = []error{errOutside, errMachine, errTimed, errItself, errKind, errMuch}
+var lasting = []error{errOutside, errMachine, errTimed, errItself, errKind, errMuch, errLeft}
 
 // notePlain notes that a call had to be executed because of err.
 func (s *Session) notePlain(ctx context.Context, err error) {
@@ -297,12 +337,12 @@ func (w *saying) Write(p []byte) (int, error) {
 }
 
 // newDirectory returns an error if a directory has other permissions than a new one.
-func newDirectory(fd int, at string) error {
+func (s *Session) newDirectory(fd int, at string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if st.Mode&0o777 != 0o755 || st.Mode&(unix.S_ISUID|unix.S_ISVTX) != 0 {
+	if uint32(st.Mode)&0o777 != 0o777&^s.mask() || st.Mode&(unix.S_ISUID|unix.S_ISVTX) != 0 {
 		return fmt.Errorf("%s: a directory with permissions %04o: %w", at, st.Mode&0o7777, errKind)
 	}
 	return nil

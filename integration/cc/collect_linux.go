@@ -109,7 +109,7 @@ func (k *collector) subdirectory(dir int, name, at string, depth int) error {
 		}
 		err = nil
 		if k.s.call.Kind == Any {
-			err = newDirectory(fd, at)
+			err = k.s.newDirectory(fd, at)
 		}
 	case err != nil || !info.IsDir() || !k.fresh && opaque(fd):
 		unix.Close(fd)
@@ -162,7 +162,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 		}
 	}
 	perm := st.Mode & 0o7777
-	if perm != 0o644 && perm != 0o755 {
+	if perm != 0o666&^k.s.mask() && perm != 0o777&^k.s.mask() {
 		return fmt.Errorf("%s: has permissions %04o: %w", at, perm, errKind)
 	}
 	if err := errors.Join(k.check(f, at), k.s.checkTime(f, at)); err != nil {

@@ -79,9 +79,6 @@ func umask() uint32 {
 	return uint32(mask)
 }
 
-// Umask is the umask of this process.
-func Umask() uint32 { return umask() }
-
 // MasksOwner says whether the umask takes from the owner of new files the right to read
 // or to write them. Then compilers that are not root fail to open their own temporary
 // files a second time, or to list what is in their directories.

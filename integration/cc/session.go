@@ -192,7 +192,7 @@ func (c *Call) platform(f action.Function, w Want) []action.Property {
 	if w.Source != nil {
 		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(f, w.Stdin).String()})
 	}
-	platform = append(platform, c.streams()...)
+	platform = append(platform, c.circumstances()...)
 	for _, d := range c.probes(f) {
 		platform = append(platform, action.Property{Name: "probe", Value: d.String()})
 	}
@@ -271,6 +271,7 @@ func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 		Save:   func(context.Context) error { s.settle(); return nil },
 		Stdout: &stdout, Stderr: &stderr,
 		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil, Network: s.network(),
+		Umask: s.umask(), Caller: s.asCaller(),
 	})
 	if cause := context.Cause(limited); errors.Is(cause, errMuch) {
 		err = cause

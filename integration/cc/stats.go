@@ -307,6 +307,7 @@ func Fault(err error) Event {
 		{errTimed, ReasonTimed},
 		{errItself, ReasonItself},
 		{errMuch, ReasonMuch},
+		{errLeft, ReasonLeft},
 		{errKind, ReasonKind},
 		{errEnded, ReasonEnded},
 		{errUndone, ReasonUndone},

@@ -48,6 +48,8 @@ type Reply struct {
 	TimedOut      bool
 	Complete      bool // nothing is missing from the log
 	Unvaried      bool // something of Request.Vary could not be done
+	Left          bool // the command had left processes, which were killed
+	Network       bool // something was sent to the loopback interface
 
 	User, System, Wall time.Duration
 	MaxRSS             int64 // bytes
@@ -111,6 +113,8 @@ func newReply(b []byte) *Reply {
 		Complete:      b[24]&2 != 0,
 		NoInterpreter: b[24]&4 != 0,
 		Unvaried:      b[24]&8 != 0,
+		Left:          b[24]&16 != 0,
+		Network:       b[24]&32 != 0,
 		logSize:       int(e.Uint32(b[28:])),
 		ownersSize:    int(e.Uint32(b[68:])),
 		User:          time.Duration(e.Uint64(b[32:])) * time.Microsecond,

@@ -50,6 +50,13 @@ func NewRequest(spec *backends.Spec) *Request {
 		r.Flags |= Vary
 		r.Vary = variation(v)
 	}
+	if spec.Umask != nil {
+		r.Vary.Flags |= VaryUmask
+		r.Vary.Umask = uint32(*spec.Umask)
+	}
+	if spec.Caller {
+		r.Vary.Flags |= VaryCaller
+	}
 	// Not a loop: a nil *os.File must stay nil.
 	r.Stdio[0], r.Stdio[1], r.Stdio[2] = spec.Stdin, spec.Stdout, spec.Stderr
 	return r
@@ -123,6 +130,8 @@ func (r *Reply) BackendStatus(spec *backends.Spec) (*backends.Status, error) {
 		TimedOut: r.TimedOut,
 		Complete: r.Complete,
 		Unvaried: r.Unvaried,
+		Left:     r.Left,
+		Network:  r.Network,
 		Usage:    backends.Usage{Wall: r.Wall, User: r.User, System: r.System, MaxRSS: r.MaxRSS},
 	}
 	switch {

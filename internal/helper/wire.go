@@ -143,6 +143,7 @@ const (
 	VaryUmask
 	VaryLayout // addresses are random
 	VaryOneCPU // nothing of the command runs at the same time
+	VaryCaller // the command has the numbers of the slot's caller; with VaryUmask, it holds without the flag Vary, too
 )
 
 // A Variation is backends.Vary as it goes over the wire; see src/wire.h.

@@ -113,6 +113,8 @@ void note_network_use(struct sandbox *s)
 		break;
 	}
 	if (used)
+		s->reply.flags |= DONE_NETWORK;
+	if (used)
 		__atomic_store_n(&z->dirty_net, s->net, __ATOMIC_SEQ_CST);
 }
 

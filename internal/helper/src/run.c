@@ -108,6 +108,7 @@ static void kill_rest(struct sandbox *s, s32 pid, s32 *status)
 				*status = st;
 	if (p == -ECHILD)
 		return;
+	s->reply.flags |= DONE_LEFT;
 	kill_all(s);
 	reap_rest(s, pid, status);
 }

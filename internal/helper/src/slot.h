@@ -223,6 +223,8 @@ void owners_free(struct sandbox *s);
 #define OWNER_CAPS (1u << 1 | 1u << 3 | 1u << 4 | 1u << 31)
 void own_user(struct sandbox *s);
 void map_own_user(struct sandbox *s);
+void as_caller(struct sandbox *s);
+void map_caller(struct sandbox *s);
 int own_namespace(struct sandbox *s);
 void await(struct sandbox *s, u32 *flag);
 

@@ -215,17 +215,17 @@ static void become(struct sandbox *s)
 		need(s, "label the command", SYS(write, fd, s->label, strlen(s->label)));
 		SYS(close, fd);
 	}
+	if (s->req->vary.flags & VARY_CALLER)
+		as_caller(s);
 	drop(s);
 	deny_command(s);
 	long err = s->prepared ? SYS_COOKIE(fchdir, s->dir_fd) : SYS(chdir, s->dir);
 	if (err < 0)
 		give_up(s, "enter the working directory", err);
-	if (s->req->flags & REQUEST_VARY) {
-		if (s->req->vary.flags & VARY_UMASK)
-			SYS(umask, s->req->vary.umask);
-		if (s->req->vary.flags & VARY_LAYOUT)
-			SYS(personality, 0);
-	}
+	if (s->req->vary.flags & VARY_UMASK)
+		SYS(umask, s->req->vary.umask);
+	if (s->req->flags & REQUEST_VARY && s->req->vary.flags & VARY_LAYOUT)
+		SYS(personality, 0);
 	if (s->fence)
 		need(s, "put the Landlock rules in force", enter_fence(s));
 	// One at a time: a slot runs one command, and the rest of it is dying.
@@ -307,6 +307,8 @@ static s32 start_watched(struct sandbox *s)
 	}
 	__atomic_store_n(&s->go, 1, __ATOMIC_SEQ_CST);
 	SYS(futex, &s->go, FUTEX_WAKE, 1, 0);
+	if (s->req->vary.flags & VARY_CALLER)
+		map_caller(s);
 	return s->prepared;
 }
 

@@ -96,25 +96,45 @@ static void be_plain(struct sandbox *s)
 	need(s, "become the user", SYS(setresuid, id, id, id));
 }
 
+// await_map waits until pid 1 has said who we are in the user namespace that
+// was just made.
+static void await_map(struct sandbox *s)
+{
+	tell(&s->user_asked);
+	while (!__atomic_load_n(&s->user_mapped, __ATOMIC_SEQ_CST))
+		SYS(futex, &s->user_mapped, FUTEX_WAIT, 0, 0);
+}
+
+static void drop_bounds(u64 keep)
+{
+	for (int cap = 0; cap < 64; cap++)
+		if (!(keep >> cap & 1))
+			SYS(prctl, PR_CAPBSET_DROP, cap);
+}
+
+// as_caller gives the command the numbers that its caller has on the host, in a user
+// namespace of its own: in that of the sandbox it is 65000.
+void as_caller(struct sandbox *s)
+{
+	need(s, "make a user namespace for the command", SYS_COOKIE(unshare, CLONE_NEWUSER));
+	await_map(s);
+	drop_bounds(0);
+}
+
 // own_user makes the namespace, in the command's process.
 void own_user(struct sandbox *s)
 {
 	if (!s->slot->unprivileged)
 		need(s, "drop groups", SYS(setgroups, 0, 0));
 	need(s, "make a user namespace for the command", SYS_COOKIE(unshare, CLONE_NEWUSER | (*s->emulator ? CLONE_NEWNS : 0)));
-	tell(&s->user_asked);
-	while (!__atomic_load_n(&s->user_mapped, __ATOMIC_SEQ_CST))
-		SYS(futex, &s->user_mapped, FUTEX_WAIT, 0, 0);
+	await_map(s);
 	need(s, "become the group", SYS(setresgid, 0, 0, 0));
 	need(s, "become the user", SYS(setresuid, 0, 0, 0));
 	if (*s->emulator)
 		emulate(s);
 	if (!(s->req->flags & REQUEST_OWNERS))
 		be_plain(s);
-	u64 keep = s->req->flags & REQUEST_OWNERS ? OWNER_CAPS : 0;
-	for (int cap = 0; cap < 64; cap++)
-		if (!(keep >> cap & 1))
-			SYS(prctl, PR_CAPBSET_DROP, cap);
+	drop_bounds(s->req->flags & REQUEST_OWNERS ? OWNER_CAPS : 0);
 	SYS(prctl, PR_SET_DUMPABLE, 0); // another user may be
 }
 
@@ -129,10 +149,10 @@ static void map_id(struct sandbox *s, const char *file, const char *text)
 		fail(s, "map the user of the command: write", name, err);
 }
 
-// map_own_user says who the user of the command is in its namespace. For the moment
+// map_command says who the user of the command is in its namespace. For the moment
 // in which its files in /proc are opened, we are no secret: nothing but our own
 // processes is there yet.
-void map_own_user(struct sandbox *s)
+static void map_command(struct sandbox *s, u32 id, u32 gid)
 {
 	char line[48];
 	await(s, &s->user_asked);
@@ -140,8 +160,13 @@ void map_own_user(struct sandbox *s)
 		return;
 	SYS(prctl, PR_SET_DUMPABLE, 1);
 	map_id(s, "/setgroups", "deny");
-	map_id(s, "/uid_map", map_line(line, sizeof line, 0, s->req->id));
-	map_id(s, "/gid_map", map_line(line, sizeof line, 0, s->req->gid));
+	map_id(s, "/uid_map", map_line(line, sizeof line, id, s->req->id));
+	map_id(s, "/gid_map", map_line(line, sizeof line, gid, s->req->gid));
 	SYS(prctl, PR_SET_DUMPABLE, 0);
 	tell(&s->user_mapped);
 }
+
+void map_own_user(struct sandbox *s) { map_command(s, 0, 0); }
+
+// map_caller is for as_caller.
+void map_caller(struct sandbox *s) { map_command(s, s->slot->uid, s->slot->gid); }

@@ -39,7 +39,8 @@ enum {
 
 enum { REQUEST_FILTER = 1073741824 }; // there is a filter, as a descriptor
 
-// What a command is told that is not so, or is done to it: with REQUEST_VARY.
+// What a command is told that is not so, or is done to it: with REQUEST_VARY, but for
+// VARY_UMASK and VARY_CALLER, which hold without it, too.
 enum {
 	VARY_SHIFT = 1, // the wall clock is wrong by "clock"
 	VARY_FREEZE = 2, // the wall clock begins at "clock", and does not run
@@ -47,6 +48,7 @@ enum {
 	VARY_UMASK = 8,
 	VARY_LAYOUT = 16, // addresses are random
 	VARY_ONE_CPU = 32, // nothing of the command runs at the same time
+	VARY_CALLER = 64, // its user and group have the numbers of the slot's caller; needs REQUEST_OBSERVE, and "user"
 };
 
 #define VARY_IN_TURN (~0u) // a delay: processes begin when those before them have ended
@@ -83,6 +85,8 @@ enum {
 	DONE_COMPLETE = 2,
 	DONE_NO_INTERPRETER = 4,
 	DONE_UNVARIED = 8, // something that was to be varied was not
+	DONE_LEFT = 16, // the command had left processes, which were killed
+	DONE_NETWORK = 32, // something was sent to the loopback interface
 };
 
 struct reply {
