@@ -303,7 +303,7 @@ func (s *Session) notePlain(ctx context.Context, err error) {
 
 // wasPlain returns an error if an earlier call had to be executed.
 func (s *Session) wasPlain(ctx context.Context) error {
-	if s.call.Kind != Any {
+	if s.call.Kind != Any || s.anew {
 		return nil
 	}
 	data, err := s.parts.Notes.Note(ctx, s.plainKey())

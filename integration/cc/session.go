@@ -74,6 +74,7 @@ type Session struct {
 	front     string            // what executes the compiler, or ""
 	judged    bool              // foreign is known
 	foreign   string            // see stranger
+	anew      bool              // what was found out of earlier calls is not asked
 	clocked   bool              // the call names a macro that says the time
 	named     bool              // it, or a source, names __DATE__ or __TIME__
 	began     time.Time         // when the run did
@@ -246,6 +247,7 @@ func (s *Session) Story(d *Done) (*action.Request, []string) {
 // [Session.Deliver]. A result with an exit code that is not 0 is only what the
 // compiler says in a sandbox.
 func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
+	s.anew = o.Recache
 	var stdout, stderr saying
 	limited := ctx
 	if s.call.Kind == Any {
