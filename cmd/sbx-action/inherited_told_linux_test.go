@@ -54,6 +54,7 @@ func TestInheritedWhereTold(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	runtime.LockOSThread() // and not unlocked: it ends with this test
 	// It has been found out before that nothing can be observed.
 	if err := os.MkdirAll(filepath.Join(f.store, "stat"), 0o700); err != nil {
 		t.Fatal(err)
@@ -66,7 +67,6 @@ func TestInheritedWhereTold(t *testing.T) {
 	for written := time.Now().UnixNano(); int64(staging.Now()) <= written; {
 		time.Sleep(time.Millisecond)
 	}
-	runtime.LockOSThread() // and not unlocked: it ends with this test
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 70_000, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}

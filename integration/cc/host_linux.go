@@ -138,7 +138,7 @@ func Circumstances() string {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	user, _ := os.Readlink("/proc/self/ns/user")
 	mounts, _ := os.Readlink("/proc/self/ns/mnt")
-	status, _ := os.ReadFile("/proc/self/status")
+	status, _ := os.ReadFile("/proc/thread-self/status") // what children of this thread inherit
 	words := []string{strings.TrimSpace(string(boot)), strconv.Itoa(os.Geteuid()), user, mounts}
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil {
