@@ -26,7 +26,13 @@ type recalledTable struct {
 	dev, ino uint64 // of the table
 
 	mu    sync.Mutex
-	files map[StatID]FileDigest // by the StatID without its mode, as in the table
+	files map[StatID]recalledFile // by the StatID without its mode, as in the table
+}
+
+// A recalledFile is a file of which something was read in the table.
+type recalledFile struct {
+	FileDigest
+	lacks string // see [FileHasher.Lacks]
 }
 
 // recalledMost is of how many files something is kept.
@@ -37,7 +43,7 @@ func (r *Recalled) of(table *os.File, h *FileHasher) *recalledTable {
 	if r == nil {
 		return nil
 	}
-	id, err := statFD(int(table.Fd()))
+	id, err := StatFD(int(table.Fd()))
 	if err != nil {
 		return nil
 	}
@@ -45,7 +51,7 @@ func (r *Recalled) of(table *os.File, h *FileHasher) *recalledTable {
 	defer r.mu.Unlock()
 	t := r.last
 	if t == nil || t.dir != h.dir || t.fn != h.fn || t.dev != id.Dev || t.ino != id.Ino {
-		t = &recalledTable{dir: h.dir, fn: h.fn, dev: id.Dev, ino: id.Ino, files: map[StatID]FileDigest{}}
+		t = &recalledTable{dir: h.dir, fn: h.fn, dev: id.Dev, ino: id.Ino, files: map[StatID]recalledFile{}}
 		r.last = t
 	}
 	return t
@@ -60,9 +66,9 @@ func (t *recalledTable) get(id *StatID) (d FileDigest, ok bool) {
 	key.Mode = 0
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d, ok = t.files[key]
-	d.ID = *id
-	return d, ok
+	f, ok := t.files[key]
+	f.ID = *id
+	return f.FileDigest, ok
 }
 
 // put keeps a digest that is in the table, or will be.
@@ -77,5 +83,39 @@ func (t *recalledTable) put(d *FileDigest) {
 	if len(t.files) >= recalledMost {
 		clear(t.files)
 	}
-	t.files[key] = *d
+	f := recalledFile{FileDigest: *d}
+	if old, ok := t.files[key]; ok && old.Digest == d.Digest {
+		f.lacks = old.lacks
+	}
+	t.files[key] = f
+}
+
+// Lacks says whether [FileHasher.NoteLack] was told that text is not in a file, which
+// was seen to be id, not before the moment at.
+func (h *FileHasher) Lacks(id StatID, at Moment, text string) bool {
+	if h.openTable() == nil || h.known == nil || id.CTime >= int64(at) {
+		return false
+	}
+	id.Mode = 0
+	h.known.mu.Lock()
+	defer h.known.mu.Unlock()
+	f, ok := h.known.files[id]
+	return ok && text != "" && f.lacks == text
+}
+
+// NoteLack keeps in mind, where something is kept, that text is not in a file that was
+// read after it was seen to be id, not before the moment at. One text is kept of each
+// file, and none of those of which the table says nothing: so that an equal StatID
+// means an equal content.
+func (h *FileHasher) NoteLack(id StatID, at Moment, text string) {
+	if _, ok := h.recall(&id, at); !ok || h.known == nil {
+		return
+	}
+	id.Mode = 0
+	h.known.mu.Lock()
+	defer h.known.mu.Unlock()
+	if f, ok := h.known.files[id]; ok {
+		f.lacks = text
+		h.known.files[id] = f
+	}
 }

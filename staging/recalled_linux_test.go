@@ -98,3 +98,59 @@ func TestRecalledOfOneTable(t *testing.T) {
 		t.Errorf("a table that is not there any more was believed: %v", got)
 	}
 }
+
+// TestLacks: what a process has found to be missing in a file is of that content, of that
+// text, and of files that the table knows.
+func TestLacks(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	r := &Recalled{}
+	h := NewFileHasher(filepath.Join(dir, "cache"), action.BLAKE3)
+	h.Keep(r)
+	defer h.Close()
+	write := func(text string) StatID {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		id, err := StatPath(name, KeepLinks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for Now() <= Moment(id.CTime) {
+			time.Sleep(time.Millisecond)
+		}
+		return id
+	}
+	id := write("text")
+	if h.NoteLack(id, Now(), "/base"); h.Lacks(id, Now(), "/base") {
+		t.Error("something is known of a file that the table does not know")
+	}
+	d := FileDigest{Digest: action.Sum(action.BLAKE3, []byte("text")), ID: id, Stable: true}
+	h.remember(&d)
+	if h.Lacks(id, Now(), "/base") {
+		t.Error("something is known that nobody has noted")
+	}
+	h.NoteLack(id, Now(), "/base")
+	h.Mark(d, 4)
+	if !h.Lacks(id, Now(), "/base") {
+		t.Fatal("control: what was noted is not known")
+	}
+	if h.Lacks(id, Now(), "/other") || h.Lacks(id, Now(), "") || h.Lacks(id, Moment(id.CTime), "/base") {
+		t.Error("it is believed of another text, or of a file that may change in the same tick")
+	}
+	again := NewFileHasher(filepath.Join(dir, "cache"), action.BLAKE3)
+	again.Keep(r)
+	defer again.Close()
+	other := NewFileHasher(filepath.Join(dir, "other"), action.BLAKE3)
+	defer other.Close()
+	if !again.Lacks(id, Now(), "/base") || other.Lacks(id, Now(), "/base") {
+		t.Error("it is to be known by who keeps it, of the same table, and by nobody else")
+	}
+	if now := write("/bas"); now.Size != id.Size || h.Lacks(now, Now(), "/base") {
+		t.Error("it is believed of a file that was written since")
+	}
+	h.remember(&FileDigest{Digest: action.Sum(action.BLAKE3, []byte("liar")), ID: id, Stable: true})
+	if h.Lacks(id, Now(), "/base") {
+		t.Error("it is believed of another content")
+	}
+}

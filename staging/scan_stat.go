@@ -58,7 +58,8 @@ func statAt(dirfd int, name string) (StatID, error) {
 	}
 }
 
-func statFD(fd int) (StatID, error) {
+// StatFD returns the StatID of an open file.
+func StatFD(fd int) (StatID, error) {
 	var st unix.Stat_t
 	for {
 		err := unix.Fstat(fd, &st)

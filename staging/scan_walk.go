@@ -209,7 +209,7 @@ func (s *scanner) names(d *scanDir, step *selStepper) error {
 	if d.cache == nil && d.sel.deep() {
 		d.cache = s.openCache(d.path)
 	}
-	id, err := statFD(d.fd)
+	id, err := StatFD(d.fd)
 	if err != nil {
 		return pathError(d.path, err)
 	}

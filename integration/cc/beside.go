@@ -1,12 +1,14 @@
 package cc
 
 import (
-	"io"
-	"os"
+	"bytes"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/staging"
 )
 
 // A source that includes "sub/a.h" has the compiler look in the directory sub of each
@@ -26,7 +28,7 @@ func (s *Session) beside() (list []string) {
 			continue
 		}
 		name := s.call.abs(f)
-		subs := included(begin(name))
+		subs := included(s.begin(name))
 		if len(subs) == 0 {
 			continue
 		}
@@ -42,34 +44,59 @@ func (s *Session) beside() (list []string) {
 }
 
 // included returns the directories in the names that a source includes in quotes.
-func included(text string) (list []string) {
-	for line := range strings.Lines(text) {
-		rest, ok := strings.CutPrefix(strings.TrimLeft(line, " \t"), "#")
-		rest, is := strings.CutPrefix(strings.TrimLeft(rest, " \t"), "include")
-		rest, quoted := strings.CutPrefix(strings.TrimLeft(rest, " \t"), `"`)
-		name, _, closed := strings.Cut(rest, `"`)
-		if !ok || !is || !quoted || !closed || !strings.Contains(name, "/") || path.IsAbs(name) || strings.ContainsRune(name, 0) {
+func included(text []byte) (list []string) {
+	word := []byte("include")
+	for at := 0; ; {
+		i := bytes.Index(text[at:], word)
+		if i < 0 {
+			return list
+		}
+		before, rest := text[:at+i], text[at+i+len(word):]
+		at += i + len(word)
+		name, ok := quoted(rest)
+		if !ok || bytes.IndexByte(name, '/') <= 0 || bytes.IndexByte(name, 0) >= 0 || !directs(before) {
 			continue
 		}
-		if dir := path.Dir(name); !slices.Contains(list, dir) {
+		if dir := path.Dir(string(name)); !slices.Contains(list, dir) {
 			if list = append(list, dir); len(list) == besideMax {
-				break
+				return list
 			}
 		}
 	}
-	return list
 }
 
-// begin returns the beginning of a file that is one, or "".
-func begin(name string) string {
-	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
-		return ""
+// quoted returns the name in quotes with which a line goes on.
+func quoted(rest []byte) ([]byte, bool) {
+	rest = bytes.TrimLeft(rest, " \t")
+	if len(rest) == 0 || rest[0] != '"' {
+		return nil, false
 	}
-	f, err := os.Open(name)
+	end := bytes.IndexAny(rest[1:], "\"\n")
+	if end < 0 || rest[1+end] != '"' {
+		return nil, false
+	}
+	return rest[1 : 1+end], true
+}
+
+// directs says whether text ends with a line that is a # and space around it.
+func directs(text []byte) bool {
+	text, is := bytes.CutSuffix(bytes.TrimRight(text, " \t"), []byte("#"))
+	text = bytes.TrimRight(text, " \t")
+	return is && (len(text) == 0 || text[len(text)-1] == '\n')
+}
+
+// begin returns the beginning of a regular file, or nothing; until the next piece is
+// read.
+func (s *Session) begin(name string) []byte {
+	fd, err := openRead(name)
 	if err != nil {
-		return ""
+		return nil
 	}
-	defer f.Close()
-	data, _ := io.ReadAll(io.LimitReader(f, besideRead))
-	return string(data)
+	defer unix.Close(fd)
+	id, err := staging.StatFD(fd)
+	if err != nil || id.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	n, _ := descriptor(fd).ReadAt(s.piece()[:min(besideRead, len(s.piece()))], 0)
+	return s.piece()[:n]
 }

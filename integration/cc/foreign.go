@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 )
@@ -237,13 +239,13 @@ func isScript(name string) bool {
 
 // headOf is what a file begins with: at most 16 bytes.
 func headOf(name string) (string, error) {
-	f, err := os.Open(name)
+	fd, err := openRead(name)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	var head [16]byte
-	n, err := f.Read(head[:])
+	n, err := descriptor(fd).ReadAt(head[:], 0)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}

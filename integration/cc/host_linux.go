@@ -14,14 +14,33 @@ import (
 
 // mountPoints lists where something is mounted, sorted.
 func mountPoints() ([]string, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	fd, err := openRead("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	var list []string
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) > 4 {
-			list = append(list, unescapeMount(f[4]))
+	defer unix.Close(fd)
+	data := make([]byte, 0, 16<<10) // of which the kernel gives a page at a time
+	for {
+		data = slices.Grow(data, 4096)
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		data = data[:len(data)+n]
+	}
+	list := make([]string, 0, bytes.Count(data, []byte("\n")))
+	for line := range bytes.Lines(data) {
+		for range 4 {
+			_, line, _ = bytes.Cut(line, []byte(" "))
+		}
+		if at, _, ok := bytes.Cut(line, []byte(" ")); ok {
+			list = append(list, unescapeMount(string(at)))
 		}
 	}
 	slices.Sort(list)

@@ -79,6 +79,7 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 		if _, ok := under(p, base); !ok {
 			continue
 		}
+		now := staging.Now()
 		id, err := staging.StatPath(p, staging.KeepLinks)
 		switch mode := id.Mode & unix.S_IFMT; {
 		case err != nil:
@@ -87,18 +88,31 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 			if _, in := under(at, base); err != nil || filepath.IsAbs(target) || in && out.walk(at, target, new(int)) == "" {
 				s.placed = p
 			}
-		case mode == unix.S_IFREG && l.Op == backends.Open:
-			fd, err := openRead(p)
-			if err != nil {
-				s.placed = p
-				continue
-			}
-			if found, err := s.holds(descriptor(fd), base); found || err != nil {
+		case mode == unix.S_IFREG && l.Op == backends.Open && !s.parts.Hash.Lacks(id, now, base):
+			if found, err := s.fileHolds(p, base); found || err != nil {
 				s.placed = p
 			}
-			unix.Close(fd)
 		}
 	}
+}
+
+// fileHolds says whether text is in the file called name.
+func (s *Session) fileHolds(name, text string) (bool, error) {
+	fd, err := openRead(name)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	now := staging.Now()
+	id, err := staging.StatFD(fd) // it need not be what was at that name a moment ago
+	if err != nil {
+		return false, err
+	}
+	found, err := s.holds(descriptor(fd), text)
+	if err == nil && !found {
+		s.parts.Hash.NoteLack(id, now, text)
+	}
+	return found, err
 }
 
 // A leaver knows which paths lead out of a directory, by "..": what is there depends
