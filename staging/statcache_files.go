@@ -143,6 +143,11 @@ func (h *FileHasher) DigestFile(f *os.File) (FileDigest, error) {
 }
 
 func (h *FileHasher) digestFD(fd int, name string) (FileDigest, error) {
+	d, found, done := h.once(fd)
+	if found {
+		return d, nil
+	}
+	defer done()
 	d, err := h.hash(fd, true)
 	if err != nil {
 		return FileDigest{}, &fs.PathError{Op: "hash", Path: name, Err: err}
