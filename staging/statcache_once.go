@@ -36,7 +36,7 @@ func (h *FileHasher) once(fd int) (d FileDigest, found bool, done func()) {
 	}
 	t := h.openTable()
 	// What will not be in the table, nobody need wait for.
-	if t == nil || id.Mode&modeType != modeRegular || !settled(id.CTime, at, trustMargin) || !h.trust.device(id.Dev, fd) {
+	if t == nil || id.Mode&modeType != modeRegular || !settled(id.CTime, at, trustMargin) || !h.trust.device(id.Dev, fd).believes(id.CTime) {
 		return d, false, func() {}
 	}
 	return h.turn(t, &id, at, time.Duration(id.Size/onceRate))
