@@ -6,9 +6,207 @@
 
 #if defined __x86_64__
 
-#define IN_PROCESS                                                                                                     \
-	__attribute__((section("scribe"), used, noinline, target("general-regs-only"),                                 \
-		       optimize("O2", "no-tree-loop-distribute-patterns")))
+// PIECE is a part of scribe_look: compiled into it, and as it is.
+#define COMPILED target("general-regs-only"), optimize("O2", "no-tree-loop-distribute-patterns")
+#define IN_PROCESS __attribute__((section("scribe"), used, noinline, COMPILED))
+#define PIECE static inline __attribute__((always_inline, COMPILED))
+
+// A call is what a process has asked the kernel.
+struct call {
+	u32 nr;
+	s64 result;
+	const char *path;
+	int link; // it reads a link
+	u64 open_flags, at_flags; // or 0
+	u8 op, how;
+
+	// By measure: the path's length and hash, and whether it has ".." in it, perhaps.
+	u32 n, hash, dots;
+};
+
+PIECE struct call call_of(const struct frame *f)
+{
+	u32 nr = (u32)f->nr;
+	struct call c = {.nr = nr, .result = f->result, .op = OP_STAT};
+	c.path = (const char *)(nr >= OPENAT ? f->rsi : f->rdi);
+	c.link = nr == READLINK || nr == READLINKAT;
+	c.open_flags = nr == OPEN ? f->rsi : nr == OPENAT ? f->rdx : 0;
+	c.at_flags = nr == NEWFSTATAT || nr == FACCESSAT2 ? f->r10 : nr == STATX ? f->rdx : 0;
+	if ((nr == OPEN || nr == OPENAT) && !(c.open_flags & O_PATH))
+		c.op = OP_OPEN;
+	if (OPENS_ANEW(c.open_flags))
+		c.op = OP_ANEW;
+	// What does not follow a link in the last place says nothing of what is there.
+	c.how = c.result >= 0 && !c.link && nr != LSTAT && !(c.at_flags & AT_SYMLINK_NOFOLLOW) ? LOOKUP_FOUND : 0;
+	if (c.open_flags & O_CREAT)
+		c.how = LOOKUP_MADE;
+	if (c.open_flags & O_NOFOLLOW)
+		c.how &= LOOKUP_MADE;
+	return c;
+}
+
+// failed_early says whether the error is one that may come before the path is read.
+PIECE int failed_early(const struct frame *f, const struct call *c)
+{
+	u64 size = c->nr == READLINK ? f->rdx : f->r10;
+	return c->result < 0 && c->result != -ENOENT && c->result != -ENOTDIR && c->result != -EACCES && c->result != -ELOOP &&
+	       !(c->result == -EINVAL && c->link && (s32)size > 0);
+}
+
+// measure returns 0 if the path is too long.
+PIECE int measure(struct call *c)
+{
+	u32 n = 0, h = c->op, dots = 0;
+	for (u8 before = 0; c->path[n]; n++) {
+		if (n == LONGEST)
+			return 0;
+		dots |= c->path[n] == '.' && before == '.';
+		before = (u8)c->path[n];
+		h = (h << 5 | h >> 27) ^ before;
+	}
+	h *= 2654435761u;
+	h ^= h >> 15;
+	c->n = n, c->hash = h, c->dots = dots;
+	return 1;
+}
+
+// overwritten says whether the kernel has written its answer over the path.
+PIECE int overwritten(const struct frame *f, const struct call *c)
+{
+	u64 out = 0, written = 0, path = (u64)c->path;
+	if (c->result < 0)
+		return 0;
+	if (c->nr == STAT || c->nr == LSTAT)
+		out = f->rsi, written = 144;
+	if (c->nr == NEWFSTATAT)
+		out = f->rdx, written = 144;
+	if (c->nr == STATX)
+		out = f->r8, written = 256;
+	if (c->nr == READLINK)
+		out = f->rsi, written = (u64)c->result;
+	if (c->nr == READLINKAT)
+		out = f->rdx, written = (u64)c->result;
+	return written && (out - path <= c->n || path - out < written);
+}
+
+// climbs says whether a path with ".." in it may lead out of the directory in the root
+// that it begins with.
+PIECE int climbs(const struct call *c)
+{
+	const char *path = c->path;
+	u32 depth = 0;
+	for (u32 from = 0, to; from < c->n; from = to) {
+		while (from < c->n && path[from] == '/')
+			from++;
+		for (to = from; to < c->n && path[to] != '/'; to++)
+			;
+		u32 dot = path[from] == '.', up = dot && to - from == 2 && path[from + 1] == '.';
+		if (up && depth < 2)
+			return 1;
+		depth += up ? ~0u : to - from > dot;
+	}
+	return 0;
+}
+
+// in_places says whether the path is in one of the places where it means the same
+// whenever it is looked at.
+PIECE int in_places(const struct log *log, const char *path)
+{
+	u32 nplaces = log->nplaces;
+	for (u32 i = 0; i < nplaces && i < PLACES; i++) {
+		const char *place = log->places[i];
+		u32 j = 0;
+		while (place[j] && place[j] == path[j])
+			j++;
+		if (j && !place[j] && (!path[j] || path[j] == '/' || place[j - 1] == '/'))
+			return 1;
+	}
+	return 0;
+}
+
+// in_dir says whether the path is below the directory of the command, or /tmp.
+PIECE int in_dir(const struct log *log, const char *path)
+{
+	u32 ndir = log->ndir, j = 0;
+	while (j < ndir && j < LONGEST && log->dir[j] == path[j])
+		j++;
+	return (path[1] == 't' && path[2] == 'm' && path[3] == 'p' && path[4] == '/') || (j == ndir && j && path[j] == '/');
+}
+
+enum when { NOW, LATER_ON, ASK };
+
+// when says whether the path can be written down for good, for later, or not at all.
+PIECE enum when when(const struct log *log, const struct frame *f, const struct call *c)
+{
+	int can_later = log->still && !c->dots;
+	if (c->path[0] != '/')
+		return can_later && (c->nr < OPENAT || (s32)f->rdi == AT_FDCWD) ? LATER_ON : ASK;
+	if (c->dots && climbs(c))
+		return ASK;
+	if (in_places(log, c->path))
+		return NOW;
+	return can_later && in_dir(log, c->path) ? LATER_ON : ASK;
+}
+
+// how_later says how the path is to be followed later, in the place of c->how.
+PIECE u8 how_later(const struct call *c)
+{
+	int no_follow = c->link || c->nr == LSTAT || c->open_flags & O_NOFOLLOW ||
+			(c->open_flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || c->at_flags & AT_SYMLINK_NOFOLLOW;
+	if (!no_follow)
+		return c->how | LATER_FOLLOW;
+	return c->how & LOOKUP_MADE ? LATER_NO_FOLLOW | LATER_MADE : LATER_NO_FOLLOW;
+}
+
+// append returns the place of a new entry + 1, or 0 if there is no room.
+PIECE u32 append(struct log *log, const struct call *c)
+{
+	u32 total = (u32)(sizeof(struct lookup) + c->n + 3) & ~3u;
+	if (log->used > ENTRIES - 2 * LONGEST)
+		return 0;
+	u32 mine = __atomic_fetch_add(&log->used, total, __ATOMIC_RELAXED);
+	if (mine > ENTRIES - 2 * LONGEST)
+		return 0;
+	struct lookup *l = (struct lookup *)(log->entries + mine);
+	*l = (struct lookup){.length = (u16)c->n, .op = c->op, .how = c->how};
+	char *to = (char *)(l + 1);
+	for (u32 j = 0; j < c->n; j++)
+		to[j] = c->path[j];
+	return mine + 1;
+}
+
+enum added { FULL, ADDED, KNOWN };
+
+PIECE enum added add(struct log *log, const struct call *c)
+{
+	u32 h = c->hash;
+	for (u32 tries = 0; tries < 64; h++) {
+		u32 *slot = &log->table[h & (TABLE - 1)], at = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+		tries++;
+		if (!at) {
+			u32 mine = append(log, c), none = 0;
+			if (!mine)
+				return FULL;
+			if (__atomic_compare_exchange_n(slot, &none, mine, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+				return ADDED;
+			at = none; // somebody was faster: ours is lost room
+		}
+		if (at > ENTRIES - 2 * LONGEST)
+			return FULL;
+		struct lookup *l = (struct lookup *)(log->entries + at - 1);
+		const char *have = (const char *)(l + 1);
+		u32 j = l->op == c->op && l->length == c->n ? 0 : ~0u;
+		while (j < c->n && have[j] == c->path[j])
+			j++;
+		if (j != c->n)
+			continue;
+		if (!(c->how & ~__atomic_load_n(&l->how, __ATOMIC_RELAXED)))
+			return KNOWN;
+		__atomic_fetch_or(&l->how, c->how, __ATOMIC_SEQ_CST);
+		return ADDED;
+	}
+	return FULL;
+}
 
 // scribe_look runs in a process of the command, after a call. It returns 1 if we
 // must be asked. It must not touch anything but the stack, the log, and what the
@@ -16,147 +214,30 @@
 IN_PROCESS int scribe_look(struct frame *f)
 {
 	struct log *log = (struct log *)SCRIBE_LOG_AT;
-	u32 nr = (u32)f->nr;
-	s64 result = f->result;
-	int link = nr == READLINK || nr == READLINKAT;
-	u64 size = nr == READLINK ? f->rdx : f->r10;
-	// Other errors may come before the path is read.
-	if (result < 0 && result != -ENOENT && result != -ENOTDIR && result != -EACCES && result != -ELOOP &&
-	    !(result == -EINVAL && link && (s32)size > 0))
+	struct call c = call_of(f);
+	if (failed_early(f, &c))
 		return 1;
-	const char *path = (const char *)(nr >= OPENAT ? f->rsi : f->rdi);
-	if (!path || !*path)
+	if (!c.path || !*c.path)
 		return 0; // a descriptor alone
-	u8 op = OP_STAT;
-	if (nr == OPEN && !(f->rsi & O_PATH))
-		op = OP_OPEN;
-	if (nr == OPENAT && !(f->rdx & O_PATH))
-		op = OP_OPEN;
-	if ((nr == OPEN && OPENS_ANEW(f->rsi)) || (nr == OPENAT && OPENS_ANEW(f->rdx)))
-		op = OP_ANEW;
-	// What does not follow a link in the last place says nothing of what is there.
-	u8 how = result >= 0 && !link && nr != LSTAT ? LOOKUP_FOUND : 0;
-	if ((nr == NEWFSTATAT && f->r10 & AT_SYMLINK_NOFOLLOW) || (nr == STATX && f->rdx & AT_SYMLINK_NOFOLLOW) ||
-	    (nr == FACCESSAT2 && f->r10 & AT_SYMLINK_NOFOLLOW))
-		how = 0;
-	if ((nr == OPEN && f->rsi & O_CREAT) || (nr == OPENAT && f->rdx & O_CREAT))
-		how = LOOKUP_MADE;
-	if ((nr == OPEN && f->rsi & O_NOFOLLOW) || (nr == OPENAT && f->rdx & O_NOFOLLOW))
-		how &= LOOKUP_MADE;
-	// Where the kernel has written.
-	u64 out = 0, written = 0;
-	if (result >= 0) {
-		if (nr == STAT || nr == LSTAT)
-			out = f->rsi, written = 144;
-		if (nr == NEWFSTATAT)
-			out = f->rdx, written = 144;
-		if (nr == STATX)
-			out = f->r8, written = 256;
-		if (nr == READLINK)
-			out = f->rsi, written = (u64)result;
-		if (nr == READLINKAT)
-			out = f->rdx, written = (u64)result;
-	}
-	u32 n = 0, h = op, dots = 0;
-	for (u8 before = 0; path[n]; n++) {
-		if (n == LONGEST)
-			return 1;
-		dots |= path[n] == '.' && before == '.';
-		before = (u8)path[n];
-		h = (h << 5 | h >> 27) ^ before;
-	}
-	h *= 2654435761u;
-	h ^= h >> 15;
-	if (written && (out - (u64)path <= n || (u64)path - out < written)) {
-		log->lost = 1; // over the path
+	if (!measure(&c))
+		return 1;
+	if (overwritten(f, &c)) {
+		log->lost = 1;
 		return 0;
 	}
-	u32 later = log->still && !dots;
-	if (path[0] != '/') {
-		if (!later || (nr >= OPENAT && (s32)f->rdi != AT_FDCWD))
-			return 1;
-		goto add;
+	enum when at = when(log, f, &c);
+	if (at == ASK)
+		return 1;
+	if (at == LATER_ON)
+		c.how = how_later(&c);
+	switch (add(log, &c)) {
+	case FULL:
+		return 1;
+	case KNOWN:
+		return 0;
+	default: // but if something stirs at this moment, scribe_follow may not have seen it
+		return at == LATER_ON && !__atomic_load_n(&log->still, __ATOMIC_SEQ_CST);
 	}
-	// With ".." in it, it may lead out of there.
-	u32 depth = 0;
-	for (u32 from = 0, to; dots && from < n; from = to) {
-		while (from < n && path[from] == '/')
-			from++;
-		for (to = from; to < n && path[to] != '/'; to++)
-			;
-		u32 dot = path[from] == '.', up = dot && to - from == 2 && path[from + 1] == '.';
-		if (up && depth < 2)
-			return 1;
-		depth += up ? ~0u : to - from > dot;
-	}
-	u32 i = 0, nplaces = log->nplaces;
-	for (; i < nplaces && i < PLACES; i++) {
-		const char *place = log->places[i];
-		u32 j = 0;
-		while (place[j] && place[j] == path[j])
-			j++;
-		if (j && !place[j] && (!path[j] || path[j] == '/' || place[j - 1] == '/'))
-			break;
-	}
-	if (i == nplaces || i == PLACES) {
-		if (!later)
-			return 1;
-		u32 ndir = log->ndir, j = 0;
-		while (j < ndir && j < LONGEST && log->dir[j] == path[j])
-			j++;
-		int tmp = path[1] == 't' && path[2] == 'm' && path[3] == 'p' && path[4] == '/';
-		if (!tmp && !(j == ndir && j && path[j] == '/'))
-			return 1;
-	} else {
-		later = 0;
-	}
-add:
-	if (later) {
-		u64 flags = nr == OPEN ? f->rsi : nr == OPENAT ? f->rdx : 0;
-		int no = link || nr == LSTAT || flags & O_NOFOLLOW || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) ||
-			 ((nr == NEWFSTATAT || nr == FACCESSAT2) && f->r10 & AT_SYMLINK_NOFOLLOW) || (nr == STATX && f->rdx & AT_SYMLINK_NOFOLLOW);
-		how = !no ? how | LATER_FOLLOW : how & LOOKUP_MADE ? LATER_NO_FOLLOW | LATER_MADE : LATER_NO_FOLLOW;
-	}
-	for (u32 tries = 0; tries < TABLE; h++) {
-		u32 *slot = &log->table[h & (TABLE - 1)], at = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-		if (!at) {
-			if (++tries > 64)
-				return 1;
-			u32 total = (u32)(sizeof(struct lookup) + n + 3) & ~3u;
-			if (log->used > ENTRIES - 2 * LONGEST)
-				return 1;
-			u32 mine = __atomic_fetch_add(&log->used, total, __ATOMIC_RELAXED);
-			if (mine > ENTRIES - 2 * LONGEST)
-				return 1;
-			struct lookup *l = (struct lookup *)(log->entries + mine);
-			*l = (struct lookup){.length = (u16)n, .op = op, .how = how};
-			char *to = (char *)(l + 1);
-			for (u32 j = 0; j < n; j++)
-				to[j] = path[j];
-			u32 none = 0;
-			if (__atomic_compare_exchange_n(slot, &none, mine + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-				goto added;
-			at = none; // somebody was faster: ours is lost room
-		}
-		if (at > ENTRIES - 2 * LONGEST)
-			return 1;
-		struct lookup *l = (struct lookup *)(log->entries + at - 1);
-		const char *have = (const char *)(l + 1);
-		u32 j = l->op == op && l->length == n ? 0 : ~0u;
-		while (j < n && have[j] == path[j])
-			j++;
-		if (j == n) {
-			if (!(how & ~__atomic_load_n(&l->how, __ATOMIC_RELAXED)))
-				return 0;
-			__atomic_fetch_or(&l->how, how, __ATOMIC_SEQ_CST);
-			goto added;
-		}
-		if (++tries > 64)
-			return 1;
-	}
-	return 1;
-added: // but if something stirs at this moment, scribe_follow may not have seen it
-	return later && !__atomic_load_n(&log->still, __ATOMIC_SEQ_CST);
 }
 
 // scribe_common is called by each of the calls that scribe_consider writes, with

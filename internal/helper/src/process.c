@@ -33,21 +33,36 @@ int peek_string(u32 tid, u64 at, char buf[static PATH_MAX])
 	return 0;
 }
 
+int read_status(s32 proc, const char *path, char *buf, size_t size)
+{
+	long fd = SYS(openat, proc, path, O_RDONLY | O_CLOEXEC), n = 0;
+	if (fd >= 0) {
+		n = SYS(read, fd, buf, size - 1);
+		SYS(close, fd);
+	}
+	buf[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
+s64 field(const char *status, const char *name, u32 base)
+{
+	for (const char *p = status; *p; p++) {
+		if (*p != '\n' || !has_prefix(p, name))
+			continue;
+		u64 number = 0;
+		for (p += strlen(name);; p++) {
+			u32 digit = *p >= '0' && *p <= '9' ? (u32)(*p - '0') : *p >= 'a' && *p <= 'f' ? (u32)(*p - 'a' + 10) : 99;
+			if (digit >= base)
+				return (s64)number;
+			number = number * base + digit;
+		}
+	}
+	return -1;
+}
+
 s64 status_number(s32 proc, const char *path, const char *name, u32 base)
 {
 	char status[512];
-	long fd = SYS(openat, proc, path, O_RDONLY | O_CLOEXEC), n = 0;
-	if (fd >= 0) {
-		n = SYS(read, fd, status, sizeof status - 1);
-		SYS(close, fd);
-	}
-	status[n > 0 ? n : 0] = 0;
-	for (const char *p = status; *p; p++)
-		if (has_prefix(p, name)) {
-			s64 number = 0;
-			for (p += strlen(name); *p >= '0' && (u32)(*p - '0') < base; p++)
-				number = number * base + (*p - '0');
-			return number;
-		}
-	return -1;
+	read_status(proc, path, status, sizeof status);
+	return field(status, name, base);
 }

@@ -1,4 +1,4 @@
-// What scribe.c and inside.c share: the shape of a scribe.
+// What the files of the scribe share: scribe.c, enter.c, inside.c, sites.c, scribed.c, later.c.
 #pragma once
 #include "observe.h"
 
@@ -48,7 +48,7 @@ struct found {
 };
 
 // sites.c
-
+//
 // consider_site is told of a call nr that ends at ip in the process at hand. It
 // returns -1 if there can be no scribe, 0 for a site that was not known, and 1 for
 // one that was.
@@ -88,6 +88,61 @@ struct frame {
 // Calls that are written down, by number. Those with a directory are the
 // higher ones.
 enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
+
+struct scribe {
+	int off; // it did not work, and will not
+	struct sites sites;
+	s32 fd;
+	struct log *log;
+	s32 mem; // memory of the process mem_tid; or -1
+	u32 mem_tid;
+	u32 loaded_tid; // the last process that got the loader, at loaded
+	u64 loaded;
+
+	struct {
+		u32 tid;
+		u8 count; // how often it has asked, or NEVER
+		u64 ip;
+	} counters[COUNTERS];
+
+	// How often a process has asked since it has its program.
+	struct {
+		u32 tid, count;
+	} asked[ASKED];
+};
+
+// enter.c
+//
+// What of a process shows that it has a scribe.
+struct inside {
+	u32 text, calls, log; // calls: how many are in use
+};
+
+// look_inside reads that, and returns 1 if there is a whole scribe, 0 if there is
+// nothing in its place, and -1 if there is something else.
+int look_inside(struct observer *o, struct inside *in);
+
+// settle puts a scribe into the process that waits. It returns 0 if none can be put there.
+int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem);
+
+// loaded is told of each notification, and answers that of the loader, which is done. It
+// returns 0 for all others.
+int loaded(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n);
+
+// redirect makes the site whose call ends at ip go through the scribe, of which "used" calls
+// are in use, and with it its neighbours.
+int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used);
+
+// alone says whether the process, which has a scribe, still has one thread.
+int alone(struct observer *o, u32 tid);
+
+// memory_of returns a descriptor for the memory of the process that waits, or -1;
+// forget_memory is for when a process may have been given another memory.
+s32 memory_of(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n);
+void forget_memory(struct scribe *s);
+
+// in_process is where code of the scribe is in a process that has one.
+u64 in_process(const u8 *code);
 
 // later.c
 //

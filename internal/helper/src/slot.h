@@ -206,8 +206,10 @@ void abandon(struct sandbox *s);
 long peek_process(u32 tid, u64 at, void *to, size_t n);
 s32 poke_process(u32 tid, u64 at, const void *from, size_t n);
 int peek_string(u32 tid, u64 at, char buf[static PATH_MAX]);
-// status_number is the number behind name, "\nUmask:\t" for example, in path, which is a
-// TID/status in the directory proc; or -1.
+// read_status reads path, which is a TID/status in the directory proc; field is the number
+// behind name, "\nUmask:\t" for example, in what has been read, or -1; status_number is both.
+int read_status(s32 proc, const char *path, char *buf, size_t size);
+s64 field(const char *status, const char *name, u32 base);
 s64 status_number(s32 proc, const char *path, const char *name, u32 base);
 
 // owners.c and owned.c
