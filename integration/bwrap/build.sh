@@ -18,5 +18,5 @@ for arch in amd64 arm64; do
 		-ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns \
 		-fno-pic -no-pie -fno-ident -ffile-prefix-map="$PWD=." -ffunction-sections \
 		-static -nostdlib -Wl,--build-id=none,-z,noexecstack,-z,norelro,-s,--gc-sections \
-		-o "$out/sbx-bwrap-$arch" main.c plan.c setup.c exec.c text.c "$base/lib.c"
+		-o "$out/sbx-bwrap-$arch" main.c monitor.c child.c plan.c setup.c exec.c text.c "$base/lib.c"
 done

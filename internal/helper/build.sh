@@ -19,5 +19,5 @@ for arch in amd64 arm64; do
 		-ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns \
 		-fno-pic -no-pie -fno-ident -ffile-prefix-map="$PWD=." \
 		-static -nostdlib -Wl,--build-id=none,-z,noexecstack,-z,norelro,-s \
-		-o "$out/sbx-helper-$arch" main.c slot.c network.c mounts.c root.c binds.c around.c start.c run.c user.c filter.c observe.c places.c programs.c later.c owners.c owned.c told.c process.c scribe.c enter.c sites.c inside.c scribed.c vary.c clock.c order.c turns.c fence.c guest.c lib.c
+		-o "$out/sbx-helper-$arch" main.c slot.c network.c mounts.c root.c binds.c around.c start.c run.c user.c program.c filter.c observe.c peek.c places.c programs.c later.c owners.c owned.c told.c process.c scribe.c enter.c sites.c inside.c scribed.c vary.c clock.c order.c turns.c fence.c guest.c lib.c
 done

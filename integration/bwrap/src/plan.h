@@ -3,6 +3,7 @@
 // has the empty one.
 #pragma once
 #include "lib.h"
+#include "more.h"
 
 enum { PLAN_VERSION = 0x73627731 };
 
@@ -77,10 +78,32 @@ extern struct op *the_ops;
 extern u32 op_count, env_count, lock_count;
 extern char **locks; // files that process 1 locks
 extern u64 caps; // that the command has
-extern s32 proc_fd; // of /proc outside
 
 const char *str(u32 place);
 static inline int on(u32 flag) { return (the_plan->flags & flag) != 0; }
+
+// main.c
+extern s32 proc_fd; // of /proc outside
+// What the processes tell each other through; or -1.
+extern s32 exit_event; // the exit status plus one, from process 1 to the monitor
+extern s32 go[2]; // a byte from the monitor to the child: the maps are there
+extern s32 ready[2]; // a byte before execve, and another if it failed
+extern s32 pids[2]; // the child's pid, from itself to the monitor, where that cannot know it
+long set_caps(u64 set);
+// drop_caps leaves none, or with keep those that were asked for, and makes us
+// readable for ourselves again.
+void drop_caps(int keep);
+void die_with_parent(void);
+void mask_child(int how); // SIGCHLD, in the way of sigprocmask
+int exit_code(s32 status);
+void wait_byte(s32 fd); // until there is something to read, or its end; and close it
+long fork_child(u64 flags);
+
+// monitor.c
+_Noreturn void outside(s32 pid);
+
+// child.c
+_Noreturn void inside(void);
 
 // plan.c
 //

@@ -300,78 +300,23 @@ static void bind_source(struct op *o, const char *dest, const char *source, int 
 	o->fd = -1;
 }
 
-static void perform(struct op *o)
+static void mount_mqueue(struct op *o, const char *dest)
 {
-	char *source = "", *dest = below("/newroot/", str(o->dest));
-	struct statx st = {0};
-	if (o->kind == BIND || o->kind == RO_BIND || o->kind == DEV_BIND) {
-		source = below("/oldroot/", str(o->source));
-		long err = stat_of(source, &st);
-		if (err == -ENOENT && o->flags & OP_TRY)
-			return;
-		if (err)
-			die(err, "Can't get type of source %s", str(o->source));
-	}
-	if (!(o->flags & OP_EXISTS)) {
-		// Parents are no more open than what is made in them, and those of
-		// mounts and links, which have no permissions, are the user's alone.
-		u32 mode = 0755;
-		if (!(o->perms & 0070))
-			mode &= ~0050u;
-		if (!(o->perms & 0007))
-			mode &= ~0005u;
-		long err = make_parents(dest, mode);
-		if (err)
-			die(err, "Can't mkdir parents for %s", str(o->dest));
-	}
-	long err = 0;
+	need_dir(o, dest);
+	long err = SYS(mount, "mqueue", dest, "mqueue", 0, 0);
+	if (err)
+		die(0, "Can't mount mqueue on %s: %s", dest, mount_error_text(err));
+}
+
+// Simple operations are one system call, and what to say if it fails.
+static void perform_simple(struct op *o, const char *dest)
+{
+	long err;
 	switch (o->kind) {
-	case BIND:
-	case RO_BIND:
-	case DEV_BIND:
-		bind_source(o, dest, source, is_dir(&st));
-		break;
-	case OVERLAY:
-	case TMP_OVERLAY:
-	case RO_OVERLAY:
-		mount_overlay(o, dest);
-		break;
-	case PROC:
-		mount_proc(o, dest);
-		break;
-	case DEV:
-		mount_dev(o, dest);
-		break;
-	case TMPFS:
-		need_dir(o, dest);
-		mount_tmpfs(dest, o->perms, o->size_low | (u64)o->size_high << 32);
-		break;
-	case MQUEUE:
-		need_dir(o, dest);
-		err = SYS(mount, "mqueue", dest, "mqueue", 0, 0);
-		if (err)
-			die(0, "Can't mount mqueue on %s: %s", dest, mount_error_text(err));
-		break;
 	case MAKE_DIR:
 		err = ensure_dir(dest, o->perms);
 		if (err)
 			die(err, "Can't mkdir %s", str(o->dest));
-		break;
-	case MAKE_FILE:
-		make_file(o, dest);
-		break;
-	case BIND_DATA:
-	case RO_BIND_DATA:
-		bind_data(o, dest);
-		break;
-	case SYMLINK:
-		make_symlink(o, dest);
-		break;
-	case REMOUNT_RO:
-		remount_read_only(dest);
-		break;
-	case READ_ONLY:
-		bind(dest, dest, MOUNT_ATTR_RDONLY);
 		break;
 	case HOSTNAME:
 		err = SYS(sethostname, str(o->dest), strlen(str(o->dest)));
@@ -385,6 +330,53 @@ static void perform(struct op *o)
 		break;
 	default:
 		die(0, "Unexpected type %d", (int)o->kind);
+	}
+}
+
+// make_way makes the parents of dest. They are no more open than what is made in them,
+// and those of mounts and links, which have no permissions, are the user's alone.
+static void make_way(struct op *o, const char *dest)
+{
+	u32 mode = 0755;
+	if (!(o->perms & 0070))
+		mode &= ~0050u;
+	if (!(o->perms & 0007))
+		mode &= ~0005u;
+	long err = make_parents(dest, mode);
+	if (err)
+		die(err, "Can't mkdir parents for %s", str(o->dest));
+}
+
+static void perform(struct op *o)
+{
+	char *source = "", *dest = below("/newroot/", str(o->dest));
+	struct statx st = {0};
+	if (o->kind == BIND || o->kind == RO_BIND || o->kind == DEV_BIND) {
+		source = below("/oldroot/", str(o->source));
+		long err = stat_of(source, &st);
+		if (err == -ENOENT && o->flags & OP_TRY)
+			return;
+		if (err)
+			die(err, "Can't get type of source %s", str(o->source));
+	}
+	if (!(o->flags & OP_EXISTS))
+		make_way(o, dest);
+	switch (o->kind) {
+	case BIND: case RO_BIND: case DEV_BIND: bind_source(o, dest, source, is_dir(&st)); break;
+	case OVERLAY: case TMP_OVERLAY: case RO_OVERLAY: mount_overlay(o, dest); break;
+	case PROC: mount_proc(o, dest); break;
+	case DEV: mount_dev(o, dest); break;
+	case TMPFS:
+		need_dir(o, dest);
+		mount_tmpfs(dest, o->perms, o->size_low | (u64)o->size_high << 32);
+		break;
+	case MQUEUE: mount_mqueue(o, dest); break;
+	case MAKE_FILE: make_file(o, dest); break;
+	case BIND_DATA: case RO_BIND_DATA: bind_data(o, dest); break;
+	case SYMLINK: make_symlink(o, dest); break;
+	case REMOUNT_RO: remount_read_only(dest); break;
+	case READ_ONLY: bind(dest, dest, MOUNT_ATTR_RDONLY); break;
+	default: perform_simple(o, dest);
 	}
 }
 

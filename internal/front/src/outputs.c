@@ -76,16 +76,22 @@ static int copy(i64 to, i64 from, u64 size, u8 *buf, struct tally *t)
 	return 1;
 }
 
-// equal says whether the file fd has the bytes of the file from, or of data. Those of
-// from are added to t.
-static int equal(i64 fd, i64 from, const u8 *data, u64 size, u8 *buf, struct tally *t)
+// Content is what an output will have: bytes that are at hand, or a file of the store.
+struct content {
+	const u8 *data;
+	i64 from; // or -1
+	u64 size, want; // want: the tally of what is in from
+};
+
+// equal says whether the file fd has the content. The bytes of the store are added to t.
+static int equal(i64 fd, const struct content *c, u8 *buf, struct tally *t)
 {
 	u8 other[8192];
-	for (u64 at = 0; at < size;) {
-		u64 n = size - at < sizeof other ? size - at : sizeof other;
-		if (!read_all(fd, other, n) || (from >= 0 && !read_all(from, buf, n)) || !same(other, from >= 0 ? buf : data + at, n))
+	for (u64 at = 0; at < c->size;) {
+		u64 n = c->size - at < sizeof other ? c->size - at : sizeof other;
+		if (!read_all(fd, other, n) || (c->from >= 0 && !read_all(c->from, buf, n)) || !same(other, c->from >= 0 ? buf : c->data + at, n))
 			return 0;
-		if (from >= 0)
+		if (c->from >= 0)
 			tally(t, buf, n);
 		at += n;
 	}
@@ -94,16 +100,16 @@ static int equal(i64 fd, i64 from, const u8 *data, u64 size, u8 *buf, struct tal
 
 // as_it_will_be says whether the file in the place of an output has its content,
 // and may be given a new time, as deliverer.same does in Go.
-static int as_it_will_be(struct output *o, const struct stat *st, int executable, i64 from, const u8 *data, u64 size, u8 *buf, struct tally *t)
+static int as_it_will_be(struct output *o, const struct stat *st, int executable, const struct content *c, u8 *buf, struct tally *t)
 {
-	if ((u64)st->size != size || st->nlink != 1 || ((st->mode & 0111) != 0) != executable)
+	if ((u64)st->size != c->size || st->nlink != 1 || ((st->mode & 0111) != 0) != executable)
 		return 0;
 	if (sys(NR_faccessat2, o->dir, P(o->name), 2, 0x200, 0) != 0) // by effective ids
 		return 0;
 	i64 fd = f_open(o->dir, o->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (fd < 0)
 		return 0;
-	int ok = equal(fd, from, data, size, buf, t);
+	int ok = equal(fd, c, buf, t);
 	f_close(fd);
 	return ok;
 }
@@ -174,6 +180,49 @@ static int place(struct delivery *d, struct output *o, i64 root, const u8 *path,
 	return 1;
 }
 
+static int read_content(struct front *f, u64 kind, struct content *c)
+{
+	*c = (struct content){.from = -1};
+	if (kind == 'b') {
+		c->from = open_blob(f, &f->outputs, &c->size, &c->want);
+		return c->from >= 0;
+	}
+	c->size = number(&f->outputs, 4);
+	c->data = take(&f->outputs, c->size);
+	return kind == 'i' && c->data;
+}
+
+// write_beside writes a file without a name beside the place of the output.
+static int write_beside(struct output *o, const struct content *c, int executable, u8 *buf, struct tally *t)
+{
+	o->fd = f_open(o->dir, ".", O_TMPFILE | O_WRONLY, executable ? 0777 : 0666);
+	if (o->fd < 0)
+		return 0;
+	if (c->from >= 0)
+		return sys(NR_lseek, c->from, 0, 0, 0, 0) == 0 && copy(o->fd, c->from, c->size, buf, t);
+	return write_all(o->fd, c->data, c->size);
+}
+
+// prepare_one writes the output beside its place, or finds it there. It says no where Go
+// knows what to do, or to say.
+static int prepare_one(struct front *f, struct output *o, const struct content *c, int executable, u8 *buf)
+{
+	struct stat st;
+	i64 r = f_stat(o->dir, o->name, &st, AT_NOFOLLOW);
+	o->clean = r == -ENOENT;
+	u32 type = r == 0 ? st.mode & S_IFMT : 0;
+	if (!o->clean && !(type == S_IFREG && st.nlink == 1 && is_usual(f, &st, executable)))
+		return 0;
+	struct tally t;
+	tally_begin(&t);
+	if (o->clean || !as_it_will_be(o, &st, executable, c, buf, &t)) {
+		tally_begin(&t);
+		if (!write_beside(o, c, executable, buf, &t))
+			return 0;
+	}
+	return c->from < 0 || tally_end(&t) == c->want;
+}
+
 // prepare writes every output beside its place, or finds it there.
 static int prepare(struct front *f, struct delivery *d, u8 *buf)
 {
@@ -192,50 +241,21 @@ static int prepare(struct front *f, struct delivery *d, u8 *buf)
 		return 0;
 	int ok = 1;
 	while (in->left && ok) {
-		u64 kind = number(in, 1), executable = number(in, 1), size = 0, want = 0;
+		u64 kind = number(in, 1), executable = number(in, 1);
 		len = number(in, 2);
 		p = take(in, len);
-		if (!p || d->n == OUTPUTS_MAX) {
-			ok = 0;
+		ok = p && d->n < OUTPUTS_MAX;
+		if (!ok)
 			break;
-		}
 		struct output *o = &d->list[d->n++];
+		struct content c;
 		o->fd = -1, o->clean = 0, o->temp[0] = 0;
-		const u8 *data = 0;
-		i64 from = -1;
 		ok = place(d, o, root, p, len, &last, &last_path);
 		if (!ok)
 			break;
-		if (kind == 'b') {
-			from = open_blob(f, in, &size, &want);
-			ok = from >= 0;
-		} else {
-			size = number(in, 4);
-			data = take(in, size);
-			ok = kind == 'i' && data;
-		}
-		struct stat st;
-		i64 r = ok ? f_stat(o->dir, o->name, &st, AT_NOFOLLOW) : -1;
-		o->clean = r == -ENOENT;
-		u32 type = r == 0 ? st.mode & S_IFMT : 0;
-		if (ok && (o->clean || (type == S_IFREG && st.nlink == 1 && is_usual(f, &st, executable != 0)))) {
-			struct tally t;
-			tally_begin(&t);
-			if (o->clean || !as_it_will_be(o, &st, executable != 0, from, data, size, buf, &t)) {
-				tally_begin(&t);
-				o->fd = f_open(o->dir, ".", O_TMPFILE | O_WRONLY, executable ? 0777 : 0666);
-				ok = o->fd >= 0;
-				if (ok && from >= 0) {
-					ok = sys(NR_lseek, from, 0, 0, 0, 0) == 0 && copy(o->fd, from, size, buf, &t);
-				} else if (ok) {
-					ok = write_all(o->fd, data, size);
-				}
-			}
-			ok = ok && (from < 0 || tally_end(&t) == want);
-		} else
-			ok = 0; // Go knows what to do, or to say
-		if (from >= 0)
-			f_close(from);
+		ok = read_content(f, kind, &c) && prepare_one(f, o, &c, executable != 0, buf);
+		if (c.from >= 0)
+			f_close(c.from);
 	}
 	f_close(root);
 	return ok && !in->bad;

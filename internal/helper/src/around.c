@@ -182,71 +182,55 @@ static void keep_capabilities(struct sandbox *s)
 	must(s, "install a filter", 0, install(filter, groups_filter(filter), 0));
 }
 
-// around_root makes a place of three directories in a mount namespace that is
-// otherwise the host's, and executes the program there: "root" is the whole root but for
-// /proc and /dev, "job" is for files that the program reads and writes, and
-// "scratch" is nobody's business. All of it ends with the namespace.
-void around_root(struct sandbox *s)
+// clone_root returns the root at path, with all that is mounted in it, mounted nowhere.
+static s32 clone_root(struct sandbox *s, const char *path)
 {
-	if (s->slot->unprivileged)
-		user_namespace(s);
-	must(s, "make a mount namespace", 0, SYS(unshare, CLONE_NEWNS));
-	must(s, "detach from the host's mounts", 0, SYS(mount, 0, "/", 0, MS_REC | MS_SLAVE, 0));
-	if (!receive(s))
-		quit(1);
-	SYS(umask, 022);
-	if (s->slot->as_root)
-		s->req->id = 0;
-	open_host(s, "", s->target);
-	char scratch[PATH_MAX], root[PATH_MAX], job[PATH_MAX], tmp[48];
-	must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
-	make_dir(s, place_name(s, scratch, "/scratch"));
-	make_dir(s, place_name(s, root, "/root"));
-	make_dir(s, place_name(s, job, "/job"));
-	if (s->req->nlowers)
-		mount_root(s, scratch, root);
-	else
-		mount_root(s, root, 0);
-	keep(s, root);
-	long fd = SYS(openat, AT_FDCWD, job, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", job, fd);
-	s->reply_fds[s->reply_nfds++] = (s32)fd;
-	fd = SYS(openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	must(s, "open", root, fd);
-	struct statx before;
-	must(s, "look at", root, SYS(statx, fd, "", AT_EMPTY_PATH, STATX_MTIME, &before));
-	SYS(close, mount_point(s, (s32)fd, "/proc", 1));
-	SYS(close, mount_point(s, (s32)fd, "/dev", 1));
-	// By descriptor: a link in the root must not lead out of it.
-	s32 at = mount_point(s, (s32)fd, "/tmp", 1);
-	char options[160];
+	long tree = SYS_COOKIE(open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
+	must(s, "clone", path, tree);
+	return (s32)tree;
+}
+
+// mount_tmp mounts /tmp in a root that is ours around a tool.
+static void mount_tmp(struct sandbox *s, s32 root)
+{
+	char options[160], name[48];
 	struct text t = text_in(options, sizeof options);
+	// By descriptor: a link in the root must not lead out of it.
+	s32 at = mount_point(s, root, "/tmp", 1);
 	put(&t, s->slot->as_root ? "mode=1777" : "mode=1777,uid=65000,gid=65000");
 	if (in_memory(s))
 		put_size(&t, in_memory(s) + (s->req->flags & REQUEST_PUT_INIT ? PUT_INIT_ROOM : 0), 0);
-	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, tmp, at), MS_NOSUID | MS_NODEV, options));
+	must(s, "mount", "/tmp", mount("tmpfs", proc_name(s, name, at), MS_NOSUID | MS_NODEV, options));
 	SYS(close, at);
-	bind_all(s, (s32)fd);
+}
+
+// fill_root mounts in the root at path what belongs there, but for what only init can.
+static void fill_root(struct sandbox *s, const char *path)
+{
+	long root = SYS(openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", path, root);
+	struct statx before;
+	must(s, "look at", path, SYS(statx, root, "", AT_EMPTY_PATH, STATX_MTIME, &before));
+	SYS(close, mount_point(s, (s32)root, "/proc", 1));
+	SYS(close, mount_point(s, (s32)root, "/dev", 1));
+	mount_tmp(s, (s32)root);
+	bind_all(s, (s32)root);
 	if (s->req->flags & REQUEST_PUT_INIT)
-		put_init(s, (s32)fd);
-	finish_root(s, (s32)fd, &before);
-	if (*s->hide) { // and all that is mounted below it
-		while (SYS(umount2, s->hide, MNT_DETACH) >= 0)
-			;
-		must(s, "hide", s->hide, mount("tmpfs", s->hide, MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=755,size=4k"));
-	}
-	if (s->req->flags & REQUEST_TREE) {
-		long tree = SYS_COOKIE(open_tree, AT_FDCWD, root, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
-		must(s, "clone", root, tree);
-		s->reply_fds[s->reply_nfds++] = (s32)tree;
-	}
-	send_reply(s, REPLY_READY);
-	await_go(s, "the sandbox was given up");
-	if (s->req->flags & REQUEST_SHELL) {
-		long tree = SYS_COOKIE(open_tree, AT_FDCWD, root, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
-		must(s, "clone", root, tree);
-		attach(s, (s32)tree, place_name(s, root, "/job/shell/sbx"));
-	}
+		put_init(s, (s32)root);
+	finish_root(s, (s32)root, &before);
+}
+
+// hide_place covers what the tool shall not see.
+static void hide_place(struct sandbox *s)
+{
+	while (SYS(umount2, s->hide, MNT_DETACH) >= 0) // and all that is mounted below it
+		;
+	must(s, "hide", s->hide, mount("tmpfs", s->hide, MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=755,size=4k"));
+}
+
+// run_tool executes the tool, in job.
+static _Noreturn void run_tool(struct sandbox *s, const char *job)
+{
 	must(s, "enter", job, SYS(chdir, job));
 	long program = SYS(openat, AT_FDCWD, s->argv[0], O_PATH | O_CLOEXEC);
 	must(s, "execute", s->argv[0], program);
@@ -261,6 +245,49 @@ void around_root(struct sandbox *s)
 	if (s->req->flags & REQUEST_HOST_SHELL) // the path may lead elsewhere now
 		fail(s, "execute", s->argv[0], SYS(execveat, program, "", s->argv, s->envp, AT_EMPTY_PATH));
 	fail(s, "execute", s->argv[0], SYS(execve, s->argv[0], s->argv, s->envp));
+}
+
+// around_root makes a place of three directories in a mount namespace that is
+// otherwise the host's, and executes the program there: "root" is the whole root but for
+// /proc and /dev, "job" is for files that the program reads and writes, and
+// "scratch" is nobody's business. All of it ends with the namespace.
+_Noreturn void around_root(struct sandbox *s)
+{
+	if (s->slot->unprivileged)
+		user_namespace(s);
+	must(s, "make a mount namespace", 0, SYS(unshare, CLONE_NEWNS));
+	must(s, "detach from the host's mounts", 0, SYS(mount, 0, "/", 0, MS_REC | MS_SLAVE, 0));
+	if (!receive(s))
+		quit(1);
+	SYS(umask, 022);
+	if (s->slot->as_root)
+		s->req->id = 0;
+	open_host(s, "", s->target);
+	char scratch[PATH_MAX], root[PATH_MAX], job[PATH_MAX];
+	must(s, "mount on", s->target, mount("tmpfs", s->target, MS_NOSUID | MS_NODEV, "mode=755"));
+	make_dir(s, place_name(s, scratch, "/scratch"));
+	make_dir(s, place_name(s, root, "/root"));
+	make_dir(s, place_name(s, job, "/job"));
+	if (s->req->nlowers)
+		mount_root(s, scratch, root);
+	else
+		mount_root(s, root, 0);
+	keep(s, root);
+	long fd = SYS(openat, AT_FDCWD, job, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(s, "open", job, fd);
+	s->reply_fds[s->reply_nfds++] = (s32)fd;
+	fill_root(s, root);
+	if (*s->hide)
+		hide_place(s);
+	if (s->req->flags & REQUEST_TREE)
+		s->reply_fds[s->reply_nfds++] = clone_root(s, root);
+	send_reply(s, REPLY_READY);
+	await_go(s, "the sandbox was given up");
+	if (s->req->flags & REQUEST_SHELL) {
+		s32 tree = clone_root(s, root);
+		attach(s, tree, place_name(s, root, "/job/shell/sbx"));
+	}
+	run_tool(s, job);
 }
 
 // enter_root leaves the root that a tool has made for the one that is in it:

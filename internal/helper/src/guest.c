@@ -202,7 +202,8 @@ static void answer(s32 socket, s32 port, const u64 *written, const s32 *drains)
 	give(port, log, w.log_size);
 }
 
-_Noreturn void guest(struct slot *z)
+// begin_machine makes of a machine that has just started a place to run things.
+static void begin_machine(struct slot *z)
 {
 	demand("mount /dev", SYS_COOKIE(mount, "devtmpfs", "/dev", "devtmpfs", 0, 0));
 	demand("mount /proc", SYS_COOKIE(mount, "proc", "/proc", "proc", 0, 0));
@@ -214,7 +215,43 @@ _Noreturn void guest(struct slot *z)
 	demand("allow reservations", SYS(write, over, "1", 1));
 	SYS(close, over);
 	load_modules();
-	s32 control = open_port(PORT_CONTROL), ports[3];
+}
+
+// Streams are the standard streams of the command, which are pipes here: processes carry
+// what is in them from and to the ports.
+struct streams {
+	s32 fds[3]; // those that it has
+	u32 n;
+	s32 drains[2]; // processes, of stdout and stderr; or 0
+};
+
+// carry starts the process for stream i, at port, and adds the command's end of it.
+static void carry(struct streams *t, int i, s32 port, u64 *written)
+{
+	s32 p[2];
+	demand("make a pipe", SYS(pipe2, p, O_CLOEXEC));
+	long pid = SYS(clone, SIGCHLD, 0, 0, 0, 0);
+	demand("make a process", pid);
+	if (pid == 0) {
+		u64 all = ~0ull;
+		SYS(rt_sigprocmask, SIG_BLOCK, &all, 0, 8); // a closed pipe is no reason to die
+		for (u32 k = 0; k < t->n; k++)
+			SYS(close, t->fds[k]);
+		SYS(close, p[i == 0 ? 0 : 1]);
+		if (i == 0)
+			feed(port, p[1]);
+		drain(p[0], port, &written[i - 1]);
+	}
+	SYS(close, p[i == 0 ? 1 : 0]);
+	if (i)
+		t->drains[i - 1] = (s32)pid;
+	t->fds[t->n++] = p[i == 0 ? 0 : 1];
+}
+
+_Noreturn void guest(struct slot *z)
+{
+	begin_machine(z);
+	s32 control = open_port(PORT_CONTROL), ports[3], sockets[2];
 	for (u32 i = 0; i < 3; i++)
 		ports[i] = open_port(PORT_STDIN + i);
 	demand("mount the root", SYS_COOKIE(mount, "root", "/root", "virtiofs", MS_NOSUID | MS_NODEV, 0));
@@ -226,35 +263,17 @@ _Noreturn void guest(struct slot *z)
 	if (!get(control, r, c.size) || r->size != c.size)
 		demand("read the request", -EINVAL);
 	u64 *written = memory(4096, MAP_SHARED);
-	s32 fds[3], drains[2] = {0, 0}, sockets[2];
-	u32 nfds = 0;
+	struct streams streams = {0};
 	demand("make a socket", sys6(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)sockets, 0, 0));
 	for (int i = 0; i < 3; i++) {
-		s32 p[2];
 		if (!(r->flags & REQUEST_STDIN << i))
 			continue;
 		if (i == 2 && c.joined) {
-			fds[nfds] = fds[nfds - 1];
-			nfds++;
+			streams.fds[streams.n] = streams.fds[streams.n - 1];
+			streams.n++;
 			continue;
 		}
-		demand("make a pipe", SYS(pipe2, p, O_CLOEXEC));
-		long pid = SYS(clone, SIGCHLD, 0, 0, 0, 0);
-		demand("make a process", pid);
-		if (pid == 0) {
-			u64 all = ~0ull;
-			SYS(rt_sigprocmask, SIG_BLOCK, &all, 0, 8); // a closed pipe is no reason to die
-			for (u32 k = 0; k < nfds; k++)
-				SYS(close, fds[k]);
-			SYS(close, p[i == 0 ? 0 : 1]);
-			if (i == 0)
-				feed(ports[0], p[1]);
-			drain(p[0], ports[i], &written[i - 1]);
-		}
-		SYS(close, p[i == 0 ? 1 : 0]);
-		if (i)
-			drains[i - 1] = (s32)pid;
-		fds[nfds++] = p[i == 0 ? 0 : 1];
+		carry(&streams, i, ports[i], written);
 	}
 	long pid = SYS(clone, CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
 	demand("make namespaces", pid);
@@ -264,11 +283,11 @@ _Noreturn void guest(struct slot *z)
 		SYS(close_range, z->null + 1, ~0u, 0);
 		init(z, "/init");
 	}
-	hand(sockets[0], r, fds, nfds);
+	hand(sockets[0], r, streams.fds, streams.n);
 	SYS(close, sockets[1]);
-	for (u32 i = 0; i < nfds; i++)
-		SYS(close, fds[i]);
-	answer(sockets[0], control, written, drains);
+	for (u32 i = 0; i < streams.n; i++)
+		SYS(close, streams.fds[i]);
+	answer(sockets[0], control, written, streams.drains);
 	for (;;) // until the host ends the machine
 		SYS(ppoll, 0, 0, 0, 0, 0);
 }

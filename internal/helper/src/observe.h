@@ -54,15 +54,6 @@ struct observer {
 
 // observe.c
 void *map(size_t size, s32 fd, u64 offset);
-long peek(struct observer *o, u64 at, void *to, size_t n);
-
-// peek_parts reads n parts of that memory, one behind the other, up to the first that
-// cannot be read.
-long peek_parts(struct observer *o, void *to, size_t size, const struct iovec *parts, u32 n);
-
-// peek_code reads the code of a site whose call ends at ip: SITE bytes, which stay as they
-// are until the next call. It returns 0 if there are fewer.
-const u8 *peek_code(struct observer *o, u64 ip);
 
 // OPENS_ANEW says whether open with these flags makes a file, or empties it.
 #define OPENS_ANEW(flags) (((flags) & (O_CREAT | O_TRUNC | O_EXCL | O_PATH)) == (O_CREAT | O_TRUNC) && (flags) & (O_WRONLY | O_RDWR))
@@ -76,6 +67,23 @@ void note_part(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 // is what it gave, or NOT_YET.
 #define NOT_YET (1ll << 40)
 void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result);
+
+// peek.c
+//
+// peek reads memory of the process at hand, up to n bytes or the end of what is mapped.
+long peek(struct observer *o, u64 at, void *to, size_t n);
+
+// peek_parts reads n parts of that memory, one behind the other, up to the first that
+// cannot be read.
+long peek_parts(struct observer *o, void *to, size_t size, const struct iovec *parts, u32 n);
+
+// peek_code reads the code of a site whose call ends at ip: SITE bytes, which stay as they
+// are until the next call. It returns 0 if there are fewer.
+const u8 *peek_code(struct observer *o, u64 ip);
+
+// peek_path reads a string. It stops reading where the string ends, mostly in
+// the first few hundred bytes; with them it reads the code that makes the call.
+int peek_path(struct observer *o, u64 at, char buf[static PATH_MAX]);
 
 // places.c
 int below(const char *path, const char *dir);

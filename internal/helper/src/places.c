@@ -160,6 +160,36 @@ int join(char *buf, const char *a, const char *b, const char *c)
 	return 1;
 }
 
+// step takes the next part of *rest, and goes there in o->real. It returns where in
+// o->real the part begins, or 0 if it leads to no other place, by "." or "..", or there is
+// none.
+static char *step(struct observer *o, char **rest)
+{
+	while (**rest == '/')
+		++*rest;
+	const char *part = *rest;
+	size_t n = 0;
+	while (part[n] && part[n] != '/')
+		n++;
+	*rest += n;
+	if (n == 0 || (n == 1 && part[0] == '.'))
+		return 0;
+	if (n == 2 && part[0] == '.' && part[1] == '.') {
+		pop(o->real);
+		return 0;
+	}
+	char *at = o->real + strlen(o->real);
+	if (at + n + 2 > o->real + LONG_PATH) {
+		o->complete = 0;
+		**rest = 0;
+		return 0;
+	}
+	*at = '/';
+	memcpy(at + 1, part, n);
+	at[n + 1] = 0;
+	return at;
+}
+
 // follow walks name part by part, as the kernel does, into o->real: up to its
 // end, or to the first thing missing, or into a bind.
 void follow(struct observer *o, const char *name, int last_too)
@@ -170,31 +200,9 @@ void follow(struct observer *o, const char *name, int last_too)
 	join(o->rest, name, "", "");
 	char *rest = o->rest;
 	while (*rest) {
-		while (*rest == '/')
-			rest++;
-		size_t n = 0;
-		while (rest[n] && rest[n] != '/')
-			n++;
-		if (n == 0)
-			break;
-		if (n == 1 && rest[0] == '.') {
-			rest += n;
+		char *at = step(o, &rest);
+		if (!at)
 			continue;
-		}
-		if (n == 2 && rest[0] == '.' && rest[1] == '.') {
-			pop(o->real);
-			rest += n;
-			continue;
-		}
-		char *at = o->real + strlen(o->real);
-		if (at + n + 2 > o->real + LONG_PATH) {
-			o->complete = 0;
-			return;
-		}
-		*at = '/';
-		memcpy(at + 1, rest, n);
-		at[n + 1] = 0;
-		rest += n;
 		int end = 1; // is this the last part?
 		for (char *p = rest; *p; p++)
 			end &= *p == '/';

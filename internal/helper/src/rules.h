@@ -1,27 +1,6 @@
 // What the filters of filter.c do with which system calls.
 #pragma once
-#include "slot.h"
-
-enum check {
-	REFUSE, // EPERM
-	MISSING, // ENOSYS: programs then do without
-	OURS, // EPERM without the cookie
-	CLONE, // no new namespaces
-	UNSHARE,
-	SOCKET, // of the usual families only
-	SOCKETCALL,
-	IOCTL, // nothing that types for the user
-	WATCH,
-	WATCH_DIR, // unless the cookie says that it is us
-	WATCH_CLOCK, // unless argument 0 is a clock that says nothing of the time of day
-	WATCH_STREAM, // unless argument 0 is no standard stream
-	FAKE, // success
-};
-
-struct rule {
-	u32 first, last; // system call numbers
-	u32 check;
-};
+#include "program.h"
 
 // Each list is sorted. X32 is the third ABI of amd64, which nobody uses.
 #if defined __x86_64__

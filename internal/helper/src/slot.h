@@ -158,7 +158,7 @@ void build_root(struct sandbox *s);
 void keep_root(struct sandbox *s);
 
 // around.c
-void around_root(struct sandbox *s);
+_Noreturn void around_root(struct sandbox *s);
 void enter_root(struct sandbox *s, const char *at);
 void enter_tree(struct sandbox *s);
 _Noreturn void nest(struct sandbox *s, char *name);

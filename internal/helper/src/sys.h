@@ -146,12 +146,12 @@ enum {
 	ENOMEM = 12,
 	EACCES = 13,
 	EFAULT = 14,
-	EBUSY = 16,
 	EEXIST = 17,
 	ENODEV = 19,
 	ENOTDIR = 20,
 	EISDIR = 21,
 	EINVAL = 22,
+	EROFS = 30,
 	ENAMETOOLONG = 36,
 	ENOSYS = 38,
 	ELOOP = 40,
@@ -176,6 +176,7 @@ enum {
 	O_CREAT = 0100,
 	O_EXCL = 0200,
 	O_NOCTTY = 0400,
+	O_TRUNC = 01000,
 	O_NONBLOCK = 04000,
 	O_DIRECTORY = NR(0200000, 040000),
 	O_NOFOLLOW = NR(0400000, 0100000),
@@ -185,6 +186,7 @@ enum {
 	S_IFREG = 0100000,
 	S_IFDIR = 0040000,
 	S_IFCHR = 0020000,
+	S_IFLNK = 0120000,
 	RESOLVE_IN_ROOT = 0x10,
 	STATX_TYPE = 1,
 	STATX_MODE = 0x2,
@@ -193,7 +195,6 @@ enum {
 	STATX_MTIME = 0x40,
 	PIPEFS_MAGIC = 0x50495045,
 	UTIME_OMIT = 0x3ffffffe,
-	CLOSE_RANGE_UNSHARE = 2,
 	PATH_MAX = 4096,
 };
 
@@ -419,52 +420,6 @@ struct kernel_sigaction {
 	unsigned long flags;
 	void (*restorer)(void);
 	u64 mask;
-};
-
-// What only integration/bwrap needs, which shares this file.
-enum {
-	SYS_geteuid = NR(107, 175),
-	SYS_setsockopt = NR(54, 208),
-	SYS_setuid = NR(105, 146),
-	SYS_setgid = NR(106, 144),
-	O_TRUNC = 01000,
-	W_OK = 2,
-	S_IFLNK = 0120000,
-	STATX_INO = 0x100,
-	STATX_BASIC = 0x7ff,
-	ENOSPC = 28,
-	EROFS = 30,
-	MS_BIND = 4096,
-	MS_SILENT = 32768,
-	AT_NO_AUTOMOUNT = 0x800,
-	SIG_CHLD_MASK = 1 << (17 - 1),
-	F_SETLK = 6,
-	F_RDLCK = 0,
-	SO_PASSCRED = 16,
-	SCM_CREDENTIALS = 2,
-	PR_SET_SECCOMP = 22,
-	SECCOMP_MODE_FILTER = 2,
-	CAP_LAST = 40,
-};
-
-struct cap_header {
-	u32 version;
-	s32 pid;
-};
-struct cap_data {
-	u32 effective, permitted, inheritable;
-};
-struct flock_ {
-	s16 type, whence;
-	s64 start, len;
-	s32 pid;
-};
-struct signalfd_info {
-	u8 bytes[128];
-};
-struct ucred {
-	s32 pid;
-	u32 uid, gid;
 };
 
 static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
