@@ -16,7 +16,8 @@
 //	log, index, …      help trim to find what is old; see index.go
 //	size               how much there was when it was last counted; see limit.go
 //	history, …         what ran and what was removed; see history.go
-//	stat/, rootfs/     not of this package: the stat caches of inputs, and the
+//	stat/, stat-UID/, rootfs/
+//	                   not of this package: the stat caches of inputs, and the
 //	                   names of root file systems
 //	serve/             of a server, which keeps small blobs there: see [Packed]
 //
@@ -50,6 +51,16 @@
 // the last files, never yields a wrong one, and short-lived processes never
 // wait for a disk. The same rule covers a store that was copied here from
 // another machine.
+//
+// # Several users
+//
+// A store whose directory its group may write, and which hands its group on (mode
+// 2770), is that group's: directories, the log, the history, the index and the file
+// "locks" are made for the group to write, and everything for it to read, whatever the
+// umask. Blobs and records nobody writes: they are replaced. Marks of use and of boots
+// only the owner of a file can set; the kernel's own of reads stand for the former, and
+// without the latter a blob of another boot is verified by each process. Drafts and
+// layers are left to those who made them.
 //
 // # Times
 //

@@ -178,10 +178,18 @@ func (s *Store) sweepOne(path string) error {
 	if err != nil {
 		return nil // its owner has removed it
 	}
+	anothers := int(fi.UID) != os.Geteuid()
 	if len(filepath.Base(path)) > len(deadPrefix) && filepath.Base(path)[:len(deadPrefix)] == deadPrefix {
-		return s.disk.RemoveAll(path)
+		err := s.disk.RemoveAll(path)
+		if anothers && errors.Is(err, fs.ErrPermission) {
+			return nil // it is for that user to sweep
+		}
+		return err
 	}
 	f, err := os.OpenFile(filepath.Join(path, tempLock), os.O_RDWR, 0)
+	if anothers && errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
 	if err != nil {
 		// Without a lock: it is being made or removed this instant, or its
 		// owner died then.

@@ -152,7 +152,7 @@ func (s *Store) addHistory(records []byte) error {
 	end, err := s.disk.AppendExisting(path, records)
 	if errors.Is(err, fs.ErrNotExist) { // the first one, or just renamed, or no store yet
 		if err = s.prepare(s.dir); err == nil {
-			err = s.disk.Append(path, records)
+			err = s.appendNew(path, records)
 		}
 	}
 	if err != nil {
@@ -417,7 +417,7 @@ func (s *Store) shrinkHistory(limit int64, cutoff time.Time) error {
 		}
 		old := filepath.Join(s.dir, historyOldName)
 		draft := fmt.Sprintf("%s.%d-%d", old, os.Getpid(), drafts.Add(1))
-		if err := s.disk.WriteSynced(old, draft, bytes.Join(records, nil), 0o644); err != nil {
+		if err := s.replace(old, draft, bytes.Join(records, nil), 0o644); err != nil {
 			return err
 		}
 		return ignoreMissing(s.disk.Remove(filepath.Join(s.dir, historyName)))

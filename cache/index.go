@@ -65,7 +65,7 @@ func (s *Store) closeIndex(x *index) {
 		var d action.Digest
 		if d, err = hashFile(path); err == nil {
 			data := appendRecord(nil, indexMagic, indexName, []byte(d.String()))
-			err = s.disk.WriteSynced(path+".sum", path+".sum.new", data, 0o644)
+			err = s.replace(path+".sum", path+".sum.new", data, 0o644)
 		}
 	}
 	if err != nil {
@@ -172,6 +172,9 @@ func (s *Store) openIndex(anew bool) (*index, error) {
 			})
 			return err
 		})
+	}
+	if err == nil && anew {
+		s.share(path, 0o660)
 	}
 	if err != nil {
 		_ = lock.Close()

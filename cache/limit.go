@@ -159,7 +159,7 @@ func (s *Store) storeSize(z *Size) error {
 		return err
 	}
 	path := filepath.Join(s.dir, sizeName)
-	err = s.disk.WriteSynced(path, draft, appendRecord(nil, sizeMagic, sizeName, z.payload()), 0o644)
+	err = s.replace(path, draft, appendRecord(nil, sizeMagic, sizeName, z.payload()), 0o644)
 	return s.explain(errors.Join(err, tmp.close(s)))
 }
 

@@ -135,7 +135,12 @@ func (s *Store) openLocks() (file *os.File, err error) {
 			return nil, err
 		}
 	}
-	file, err = os.OpenFile(filepath.Join(s.dir, locksName), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(s.dir, locksName)
+	if file, err = os.OpenFile(path, os.O_RDWR, 0); errors.Is(err, fs.ErrNotExist) {
+		if file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err == nil {
+			s.share(path, 0o660)
+		}
+	}
 	return file, s.explain(err)
 }
 

@@ -82,11 +82,24 @@ func (l *logbook) flush(s *Store) error {
 func (l *logbook) write(s *Store) error {
 	buf := l.buf
 	l.buf = l.buf[:0]
-	err := s.disk.Append(filepath.Join(s.dir, logName), buf)
+	path := filepath.Join(s.dir, logName)
+	_, err := s.disk.AppendExisting(path, buf)
+	if errors.Is(err, fs.ErrNotExist) { // taken, or never there
+		err = s.appendNew(path, buf)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the store was removed, and what we tell of with it
 	}
 	return s.explain(err)
+}
+
+// appendNew is Append for a file that is mostly not there.
+func (s *Store) appendNew(path string, data []byte) error {
+	err := s.disk.Append(path, data)
+	if err == nil {
+		s.share(path, 0o664)
+	}
+	return err
 }
 
 // takeLog calls each with what the log tells, and then done, which keeps it,

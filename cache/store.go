@@ -189,7 +189,7 @@ func (s *Store) checkEmpty() error {
 	}
 	for _, e := range names {
 		switch name := e.Name(); {
-		case name == "stat": // stat caches of the inputs, which are made before anything is stored
+		case name == "stat", strings.HasPrefix(name, "stat-"): // stat caches of the inputs, which are made before anything is stored
 		case name == "lost+found", name == "CACHEDIR.TAG", strings.HasPrefix(name, versionName):
 		default:
 			// Another process may be making the store this instant.
@@ -227,13 +227,14 @@ func (s *Store) prepare(dir string) error {
 		}
 		// Several processes may do this at once: all write the same.
 		draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
-		if err := s.disk.WriteSynced(path, draft, []byte(version), 0o444); err != nil {
+		if err := s.replace(path, draft, []byte(version), 0o444); err != nil {
 			return s.explain(err)
 		}
 		tag := filepath.Join(s.dir, "CACHEDIR.TAG")
 		if err := os.WriteFile(tag, []byte(cacheDirTag), 0o644); err != nil {
 			return s.explain(err)
 		}
+		s.share(tag, 0o644)
 		if err := s.prepareEmpty(); err != nil {
 			return err
 		}
@@ -253,7 +254,34 @@ func (s *Store) mkdirs(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return s.explain(err)
 	}
+	if err == nil {
+		s.share(dir, 0o775)
+	}
 	return nil
+}
+
+// share gives a file or directory, which was just made, the permissions perm if the
+// store is one of a group: its directory can be written by its group, and hands that on.
+// Where it fails, others of the group cannot add there.
+func (s *Store) share(path string, perm fs.FileMode) {
+	const ofGroup = fs.ModeSetgid | 0o020
+	info, err := os.Stat(s.dir)
+	if err != nil || info.Mode()&(ofGroup|fs.ModeSticky) != ofGroup {
+		return
+	}
+	if perm&0o111 != 0 {
+		perm |= fs.ModeSetgid
+	}
+	_ = os.Chmod(path, perm)
+}
+
+// replace is WriteSynced for a file that all who use the store are to read.
+func (s *Store) replace(path, draft string, data []byte, perm fs.FileMode) error {
+	err := s.disk.WriteSynced(path, draft, data, perm)
+	if err == nil {
+		s.share(path, perm)
+	}
+	return err
 }
 
 // inDir makes a change in dir, and makes dir where it is missing.

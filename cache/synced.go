@@ -83,7 +83,7 @@ func (f *syncedFile) set(s *Store, until time.Time) error {
 	path := filepath.Join(s.dir, syncedName)
 	draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
 	data := appendRecord(nil, syncedMagic, syncedName, []byte(b.String()))
-	return s.disk.WriteSynced(path, draft, data, 0o644)
+	return s.replace(path, draft, data, 0o644)
 }
 
 // trusted says whether the contents of the file are those that were written:

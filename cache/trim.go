@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -337,6 +338,8 @@ func (t *trimmer) remove(e *entry) (removal, error) {
 	if err := s.disk.Rename(path, t.draft); errors.Is(err, fs.ErrNotExist) {
 		// It is gone, or else the place where we wanted it is.
 		return wentAway, s.explain(s.disk.RemoveAll(path))
+	} else if e.kind == KindLayer && int(fi.UID) != os.Geteuid() && errors.Is(err, fs.ErrPermission) {
+		return inUse, nil // only who has made a layer can move it
 	} else if err != nil {
 		return inUse, s.explain(err)
 	}

@@ -38,6 +38,11 @@ verify  reads everything, compares it with its digests, and removes what is
         what is damaged in packs stays, and is given to nobody
 path    prints the directory of the store
 
+A store is its owner's. One for a group, whose members then get each other's results,
+and trust each other as far as that goes, is an empty directory to begin with:
+
+  install -d -m 2770 -g GROUP DIR
+
   sbx-action cache trim --max-size 20G
   sbx-action cache trim --max-age 14d
 `,

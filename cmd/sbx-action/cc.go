@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
 	"github.com/sbx-action/sbx-action/internal/front"
@@ -46,7 +47,7 @@ func (f *ccFlags) declare(flags *flag.FlagSet) {
 	flags.BoolVar(&f.links, "cache-links", false, "cache links that compile nothing, too")
 	flags.BoolVar(&f.noStdin, "no-stdin", false, "with --any: COMPILER does not read its standard input")
 	flags.BoolVar(&f.recache, "recache", false, "run the compiler although there is a result, which is replaced")
-	flags.BoolVar(&f.readOnly, "read-only", false, "take results from the cache, but add none")
+	flags.BoolVar(&f.readOnly, "read-only", false, "take results from the cache, but add none, nor ask a remote, whose results are\nadded")
 	flags.BoolVar(&f.disable, "disable", false, "only execute the compiler")
 	flags.BoolVar(&f.failures, "cache-failures", false, "take calls that failed from the cache, too")
 	flags.Var(&f.env, "env", "`NAME` of a variable to pass on, which is then in the key; may be repeated")
@@ -445,9 +446,14 @@ func (j *ccJob) plain(why cc.Reason) error {
 
 // record counts the call.
 func (j *ccJob) record(e cc.Event) {
-	if dir, err := wiring.CacheDir(j.cache); err == nil {
-		cc.Record(filepath.Join(dir, "stat"), e)
+	dir, err := wiring.CacheDir(j.cache)
+	if err != nil {
+		return
 	}
+	cc.Record(wiring.StatDir(dir), e, func() bool {
+		_, err := cache.Open(dir, cache.Options{ReadOnly: true})
+		return err == nil && !j.readOnly // else nothing is made there
+	})
 }
 
 // execute becomes the compiler.

@@ -47,7 +47,7 @@ func (f *ccFlags) report() (func(context.Context) error, bool) {
 
 func (f *ccFlags) statsDir() (string, error) {
 	dir, err := wiring.CacheDir(f.cache)
-	return filepath.Join(dir, "stat"), err
+	return wiring.StatDir(dir), err
 }
 
 // sizeOfStore is what --stats says of the store.
@@ -69,12 +69,11 @@ func (f *ccFlags) zeroStats() error {
 }
 
 func (f *ccFlags) printStats() error {
-	dir, err := f.statsDir()
+	store, err := wiring.CacheDir(f.cache)
 	if err != nil {
 		return err
 	}
-	store := filepath.Dir(dir)
-	s, err := cc.ReadStats(dir)
+	s, err := cc.ReadStats(wiring.StatDir(store))
 	if err != nil {
 		return cmp.Or(storeProblem(store), err)
 	}

@@ -23,7 +23,7 @@ func (j *ccJob) ccParts() *cc.Parts {
 	j.parts.miss.cold = func() bool { return blind() != "" }
 	parts := &cc.Parts{
 		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
-		Function: action.BLAKE3, Backend: unlimited{j.parts.miss}, Log: j.parts.miss.log, Empty: filepath.Join(j.parts.store.Dir(), "stat", "empty"),
+		Function: action.BLAKE3, Backend: unlimited{j.parts.miss}, Log: j.parts.miss.log, Empty: filepath.Join(wiring.StatDir(j.parts.store.Dir()), "empty"),
 		Find: j.self.Find, Blind: blind,
 	}
 	if j.parts.remote != nil {

@@ -26,8 +26,12 @@ func storeProblem(dir string) error {
 	defer store.Close()
 	at := store.Dir()
 	if _, err := os.Lstat(at); err == nil {
-		if err := unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-			return fmt.Errorf("%w: %s: %w", cache.ErrUnwritable, at, err)
+		for _, name := range []string{"", "blob", "note", "result", "locks"} {
+			path := filepath.Join(at, name)
+			err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS)
+			if err != nil && (name == "" || !errors.Is(err, fs.ErrNotExist)) {
+				return fmt.Errorf("%w: %s: %w", cache.ErrUnwritable, path, err)
+			}
 		}
 		return nil
 	}
@@ -52,7 +56,7 @@ func storeNote(dir string) string {
 	err := storeProblem(dir)
 	switch {
 	case errors.Is(err, cache.ErrUnwritable) && !errors.Is(err, errStore):
-		return fmt.Sprintf("nothing is added here: %v", err)
+		return fmt.Sprintf("nothing is added here: %v: choose another store with --cache or SBX_CACHE, or let whoever owns this one share it ('sbx-action cache --help')", err)
 	case err != nil:
 		return fmt.Sprintf("every call only executes the compiler: %v", err)
 	case !filepath.IsAbs(dir):

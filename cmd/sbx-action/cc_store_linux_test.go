@@ -60,6 +60,20 @@ func TestStoreProblem(t *testing.T) {
 	if data, err := os.ReadFile(file); err != nil || string(data) != "kept\n" {
 		t.Errorf("the file has become %q, %v", data, err)
 	}
+	if names, err := os.ReadDir(foreign); err != nil || len(names) != 1 {
+		t.Errorf("somebody else's directory: %v, %v", names, err)
+	}
+	for _, flag := range []string{"--read-only", "--recache"} { // the second is the control
+		cmd := exec.Command(f.command, "cc", flag, "gcc", "-c", "src/a.c", "-o", "a.o")
+		store := filepath.Join(f.top, "unmade")
+		cmd.Dir, cmd.Env = f.dir, append(f.env, "SBX_CACHE="+store)
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v, %s", flag, err, out)
+		}
+		if _, err := os.Lstat(store); (err == nil) != (flag == "--recache") {
+			t.Errorf("%s: the store: %v", flag, err)
+		}
+	}
 	if note := storeNote("relative"); !strings.Contains(note, `"relative"`) {
 		t.Errorf("a relative name: %q", note)
 	}

@@ -32,11 +32,13 @@ func (u unlimited) Capabilities() backends.Capabilities {
 const blindFor = 10 * time.Minute
 
 // A blindness says that a process like this one cannot observe compilers, so that not
-// every call finds out again. It is the file stat/blind of the store: a line that
+// every call finds out again. It is the file blind of [wiring.StatDir]: a line that
 // tells like processes from others, and the reason.
 type blindness struct{ file string }
 
-func blindnessOf(store string) blindness { return blindness{filepath.Join(store, "stat", "blind")} }
+func blindnessOf(store string) blindness {
+	return blindness{filepath.Join(wiring.StatDir(store), "blind")}
+}
 
 // read returns the reason, or "".
 func (b blindness) read() string {

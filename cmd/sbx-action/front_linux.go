@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/wiring"
 	"github.com/sbx-action/sbx-action/integration/cc"
 	"github.com/sbx-action/sbx-action/internal/front"
 	"github.com/sbx-action/sbx-action/staging"
@@ -75,7 +77,7 @@ func (j *ccJob) memo(ctx context.Context, s *cc.Session, done *cc.Done, dir stri
 	name, most := cc.StatsFile()
 	event := cc.HitOf(done.Result)
 	event.Reason = cc.AtOnce
-	m.Append(front.Append{File: "stat/" + name, Most: most, Data: event.Line()})
+	m.Append(front.Append{File: filepath.Base(wiring.StatDir(j.parts.store.Dir())) + "/" + name, Most: most, Data: event.Line()})
 	return m, nil
 }
 

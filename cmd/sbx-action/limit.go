@@ -154,12 +154,15 @@ func (c *cacheFlags) fit(ctx context.Context, store *cache.Store) error {
 			return err
 		}
 	}
+	if bytes == 0 {
+		return errors.New("fit: there is no limit to keep: SBX_CACHE_MAX=20G, or cache-max in your settings, sets one, and --max-size 20G says one for this time")
+	}
 	r, err := store.Fit(ctx, bytes, o)
 	if err != nil {
 		return err
 	}
 	removed := r.Removed.Total()
-	if after := r.After.Total().Bytes; after > bytes && bytes > 0 {
+	if after := r.After.Total().Bytes; after > bytes {
 		say("%s stay, more than the limit of %s: they are in use, or were just now", commandline.HumanSize(after), commandline.HumanSize(bytes))
 	}
 	_, err = fmt.Printf("removed %d files, %s\n", removed.N, commandline.HumanSize(removed.Bytes))

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -112,7 +111,7 @@ func statDir(store *cache.Store) string {
 	if store.ReadOnly() {
 		return ""
 	}
-	return filepath.Join(store.Dir(), "stat")
+	return wiring.StatDir(store.Dir())
 }
 
 func (p *parts) Close() error {

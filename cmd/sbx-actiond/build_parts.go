@@ -70,7 +70,7 @@ func openBuildParts(o buildFlags) (*buildParts, error) {
 		}
 	}
 	store.Stay()
-	stat := filepath.Join(store.Dir(), "stat")
+	stat := wiring.StatDir(store.Dir())
 	p := &buildParts{
 		store: store, log: log, f: o.digest.Function, bases: map[component.Base]*baseOnce{},
 		hasher: staging.NewFileHasher(stat, o.digest.Function), sha256: staging.NewFileHasher(stat, action.SHA256),
@@ -239,7 +239,7 @@ func (p *buildParts) scanned(ctx context.Context, dir string) (*component.BaseTr
 	}
 	snapshot, err := staging.Scan(ctx, staging.ScanConfig{
 		Workspace: abs, Inputs: []string{".", "!./dev/**", "!./proc/**", "!./sys/**", "!./run/**", "!./tmp/**"},
-		Function: p.f, StatCache: filepath.Join(p.store.Dir(), "stat"), Files: p.hasher, Never: []string{p.store.Dir()},
+		Function: p.f, StatCache: wiring.StatDir(p.store.Dir()), Files: p.hasher, Never: []string{p.store.Dir()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; or import it, which leaves out what a tree cannot hold: 'sbx-action rootfs import NAME %s'", dir, err, dir)

@@ -210,7 +210,7 @@ func (f *serveFlags) open(ctx context.Context, log *slog.Logger) (_ *serverParts
 	}
 	p.store.SetPacked(p.pack)
 	host := staging.HostRootfs(staging.HostOptions{})
-	p.hasher = staging.NewFileHasher(filepath.Join(dir, "stat"), action.BLAKE3)
+	p.hasher = staging.NewFileHasher(wiring.StatDir(dir), action.BLAKE3)
 	witness := &staging.HostWitness{Notes: cache.PackedNotes{Store: p.store}, Host: host.HostPath, Made: host.Made, Hash: p.hasher, Log: log}
 	p.results = &storage.Results{Store: p.store, Witness: witness}
 	uploads, err := uploadDir(filepath.Join(dir, "serve", "uploads"))

@@ -31,6 +31,7 @@ import (
 	"github.com/sbx-action/sbx-action/backends/schroot"
 	"github.com/sbx-action/sbx-action/backends/userchroot"
 	"github.com/sbx-action/sbx-action/backends/vm"
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // CacheDir is the directory of the store: that of the flag --cache, if it is
@@ -47,6 +48,18 @@ func CacheDir(flag string) (string, error) {
 		return "", fmt.Errorf("no place for the store: %w; give one with --cache DIR or SBX_CACHE", err)
 	}
 	return filepath.Join(dir, "sbx-action"), nil
+}
+
+// StatDir is where in a store there is what is of this user alone, as what it has cost to
+// read a file is: "stat", or where another user has made that, "stat-" and the user's
+// number. Neither can so much as read the other's.
+func StatDir(store string) string {
+	dir := filepath.Join(store, "stat")
+	me := os.Geteuid()
+	if fi, err := durable.Stat(dir); err == nil && int(fi.UID) != me {
+		dir = fmt.Sprintf("%s-%d", dir, me)
+	}
+	return dir
 }
 
 // BackendNames are the backends, the best first.

@@ -61,11 +61,12 @@ func StatsFile() (name string, most int64) { return statsName, statsMax }
 // Line is what is appended to the file of statistics for the event.
 func (e Event) Line() []byte { return appendEvent(nil, e, 1) }
 
-// Record adds an event to the statistics in dir. A failure loses the event.
-func Record(dir string, e Event) {
+// Record adds an event to the statistics in dir, which is made where it is missing if
+// may says so. A failure loses the event.
+func Record(dir string, e Event, may func() bool) {
 	name := filepath.Join(dir, statsName)
 	f, err := appendTo(name)
-	if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(dir, 0o700) == nil {
+	if errors.Is(err, fs.ErrNotExist) && may() && os.MkdirAll(dir, 0o700) == nil {
 		f, err = appendTo(name)
 	}
 	if err != nil {
@@ -223,6 +224,9 @@ func reasonOf(err error) Reason {
 		has  string
 		says Reason
 	}{
+		{"no space for the cache", "no space for the cache"},
+		{"the cache in ", "the cache cannot be written"},
+		{"the cache is read-only", "the cache cannot be written"},
 		{" has appeared", "a file appeared where one was looked for"},
 		{" is gone", "an input is gone"},
 		{" is not shown any more", "an input is gone"},
