@@ -381,3 +381,32 @@ func TestLogStream(t *testing.T) {
 		t.Errorf("%d bytes were read", len(got))
 	}
 }
+
+// TestLogStreamWithoutSpace: of a stream that cannot be kept any more, what was kept
+// is read, nothing is made up, and who writes it is told.
+func TestLogStreamWithoutSpace(t *testing.T) {
+	s := start(t, nil)
+	const most = 64 << 10 // stays in memory
+	for _, dir := range []string{t.TempDir(), "/nowhere"} {
+		t.Setenv("TMPDIR", dir)
+		l, err := s.logs.CreateLogStream(t.Context(), &logpb.CreateLogStreamRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, second := bytes.Repeat([]byte("x"), most/2), random(most)
+		_, err = s.write(l.WriteResourceName, 0, false, first, second)
+		want, code := append(first, second...), codes.OK
+		if dir == "/nowhere" {
+			want, code = first, codes.ResourceExhausted
+		}
+		wantCode(t, "a write with TMPDIR="+dir, err, code)
+		got, err := s.readAll(&bytestream.ReadRequest{ResourceName: l.Name, ReadLimit: int64(len(want))})
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("TMPDIR=%s: %d bytes, %v; want the %d that were kept", dir, len(got), err, len(want))
+		}
+		st, err := s.bs.QueryWriteStatus(t.Context(), &bytestream.QueryWriteStatusRequest{ResourceName: l.WriteResourceName})
+		if err != nil || st.CommittedSize != int64(len(want)) {
+			t.Errorf("TMPDIR=%s: %v, %v; want a size of %d", dir, st, err, len(want))
+		}
+	}
+}

@@ -185,6 +185,9 @@ func TestRule06Batches(t *testing.T) {
 		{Digest: d, Data: big}, {Digest: d, Data: big},
 	}})
 	wantCode(t, "BatchUpdateBlobs of 4 MiB", err, codes.InvalidArgument)
+	squeezed := &repb.BatchUpdateBlobsRequest_Request{Digest: d, Data: compress(t, big), Compressor: repb.Compressor_ZSTD}
+	_, err = s.cas.BatchUpdateBlobs(t.Context(), &repb.BatchUpdateBlobsRequest{Requests: []*repb.BatchUpdateBlobsRequest_Request{squeezed, squeezed}})
+	wantCode(t, "BatchUpdateBlobs of what becomes 4 MiB", err, codes.InvalidArgument)
 	s.put(action.SHA256, big) // the control
 	_, err = s.cas.BatchReadBlobs(t.Context(), &repb.BatchReadBlobsRequest{Digests: []*repb.Digest{d, d}})
 	wantCode(t, "BatchReadBlobs of 4 MiB", err, codes.InvalidArgument)

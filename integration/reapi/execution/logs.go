@@ -127,6 +127,7 @@ type logStream struct {
 	memory  []byte        // guarded by mu: everything, while file is nil
 	file    *os.File      // guarded by mu: else
 	size    int64         // guarded by mu
+	full    bool          // guarded by mu: nothing more is kept
 	ended   bool          // guarded by mu
 	closed  bool          // guarded by mu: no reader is let in any more
 	readers int           // guarded by mu: the file stays open for them
@@ -149,13 +150,13 @@ func (s *logStream) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(p)
-	if s.ended || s.size >= logMax {
+	if s.ended || s.full {
 		return n, nil
 	}
 	p = p[:min(int64(n), logMax-s.size)]
-	if err := s.append(p); err != nil {
-		s.size = logMax // no hole
-		return n, nil
+	// No hole: what comes after what could not be kept is not kept, either.
+	if err := s.append(p); err != nil || len(p) < n {
+		s.full = true
 	}
 	s.wrote = time.Now()
 	s.broadcast()
@@ -182,6 +183,13 @@ func (s *logStream) append(p []byte) error {
 	}
 	s.size += int64(len(p))
 	return nil
+}
+
+// state is how much there is, and whether that is all there will be.
+func (s *logStream) state() (size int64, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size, s.ended
 }
 
 func (s *logStream) end() {
@@ -335,14 +343,15 @@ func (l *logs) Write(req *bytestream.WriteRequest, stream bytestream.ByteStream_
 		return status.Errorf(codes.NotFound, "log stream %q cannot be written: use the write_resource_name of CreateLogStream", req.ResourceName)
 	}
 	for {
-		s.mu.Lock()
-		size, ended := s.size, s.ended
-		s.mu.Unlock()
+		size, ended := s.state()
 		if ended || req.WriteOffset != size {
 			return status.Errorf(codes.OutOfRange, "write_offset %d: the stream has %d bytes, and its end is %v", req.WriteOffset, size, ended)
 		}
 		if _, err := s.Write(req.Data); err != nil {
 			return reapi.Error(err)
+		}
+		if have, _ := s.state(); have != size+int64(len(req.Data)) {
+			return status.Errorf(codes.ResourceExhausted, "the stream has %d bytes, and no more can be kept", have)
 		}
 		if req.FinishWrite {
 			s.end()
@@ -372,7 +381,6 @@ func (l *logs) Committed(name string) (size int64, complete bool, err error) {
 	if s == nil {
 		return 0, false, status.Errorf(codes.NotFound, "log stream %q is not here", name)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.size, s.ended, nil
+	size, complete = s.state()
+	return size, complete, nil
 }

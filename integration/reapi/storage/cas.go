@@ -115,11 +115,15 @@ func handleBatchUpdate(srv any, ctx context.Context, decode func(any) error, int
 // batchUpdate is BatchUpdateBlobs.
 func (s *Server) batchUpdate(ctx context.Context, req *wire.BatchUpdateBlobsRequest) (*repb.BatchUpdateBlobsResponse, error) {
 	var total int64
-	for i := range req.Requests {
-		total += req.Len(i)
-	}
-	if total > s.opts.MaxBatch {
-		return nil, status.Errorf(codes.InvalidArgument, "the batch has %d bytes, at most %d are taken: use ByteStream for large blobs", total, s.opts.MaxBatch)
+	for i, r := range req.Requests {
+		n := req.Len(i)
+		if r.Compressor == repb.Compressor_ZSTD { // what it becomes counts, too: a small message must not fill memory
+			n = max(n, r.Digest.GetSizeBytes())
+		}
+		if n > s.opts.MaxBatch-total { // the sum of two sizes may be more than there are
+			return nil, status.Errorf(codes.InvalidArgument, "the batch has more than the %d bytes, before they were compressed, that are taken at once: use ByteStream for large blobs", s.opts.MaxBatch)
+		}
+		total += n
 	}
 	res := &repb.BatchUpdateBlobsResponse{Responses: make([]*repb.BatchUpdateBlobsResponse_Response, len(req.Requests))}
 	if len(req.Requests) == 0 {
@@ -178,10 +182,6 @@ func (s *Server) take(ctx context.Context, req *wire.BatchUpdateBlobsRequest, f 
 			return cache.Checked{}, s.store.PutParts(ctx, d, parts)
 		}
 	case repb.Compressor_ZSTD:
-		// What it becomes counts, too: a small message must not fill memory.
-		if d.Size() > s.opts.MaxBatch {
-			return cache.Checked{}, status.Errorf(codes.InvalidArgument, "blob %v is too large for a batch: use ByteStream", d)
-		}
 		if parts != nil {
 			data = bytes.Join(parts, nil)
 		}
