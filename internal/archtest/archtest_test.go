@@ -111,7 +111,7 @@ var table = []row{
 	{"integration/reapi/asset", "action cache integration/reapi " + reapi, ""},
 	{"integration/reapi/httpcache", "action cache integration/reapi integration/reapi/storage " + reapi, ""},
 	{"integration/reapi/capabilities", "action integration/reapi " + reapi, ""},
-	{"integration/reapi/execution", "action backends cache integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging golang.org/x/sys " + reapi, ""},
+	{"integration/reapi/execution", "action backends cache internal/durable integration/reapi integration/reapi/inputs integration/reapi/storage integration/reapi/worker/proto/runnerpb staging golang.org/x/sys " + reapi, ""},
 	{"integration/reapi/inputs", "action cache staging", ""},
 	{"integration/reapi/storage", "action cache integration/reapi integration/reapi/fastcdc integration/reapi/squeeze integration/reapi/wire github.com/klauspost/compress " + reapi, ""},
 	{"integration/baserock", "action integration/component internal/spelling internal/strictyaml staging", ""},

@@ -28,6 +28,7 @@ import (
 	"github.com/sbx-action/sbx-action/cache"
 	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/integration/reapi/storage"
+	"github.com/sbx-action/sbx-action/internal/durable"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -133,7 +134,12 @@ func New(o Options) (*Engine, error) {
 	e.logs.engine = e
 	if o.Journal != "" {
 		var err error
-		if e.journal, err = openJournal(o.Journal); err != nil {
+		e.journal, err = openJournal(o.Journal)
+		if durable.IsFull(err) { // what can be read is served all the same
+			o.Log.Warn("operations do not survive a restart", "err", err)
+			e.journal, err = nil, nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("the journal of operations: %w", err)
 		}
 	}

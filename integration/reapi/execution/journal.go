@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/internal/durable"
 )
 
 // A journal is a file of what became of operations, for the next server. It is
@@ -60,19 +61,40 @@ func openJournal(path string) (*journal, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+	good := int64(0)
 	if err == nil {
-		j.old = readJournal(bufio.NewReader(f))
+		j.old, good = readJournal(bufio.NewReader(f))
 		_ = f.Close()
 	}
-	return j, j.rewrite(j.old)
+	err = j.rewrite(j.old)
+	if durable.IsFull(err) && good > 0 {
+		err = j.goOn(good)
+	}
+	return j, err
 }
 
-// readJournal returns the operations that r tells of, as far as it is good.
-func readJournal(r io.Reader) []*Operation {
+// goOn takes the file as it is, of which so many bytes are good: there is no space for
+// another.
+func (j *journal) goOn(good int64) error {
+	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(good); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	j.file, j.size, j.limit = f, good, 2*good+16<<20
+	return nil
+}
+
+// readJournal returns the operations that r tells of, as far as it is good, and how
+// many bytes that is.
+func readJournal(r io.Reader) (left []*Operation, good int64) {
 	head := make([]byte, len(journalHead))
 	if _, err := io.ReadFull(r, head); err != nil || string(head) != journalHead {
-		return nil
+		return nil, 0
 	}
+	good = int64(len(head))
 	byName := map[string]*Operation{}
 	var list []*Operation
 	for {
@@ -80,6 +102,7 @@ func readJournal(r io.Reader) []*Operation {
 		if err != nil {
 			break
 		}
+		good += int64(journalRecord + len(name) + len(data))
 		op := byName[name]
 		switch {
 		case kind == 'b' && op == nil:
@@ -103,13 +126,12 @@ func readJournal(r io.Reader) []*Operation {
 			delete(byName, name)
 		}
 	}
-	var left []*Operation
 	for _, op := range list {
 		if byName[op.Name] == op && (op.response == nil || time.Since(op.ended) < keepDone) {
 			left = append(left, op)
 		}
 	}
-	return left
+	return left, good
 }
 
 func readRecord(r io.Reader) (kind byte, at time.Time, name string, data []byte, err error) {
@@ -171,8 +193,7 @@ func (j *journal) rewrite(list []*Operation) error {
 		err = os.Rename(next, j.path)
 	}
 	if err != nil {
-		_ = f.Close()
-		return fmt.Errorf("%w; move it away to begin a new one", err)
+		return fmt.Errorf("%w; move it away to begin a new one", errors.Join(err, f.Close(), os.Remove(next)))
 	}
 	if j.file != nil {
 		_ = j.file.Close()
@@ -187,9 +208,11 @@ func (j *journal) add(kind byte, at time.Time, name string, m proto.Message) err
 	if err != nil {
 		return err
 	}
-	n, err := j.file.Write(b)
-	j.size += int64(n)
-	return err
+	if _, err := j.file.Write(b); err != nil { // what follows a part of a record would not be read
+		return errors.Join(err, j.file.Truncate(j.size))
+	}
+	j.size += int64(len(b))
+	return nil
 }
 
 // begin, end and drop are called with Engine.mu; on a nil journal they do
