@@ -83,12 +83,17 @@ type Input struct {
 // left out: the command will have to say what it thinks of it.
 func Parents(c *action.Command, find func(string) (Entry, bool)) []string {
 	var dirs []string
+	seen := map[string]bool{".": true} // hundreds of thousands of outputs can be in as many directories
 	for i, p := range append([]string{"."}, c.OutputPaths...) {
 		dir := path.Join(c.WorkingDirectory, p)
 		if i > 0 {
 			dir = path.Dir(path.Join(c.WorkingDirectory, fixedPart(p)))
 		}
-		if dir != "." && !through(dir, find) && !slices.Contains(dirs, dir) {
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		if !through(dir, find) {
 			dirs = append(dirs, dir)
 		}
 	}

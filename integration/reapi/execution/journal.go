@@ -193,7 +193,11 @@ func (j *journal) rewrite(list []*Operation) error {
 		err = os.Rename(next, j.path)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; move it away to begin a new one", errors.Join(err, f.Close(), os.Remove(next)))
+		err = errors.Join(err, f.Close(), os.Remove(next))
+		if durable.IsFull(err) {
+			return err
+		}
+		return fmt.Errorf("%w; move it away to begin a new one", err)
 	}
 	if j.file != nil {
 		_ = j.file.Close()

@@ -18,7 +18,8 @@ import (
 // Directories reads Directory messages, and remembers the last ones. Its methods
 // may be called by any number of goroutines.
 type Directories struct {
-	store *cache.Store
+	store   *cache.Store
+	memoMax int // bounds the memo, in entries of directories
 
 	mu      sync.Mutex
 	memo    map[action.Digest]*action.Directory
@@ -29,12 +30,9 @@ type Directories struct {
 // maxDirectory is the size of the largest Directory message.
 const maxDirectory = 64 << 20
 
-// memoMax bounds the memo, in entries of directories.
-const memoMax = 200_000
-
 // New returns one that reads from store.
 func New(store *cache.Store) *Directories {
-	return &Directories{store: store, memo: map[action.Digest]*action.Directory{}, own: map[action.Digest]bool{}}
+	return &Directories{store: store, memoMax: 200_000, memo: map[action.Digest]*action.Directory{}, own: map[action.Digest]bool{}}
 }
 
 // A malformed error is about bytes that a client has sent.
@@ -74,7 +72,7 @@ func (s *Directories) Get(ctx context.Context, d action.Digest) (*action.Directo
 	n := len(m.Files) + len(m.Directories) + len(m.Symlinks) + 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entries+n > memoMax {
+	if s.entries+n > s.memoMax {
 		clear(s.memo)
 		clear(s.own)
 		s.entries = 0
@@ -125,11 +123,16 @@ const maxDepth = 1024
 
 // Properties says whether anything in the tree root has node properties.
 func (s *Directories) Properties(ctx context.Context, root action.Digest) (bool, error) {
-	return s.properties(ctx, root, 0)
+	return s.properties(ctx, root, 0, map[action.Digest]bool{})
 }
 
-// properties is Properties for a tree that is depth directories deep in another.
-func (s *Directories) properties(ctx context.Context, root action.Digest, depth int) (bool, error) {
+// properties is Properties for a tree that is depth directories deep in another. Those
+// in without have none: the memo may forget that meanwhile, and very many paths can lead
+// to the same directory.
+func (s *Directories) properties(ctx context.Context, root action.Digest, depth int, without map[action.Digest]bool) (bool, error) {
+	if without[root] {
+		return false, nil
+	}
 	if depth > maxDepth {
 		return false, malformed{fmt.Errorf("directories are nested deeper than %d", maxDepth)}
 	}
@@ -147,10 +150,11 @@ func (s *Directories) properties(ctx context.Context, root action.Digest, depth 
 		slices.ContainsFunc(m.Files, func(n action.FileNode) bool { return n.Properties != nil }) ||
 		slices.ContainsFunc(m.Symlinks, func(n action.SymlinkNode) bool { return n.Properties != nil })
 	for i := 0; i < len(m.Directories) && !has; i++ {
-		if has, err = s.properties(ctx, m.Directories[i].Digest, depth+1); err != nil {
+		if has, err = s.properties(ctx, m.Directories[i].Digest, depth+1, without); err != nil {
 			return false, err
 		}
 	}
+	without[root] = !has
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.own[root] = has
@@ -177,10 +181,10 @@ func (s *Directories) Finder(ctx context.Context, root action.Digest) (func(stri
 				}
 				continue
 			}
-			if slices.ContainsFunc(m.Symlinks, func(n action.SymlinkNode) bool { return n.Name == name }) {
+			if _, ok := slices.BinarySearchFunc(m.Symlinks, name, func(n action.SymlinkNode, s string) int { return strings.Compare(n.Name, s) }); ok {
 				return staging.Entry{Kind: staging.KindLink}, i == len(parts)-1
 			}
-			if slices.ContainsFunc(m.Files, func(n action.FileNode) bool { return n.Name == name }) {
+			if _, ok := slices.BinarySearchFunc(m.Files, name, func(n action.FileNode, s string) int { return strings.Compare(n.Name, s) }); ok {
 				return staging.Entry{Kind: staging.KindFile}, i == len(parts)-1
 			}
 			return staging.Entry{}, false
