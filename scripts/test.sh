@@ -72,7 +72,7 @@ install_all() {
 		zsh:zsh fish:fish man:man-db dot:graphviz chromium:chromium \
 		bazel:bazel-bootstrap /usr/share/bazel/rules/java:bazel-rules-java /usr/share/bazel/rules/proto:bazel-rules-proto \
 		/usr/share/bazel/tools/platforms:bazel-platforms /usr/share/bazel/tools/skylib:bazel-skylib bst:buildstream npm:npm autoreconf:autoconf automake:automake libtoolize:libtool /usr/include/oniguruma.h:libonig-dev \
-		cmake:cmake ninja:ninja-build tclsh:tcl /usr/share/unicode/UnicodeData.txt:unicode-data /usr/lib/python3/dist-packages/six.py:python3-six
+		cmake:cmake ninja:ninja-build tclsh:tcl bison:bison setfattr:attr /usr/share/unicode/UnicodeData.txt:unicode-data /usr/lib/python3/dist-packages/six.py:python3-six
 	NEED_ONLY=1 scripts/need.sh qemu-system-x86_64:qemu-system-x86 /usr/lib/qemu/virtiofsd:qemu-system-common /usr/share/doc/linux-image-cloud-amd64:linux-image-cloud-amd64
 }
 
