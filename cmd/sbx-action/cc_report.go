@@ -69,11 +69,12 @@ func (f *ccFlags) zeroStats() error {
 }
 
 func (f *ccFlags) printStats() error {
-	store, err := wiring.CacheDir(f.cache)
+	dir, err := f.statsDir()
 	if err != nil {
 		return err
 	}
-	s, err := cc.ReadStats(wiring.StatDir(store))
+	store := filepath.Dir(dir)
+	s, err := cc.ReadStats(dir)
 	if err != nil {
 		return cmp.Or(storeProblem(store), err)
 	}
@@ -81,8 +82,8 @@ func (f *ccFlags) printStats() error {
 	if err != nil && !errors.Is(storeProblem(store), errStore) { // else storeNote says it
 		return err
 	}
-	hits, misses := s.Of(cc.Hit), s.Of(cc.Miss).Count+s.Of(cc.Unkept).Count
 	if f.json {
+		hits, misses := hitsAndMisses(s)
 		lines := s.Lines
 		if lines == nil {
 			lines = []cc.Total{}
@@ -91,19 +92,43 @@ func (f *ccFlags) printStats() error {
 			"hits": hits.Count, "misses": misses, "saved_seconds": hits.Saved.Seconds(), "calls": lines, "note": storeNote(store), "store": size,
 		})
 	}
+	var b bytes.Buffer
+	writeTotals(&b, s)
+	for i, line := range size.lines() {
+		fmt.Fprintf(&b, "%-18s %s\n", []string{"store", ""}[min(i, 1)], line)
+	}
+	if why := f.blindReason(); why != "" {
+		fmt.Fprintf(&b, "nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
+	}
+	if note := storeNote(store); note != "" {
+		fmt.Fprintln(&b, note)
+	}
+	_, err = b.WriteTo(os.Stdout)
+	return err
+}
+
+func hitsAndMisses(s cc.Stats) (hits cc.Total, misses int64) {
+	return s.Of(cc.Hit), s.Of(cc.Miss).Count + s.Of(cc.Unkept).Count
+}
+
+// writeTotals says how many calls ended how, and for which reasons.
+func writeTotals(b *bytes.Buffer, s cc.Stats) {
+	hits, misses := hitsAndMisses(s)
 	rate := ""
 	if hits.Count+misses > 0 {
 		rate = fmt.Sprintf(" (%.1f %% of what could be cached)", 100*float64(hits.Count)/float64(hits.Count+misses))
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "from the cache     %8d%s\n", hits.Count, rate)
-	fmt.Fprintf(&b, "  time saved       %8s of the compiler\n", hits.Saved.Round(10*time.Millisecond))
-	fmt.Fprintf(&b, "  outputs          %8d bytes\n", hits.Bytes)
-	for _, t := range s.Lines {
-		if t.Outcome == cc.Hit && t.Reason != "" {
-			fmt.Fprintf(&b, "  %-16s %8d  %s\n", "", t.Count, t.Reason)
+	reasons := func(o cc.Outcome) {
+		for _, t := range s.Lines {
+			if t.Outcome == o && t.Reason != "" {
+				fmt.Fprintf(b, "  %-16s %8d  %s\n", "", t.Count, t.Reason)
+			}
 		}
 	}
+	fmt.Fprintf(b, "from the cache     %8d%s\n", hits.Count, rate)
+	fmt.Fprintf(b, "  time saved       %8s of the compiler\n", hits.Saved.Round(10*time.Millisecond))
+	fmt.Fprintf(b, "  outputs          %8d bytes\n", hits.Bytes)
+	reasons(cc.Hit)
 	for _, c := range []struct {
 		o    cc.Outcome
 		head string
@@ -116,28 +141,11 @@ func (f *ccFlags) printStats() error {
 		{cc.Verified, "hits that were right"},
 		{cc.Differed, "hits that were wrong"},
 	} {
-		total := s.Of(c.o)
-		if total.Count == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "%-18s %8d\n", c.head, total.Count)
-		for _, t := range s.Lines {
-			if t.Outcome == c.o && t.Reason != "" {
-				fmt.Fprintf(&b, "  %-16s %8d  %s\n", "", t.Count, t.Reason)
-			}
+		if total := s.Of(c.o); total.Count > 0 {
+			fmt.Fprintf(b, "%-18s %8d\n", c.head, total.Count)
+			reasons(c.o)
 		}
 	}
-	for i, line := range size.lines() {
-		fmt.Fprintf(&b, "%-18s %s\n", []string{"store", ""}[min(i, 1)], line)
-	}
-	if why := f.blindReason(); why != "" {
-		fmt.Fprintf(&b, "nothing can be observed here, so that the compiler is asked what it depends on: %s\n", why)
-	}
-	if note := storeNote(store); note != "" {
-		fmt.Fprintln(&b, note)
-	}
-	_, err = b.WriteTo(os.Stdout)
-	return err
 }
 
 // install makes links by the names of all compilers on PATH.
