@@ -79,7 +79,7 @@ func (p *Program) report(ctx context.Context, err error) int {
 	if code, ok := errors.AsType[ExitCode](err); ok {
 		return int(code)
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
+	fmt.Fprintf(os.Stderr, "%s: %s\n", p.Name, Visible(err.Error()))
 	code := ExitOurs
 	if s, ok := Interrupted(ctx); ok {
 		code = 128 + int(s)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/integration/actionfile"
 	"github.com/sbx-action/sbx-action/progress"
 	"github.com/sbx-action/sbx-action/schedule"
@@ -406,7 +407,7 @@ func (r *fileRun) show(name string, c *capture, lines []string, hit, failed bool
 				c.stderr.copyTo(os.Stderr)
 			}
 			for _, line := range lines {
-				fmt.Fprintln(os.Stderr, line)
+				fmt.Fprintln(os.Stderr, commandline.Visible(line))
 			}
 			os.Stdout.Write(c.json.Bytes())
 		})

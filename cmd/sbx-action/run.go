@@ -16,6 +16,7 @@ import (
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/cache"
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 	"github.com/sbx-action/sbx-action/internal/await"
 	"github.com/sbx-action/sbx-action/internal/front"
 )
@@ -306,7 +307,7 @@ func (f *runFlags) verdict(out *action.Outcome, hints []string) error {
 		}
 	}
 	for _, hint := range hints {
-		add := "-i " + shellQuote(hint)
+		add := "-i " + shellWord(hint)
 		if f.name != "" {
 			add = "it to inputs"
 		}
@@ -375,7 +376,7 @@ func say(format string, args ...any) {
 		return // the caller will say it
 	}
 	serving.tells()
-	line := "sbx-action: " + fmt.Sprintf(format, args...)
+	line := "sbx-action: " + commandline.Visible(fmt.Sprintf(format, args...))
 	if sayThrough != nil {
 		sayThrough(line)
 		return

@@ -88,7 +88,7 @@ func (f *definitionsFlags) load(args []string, what string) (*baserock.Tree, *ba
 	}
 	if f.warnings {
 		for _, w := range tree.Warnings {
-			fmt.Fprintf(os.Stderr, "sbx-action: warning: %v\n", w)
+			fmt.Fprintf(os.Stderr, "sbx-action: warning: %s\n", commandline.Visible(w.Error()))
 		}
 	}
 	e, err := tree.Find(args[0])
@@ -97,7 +97,7 @@ func (f *definitionsFlags) load(args []string, what string) (*baserock.Tree, *ba
 	}
 	for _, of := range baserock.Order(e) {
 		for _, d := range of.Doubts {
-			fmt.Fprintf(os.Stderr, "sbx-action: warning: %v; this cannot be built\n", d)
+			fmt.Fprintf(os.Stderr, "sbx-action: warning: %s; this cannot be built\n", commandline.Visible(d.Error()))
 		}
 	}
 	return tree, e, nil

@@ -142,7 +142,7 @@ func (f *ownersFlags) exportState(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	if len(missing) > 0 {
-		fmt.Fprintf(os.Stderr, "sbx-action: not below %s: %s\n", f.root, strings.Join(missing[:min(len(missing), 10)], ", "))
+		fmt.Fprintf(os.Stderr, "sbx-action: not below %s: %s\n", f.root, commandline.Visible(strings.Join(missing[:min(len(missing), 10)], ", ")))
 	}
 	if f.format == "pseudo" {
 		return ownerstate.WritePseudo(list)

@@ -119,7 +119,7 @@ func (r *rootfsFlags) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	warn := func(err error) { fmt.Fprintf(os.Stderr, "sbx-action: cache: %v\n", err) }
+	warn := func(err error) { fmt.Fprintf(os.Stderr, "sbx-action: cache: %s\n", commandline.Visible(err.Error())) }
 	if r.store, err = cache.Open(dir, cache.Options{Warn: warn}); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (r *rootfsFlags) importFrom(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, note := range im.Notes {
-		fmt.Fprintf(os.Stderr, "sbx-action: %s\n", note)
+		fmt.Fprintf(os.Stderr, "sbx-action: %s\n", commandline.Visible(note))
 	}
 	e := wiring.RootfsEntry{Name: name, Tree: im.Tree, Owners: im.Owners, Source: im.Kind + " " + source}
 	if im.Config != nil {
