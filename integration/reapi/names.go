@@ -67,11 +67,18 @@ func ParseWrite(name string) (Resource, error) {
 	return r, err
 }
 
+// nameMax bounds the name of a resource, in bytes: what an upload has come to is kept by
+// its name.
+const nameMax = 4096
+
 func malformed(name, why string) error {
 	return status.Errorf(codes.InvalidArgument, "resource name %q: %s", clip(name), why)
 }
 
 func parseResource(name, full string, write bool) (r Resource, rest []string, err error) {
+	if len(name) > nameMax {
+		return r, nil, malformed(full, strconv.Itoa(len(name))+" bytes, and at most "+strconv.Itoa(nameMax)+" are allowed")
+	}
 	parts := strings.Split(name, "/")
 	at := slices.IndexFunc(parts, func(s string) bool { return slices.Contains(keywords, s) })
 	if at < 0 {

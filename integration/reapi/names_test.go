@@ -36,6 +36,17 @@ func FuzzParseRead(f *testing.F) {
 	})
 }
 
+func TestLongNames(t *testing.T) {
+	const blob = "/blobs/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/3"
+	longest := "uploads/" + strings.Repeat("u", nameMax-len("uploads/"+blob)) + blob
+	if _, err := ParseWrite(longest); err != nil {
+		t.Errorf("%d bytes: %v", len(longest), err)
+	}
+	if _, err := ParseWrite(longest + "/"); err == nil {
+		t.Errorf("%d bytes are taken", len(longest)+1)
+	}
+}
+
 // FuzzParseWrite holds: whoever checks rights sees the same instance as the
 // store.
 func FuzzParseWrite(f *testing.F) {

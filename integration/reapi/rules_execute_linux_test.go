@@ -217,13 +217,22 @@ func TestRule08Execute(t *testing.T) {
 		}
 	})
 	t.Run("Queue", func(t *testing.T) {
-		s := start(t, func(o *execution.Options) { o.Jobs, o.MaxQueue = 1, 1 })
+		s := start(t, func(o *execution.Options) { o.Jobs, o.MaxQueue, o.MaxQueued = 1, 2, 1<<20 })
 		gate := s.hold(t)
 		waiting, err := s.exec.Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: s.action(call{script: ": waits"})})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := waiting.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		large := s.execute(s.action(call{script: ": " + strings.Repeat("x", 1<<20)}))
+		wantCode(t, "an action too large", large.err, codes.ResourceExhausted)
+		second, err := s.exec.Execute(t.Context(), &repb.ExecuteRequest{ActionDigest: s.action(call{script: ": waits, too"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := second.Recv(); err != nil {
 			t.Fatal(err)
 		}
 		r := s.execute(s.action(call{script: ": too many"}))

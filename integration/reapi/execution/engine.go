@@ -50,6 +50,8 @@ type Options struct {
 	Jobs     int // actions at a time; 0: one for each processor
 	MaxQueue int // actions that may wait; 0: 100,000
 
+	MaxQueued int64 // bytes of the messages of all actions that wait; 0: 256 MiB
+
 	DefaultTimeout time.Duration // of an action that has none; 0: 15 minutes; at most MaxTimeout
 	MaxTimeout     func(instance string) time.Duration
 
@@ -109,6 +111,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if o.MaxQueue == 0 {
 		o.MaxQueue = 100_000
+	}
+	if o.MaxQueued == 0 {
+		o.MaxQueued = 256 << 20
 	}
 	if o.DefaultTimeout == 0 {
 		o.DefaultTimeout = 15 * time.Minute

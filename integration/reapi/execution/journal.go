@@ -277,7 +277,7 @@ func (e *Engine) recover() {
 		if op.response != nil {
 			e.mu.Lock()
 			e.ops[op.Name] = op
-			op.size = int64(proto.Size(op.response))
+			op.size = op.weigh()
 			e.done = append(e.done, op)
 			e.bytes += op.size
 			e.mu.Unlock()

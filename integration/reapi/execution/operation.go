@@ -31,7 +31,7 @@ type Operation struct {
 	task     *task                 // nil when it has ended
 	response *repb.ExecuteResponse // nil until it has ended
 	ended    time.Time
-	size     int64  // of the response
+	size     int64  // of the request and the response
 	noted    bool   // in the journal
 	miss     string // why there was no result
 
@@ -99,7 +99,7 @@ func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job, miss strin
 	case t != nil && !j.action.DoNotCache && t.joinable(req.SkipCacheLookup):
 		e.counts.Merged++
 		e.queue.hurry(t, priority)
-	case e.queue.Len() >= e.opts.MaxQueue:
+	case name == "" && e.full(j):
 		return nil, reapi.Busy(codes.ResourceExhausted, 5*time.Second, "%d actions wait already: try again later", e.queue.Len()).Err()
 	default:
 		t = e.newTask(j, req, priority)
@@ -120,6 +120,12 @@ func (e *Engine) begin(name string, req *repb.ExecuteRequest, j *job, miss strin
 		e.opts.Log.Warn("operations may not survive a restart", "err", err)
 	}
 	return op, nil
+}
+
+// full says whether the queue has no room for j. Needs mu.
+func (e *Engine) full(j *job) bool {
+	n := e.queue.Len()
+	return n >= e.opts.MaxQueue || n > 0 && e.queue.bytes+j.size > e.opts.MaxQueued
 }
 
 // joinable says whether a request can join t: one that does not want a result of
@@ -208,7 +214,7 @@ func (e *Engine) end(op *Operation, res *repb.ExecuteResponse) {
 
 // retire keeps the answer of op for a while, and drops old ones. Needs mu.
 func (e *Engine) retire(op *Operation) {
-	op.ended, op.size = time.Now(), int64(proto.Size(op.response))
+	op.ended, op.size = time.Now(), op.weigh()
 	e.done = append(e.done, op)
 	e.bytes += op.size
 	for len(e.done) > 0 {
@@ -222,6 +228,9 @@ func (e *Engine) retire(op *Operation) {
 		e.drop(0)
 	}
 }
+
+// weigh is how much memory op takes when it is done, about.
+func (op *Operation) weigh() int64 { return int64(proto.Size(op.Request) + proto.Size(op.response)) }
 
 // drop forgets the operation e.done[i]. Needs mu.
 func (e *Engine) drop(i int) {

@@ -30,6 +30,7 @@ type job struct {
 	rootfs   staging.Rootfs
 	timeout  time.Duration
 	parent   string // of its trace
+	size     int64  // of the messages, in bytes
 
 	// legacy are the output lists of a client before REAPI 2.1.
 	legacy struct{ files, directories []string }
@@ -73,6 +74,7 @@ func (e *Engine) prepare(ctx context.Context, instance string, d action.Digest) 
 	if err := e.read(ctx, command, c, "command"); err != nil {
 		return nil, err
 	}
+	j.size = d.Size() + command.Size()
 	if j.timeout, err = e.timeout(instance, a); err != nil {
 		return nil, err
 	}

@@ -56,16 +56,27 @@ func (t *task) broadcast() {
 
 // A queue is a heap of tasks: the smallest priority first, as REAPI has it, and
 // of those the oldest.
-type queue struct{ list taskHeap }
+type queue struct {
+	list  taskHeap
+	bytes int64 // of the messages of all of them
+}
 
 func (q *queue) Len() int { return len(q.list) }
 
-func (q *queue) push(t *task) { heap.Push(&q.list, t) }
+func (q *queue) push(t *task) {
+	q.bytes += t.job.size
+	heap.Push(&q.list, t)
+}
 
-func (q *queue) pop() *task { return heap.Pop(&q.list).(*task) }
+func (q *queue) pop() *task {
+	t := heap.Pop(&q.list).(*task)
+	q.bytes -= t.job.size
+	return t
+}
 
 func (q *queue) remove(t *task) {
 	if t.index >= 0 {
+		q.bytes -= t.job.size
 		heap.Remove(&q.list, t.index)
 	}
 }
