@@ -1,8 +1,12 @@
 package reapi_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -70,6 +74,29 @@ func TestHTTPCache(t *testing.T) {
 		if want("HEAD", code, 200); len(got) > 0 {
 			t.Errorf("HEAD gave %d bytes", len(got))
 		}
+	}
+	// A client that goes away in the middle is no fault of the server's.
+	var log bytes.Buffer
+	h.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, path := range []string{"/cas/", "/ac/"} {
+		c, err := net.Dial("tcp", web.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "PUT %s%064d HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf", path, 1)
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		want("PUT of half a body to "+path, res.StatusCode, 400)
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log blames the server: %s", &log)
 	}
 	code, _ := do("GET", "/cas/"+action.Sum(action.SHA256, nil).Hash(), nil, false)
 	want("GET of the empty blob", code, 200)

@@ -170,14 +170,15 @@ func (h *Handler) putBlob(r *http.Request, instance string, fs []action.Function
 	if limit > 0 && r.ContentLength > limit {
 		return status.Errorf(codes.InvalidArgument, "the blob has %d bytes, at most %d are taken", r.ContentLength, limit)
 	}
-	body := io.Reader(r.Body)
+	sent := &body{r: r.Body}
+	body := io.Reader(sent)
 	if limit > 0 {
 		body = io.LimitReader(body, limit+1)
 	}
 	w := h.Store.NewWriter(r.Context(), fs[0])
 	defer w.Abort()
 	if _, err := io.Copy(struct{ io.Writer }{w}, body); err != nil {
-		return err
+		return cmp.Or(sent.err, err)
 	}
 	if limit > 0 && w.Size() > limit {
 		return status.Errorf(codes.InvalidArgument, "the blob has more than %d bytes", limit)
@@ -193,6 +194,21 @@ func (h *Handler) putBlob(r *http.Request, instance string, fs []action.Function
 		return status.Errorf(codes.InvalidArgument, "the blob has another hash than %s", hash)
 	}
 	return w.CommitAs(got)
+}
+
+// A body is what a client sends. An error of it is the client's, and a status.
+type body struct {
+	r   io.Reader
+	err error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = status.Errorf(codes.InvalidArgument, "the body ended early: %v", err)
+		err = b.err
+	}
+	return n, err
 }
 
 func (h *Handler) rawKey(instance string, f action.Function, hash string) action.Digest {
@@ -240,7 +256,7 @@ func (h *Handler) result(ctx context.Context, instance string, fs []action.Funct
 }
 
 func (h *Handler) putResult(r *http.Request, instance string, fs []action.Function, hash string) error {
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxResult+1))
+	data, err := io.ReadAll(io.LimitReader(&body{r: r.Body}, maxResult+1))
 	if err != nil {
 		return err
 	}
