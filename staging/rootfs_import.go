@@ -96,10 +96,22 @@ func (im *Importer) note(format string, args ...any) {
 	}
 }
 
+// ErrTooMuch is wrapped by the error of an import that holds more than its options
+// allow.
+var ErrTooMuch = errors.New("more than an import may hold")
+
+type tooMuch struct{ error }
+
+func (tooMuch) Is(target error) bool { return target == ErrTooMuch }
+
+func (im *Importer) tooLarge(show string) error {
+	return tooMuch{fmt.Errorf("%q: more than %d bytes in all files together", show, im.MaxBytes)}
+}
+
 // count counts one more entry.
 func (im *Importer) count() error {
 	if im.entries++; im.entries > im.MaxFiles {
-		return fmt.Errorf("more than %d entries", im.MaxFiles)
+		return tooMuch{fmt.Errorf("more than %d entries", im.MaxFiles)}
 	}
 	if im.ctx.Err() != nil {
 		return context.Cause(im.ctx)
@@ -115,7 +127,7 @@ func (im *Importer) store(r io.Reader, size int64, show string) (action.Digest, 
 		return d, fmt.Errorf("%q: %w", show, err)
 	}
 	if im.out.Bytes += d.Size(); im.out.Bytes > im.MaxBytes || limited.N == 0 {
-		return d, fmt.Errorf("%q: more than %d bytes in all files together", show, im.MaxBytes)
+		return d, im.tooLarge(show)
 	}
 	return d, nil
 }
@@ -313,7 +325,7 @@ func (im *Importer) importEntry(dir *os.Root, name, show string) (*importNode, e
 	}
 	defer f.Close()
 	if info.Size() > im.MaxBytes-im.out.Bytes {
-		return nil, fmt.Errorf("%q: more than %d bytes in all files together", show, im.MaxBytes)
+		return nil, im.tooLarge(show)
 	}
 	d, err := im.blobs.PutFile(im.ctx, im.Function, f)
 	if err != nil {

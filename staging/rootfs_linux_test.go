@@ -363,6 +363,7 @@ func TestImportTarHostile(t *testing.T) {
 		"hard link ahead": archive(t, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "later"}, tar.Header{Name: "later"}),
 		"root":            archive(t, tar.Header{Name: "./", Typeflag: tar.TypeSymlink, Linkname: "/etc"}),
 		"root, absolute":  archive(t, tar.Header{Name: "/", Typeflag: tar.TypeSymlink, Linkname: "/etc"}),
+		"long target":     archive(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("t", 4096)}),
 		"deep":            archive(t, tar.Header{Name: strings.Repeat("d/", maxDepth+1) + "f"}),
 		"not UTF-8":       archive(t, tar.Header{Name: "\xff", Format: tar.FormatGNU}),
 		"many":            archive(t, many...),

@@ -170,6 +170,9 @@ func (im *Importer) tarEntry(r io.Reader, h *tar.Header) error {
 		if h.Linkname == "" {
 			return fmt.Errorf("%q: a link without a target", name)
 		}
+		if len(h.Linkname) > 4095 {
+			return fmt.Errorf("%q: a link with a target of %d bytes: Linux allows 4095", name, len(h.Linkname))
+		}
 		n.owner.Type, n.target = TypeLink, h.Linkname
 	case tar.TypeLink:
 		if n, err = im.linked(name, h.Linkname); err != nil {
@@ -258,7 +261,7 @@ func (im *Importer) linked(name, target string) (*importNode, error) {
 		return nil, fmt.Errorf("%q: a hard link to %q, which is not a file before it", name, target)
 	}
 	if im.out.Bytes += n.file.Digest.Size(); im.out.Bytes > im.MaxBytes {
-		return nil, fmt.Errorf("%q: more than %d bytes in all files together", name, im.MaxBytes)
+		return nil, im.tooLarge(name)
 	}
 	c := *n
 	c.layer = im.layer

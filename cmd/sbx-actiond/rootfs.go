@@ -137,6 +137,9 @@ func (r *rootfsFlags) importFrom(ctx context.Context, args []string) error {
 		ImportOptions: staging.ImportOptions{Function: r.digest.Function, MaxBytes: int64(r.maxSize), MaxFiles: int(r.maxFiles)},
 		Platform:      r.platform, Tag: r.tag,
 	})
+	if errors.Is(err, staging.ErrTooMuch) {
+		return fmt.Errorf("%w: --max-size and --max-files allow more", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -126,7 +127,9 @@ func importTree(ctx context.Context, blobs action.Blobs, file *os.File, o Option
 	}
 	defer plain.Close()
 	im := staging.NewImporter(ctx, blobs, o.ImportOptions)
-	if err := im.Tar(plain); err != nil {
+	if err := im.Tar(plain); errors.Is(err, staging.ErrTooMuch) || errors.Is(err, syscall.ENOSPC) || ctx.Err() != nil {
+		return nil, err // the archive may be good
+	} else if err != nil {
 		return nil, fmt.Errorf("not a whole tar archive, or a bad one: %w", err)
 	}
 	out, err := im.Finish()
@@ -241,7 +244,7 @@ func unpacked(file *os.File, o Options) (*os.File, error) {
 	limit := o.Bounds().MaxBytes
 	n, err := io.Copy(tmp, io.LimitReader(plain, limit+1))
 	if err == nil && n > limit {
-		err = fmt.Errorf("more than %d bytes when unpacked", limit)
+		err = fmt.Errorf("%w: more than %d bytes when unpacked", staging.ErrTooMuch, limit)
 	}
 	if err := errors.Join(err, os.Remove(tmp.Name())); err != nil {
 		tmp.Close()

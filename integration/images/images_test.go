@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -449,6 +450,9 @@ func TestBadSources(t *testing.T) {
 		_, err := Import(t.Context(), s, c.source, Options{ImportOptions: staging.ImportOptions{MaxBytes: 500 << 10}})
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), c.source) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if much := c.want == "more than"; errors.Is(err, staging.ErrTooMuch) != much || much && strings.Contains(err.Error(), "bad") {
+			t.Errorf("%s: %v: is it said to be too much, or bad?", name, err)
 		}
 	}
 	if _, err := Import(t.Context(), store(t), dir, Options{Platform: "linux/amd64"}); err == nil {
