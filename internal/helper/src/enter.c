@@ -209,9 +209,9 @@ int settle(struct observer *o, struct scribe *s, s32 listener, const struct secc
 	return write_at(mem, at, code, (size_t)(loader_end - loader)) && write_at(mem, ip, now, 5);
 }
 
-// write_call writes what the process does in the place of the call at site, which
-// ends at ip, and runs at at.
-static void write_call(u8 code[static CALL_SIZE], u64 at, u64 ip, const struct site *site)
+// write_call writes what the process does in the place of the call at site, and runs at
+// at.
+static void write_call(u8 code[static CALL_SIZE], u64 at, const struct found *site)
 {
 	memset(code, 0, CALL_SIZE);
 	memcpy(code, site->code + SITE_BEFORE - 7, 7); // the instruction that was there, and syscall
@@ -220,7 +220,7 @@ static void write_call(u8 code[static CALL_SIZE], u64 at, u64 ip, const struct s
 	jump(code + 18, 0xe8, at + 18, in_process(scribe_common));
 	code[23] = 0x58; // pop %rax
 	memcpy(code + 24, "\x48\x8d\xa4\x24\x80\0\0\0", 8); // lea 128(%rsp), %rsp
-	jump(code + 32, 0xe9, at + 32, ip);
+	jump(code + 32, 0xe9, at + 32, site->ip);
 }
 
 int look_inside(struct observer *o, struct inside *in)
@@ -241,14 +241,14 @@ int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used)
 	// What is to be written is the rest of the page: the calls, and their number.
 	u8 page[(CALLS + 1) * CALL_SIZE], *code = page + used * CALL_SIZE, go[5];
 	struct found found[SITES];
-	u32 n = 0, all = find_sites(o, &s->sites, ip, found);
+	u32 n = 0, all = find_sites(o, s->sites, ip, found);
 	int ok = 0;
 	memset(code, 0, (size_t)(page + sizeof page - code));
 	for (u32 i = 0; i < all && used + n < CALLS; i++) {
 		u64 at = SCRIBE_CALLS_AT + (used + n) * CALL_SIZE;
 		if (!near(found[i].ip, at))
 			continue;
-		write_call(code + n * CALL_SIZE, at, found[i].ip, found[i].site);
+		write_call(code + n * CALL_SIZE, at, &found[i]);
 		ok |= found[i].ip == ip;
 		found[n++] = found[i];
 	}

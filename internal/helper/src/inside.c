@@ -124,13 +124,13 @@ PIECE int in_places(const struct log *log, const char *path)
 	return 0;
 }
 
-// in_dir says whether the path is below the directory of the command, or /tmp.
+// in_dir says whether the path is below the directory of the command, or is /tmp, or below that.
 PIECE int in_dir(const struct log *log, const char *path)
 {
 	u32 ndir = log->ndir, j = 0;
 	while (j < ndir && j < LONGEST && log->dir[j] == path[j])
 		j++;
-	return (path[1] == 't' && path[2] == 'm' && path[3] == 'p' && path[4] == '/') || (j == ndir && j && path[j] == '/');
+	return (path[1] == 't' && path[2] == 'm' && path[3] == 'p' && (path[4] == '/' || !path[4])) || (j == ndir && j && path[j] == '/');
 }
 
 enum when { NOW, LATER_ON, ASK };

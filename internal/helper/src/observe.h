@@ -7,8 +7,6 @@ enum {
 	LONG_PATH = 2 * PATH_MAX, // a working directory and a path below it
 	FIXED_MAX = 40, // binds directly below the root that are kept in mind
 	LINKS_KNOWN = 4, // links that are
-	SITE_BEFORE = 24, // bytes of a site's code in front of where its call ends: see sites.c
-	SITE = 32,
 };
 
 struct observer {

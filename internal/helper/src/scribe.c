@@ -56,6 +56,8 @@ static struct scribe *new_scribe(struct observer *o)
 	if (!s)
 		return 0;
 	s->fd = s->mem = -1;
+	s->sites = &o->s->slot->sites;
+	forget_process(s->sites);
 	s->off = o->s->slot->no_scribe || loader_end - loader > LOADER_MAX;
 	return s;
 }
@@ -82,6 +84,13 @@ static u32 *asks(struct scribe *s, u32 tid)
 	return &s->asked[i].count;
 }
 
+// patience is how often a process has to ask. Where others of the command, or the command
+// before, have had much to write, it is likely to have that, too: then it pays at once.
+static u32 patience(struct observer *o, struct scribe *s)
+{
+	return o->s->slot->eager || (s->log && s->log->used >= MUCH) ? 1 : PATIENCE;
+}
+
 void scribe_consider(struct observer *o, s32 listener, const struct seccomp_notif *n)
 {
 	struct scribe *s = o->scribe;
@@ -98,8 +107,8 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 		if (*asked)
 			forget_counters(s, n->pid);
 		*asked = 0;
-		if (s->sites.tid == n->pid)
-			s->sites.tid = 0;
+		if (s->sites->tid == n->pid)
+			forget_process(s->sites);
 		return;
 	}
 	u32 *asked = asks(s, n->pid);
@@ -113,8 +122,8 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 	u8 *count = &s->counters[i].count;
 	if (*count == NEVER)
 		return;
-	int known = *count ? 1 : consider_site(o, &s->sites, n->data.ip, n->data.nr);
-	*count = known < 0 || (known && *asked >= PATIENCE && !take(o, s, listener, n)) ? NEVER : 1;
+	int known = *count ? 1 : consider_site(o, s->sites, n->data.ip, n->data.nr);
+	*count = known < 0 || (known && *asked >= patience(o, s) && !take(o, s, listener, n)) ? NEVER : 1;
 }
 
 int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)

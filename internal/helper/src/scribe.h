@@ -19,32 +19,16 @@ enum {
 	COUNTERS = 512,
 	ASKED = 64,
 	PATIENCE = 6, // so often a process asks before it gets a scribe: /bin/true asks five times, and ends
+	MUCH = 4096, // bytes in the log, from which on they get it at once
 	LOADER_MAX = 256,
-	SITES = 32,
 	FAMILY = 1 << 16, // bytes between sites that are expected to stay together
-};
-
-// A site is known by its code.
-struct site {
-	u64 ip; // where its call ends, or would end in the process in which its neighbours were first seen
-	s32 nr;
-	u8 code[SITE];
-};
-
-struct sites {
-	u32 n; // how many there have been; the last ones are in the list
-	struct site list[SITES];
-
-	// The one that was seen last: in which process, where, and how far from site.ip.
-	struct site *last;
-	u32 tid;
-	u64 ip, moved;
 };
 
 // A found site is one in the process at hand.
 struct found {
 	u64 ip;
-	const struct site *site;
+	s32 nr;
+	u8 code[SITE];
 };
 
 // sites.c
@@ -58,11 +42,14 @@ int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr);
 // are as they were when they were first seen, and returns how many.
 u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[static SITES]);
 
+// forget_process is for when another process may get the number of the last one.
+void forget_process(struct sites *s);
+
 // The log: written by the processes of the command, so we believe none of it.
 struct log {
 	u32 magic, used, lost, nplaces;
 	u32 still, ndir; // later: ndir is the length of dir
-	char dir[LONGEST]; // below which it is done; and /tmp
+	char dir[LONGEST]; // below which it is done; and /tmp, and below that
 	char places[PLACES][PLACE_MAX];
 	u32 table[TABLE]; // offsets of entries, + 1
 	u8 entries[ENTRIES]; // struct lookup, as in observe.c
@@ -91,7 +78,7 @@ enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, READLINK = 89, OPENAT = 257, 
 
 struct scribe {
 	int off; // it did not work, and will not
-	struct sites sites;
+	struct sites *sites; // the slot's: the next command mostly calls from the same ones
 	s32 fd;
 	struct log *log;
 	s32 mem; // memory of the process mem_tid; or -1

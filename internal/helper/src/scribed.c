@@ -49,6 +49,7 @@ static int plain(struct observer *o, const char *path, size_t n)
 void scribe_finish(struct observer *o)
 {
 	struct scribe *s = o->scribe;
+	o->s->slot->eager = s && s->log && s->log->used >= MUCH;
 	if (!s || !s->log)
 		return;
 	struct log *log = s->log;

@@ -93,10 +93,21 @@ u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[sta
 	memset(code, 0, n * SITE);
 	// What is not mapped ends it: then the others will be found later.
 	peek_parts(o, code, n * SITE, remote, n);
-	for (u32 i = 0; i < n; i++)
-		if (!memcmp(of[i]->code, code[i], SITE))
-			out[found++] = (struct found){ip + (of[i]->ip - k->ip), of[i]};
+	for (u32 i = 0; i < n; i++) {
+		struct found *f = &out[found];
+		f->ip = (u64)remote[i].base + SITE_BEFORE;
+		f->nr = of[i]->nr;
+		memcpy(f->code, code[i], SITE);
+		if (!memcmp(of[i]->code, code[i], SITE) && suitable(f->code, f->nr))
+			found++;
+	}
 	return found;
+}
+
+void forget_process(struct sites *s)
+{
+	s->tid = 0;
+	s->last = 0;
 }
 
 #endif

@@ -99,6 +99,32 @@ struct vdso {
 	u8 head[64]; // how it begins
 };
 
+// A site is a place from which programs make a system call. It is known by its code: see
+// sites.c.
+enum {
+	SITE_BEFORE = 24, // bytes of a site's code in front of where its call ends
+	SITE = 32,
+	SITES = 32,
+};
+
+struct site {
+	u64 ip; // where its call ends, or would end in the process in which its neighbours were first seen
+	s32 nr;
+	u8 code[SITE];
+};
+
+// Sites are what commands of this slot have called from. Who is killed may leave half of
+// one, and nothing of it is believed that the process at hand does not show.
+struct sites {
+	u32 n; // how many there have been; the last ones are in the list
+	struct site list[SITES];
+
+	// The one that was seen last: in which process, where, and how far from site.ip.
+	struct site *last;
+	u32 tid;
+	u64 ip, moved;
+};
+
 // A slot makes one sandbox after the other.
 struct slot {
 	u32 uid, gid; // of our caller
@@ -122,6 +148,8 @@ struct slot {
 	u32 sandboxes_made;
 	u32 filters[2]; // of system calls, that a pid 1 has, without and with the deny list; 0: not looked at yet
 	struct vdso vdso;
+	struct sites sites;
+	int eager; // the last command had much to write down: see scribe_consider
 	struct sandbox sandboxes[SANDBOXES];
 };
 
