@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -48,7 +47,7 @@ func (s *Session) overwrites(l backends.Lookup) bool {
 	if !ok || strings.Contains(p, "/../") { // which may lead through links
 		return false
 	}
-	dir, err := filepath.EvalSymlinks(path.Dir(host))
+	dir, err := realPath(path.Dir(host))
 	if err != nil {
 		return false
 	}

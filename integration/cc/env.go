@@ -153,7 +153,7 @@ func sameDir(p, dir string) bool {
 	if !filepath.IsAbs(p) {
 		return false
 	}
-	real, err := filepath.EvalSymlinks(p)
+	real, err := realPath(p)
 	return err == nil && real == dir
 }
 

@@ -171,12 +171,9 @@ func (s *Session) unknown(lookups []backends.Lookup, front string) string {
 		if !ok {
 			return l.Path
 		}
-		if _, err := os.Lstat(host); errors.Is(err, fs.ErrNotExist) {
-			continue // one of several directories of PATH: asked at once, not name by name
-		}
-		real, err := filepath.EvalSymlinks(host)
+		real, err := realPath(host)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			continue
+			continue // mostly one of several directories of PATH
 		}
 		if err != nil {
 			return l.Path
@@ -215,7 +212,7 @@ func (s *Session) installation() string {
 	if err != nil {
 		return ""
 	}
-	real, err := filepath.EvalSymlinks(s.call.abs(p))
+	real, err := realPath(s.call.abs(p))
 	if err != nil || ofSystem(real) {
 		return ""
 	}

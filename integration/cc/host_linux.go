@@ -3,37 +3,95 @@ package cc
 import (
 	"bufio"
 	"bytes"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// mountPoints lists where something is mounted, sorted.
-func mountPoints() ([]string, error) {
-	fd, err := openRead("/proc/self/mountinfo")
+// realPath is [filepath.EvalSymlinks] by three system calls, where that makes one for
+// each part of the path.
+func realPath(p string) (string, error) {
+	if !filepath.IsAbs(p) {
+		return filepath.EvalSymlinks(p)
+	}
+	fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return "", &fs.PathError{Op: "open", Path: p, Err: err}
+	}
 	if err != nil {
-		return nil, err
+		return filepath.EvalSymlinks(p)
 	}
 	defer unix.Close(fd)
-	data := make([]byte, 0, 16<<10) // of which the kernel gives a page at a time
-	for {
-		data = slices.Grow(data, 4096)
-		n, err := unix.Read(fd, data[len(data):cap(data)])
-		if err == unix.EINTR {
-			continue
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), buf[:])
+	real := string(buf[:max(n, 0)])
+	// What is no file has a name of another kind, and what was removed, or cannot be
+	// reached from here, one with something added.
+	if err != nil || n == len(buf) || !filepath.IsAbs(real) || strings.HasSuffix(real, " (deleted)") {
+		return filepath.EvalSymlinks(p)
+	}
+	return real, nil
+}
+
+// mounts is what mountPoints has found, and a descriptor by which the kernel says when it
+// is not so any more.
+var mounts struct {
+	sync.Mutex
+	fd   *int // nil: not open
+	list []string
+}
+
+// mountPoints lists where something is mounted, sorted. Nobody may change the list.
+func mountPoints() ([]string, error) {
+	m := &mounts
+	m.Lock()
+	defer m.Unlock()
+	if m.list != nil {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(*m.fd), Events: unix.POLLPRI}}, 0); n == 0 && err == nil {
+			return m.list, nil
 		}
+	}
+	m.list = nil
+	if m.fd == nil { // changes count from here on
+		fd, err := openRead("/proc/self/mountinfo")
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 {
-			break
+		m.fd = &fd
+	}
+	data, err := readTable(*m.fd)
+	if err != nil {
+		return nil, err
+	}
+	m.list = mountPointsIn(data)
+	return m.list, nil
+}
+
+// readTable reads a file of /proc, of which the kernel gives a page at a time.
+func readTable(fd int) ([]byte, error) {
+	data := make([]byte, 0, 16<<10)
+	for {
+		data = slices.Grow(data, 4096)
+		n, err := unix.Pread(fd, data[len(data):cap(data)], int64(len(data)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return data, err
 		}
 		data = data[:len(data)+n]
 	}
+}
+
+// mountPointsIn are the mount points of a mountinfo.
+func mountPointsIn(data []byte) []string {
 	list := make([]string, 0, bytes.Count(data, []byte("\n")))
 	for line := range bytes.Lines(data) {
 		for range 4 {
@@ -44,7 +102,7 @@ func mountPoints() ([]string, error) {
 		}
 	}
 	slices.Sort(list)
-	return slices.Compact(list), nil
+	return slices.Compact(list)
 }
 
 // unescapeMount turns the kernel's \040 into a space.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 
 	"github.com/sbx-action/sbx-action/action"
 )
@@ -13,6 +14,8 @@ import (
 var errLinux = errors.New("there are no sandboxes but on Linux")
 
 func mountPoints() ([]string, error) { return nil, errLinux }
+
+func realPath(p string) (string, error) { return filepath.EvalSymlinks(p) }
 
 func symlinkAt(*os.File, string, string) error { return errLinux }
 

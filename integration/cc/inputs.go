@@ -52,7 +52,7 @@ func (s *Session) inputs(lookups []backends.Lookup) []backends.Lookup {
 		if ok && (written || s.temporary(host)) {
 			dir, known := real[path.Dir(host)]
 			if !known {
-				dir, _ = filepath.EvalSymlinks(path.Dir(host)) // "" where there is none
+				dir, _ = realPath(path.Dir(host)) // "" where there is none
 				real[path.Dir(host)] = dir
 			}
 			if dir != "" && (s.temporary(host) || s.written[path.Join(dir, base)]) && !s.updates(l, host) {
@@ -119,7 +119,7 @@ func (s *Session) replaces(host string) bool {
 	return slices.Contains(replaced, path.Ext(host)) || isDump(host) ||
 		slices.ContainsFunc(s.call.Replaced, func(name string) bool {
 			at := s.call.abs(name)
-			if dir, err := filepath.EvalSymlinks(path.Dir(at)); err == nil {
+			if dir, err := realPath(path.Dir(at)); err == nil {
 				at = path.Join(dir, path.Base(at))
 			}
 			return at == host

@@ -31,7 +31,7 @@ func (c *Call) Looks(args []string, env func(string) string) (l Looks, ok bool) 
 			continue
 		}
 		p := c.abs(o)
-		dir, err := filepath.EvalSymlinks(filepath.Dir(p))
+		dir, err := realPath(filepath.Dir(p))
 		if err != nil || dir != filepath.Dir(p) {
 			return l, false
 		}

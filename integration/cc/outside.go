@@ -53,7 +53,7 @@ func (s *Session) wouldWrite(p string, op backends.Op) bool {
 	if !ok {
 		return false // in the sandbox there was something else, that it could write to or not
 	}
-	dir, err := filepath.EvalSymlinks(path.Dir(host))
+	dir, err := realPath(path.Dir(host))
 	if err != nil || s.isWritable(dir) {
 		return false
 	}

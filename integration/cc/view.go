@@ -123,7 +123,7 @@ func newView(c *Call, w Want) (*view, bool) {
 	v := &view{limits: w.Limits, told: w.Told != nil}
 	dirs := []string{c.Dir}
 	for _, o := range c.Outputs {
-		dir, err := filepath.EvalSymlinks(filepath.Dir(c.abs(o)))
+		dir, err := realPath(filepath.Dir(c.abs(o)))
 		if err == nil && dir != "/dev" {
 			dirs = append(dirs, dir)
 		}
@@ -248,7 +248,7 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 			if slices.Contains(zones, d) || slices.ContainsFunc(binds, func(b backends.Bind) bool { _, ok := under(d, b.Target); return ok }) {
 				continue
 			}
-			if real, err := filepath.EvalSymlinks(d); err == nil {
+			if real, err := realPath(d); err == nil {
 				binds = append(binds, backends.Bind{Source: real, Target: d})
 			}
 		}

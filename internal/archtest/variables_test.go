@@ -22,6 +22,7 @@ var remembered = map[string]string{
 	"cmd/sbx-action.promised":            "is forgotten for each call: program",
 	"cmd/sbx-action.sayThrough":          "is forgotten for each call",
 	"cmd/sbx-action.serving":             "is made for each call",
+	"integration/cc.mounts":              "is what the kernel says has not changed since: mountPoints",
 	"internal/blake3.waited":             "is about the processor",
 	"internal/blake3.widest":             "is about the processor",
 	"internal/durable.bootID":            "is the same for as long as the kernel runs",
