@@ -111,6 +111,7 @@ until [ -e "$dir" ]; do n=$((n+1)); "$SBX" cc gcc -DN=$n -c src/a.c -o a.o; done
 `, "answered 1, declined 0\n")
 	b.gone()
 
+	b.says("no runtime directory", `dir=/dev/shm/sbx-warm-$(id -u)-$$; begin; miss; "$SBX" warm --count`, "answered 1, declined 0\n", "XDG_RUNTIME_DIR=")
 	b.says("one miss", `miss; miss=$n; "$SBX" run -- echo 1 $$ >said; ls "$XDG_RUNTIME_DIR"`, "")
 	b.says("off", `miss; miss; miss; miss; ls "$XDG_RUNTIME_DIR"`, "", "SBX_WARM=off")
 	if got := b.left(); len(got) > 0 {

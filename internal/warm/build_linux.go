@@ -55,7 +55,8 @@ func buildDirs(pid int) (list []string) {
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && len(base) <= baseMax {
 		list = append(list, base+"/"+name)
 	}
-	return append(list, "/tmp/"+name)
+	// In memory first: to make its files takes milliseconds on some disks.
+	return append(list, "/dev/shm/"+name, "/tmp/"+name)
 }
 
 // Found returns the directory of the session of this process's build, or "".

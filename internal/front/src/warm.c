@@ -112,11 +112,10 @@ static u32 parent_of(u32 pid)
 static int dir_of(struct front *f, u32 pid, char *to)
 {
 	const char *base = variable(f, "XDG_RUNTIME_DIR=");
-	if (base && (*base != '/' || length(base) > WARM_BASE))
-		base = 0;
-	for (int last = !base; last < 2; last++) {
-		if (last)
-			base = "/tmp";
+	int usable = base && *base == '/' && length(base) <= WARM_BASE;
+	for (int i = !usable; i < 3; i++) {
+		if (i)
+			base = i == 1 ? "/dev/shm" : "/tmp";
 		u64 at = length(base);
 		memcpy(to, base, at);
 		memcpy(to + at, "/sbx-warm-", 10);
