@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
@@ -130,13 +131,24 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 	}
 }
 
+// pieces are those of sessions that are done.
+var pieces = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
 // piece is room for a piece of a file, the same for all of them: to touch new memory
 // costs more than to read, and on the stack it would be copied and zeroed.
 func (s *Session) piece() []byte {
 	if s.text == nil {
-		s.text = make([]byte, 64<<10)
+		s.text = pieces.Get().(*[64 << 10]byte)
 	}
-	return s.text
+	return s.text[:]
+}
+
+// leavePiece leaves it to the next session.
+func (s *Session) leavePiece() {
+	if s.text != nil {
+		pieces.Put(s.text)
+		s.text = nil
+	}
 }
 
 // names says whether macro, which begins with two underscores, is in data. Headers

@@ -67,8 +67,8 @@ type Session struct {
 	refused error                      // why the result must not be remembered
 	placed  string                     // what shows that the result depends on where the project is
 	start   time.Time
-	heard   func() []byte // what the command has said so far
-	text    []byte        // see piece
+	heard   func() []byte   // what the command has said so far
+	text    *[64 << 10]byte // see piece
 
 	concealed concealment
 	front     string            // what executes the compiler, or ""
@@ -248,6 +248,7 @@ func (s *Session) Story(d *Done) (*action.Request, []string) {
 // compiler says in a sandbox.
 func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 	s.anew = o.Recache
+	defer s.leavePiece()
 	var stdout, stderr saying
 	limited := ctx
 	if s.call.Kind == Any {

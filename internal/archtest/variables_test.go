@@ -23,6 +23,7 @@ var remembered = map[string]string{
 	"cmd/sbx-action.sayThrough":          "is forgotten for each call",
 	"cmd/sbx-action.serving":             "is made for each call",
 	"integration/cc.mounts":              "is what the kernel says has not changed since: mountPoints",
+	"integration/cc.pieces":              "is written before it is read",
 	"internal/blake3.waited":             "is about the processor",
 	"internal/blake3.widest":             "is about the processor",
 	"internal/durable.bootID":            "is the same for as long as the kernel runs",
