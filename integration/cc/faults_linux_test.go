@@ -256,18 +256,17 @@ func TestStores(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		make func(*world)
-		want []cc.Outcome // nil: there is nowhere to count
 	}{
-		{"a store that is a file", func(w *world) { w.must(os.WriteFile(w.cache, []byte("x"), 0o600)) }, nil},
+		{"a store that is a file", func(w *world) { w.must(os.WriteFile(w.cache, []byte("x"), 0o600)) }},
 		{"a store that is something else", func(w *world) {
 			w.must(os.MkdirAll(w.cache, 0o700))
 			w.must(os.WriteFile(filepath.Join(w.cache, "letter"), []byte("x"), 0o600))
-		}, []cc.Outcome{cc.Broken}},
-		{"a store in a directory that cannot be written", func(w *world) { w.cache = "/proc/cache" }, nil},
+		}},
+		{"a store in a directory that cannot be written", func(w *world) { w.cache = "/proc/cache" }},
 		{"a store of another version", func(w *world) {
 			w.must(os.MkdirAll(w.cache, 0o700))
 			w.must(os.WriteFile(filepath.Join(w.cache, "VERSION"), []byte("sbx-action cache 99\n"), 0o600))
-		}, []cc.Outcome{cc.Broken}},
+		}},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
@@ -277,10 +276,8 @@ func TestStores(t *testing.T) {
 			c.make(w)
 			call := words("gcc -Wall -c a.c")
 			want := w.bare(call)
-			for range 2 {
-				if c.want != nil {
-					w.expect(c.name, call, want, c.want...)
-				} else if diff := w.run(append([]string{command, "cc"}, call...)).differs(want); diff != "" {
+			for range 2 { // and nothing is counted: it would be in somebody else's directory
+				if diff := w.run(append([]string{command, "cc"}, call...)).differs(want); diff != "" {
 					t.Error(diff)
 				}
 			}

@@ -168,6 +168,7 @@ func TestBlindVariables(t *testing.T) {
 		w.env["PATH"] = w.path("b") + ":" + os.Getenv("PATH")
 		w.flags = flags
 		w.blind("sandboxes")
+		w.must(os.MkdirAll(filepath.Join(w.cache, "stat"), 0o700)) // which --read-only does not make
 		for _, value := range []string{"1", "2", "1"} {
 			w.env["FOO"] = value
 			want := w.bare(words("gcc -c a.c"))
