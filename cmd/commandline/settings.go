@@ -187,6 +187,9 @@ func readProject(workspace string) ([]Value, error) {
 		return nil, err
 	}
 	list, err := readSettings(name)
+	if err != nil && !Within(name, filepath.Dir(name)) { // what is there is not to be quoted in somebody's log
+		return nil, fmt.Errorf("%s is a link out of the project, to what is no file of settings: remove it", name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -202,11 +205,22 @@ func readProject(workspace string) ([]Value, error) {
 				return nil, fmt.Errorf("%s: a project's rootfs must be a name, a digest or a path within the project", v.Origin)
 			}
 			if _, err := os.Stat(at); err == nil { // else a name with a dot
+				if !Within(at, dir) {
+					return nil, fmt.Errorf("%s: a project's rootfs must be a path within the project, and %s leads out of it through a link: give that a name with 'sbx-action rootfs import', or use --rootfs", v.Origin, v.Value)
+				}
 				list[i].Value = at
 			}
 		}
 	}
 	return list, nil
+}
+
+// Within says whether what is at name, whatever links lead there, is in dir.
+func Within(name, dir string) bool {
+	real, err1 := filepath.EvalSymlinks(name)
+	in, err2 := filepath.EvalSymlinks(dir)
+	rel, err3 := filepath.Rel(in, real)
+	return errors.Join(err1, err2, err3) == nil && filepath.IsLocal(rel)
 }
 
 // trusted refuses a file above the workspace that somebody else has put there.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode/utf8"
+
+	"github.com/sbx-action/sbx-action/cmd/commandline"
 )
 
 // settingsFile is the name of a project's file: lines NAME = VALUE, where NAME is that of
@@ -35,6 +37,8 @@ func (f *ccFlags) fromProject(dir string, said map[string]bool, set func(from, n
 		switch {
 		case key == "" && !ok, strings.HasPrefix(key, "#"):
 			continue
+		case !ok && !commandline.Within(name, filepath.Dir(name)): // what is there is not to be quoted in somebody's log
+			return fmt.Errorf("%s is a link out of the project, to what is no file of settings: remove it", name)
 		case !ok || f.flags.Lookup(key) == nil || !isSetting(key):
 			return fmt.Errorf("%s: %q is no setting: want NAME = VALUE, with the name of a flag; 'sbx-action cc --help' lists them", name, strings.TrimSpace(line))
 		case here[key]:
