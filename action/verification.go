@@ -29,8 +29,8 @@ func (v *Verification) Marshal() []byte {
 	return appendElements(b, 3, v.Differences)
 }
 
-// ParseVerification parses what Marshal returns.
-func ParseVerification(data []byte) (*Verification, error) {
+// parseVerification parses what Marshal returns.
+func parseVerification(data []byte) (*Verification, error) {
 	return parse("Verification", data, SHA256, (*Verification).read, func(*Verification) error { return nil })
 }
 
@@ -58,7 +58,7 @@ func (m *Result) Verification() *Verification {
 		if x.TypeURL != verificationType {
 			continue
 		}
-		v, err := ParseVerification(x.Value)
+		v, err := parseVerification(x.Value)
 		if err != nil { // of a later version: it says something, and we do not know what
 			return &Verification{Differences: []string{"unreadable: " + err.Error()}}
 		}

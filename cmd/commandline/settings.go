@@ -157,8 +157,8 @@ func userSettings() ([]Value, error) {
 	return list, err
 }
 
-// ProjectSettings is the file of the project that dir is in, "" if there is none.
-func ProjectSettings(dir string) string {
+// settingsOf is the file of the project that dir is in, "" if there is none.
+func settingsOf(dir string) string {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return ""
@@ -176,7 +176,7 @@ func ProjectSettings(dir string) string {
 }
 
 func readProject(workspace string) ([]Value, error) {
-	name := ProjectSettings(workspace)
+	name := settingsOf(workspace)
 	if name == "" {
 		return nil, nil
 	}

@@ -17,11 +17,11 @@ func (l *loader) chunkFile(e *Element, v *value) {
 		"devices":            l.devices(&e.Devices),
 		"system-integration": l.integration(&e.Integration),
 	}
-	for _, step := range StepNames() {
+	for _, step := range stepNames() {
 		known[step] = func(v *value) { e.Steps[step] = l.commands(v) }
 	}
 	l.mapping(v, "a chunk", known)
-	l.note(e, v, append(StepNames(), "devices", "max-jobs")...)
+	l.note(e, v, append(stepNames(), "devices", "max-jobs")...)
 }
 
 // note keeps what of v is in YBD's keys.

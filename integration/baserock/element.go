@@ -132,8 +132,8 @@ type Integration struct {
 	Commands []string
 }
 
-// StepNames are the steps of a build, in the order in which they run.
-func StepNames() []string {
+// stepNames are the steps of a build, in the order in which they run.
+func stepNames() []string {
 	var names []string
 	for _, step := range []string{"bootstrap", "configure", "build", "test", "install", "strip"} {
 		names = append(names, "pre-"+step+"-commands", step+"-commands", "post-"+step+"-commands")

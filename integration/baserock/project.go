@@ -213,7 +213,7 @@ func (c *converter) chunk(e *Element) *component.Component {
 	for _, v := range e.Environment(arch, sandbox) {
 		m.Env = append(m.Env, component.Variable(v))
 	}
-	for _, step := range StepNames() {
+	for _, step := range stepNames() {
 		if commands := c.Commands(e, step); len(commands) > 0 {
 			m.Steps = append(m.Steps, component.Step{Name: step, Commands: commands, Parallel: strings.Contains(step, "build")})
 		}

@@ -52,7 +52,7 @@ func (t *Tree) showChunk(b *strings.Builder, e *Element, arch string) {
 	}
 	fmt.Fprintf(b, "env MAKEFLAGS=-jN in build steps, N: %s\n", jobs)
 	fmt.Fprintf(b, "env SOURCE_DATE_EPOCH=N, N: the time of the commit, or %d\n", staging.MTime)
-	for _, step := range StepNames() {
+	for _, step := range stepNames() {
 		for i, c := range t.Commands(e, step) {
 			fmt.Fprintf(b, "%s %d:\n", step, i+1)
 			for line := range strings.Lines(c) {

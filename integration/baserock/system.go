@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Arches are the architectures that a system can be of.
-func Arches() []string {
+// arches are the architectures that a system can be of.
+func arches() []string {
 	return []string{
 		"armv5l", "armv7b", "armv7l", "armv7lhf", "armv8b64", "armv8l64", "mips32b", "mips32l", "mips64b", "mips64l",
 		"ppc64", "testarch", "x86_32", "x86_64",
@@ -20,8 +20,8 @@ func (l *loader) systemFile(e *Element, v *value) {
 		"configuration-extensions": ignored, // of deployment
 		"arch": func(v *value) {
 			l.text(&e.Arch)(v)
-			if !slices.Contains(Arches(), e.Arch) {
-				l.problem(v.Place, "unknown arch %q: there are %s", e.Arch, strings.Join(Arches(), ", "))
+			if !slices.Contains(arches(), e.Arch) {
+				l.problem(v.Place, "unknown arch %q: there are %s", e.Arch, strings.Join(arches(), ", "))
 			}
 		},
 		"strata": func(v *value) { l.later = append(l.later, func() { l.strataOf(e, v) }) },

@@ -253,7 +253,7 @@ func (c *fileComponent) patch() {
 	}
 	step := Step{Name: "patch"}
 	for i, p := range c.Source.Patches {
-		step.Commands = append(step.Commands, "patch -p1 -N -i "+quote("/"+c.Short+".patches/"+PatchName(i, p)))
+		step.Commands = append(step.Commands, "patch -p1 -N -i "+quote("/"+c.Short+".patches/"+patchName(i, p)))
 	}
 	c.Steps = append(c.Steps, step)
 }

@@ -101,7 +101,7 @@ func (b *Builder) SBOM(s *BuiltSystem, built map[*Component]*Built, to io.Writer
 		parts = append(parts, c.Component)
 		inside[c.Component] = true
 	}
-	for _, c := range Needed(parts) {
+	for _, c := range needed(parts) {
 		r := built[c]
 		if r == nil {
 			continue

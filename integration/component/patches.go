@@ -141,5 +141,5 @@ func checkPatched(name string) error {
 	return nil
 }
 
-// PatchName is the name of patch i in the directory /NAME.patches.
-func PatchName(i int, file string) string { return strconv.Itoa(i+1) + "-" + filepath.Base(file) }
+// patchName is the name of patch i in the directory /NAME.patches.
+func patchName(i int, file string) string { return strconv.Itoa(i+1) + "-" + filepath.Base(file) }

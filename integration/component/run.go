@@ -145,9 +145,9 @@ func each[T any](ctx context.Context, list []T, n int, f func(T)) {
 	wg.Wait()
 }
 
-// Needed returns the components that are needed for targets, each after what it
+// needed returns the components that are needed for targets, each after what it
 // needs.
-func Needed(targets []*Component) []*Component {
+func needed(targets []*Component) []*Component {
 	var list []*Component
 	seen := map[*Component]bool{}
 	var visit func(c *Component)
@@ -170,7 +170,7 @@ func Needed(targets []*Component) []*Component {
 // Build builds targets, and what they need. An error of type [*RunError] names
 // what failed; then what is returned is what did not.
 func (r *Run) Build(ctx context.Context, targets []*Component) (map[*Component]*Built, error) {
-	list := Needed(targets)
+	list := needed(targets)
 	sources, bad, err := r.Sources(ctx, list)
 	if err == nil && !r.KeepGoing && len(bad) > 0 {
 		err = errors.Join(inOrder(list, bad), errors.New("nothing was built: --keep-going builds what does not need these"))

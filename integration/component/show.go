@@ -141,7 +141,7 @@ func (p *Project) nodes(name string) ([]graphNode, error) {
 		return nil, p.unknown(name)
 	}
 	list := []graphNode{}
-	for _, c := range Needed(roots) {
+	for _, c := range needed(roots) {
 		n := graphNode{Name: c.Name, Kind: "component", Needs: []string{}, Contains: []string{}}
 		if c.Test {
 			n.Kind = "test"

@@ -485,7 +485,7 @@ func (f *Fetcher) patchesDir(ctx context.Context, s *Source) (*dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.names[PatchName(i, p)] = &node{file: &action.FileNode{Digest: digest}}
+		d.names[patchName(i, p)] = &node{file: &action.FileNode{Digest: digest}}
 	}
 	return d, nil
 }

@@ -19,7 +19,7 @@ import (
 // Why says whether a component would be built, and what is not as it was when it
 // was last built: a line for each thing. Nothing is built.
 func (r *Run) Why(ctx context.Context, c *Component) ([]string, error) {
-	list := Needed([]*Component{c})
+	list := needed([]*Component{c})
 	sources, bad, err := r.Sources(ctx, list)
 	if err = cmp.Or(err, inOrder(list, bad)); err != nil {
 		return nil, err

@@ -59,9 +59,9 @@ func convert[T any](m proto.Message, f action.Function, parse func([]byte, actio
 	return parse(data, f)
 }
 
-// FromResult returns m as a value of package action. The error says what of it
+// fromResult returns m as a value of package action. The error says what of it
 // we do not accept.
-func FromResult(m *rexec.ActionResult, f action.Function) (*action.Result, error) {
+func fromResult(m *rexec.ActionResult, f action.Function) (*action.Result, error) {
 	return convert(m, f, action.ParseResult)
 }
 

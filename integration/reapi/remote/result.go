@@ -30,7 +30,7 @@ func (c *Client) Result(ctx context.Context, key action.Digest) (*action.Result,
 	if err != nil {
 		return nil, fmt.Errorf("result %v: %w", key, err)
 	}
-	res, err := FromResult(m, key.Function())
+	res, err := fromResult(m, key.Function())
 	if err != nil {
 		return nil, fmt.Errorf("result %v of %v: %w: %w", key, c.addr, err, action.ErrMiss)
 	}
@@ -240,6 +240,6 @@ func finished(op *longrunningpb.Operation, f action.Function) (*Execution, error
 		return e, nil
 	}
 	var err error
-	e.Result, err = FromResult(resp.Result, f)
+	e.Result, err = fromResult(resp.Result, f)
 	return e, err
 }

@@ -29,8 +29,8 @@ type Receiver interface {
 // Marshal implements [encoding.CodecV2].
 func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if m, ok := v.(*repb.FindMissingBlobsResponse); ok {
-		buf := messages.Get(SizeFound(m))
-		*buf = AppendFound((*buf)[:0], m)
+		buf := messages.Get(sizeFound(m))
+		*buf = appendFound((*buf)[:0], m)
 		return mem.BufferSlice{mem.NewBuffer(buf, messages)}, nil
 	}
 	if p, ok := v.(*Piece); ok {

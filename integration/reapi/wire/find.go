@@ -120,9 +120,9 @@ func (r *reader) digest(d *repb.Digest) {
 	}
 }
 
-// AppendFound appends the encoding of m, whose digests are valid, to b, which has
-// room for it: see [SizeFound].
-func AppendFound(b []byte, m *repb.FindMissingBlobsResponse) []byte {
+// appendFound appends the encoding of m, whose digests are valid, to b, which has
+// room for it: see [sizeFound].
+func appendFound(b []byte, m *repb.FindMissingBlobsResponse) []byte {
 	for _, d := range m.MissingBlobDigests {
 		b = protowire.AppendTag(b, missingDigests, protowire.BytesType)
 		b = protowire.AppendVarint(b, uint64(sizeDigest(d)))
@@ -138,8 +138,8 @@ func AppendFound(b []byte, m *repb.FindMissingBlobsResponse) []byte {
 	return b
 }
 
-// SizeFound is how long the encoding of m is.
-func SizeFound(m *repb.FindMissingBlobsResponse) (n int) {
+// sizeFound is how long the encoding of m is.
+func sizeFound(m *repb.FindMissingBlobsResponse) (n int) {
 	for _, d := range m.MissingBlobDigests {
 		n += 1 + protowire.SizeBytes(sizeDigest(d))
 	}

@@ -78,9 +78,9 @@ func TestFound(t *testing.T) {
 		{MissingBlobDigests: findRequest(600).BlobDigests},
 		{MissingBlobDigests: []*repb.Digest{{}, {SizeBytes: 1}, {Hash: "ab"}, {Hash: strings.Repeat("a", 128), SizeBytes: 1<<63 - 1}, {Hash: "ab", SizeBytes: -1}}},
 	} {
-		got := AppendFound(nil, m)
-		if want := encode(t, m); !bytes.Equal(got, want) || SizeFound(m) != len(want) {
-			t.Errorf("%d digests: %d bytes, said to be %d, want %d:\n%x\n%x", len(m.MissingBlobDigests), len(got), SizeFound(m), len(want), got, want)
+		got := appendFound(nil, m)
+		if want := encode(t, m); !bytes.Equal(got, want) || sizeFound(m) != len(want) {
+			t.Errorf("%d digests: %d bytes, said to be %d, want %d:\n%x\n%x", len(m.MissingBlobDigests), len(got), sizeFound(m), len(want), got, want)
 		}
 	}
 }
