@@ -9,33 +9,43 @@ import (
 const helpWidth = 80
 
 // fit returns text, of which no line is wider than helpWidth, as far as its words
-// allow. A paragraph with a line that is too wide is filled anew. Of lists, which
-// are lines that are indented or have a gap of two spaces, only such lines are
-// broken, and go on below the text behind the gap.
+// allow. A paragraph with a line that is too wide is filled anew. So is the text of a
+// list, whose lines are indented or have a gap of two spaces: it goes on below itself,
+// in the column behind the gap.
 func fit(text string) string {
-	var out, paragraph []string
-	wide := false
+	var out, paragraph []string // of paragraph, the lines without head
+	head, wide := "", false
 	end := func() {
-		if wide {
-			paragraph = wrap(strings.Join(paragraph, " "), helpWidth)
+		if column := utf8.RuneCountInString(head); wide {
+			paragraph = wrap(strings.Join(paragraph, " "), helpWidth-column)
 		}
-		out, paragraph, wide = append(out, paragraph...), nil, false
+		for i, line := range paragraph {
+			if i > 0 {
+				head = strings.Repeat(" ", utf8.RuneCountInString(head))
+			}
+			out = append(out, head+line)
+		}
+		head, paragraph, wide = "", nil, false
 	}
 	for line := range strings.SplitSeq(text, "\n") {
 		gap := strings.LastIndex(line, "  ")
-		switch {
-		case line == "":
+		if line == "" {
 			end()
 			out = append(out, line)
-		case gap < 0:
-			paragraph = append(paragraph, line)
-			wide = wide || utf8.RuneCountInString(line) > helpWidth
-		default:
-			end()
-			head, rest := line[:gap+2], line[gap+2:]
-			column := utf8.RuneCountInString(head)
-			out = append(out, head+hang(rest, column))
+			continue
 		}
+		if gap >= 0 {
+			gap += 2
+		}
+		before, rest := line[:max(gap, 0)], line[max(gap, 0):]
+		goesOn := len(paragraph) > 0 && utf8.RuneCountInString(before) == utf8.RuneCountInString(head) &&
+			strings.TrimSpace(before) == "" && (head == "" || strings.TrimSpace(head) != "")
+		if !goesOn {
+			end()
+			head = before
+		}
+		paragraph = append(paragraph, rest)
+		wide = wide || utf8.RuneCountInString(line) > helpWidth
 	}
 	end()
 	return strings.Join(out, "\n")

@@ -16,6 +16,14 @@ func TestFit(t *testing.T) {
 			"name    Every word of this paragraph is short, but together they are wider than\n        any terminal of 80 columns.\nother   short",
 		},
 		{
+			"what goes on below itself is filled with it", "name    " + long + "\n        Last.\nother   short\n        or so",
+			"name    Every word of this paragraph is short, but together they are wider than\n        any terminal of 80 columns. Last.\nother   short\n        or so",
+		},
+		{
+			"examples are not", "  " + long + "\n  and another",
+			"  Every word of this paragraph is short, but together they are wider than any\n  terminal of 80 columns.\n  and another",
+		},
+		{
 			"signs are counted, not bytes", "ééééé " + long[:73] + "\nand on",
 			"ééééé " + long[:73] + "\nand on",
 		},

@@ -178,6 +178,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if done.Result.ExitCode != 0 && len(j.want.Limits) > 0 {
 		return j.undeclared(ctx, s, done)
 	}
+	if why := j.parts.blobs.reason(); why != nil && errors.Is(done.Unkept, action.ErrMiss) {
+		done.Unkept = why // for which an output that it names is not there
+	}
 	event := done.Event()
 	if event.Outcome == cc.Miss && j.parts.remote.silent() {
 		event.Reason = cc.ReasonRemote

@@ -55,8 +55,10 @@ func storeProblem(dir string) error {
 func storeNote(dir string) string {
 	err := storeProblem(dir)
 	switch {
-	case errors.Is(err, cache.ErrUnwritable) && !errors.Is(err, errStore):
+	case errors.Is(err, fs.ErrPermission) && !errors.Is(err, errStore):
 		return fmt.Sprintf("nothing is added here: %v: choose another store with --cache or SBX_CACHE, or let whoever owns this one share it ('sbx-action cache --help')", err)
+	case errors.Is(err, cache.ErrUnwritable) && !errors.Is(err, errStore):
+		return fmt.Sprintf("nothing is added here: %v", err)
 	case err != nil:
 		return fmt.Sprintf("every call only executes the compiler: %v", err)
 	case !filepath.IsAbs(dir):
