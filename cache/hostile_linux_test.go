@@ -358,6 +358,19 @@ func TestModes(t *testing.T) {
 		if want := "store -rwx------ blob -r--r--r--\n"; strings.Replace(out, "drwx", "-rwx", 1) != want {
 			t.Errorf("umask %s: %s, want %s", umask, out, want)
 		}
+		group := filepath.Join(t.TempDir(), "group")
+		if err := errors.Join(os.Mkdir(group, 0o700), os.Chmod(group, 0o770|os.ModeSetgid)); err != nil {
+			t.Fatal(err)
+		}
+		runChild(t, child(t, "umask", group, umask))
+		for name, want := range map[string]os.FileMode{
+			"VERSION": 0o444, "locks": 0o660, "log": 0o664,
+			"blob": os.ModeDir | os.ModeSetgid | 0o775, "blob/blake3": os.ModeDir | os.ModeSetgid | 0o775,
+		} {
+			if info, err := os.Stat(filepath.Join(group, name)); err != nil || info.Mode() != want {
+				t.Errorf("a group's, umask %s: %s: %v, %v, want %v", umask, name, info.Mode(), err, want)
+			}
+		}
 	}
 }
 
@@ -371,6 +384,14 @@ func childUmask(ctx context.Context, dir string, args []string) error {
 	}
 	d, err := s.PutBytes(ctx, action.BLAKE3, []byte("x"))
 	if err != nil {
+		return err
+	}
+	unlock, err := s.Lock(ctx, d)
+	if err != nil {
+		return err
+	}
+	unlock()
+	if err := s.Close(); err != nil {
 		return err
 	}
 	store, err := os.Stat(dir)
