@@ -73,7 +73,12 @@ func TestWhatLinuxRefuses(t *testing.T) {
 		"name":              {root: &repb.Directory{Symlinks: []*repb.SymlinkNode{{Name: long, Target: "t"}}}},
 		"working directory": {command: func(c *repb.Command) { c.WorkingDirectory = long }},
 		"deep":              {command: func(c *repb.Command) { c.WorkingDirectory = strings.Repeat("a/", 2100) }},
-		"output":            {command: func(c *repb.Command) { c.OutputPaths = []string{"d/" + long} }},
+		"many deep outputs": {command: func(c *repb.Command) {
+			for i := range 600 {
+				c.OutputPaths = append(c.OutputPaths, fmt.Sprint(i, "/", strings.Repeat("a/", 1900), "out"))
+			}
+		}},
+		"output": {command: func(c *repb.Command) { c.OutputPaths = []string{"d/" + long} }},
 	} {
 		c.script = "true"
 		r := s.execute(s.action(c))

@@ -183,9 +183,13 @@ func (j *job) commandOf(c *repb.Command) (*action.Command, error) {
 	if err := m.Check(); err != nil {
 		return nil, invalid("command: %v", err)
 	}
+	names := 0
 	for _, p := range append([]string{m.WorkingDirectory}, m.OutputPaths...) {
 		if err := checkLength(p); err != nil {
 			return nil, invalid("command: the path %.100q: %v", p, err)
+		}
+		if names += strings.Count(p, "/") + 1; names > maxNames {
+			return nil, invalid("command: output_paths: more than %d names in all of them together", maxNames)
 		}
 	}
 	return m, nil
@@ -197,6 +201,10 @@ const (
 	maxName = 255
 	maxPath = 4095 - len(action.WorkRoot+"/")
 )
+
+// maxNames bounds the names in all output paths of a command: the directories are made
+// before it starts, and a path can have two thousand.
+const maxNames = 1_000_000
 
 // checkLength refuses what no file system of the sandbox takes, so that nothing runs
 // for it in vain.
