@@ -219,7 +219,7 @@ func parseFacts(data []byte) map[string]map[string]string {
 // factChange says what differs between two sets of facts about a path, or "" if
 // none of them contradicts another.
 func factChange(a, b map[string]string) string {
-	for _, kind := range []string{"link", "file", "list", "dir", "meta", "made"} {
+	for _, kind := range []string{"link", "file", "large", "list", "dir", "meta", "made"} {
 		x, inA := a[kind]
 		y, inB := b[kind]
 		if !inA || !inB || x == y {
@@ -248,6 +248,9 @@ func factChange(a, b map[string]string) string {
 		}
 		if kind == "list" {
 			return "there are other names in it, or of another kind"
+		}
+		if kind == "large" {
+			return "its times or its content (it is large, and was not read)" + sizeChange(dx, dy)
 		}
 		return "its content" + sizeChange(dx, dy)
 	}

@@ -25,6 +25,7 @@ type scout struct {
 	room  []node           // for more of them
 	ways  map[string]way   // by the directory part of a look-up, as it was named
 	vain  bool             // the last look-up ended where there is nothing
+	large string           // see HostWitness.Large
 	name  []byte           // see stat
 
 	found []seen
@@ -352,10 +353,16 @@ func (w *HostWitness) meta(host string, id *StatID) string {
 }
 
 func (c *scout) file(n *node) error {
-	if n.has(seenFile) {
+	if n.has(seenFile) || n.has(seenLarge) {
 		return nil
 	}
-	d, err := c.by.Hash.digestAs(n.host, &n.id, c.began)
+	var err error
+	kind := seenLarge
+	d, ok := c.by.Hash.large(n.host, c.large, &n.id, c.began)
+	if !ok {
+		kind = seenFile
+		d, err = c.by.Hash.digestAs(n.host, &n.id, c.began)
+	}
 	if errors.Is(err, fs.ErrPermission) { // then the command could not read it either
 		c.meta(n)
 		return nil
@@ -368,7 +375,7 @@ func (c *scout) file(n *node) error {
 			return err
 		}
 	}
-	c.add(n, seen{kind: seenFile, perm: n.id.perm(), text: c.by.runs(n.id.Mode, 0o444), digest: d.Digest, id: d.ID, stable: d.Stable})
+	c.add(n, seen{kind: kind, perm: n.id.perm(), text: c.by.runs(n.id.Mode, 0o444), digest: d.Digest, id: d.ID, stable: d.Stable})
 	return nil
 }
 

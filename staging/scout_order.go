@@ -32,14 +32,14 @@ type ordered struct {
 }
 
 // byKind are the indices in words of the kinds, in their order.
-var byKind = [len(words)]int{0, 1, 2, 4, 6, 5, 3}
+var byKind = [len(words)]int{0, 1, 2, 3, 5, 7, 6, 4}
 
 // node adds what is of the node itself.
 func (o *orders) node(n *node) {
 	for _, i := range byKind {
 		switch f := n.facts[i] - 1; {
 		case f < 0:
-		case words[i] == seenMeta && n.has(seenFile), words[i] == seenDir && n.has(seenList):
+		case words[i] == seenMeta && (n.has(seenFile) || n.has(seenLarge)), words[i] == seenDir && n.has(seenList):
 			o.rest = append(o.rest, f)
 		default:
 			o.kept = append(o.kept, f)

@@ -13,6 +13,7 @@ type seenKind byte
 
 const (
 	seenFile   seenKind = 'f' // read: its contents and permissions
+	seenLarge  seenKind = 'g' // read, but not by us: a name that stands for its contents, and permissions
 	seenMeta   seenKind = 'm' // looked at: kind, permissions and size
 	seenDir    seenKind = 'd' // there or passed through, and a directory: its permissions
 	seenList   seenKind = 'l' // listed: the names and kinds in it, and its permissions
@@ -26,12 +27,13 @@ const (
 // input.
 //
 // Times, owners and inode numbers are not in it: a package that is installed
-// again with the same contents is the same input.
+// again with the same contents is the same input. (The name of a large file, which is
+// made of such, stands for its contents.)
 type seen struct {
 	path   string // absolute, in the root
 	kind   seenKind
-	perm   uint32        // seenFile, seenDir, seenList: the permissions, and set-id and sticky bits
-	digest action.Digest // seenFile, seenList, seenMade
+	perm   uint32        // seenFile, seenLarge, seenDir, seenList: the permissions, and set-id and sticky bits
+	digest action.Digest // seenFile, seenList, seenMade; of seenLarge the name, see statcache_large.go
 	text   string        // seenLink: the target; seenMeta: kind, permissions, size; of others see rights.go
 
 	// id is the state of the path when it was examined, or for seenAbsent of
@@ -46,6 +48,8 @@ func (k seenKind) word() string {
 	switch k {
 	case seenFile:
 		return "file"
+	case seenLarge:
+		return "large"
 	case seenMeta:
 		return "meta"
 	case seenDir:
@@ -66,13 +70,13 @@ func (s seen) line() string { return string(s.appendLine(nil)) }
 func (s *seen) appendLine(b []byte) []byte {
 	b = appendQuoted(append(append(b, s.kind.word()...), ' '), s.path)
 	switch s.kind {
-	case seenFile, seenDir, seenList:
+	case seenFile, seenLarge, seenDir, seenList:
 		var room [12]byte
 		digits := strconv.AppendUint(room[:0], uint64(s.perm), 8)
 		b = append(append(append(b, ' '), "0000"[min(len(digits), 4):]...), digits...)
 	}
 	switch s.kind {
-	case seenFile, seenList, seenMade:
+	case seenFile, seenLarge, seenList, seenMade:
 		b = s.digest.Append(append(b, ' '))
 	case seenLink:
 		return append(appendQuoted(append(b, ' '), s.text), '\n')
@@ -94,7 +98,7 @@ func appendQuoted(b []byte, s string) []byte {
 }
 
 // words are the kinds in the order of their words.
-var words = [...]seenKind{seenAbsent, seenDir, seenFile, seenLink, seenList, seenMade, seenMeta}
+var words = [...]seenKind{seenAbsent, seenDir, seenFile, seenLarge, seenLink, seenList, seenMade, seenMeta}
 
 // canonical is the list as it is hashed: one line each, sorted. It is appended to
 // text, which is empty and may have room.

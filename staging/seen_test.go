@@ -77,6 +77,7 @@ func TestLines(t *testing.T) {
 		want string
 	}{
 		{seen{path: "/usr/a b\n", kind: seenFile, perm: 0o644, digest: d}, fmt.Sprintf("file %q 0644 %v\n", "/usr/a b\n", d)},
+		{seen{path: "/usr/l", kind: seenLarge, perm: 0o644, digest: d}, fmt.Sprintf("large %q 0644 %v\n", "/usr/l", d)},
 		{seen{path: "/usr/s", kind: seenFile, perm: 0o4755, digest: d}, fmt.Sprintf("file %q 4755 %v\n", "/usr/s", d)},
 		{seen{path: "/usr/m", kind: seenMeta, text: "100644 12"}, "meta \"/usr/m\" 100644 12\n"},
 		{seen{path: "/usr/é\xff", kind: seenDir, perm: 0o5}, fmt.Sprintf("dir %q 0005\n", "/usr/é\xff")},

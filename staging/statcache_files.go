@@ -27,11 +27,12 @@ import (
 //	       the boot, where the ctime is in whole seconds
 //	 8 u64 device, 16 u64 inode, 24 i64 size, 32 i64 mtime, 40 i64 ctime
 //	48 u8 what the owner of the table said of the content, or 0; 49 zeros
-//	56 hash (32 bytes)
+//	56 hash (32 bytes); 88 zeros
 //
-// A slot with a wrong checksum is free: so a torn write, damage, or another
-// version's slot costs one file's hashing and nothing else, and any number of
-// processes need no lock. A full bucket forgets one of its slots.
+// (Large files have others, too: see statcache_large.go.) A slot with a wrong checksum
+// is free: so a torn write, damage, or another version's slot costs one file's hashing
+// and nothing else, and any number of processes need no lock. A full bucket forgets one
+// of its slots.
 const (
 	tableName    = "files1-"
 	tableBuckets = 4096
@@ -56,6 +57,10 @@ type FileDigest struct {
 	Stable bool
 	// Mark is what [FileHasher.Mark] has noted of the content, or 0.
 	Mark byte
+	// Named says that Digest is not that of the content, but a name that stands for
+	// it: see [HostWitness]'s Large.
+	Named bool
+	given Moment // of a name: when, and 0 if it is known what it stands for
 }
 
 // A FileHasher gives the digests of files, and reads only those that changed
@@ -290,6 +295,7 @@ func (s *fileSlot) fill(d *FileDigest, seed uint64) {
 	s[48] = d.Mark
 	sum := d.Digest.Bytes()
 	copy(s[56:], sum[:])
+	le.PutUint64(s[88:], uint64(d.given))
 	le.PutUint64(s[:], s.checksum(seed))
 }
 
@@ -354,17 +360,26 @@ func (h *FileHasher) seedOf(ctime int64) uint64 {
 // file is as it is. Of a file that is not stable nothing is noted.
 func (h *FileHasher) Mark(d FileDigest, mark byte) {
 	d.Mark = mark
+	if d.Named {
+		h.rememberName(&d)
+		return
+	}
 	h.remember(&d)
 }
 
-// remember keeps a stable digest, in the slot that the file had, a free one,
-// or any.
+// remember keeps a stable digest.
 func (h *FileHasher) remember(d *FileDigest) {
-	t := h.openTable()
-	if t == nil || !d.Stable {
+	if h.openTable() == nil || !d.Stable {
 		return
 	}
 	h.known.put(d)
+	h.put(d, h.seedOf(d.ID.CTime))
+}
+
+// put writes a slot with a checksum from seed: in the place of the one that the file
+// had, a free one, or any. The table is open, if there is one.
+func (h *FileHasher) put(d *FileDigest, seed uint64) {
+	t := h.table
 	var b [bucketSize]byte
 	_, _ = unix.Pread(int(t.Fd()), b[:], bucket(&d.ID)) // a short one reads as free slots
 	slot := int(uint64(d.ID.CTime)/4) % (bucketSize / slotSize) * slotSize
@@ -374,16 +389,26 @@ func (h *FileHasher) remember(d *FileDigest) {
 			slot = at
 			break
 		}
-		if le.Uint64(s[:]) != s.checksum(h.seedOf(int64(le.Uint64(s[40:])))) {
+		if !h.taken(s) {
 			slot = at
 		}
 	}
 	var s fileSlot
-	s.fill(d, h.seedOf(d.ID.CTime))
+	s.fill(d, seed)
 	if bucket(&d.ID)+bucketSize > h.tableSize() {
 		_ = t.Truncate(tableBuckets * bucketSize)
 	}
 	_, _ = unix.Pwrite(int(t.Fd()), s[:], bucket(&d.ID)+int64(slot)) // lost: hashed again
+}
+
+// taken says whether something is in a slot.
+func (h *FileHasher) taken(s *fileSlot) bool {
+	have := le.Uint64(s[:])
+	if have == 0 {
+		return false
+	}
+	seed := h.seedOf(int64(le.Uint64(s[40:])))
+	return have == s.checksum(seed) || have == s.checksum(seed^largeSeed)
 }
 
 func (h *FileHasher) tableSize() int64 {
@@ -393,18 +418,3 @@ func (h *FileHasher) tableSize() int64 {
 	}
 	return st.Size
 }
-
-const (
-	// readBlock is small enough that what the kernel has copied is still in the caches
-	// near the processor when it is hashed: a library of 33 MB takes a fifth less time of
-	// a processor than with a second goroutine that hands it over from another one; and
-	// large enough that the calls cost little: a twentieth less than with 64 KiB. To map
-	// a file instead took a sixth more, as then the hash waits for the memory.
-	readBlock = 128 << 10
-	// pipeMin is the size from which reading and hashing at the same time may be
-	// worth its price: somebody waits for this one file, and in a build the other
-	// processors have work.
-	pipeMin = 256 << 20
-	// pipeBlock is larger than readBlock, because each block wakes a goroutine.
-	pipeBlock = 1 << 20
-)

@@ -13,6 +13,21 @@ type scanReader struct {
 	hasher *action.Hasher
 }
 
+const (
+	// readBlock is small enough that what the kernel has copied is still in the caches
+	// near the processor when it is hashed: a library of 33 MB takes a fifth less time of
+	// a processor than with a second goroutine that hands it over from another one; and
+	// large enough that the calls cost little: a twentieth less than with 64 KiB. To map
+	// a file instead took a sixth more, as then the hash waits for the memory.
+	readBlock = 128 << 10
+	// pipeMin is the size from which reading and hashing at the same time may be
+	// worth its price: somebody waits for this one file, and in a build the other
+	// processors have work.
+	pipeMin = 256 << 20
+	// pipeBlock is larger than readBlock, because each block wakes a goroutine.
+	pipeBlock = 1 << 20
+)
+
 // digest hashes what fd holds from its start to its end, about size bytes.
 func (c *scanReader) digest(fd int, size int64) (action.Digest, error) {
 	if want := int(min(size/4096*4096+4096, readBlock)); len(c.buf) < want {

@@ -62,6 +62,12 @@ type HostWitness struct {
 	// may. nil: always the same user.
 	As func() string
 
+	// Large, where not empty, is a directory of the host: large files below it, of the
+	// system, need not be read, and then the key has names in the place of their
+	// digests. It is for who shares no results with other machines, where such a name
+	// says nothing.
+	Large string
+
 	// Hold keeps what the last Recall or Seal found, for Held. Then these are for
 	// one goroutine.
 	Hold bool
@@ -170,6 +176,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	}
 	key := a.Digest(a.InputRoot.Function())
 	scout := w.scoutFor(len(status.Lookups))
+	scout.large = w.Large
 	var gone []string // what the command found, and is not there any more
 	var first error
 	for _, l := range status.Lookups { // all of them: Host is to be asked for each
@@ -381,6 +388,8 @@ func (w *HostWitness) again(s seen) (seen, error) {
 		return s, fmt.Errorf("%s has appeared", s.path)
 	case n.id.isLink():
 		_, err = scout.link(n)
+	case s.kind == seenLarge && n.id.Mode&modeType == modeRegular:
+		return w.largeAgain(s, n)
 	case s.kind == seenMeta, s.kind == seenDir && s.text != notListed:
 		err = scout.note(n, backends.Stat)
 	default:
@@ -398,6 +407,27 @@ func (w *HostWitness) again(s seen) (seen, error) {
 		}
 	}
 	return s, fmt.Errorf("%s has changed", s.path)
+}
+
+// largeAgain says whether a large file is what it was, of which not all stat data are.
+// From now on its content is known, so that whoever asks next can tell.
+func (w *HostWitness) largeAgain(s seen, n *node) (seen, error) {
+	if n.id.Size != s.digest.Size() || n.id.perm() != s.perm {
+		return s, fmt.Errorf("%s has changed", s.path)
+	}
+	now, err := w.Hash.Digest(n.host)
+	if err != nil {
+		return s, err
+	}
+	content, known := w.Hash.meant(s.digest)
+	switch {
+	case known && content == now.Digest:
+		s.id, s.stable = now.ID, now.Stable
+		return s, nil
+	case known:
+		return s, fmt.Errorf("%s has changed", s.path)
+	}
+	return s, fmt.Errorf("%s has changed, or only its times: it is large, and was not read when it was first seen", s.path)
 }
 
 // renamed returns a directory that was given another name, or other permissions, after

@@ -24,9 +24,10 @@ func (j *ccJob) ccParts() *cc.Parts {
 	parts := &cc.Parts{
 		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,
 		Function: action.BLAKE3, Backend: unlimited{j.parts.miss}, Log: j.parts.miss.log, Empty: filepath.Join(wiring.StatDir(j.parts.store.Dir()), "empty"),
-		Find: j.self.Find, Blind: blind,
+		Find: j.self.Find, Blind: blind, Large: largeBelow,
 	}
 	if j.parts.remote != nil {
+		parts.Large = ""
 		parts.Cache, parts.More = &sharedCache{j.parts.store, j.parts.remote}, j.parts.remote.more
 	}
 	return parts

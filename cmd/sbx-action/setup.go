@@ -103,8 +103,14 @@ func (w *wiringFlags) open(ctx context.Context, f action.Function, network backe
 			return nil, errors.Join(err, p.Close())
 		}
 	}
+	if p.remote == nil {
+		p.witness.Large = largeBelow
+	}
 	return p, nil
 }
+
+// largeBelow is where the system has its libraries: see [staging.HostWitness].
+const largeBelow = "/usr/lib"
 
 // statDir is where the stat caches are, beside what the store keeps.
 func statDir(store *cache.Store) string {

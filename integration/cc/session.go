@@ -39,6 +39,8 @@ type Parts struct {
 	// outside of a sandbox: for what that inherits of the thread.
 	Bare func()
 
+	Large string // that of [staging.HostWitness]
+
 	// More, where not nil, adds to Notes what others know of an action that no
 	// note of ours fits, and says whether that was something.
 	More func(ctx context.Context, a *action.Action) bool
@@ -174,7 +176,7 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	}
 	s.clocked = s.compiles() && s.clockInCall(w.Stdin)
 	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Hold: true,
+		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Large: p.Large, Hold: true,
 	}
 	return s, true
 }
