@@ -76,6 +76,8 @@ type FileHasher struct {
 	table *os.File // nil: none
 	seed  uint64
 
+	unnamed sync.Map // the paths of large files that get no name: see large
+
 	keep  *Recalled      // nil: nobody keeps what was in the table
 	known *recalledTable // what was in this one, or nil
 }

@@ -51,7 +51,7 @@ func (h *FileHasher) large(path, under string, id *StatID, at Moment) (d FileDig
 		return d, false
 	}
 	t := h.openTable()
-	if t == nil || id.CTime >= int64(at) {
+	if _, changes := h.unnamed.Load(path); changes || t == nil || id.CTime >= int64(at) {
 		return d, false
 	}
 	slot, read := h.findLarge(int(t.Fd()), id)

@@ -415,6 +415,7 @@ func (w *HostWitness) largeAgain(s seen, n *node) (seen, error) {
 	if n.id.Size != s.digest.Size() || n.id.perm() != s.perm {
 		return s, fmt.Errorf("%s has changed", s.path)
 	}
+	w.Hash.unnamed.Store(n.host, true)
 	now, err := w.Hash.Digest(n.host)
 	if err != nil {
 		return s, err
