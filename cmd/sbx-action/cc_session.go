@@ -70,13 +70,14 @@ func (j *ccJob) sessionAt(ctx context.Context, place cc.Place) (*cc.Session, *cc
 	parts := j.ccParts()
 	j.want.Place = place
 	options := cc.Options{Recache: j.recache, ReadOnly: j.readOnly}
-	if dir := j.call.Aside(j.want.Env); dir != "" && j.want.Place == cc.Here && len(j.want.Limits) == 0 {
-		want := j.want
-		want.Root, want.Place = dir, cc.Aside
+	if want, ok := j.aside(); ok {
 		if s, ok := cc.NewSession(parts, j.call, want); ok {
-			if done, ok := s.Aside(ctx, options); ok {
-				j.passing = true
-				return s, done, nil
+			if done, ok, err := s.Aside(ctx, options); ok {
+				return s, done, err
+			}
+			j.passing = false
+			if j.stdin != nil {
+				_, _ = j.stdin.Seek(0, io.SeekStart)
 			}
 		}
 	}
@@ -111,6 +112,26 @@ func (j *ccJob) sessionAt(ctx context.Context, place cc.Place) (*cc.Session, *cc
 		s.KeepHere(ctx, here, done)
 	}
 	return s, done, err
+}
+
+// aside says how the call is made if it is in a directory, or has names, that were made
+// for it alone.
+func (j *ccJob) aside() (cc.Want, bool) {
+	want := j.want
+	if want.Place != cc.Here || len(want.Limits) > 0 {
+		return want, false
+	}
+	want.Place = cc.Aside
+	if dir := j.call.Aside(want.Env); dir != "" {
+		want.Root, j.passing = dir, true
+		return want, true
+	}
+	if j.call.Colours(cc.IsTerminal(2), os.Getenv) {
+		return want, false
+	}
+	want.Names = j.call.Renamed(want.Env, want.Stdin)
+	j.passing = want.Names != nil && want.Names.Brief()
+	return want, want.Names != nil
 }
 
 func (j *ccJob) movable() bool {

@@ -20,6 +20,7 @@ import (
 // is not in its key. So the directory is shown at asideRoot, which stands for it in the
 // arguments, and what comes out is good for a directory of any name if nothing of asideRoot
 // is in it. Where there is, the run is as good as none, and the call goes the usual way.
+// Others that compile in such directories are in [Renaming].
 
 // asideRoot has no character that a compiler changes where it makes a symbol of the name of
 // a file, and nobody else has a directory of that name.
@@ -32,8 +33,9 @@ var revealing = []string{
 	"-fsave", "-fmessage-length", "-frandom-seed", "-fcs-profile", "-fmemory-profile", "-index", "-include-pch", "-Wl,--plugin", "-Wl,-plugin", "-Wl,-T", "--",
 }
 
-// selfNames are the names by which a source asks what it is called, to compute with that.
-var selfNames = [][]byte{[]byte("__FILE__"), []byte("__BASE_FILE__"), []byte("__builtin_FILE"), []byte("source_location")}
+// selfNames are the names by which a source asks what it is called, to compute with that:
+// clang names a lambda after its file.
+var selfNames = [][]byte{[]byte("__FILE__"), []byte("__BASE_FILE__"), []byte("__builtin_FILE"), []byte("source_location"), []byte("__PRETTY_FUNCTION__")}
 
 // madeForOne says whether a directory of that name is one of Python's for a short time.
 func madeForOne(name string) bool {
@@ -78,7 +80,7 @@ func (c *Call) Aside(env []action.EnvironmentVariable) string {
 	return dir
 }
 
-func (s *Session) aside() bool { return s.view.stand == asideRoot }
+func (s *Session) aside() bool { return s.view.stand == asideRoot || s.view.names != nil }
 
 // backFromAside is text with the directory's own name in it.
 func (s *Session) backFromAside(text []byte) []byte {
@@ -89,29 +91,54 @@ func (s *Session) backFromAside(text []byte) []byte {
 }
 
 // Aside finds the result of a session with [Aside], or makes it, and says false where the
-// call has to go another way: its result depends on the name of the directory, it fails, or
-// something went wrong.
-func (s *Session) Aside(ctx context.Context, o Options) (*Done, bool) {
+// call has to go another way: its result depends on the name of the directory, or something
+// went wrong; and, in a directory of no name, where it fails.
+func (s *Session) Aside(ctx context.Context, o Options) (*Done, bool, error) {
 	if o.ReadOnly { // what cannot be kept would not be looked at
-		return s.Find(ctx)
+		done, ok := s.Find(ctx)
+		return done, ok, nil
 	}
 	key := action.Sum(s.parts.Function, []byte("cc aside\x00"+s.Key().String()))
-	if _, err := s.parts.Notes.Note(ctx, key); err == nil {
-		return nil, false
+	if _, err := s.parts.Notes.Note(ctx, key); err == nil || s.dirDepends(ctx) {
+		return nil, false, nil
 	}
 	done, err := s.Run(ctx, o)
-	if err == nil && done.Unkept == nil && done.Result.ExitCode == 0 {
-		return done, true
+	if err != nil && s.view.names != nil && !errors.Is(err, ErrBlind) { // there may be other sandboxes
+		return done, true, err
+	}
+	if err == nil && done.Unkept == nil && (done.Result.ExitCode == 0 || s.view.names != nil) {
+		return done, true, nil
 	}
 	if err == nil && (done.Unkept == nil || errors.Is(done.Unkept, errPlace)) {
 		_ = s.parts.Notes.PutNote(ctx, key, []byte("1")) // so that it is not tried each time
+		if s.view.names != nil {
+			_ = s.parts.Notes.PutNote(ctx, s.dirKey(), []byte("1"))
+		}
 	}
-	return nil, false
+	return nil, false, nil
+}
+
+func (s *Session) dirKey() action.Digest {
+	return action.Sum(s.parts.Function, []byte("cc aside in\x00"+s.call.Dir))
+}
+
+// dirDepends says whether another call in the renamed directory of this one has turned out
+// to depend on its name. A project in such a directory is not compiled twice, file by file.
+func (s *Session) dirDepends(ctx context.Context) bool {
+	if s.view.names == nil || !s.view.names.holds(s.call.Dir) {
+		return false
+	}
+	_, err := s.parts.Notes.Note(ctx, s.dirKey())
+	return err == nil
 }
 
 // dependsOnName says whether anything of a run aside depends on the name of its directory,
 // or on where that is. Of the outputs the collector has seen it, of sources vet sees it.
 func (s *Session) dependsOnName(lookups []backends.Lookup) bool {
+	if s.view.names != nil {
+		s.inside = s.readsInside(lookups)
+		return s.placed != ""
+	}
 	if s.placed != "" || bytes.Contains(s.backFromAside(s.heard()), []byte(asideRoot[1:])) {
 		return true
 	}
@@ -151,12 +178,18 @@ func (s *Session) vetName(host string) error {
 	var head [8]byte
 	n, _ := f.ReadAt(head[:], 0)
 	if bytes.HasPrefix(head[:n], []byte("\x7fELF")) || bytes.HasPrefix(head[:n], []byte("!<arch>")) {
-		return nil
+		return s.vetLinked(host, f, false)
 	}
-	asks, err := s.scan(f, len("__builtin_FILE"), func(text []byte) bool {
+	if s.view.names != nil && !s.inside {
+		return s.vetLinked(host, f, true)
+	}
+	asks, err := s.scan(f, len("__PRETTY_FUNCTION__"), func(text []byte) bool {
 		return slices.ContainsFunc(selfNames, func(name []byte) bool { return bytes.Contains(text, name) })
 	})
-	if err == nil && (asks || precompiled(host)) {
+	if err == nil && !asks && !precompiled(host) {
+		return s.vetLinked(host, f, true)
+	}
+	if err == nil {
 		err = fmt.Errorf("%s %w", host, errPlace)
 	}
 	return err

@@ -48,7 +48,7 @@ func (k *collector) directory(fd int, at string, depth int) error {
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		if err := k.entry(fd, n, path.Join(at, n), depth); err != nil {
+		if err := k.entry(fd, n, path.Join(at, k.s.view.names.real(n)), depth); err != nil {
 			return err
 		}
 	}
@@ -74,6 +74,9 @@ func (k *collector) entry(dir int, name, at string, depth int) error {
 			return err
 		}
 		if k.s.view.fixed() && k.s.view.base != fixedRoot && hasName(target[:n], fixedRoot) {
+			k.s.placed = at
+		}
+		if k.s.view.names != nil && strings.Contains(string(target[:n]), standMark) {
 			k.s.placed = at
 		}
 		k.res.Symlinks = append(k.res.Symlinks, action.OutputSymlink{Path: k.s.view.name(at)[1:], Target: string(target[:n])})

@@ -117,10 +117,10 @@ var probeNames = []string{"conftest", "autotest", "testfile", "try."}
 // probes are the digests of the files that a configure script writes anew, by the same
 // name, for each of hundreds of equal calls. For others the names are enough: of each
 // call, several sets of facts are kept, but not hundreds.
-func (c *Call) probes(f action.Function) (list []action.Digest) {
+func (c *Call) probes(f action.Function, names *Renaming) (list []action.Digest) {
 	for _, name := range c.Inputs {
 		base := filepath.Base(name)
-		if !slices.ContainsFunc(probeNames, func(start string) bool { return strings.HasPrefix(base, start) }) {
+		if !names.holds(c.abs(name)) && !slices.ContainsFunc(probeNames, func(start string) bool { return strings.HasPrefix(base, start) }) {
 			continue
 		}
 		if info, err := os.Stat(c.abs(name)); err != nil || !info.Mode().IsRegular() || info.Size() > probeMax {

@@ -80,11 +80,7 @@ func (s *Session) wouldWrite(p string, op backends.Op) bool {
 // isWritable says whether the sandbox had a layer over dir that takes what is written.
 func (s *Session) isWritable(dir string) bool {
 	for _, b := range s.binds {
-		at := b.Target
-		if s.view.elsewhere() && at == s.view.stand {
-			at = b.Source
-		}
-		if _, below := under(dir, at); b.Over && below {
+		if _, below := under(dir, s.view.covered(b)); b.Over && below {
 			return true
 		}
 	}

@@ -206,6 +206,9 @@ var located = [][]byte{[]byte(".debug_"), []byte(".zdebug_"), []byte(".gnu.lto_"
 
 // tells says whether an output may tell where the project is.
 func (s *Session) tells(f io.ReaderAt) (bool, error) {
+	if s.view.names != nil {
+		return s.concealsName(f)
+	}
 	base := []byte(s.view.base)
 	var head [8]byte
 	if n, _ := f.ReadAt(head[:], 0); contentOf(head[:n]) == packed {

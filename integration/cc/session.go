@@ -84,6 +84,7 @@ type Session struct {
 	input     []byte            // what comes on standard input, where that is in the key
 	opened    []backends.Lookup // what the run looked up
 
+	inside     bool // it read something in the renamed directory
 	boundKnown bool // placed is known of a project at fixedRoot: see binding
 	texts      bool // text is among the outputs that names its directory
 }
@@ -119,6 +120,7 @@ type Want struct {
 	Root   string                       // the project's directory, with that of the call in it
 	Place  Place
 	Told   *question // see [Told]
+	Names  *Renaming // of a call Aside: see [Call.Renamed]
 }
 
 // A Place says where a call sees its project.
@@ -147,6 +149,9 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 		w.Place, v.empty = Here, p.Empty
 	}
 	args, env := slices.Concat(w.Front, c.Args, w.Args), w.Env
+	if w.Names != nil {
+		return s.renamed(w)
+	}
 	if _, ok := under(c.Dir, w.Root); !ok || w.Root == "" || w.Root == "/" {
 		w.Place = Here // a configure script may well be elsewhere
 	}
@@ -170,7 +175,14 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 			}
 		}
 	}
-	s.command = &action.Command{Arguments: args, Environment: env, WorkingDirectory: v.name(c.Dir)[1:]}
+	s.describe(args, env, w)
+	return s, true
+}
+
+// describe sets what is in the key of the call, and what looks at the host for it.
+func (s *Session) describe(args []string, env []action.EnvironmentVariable, w Want) {
+	p, c := s.parts, s.call
+	s.command = &action.Command{Arguments: args, Environment: env, WorkingDirectory: s.view.name(c.Dir)[1:]}
 	s.action = &action.Action{
 		Command: s.command.Digest(p.Function), InputRoot: action.Sum(p.Function, nil), Platform: c.platform(p.Function, w),
 	}
@@ -178,7 +190,6 @@ func NewSession(p *Parts, c *Call, w Want) (*Session, bool) {
 	s.witness = &staging.HostWitness{
 		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Large: p.Large, Hold: true,
 	}
-	return s, true
 }
 
 // platform is what else is in the key of the call: besides its command, and what is
@@ -196,7 +207,10 @@ func (c *Call) platform(f action.Function, w Want) []action.Property {
 		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(f, w.Stdin).String()})
 	}
 	platform = append(platform, c.circumstances()...)
-	for _, d := range c.probes(f) {
+	if w.Names != nil {
+		platform = append(platform, action.Property{Name: "renamed", Value: renamedVersion})
+	}
+	for _, d := range c.probes(f, w.Names) {
 		platform = append(platform, action.Property{Name: "probe", Value: d.String()})
 	}
 	if w.Told != nil {
@@ -322,6 +336,8 @@ func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 // nameReal names the directory that the call sees elsewhere in what the compiler said.
 func (s *Session) nameReal(d *Done) {
 	switch {
+	case s.view.names != nil:
+		d.Stdout, d.Stderr = []byte(s.view.names.real(string(d.Stdout))), []byte(s.view.names.real(string(d.Stderr)))
 	case s.aside():
 		d.Stdout, d.Stderr = s.backFromAside(d.Stdout), s.backFromAside(d.Stderr)
 	case s.view.fixed():
@@ -364,7 +380,7 @@ func (s *Session) Again() *Session {
 	w := *s.witness
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
 	again.concealed, again.judged, again.foreign = concealment{}, false, ""
-	again.placed, again.boundKnown, again.texts = "", false, false
+	again.placed, again.inside, again.boundKnown, again.texts = "", false, false, false
 	again.witness = &w
 	v := *s.view
 	again.view = &v
@@ -556,10 +572,7 @@ func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.
 		if !b.Over {
 			continue
 		}
-		at := b.Target
-		if s.view.elsewhere() && at == s.view.stand {
-			at = b.Source
-		}
+		at := s.view.covered(b)
 		k.fresh = b.Source == s.view.empty
 		if err := k.layer(left.Root, fmt.Sprint(i), at); err != nil {
 			return nil, nil, err

@@ -14,14 +14,16 @@ import (
 // for those that are different in each sandbox. It holds no state of the host: what
 // is shown depends on the call alone, and so is in its key.
 type view struct {
-	zones  []string // directories around those in which it may write; no one is below another
-	dirs   []string // those in which it may write, with all that is below them
-	shown  []string // directories of hidden places that the call names
-	limits []string // strict: nothing else of the host is shown but the systems's directories; nil: everything
-	base   string   // the directory that the next one stands for; or ""
-	stand  string   // what base is called in facts and results: fixedRoot, asideRoot or baseRoot
-	told   bool     // nothing is hidden: the call runs in no sandbox
-	empty  string   // strict: an empty directory of the host, below the layers that it writes to
+	zones  []string  // directories around those in which it may write; no one is below another
+	dirs   []string  // those in which it may write, with all that is below them
+	shown  []string  // directories of hidden places that the call names
+	limits []string  // strict: nothing else of the host is shown but the systems's directories; nil: everything
+	base   string    // the directory that the next one stands for; or ""
+	names  *Renaming // of a call that has a base for the names that were made for it, or nil
+	files  []string  // its outputs and inputs, absolute
+	stand  string    // what base is called in facts and results: fixedRoot, asideRoot or baseRoot
+	told   bool      // nothing is hidden: the call runs in no sandbox
+	empty  string    // strict: an empty directory of the host, below the layers that it writes to
 }
 
 // fixedRoot is where the project is for a call with --path fixed. baseRoot is what
@@ -51,7 +53,9 @@ func (v *view) top(name string) bool {
 
 // host returns where on the host is what the call sees at p.
 func (v *view) host(p string) (string, bool) {
-	if v.base != "" {
+	if v.names != nil {
+		p = v.names.real(p)
+	} else if v.base != "" {
 		if rest, ok := under(p, v.stand); ok {
 			return v.base + rest, true
 		}
@@ -85,13 +89,18 @@ func (v *view) fixed() bool { return v.stand == fixedRoot }
 
 // elsewhere says whether the directory that base is the name of on the host has another
 // one for the call.
-func (v *view) elsewhere() bool { return v.stand == fixedRoot || v.stand == asideRoot }
+func (v *view) elsewhere() bool {
+	return v.stand == fixedRoot || v.stand == asideRoot || v.names != nil
+}
 
 // name is the opposite of host: what a path of the host is called in facts and
 // results.
 func (v *view) name(p string) string {
 	if v.base != "" {
 		if rest, ok := under(p, v.base); ok {
+			if v.names != nil {
+				rest = v.names.other(rest)
+			}
 			return v.stand + rest
 		}
 	}
@@ -253,7 +262,7 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 			}
 		}
 	}
-	if v.elsewhere() {
+	if v.elsewhere() && v.names == nil {
 		binds = append(binds, backends.Bind{Source: v.base, Target: v.stand, Over: true})
 	}
 	for _, z := range zones {
@@ -264,6 +273,10 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 				binds = append(binds, backends.Bind{Source: m, Target: m, Over: over})
 			}
 		}
+	}
+	if v.names != nil { // in one of these
+		binds = append(binds, backends.Bind{Source: v.base, Target: v.stand, Over: true})
+		binds = append(binds, v.inner(v.files)...)
 	}
 	return binds, links, nil
 }
