@@ -14,7 +14,7 @@
 //     is nosuid, and nodev but for the devices in /dev.
 //   - Args[0] without a slash is looked up in the PATH of Spec.Env, and nowhere
 //     without one. A script without #! is run by /bin/sh, as shells do.
-//   - The system calls that internal/helper/src/filter.c lists are refused:
+//   - The system calls that internal/helper/src/rules.h lists are refused:
 //     among them namespaces, mounts, keys, bpf, perf, io_uring, sockets but of
 //     the families unix, inet, inet6 and netlink's routes, and all of the x32
 //     and 32-bit ARM ABIs.
