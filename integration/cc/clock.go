@@ -71,6 +71,7 @@ func (s *Session) vet(host string, d staging.FileDigest) error {
 	if !s.compiles() || precompiled(host) && (s.call.Clang || strings.HasSuffix(host, ".gch")) {
 		return nil // see suspect
 	}
+	s.equals.add(host, d)
 	if s.usesClock(host, d) {
 		return fmt.Errorf("%s %w", s.view.name(host), errClock)
 	}

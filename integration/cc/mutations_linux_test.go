@@ -39,6 +39,31 @@ func keepTime(name string, change func(*world)) func(*world) {
 	}
 }
 
+// twins is a source that includes two headers of that content.
+func twins(content string) map[string]string {
+	return map[string]string{
+		"a.c":   "#define Y(n) v##n\n#define Z(n) Y(n)\n#define X(n) Z(n)\n#include \"i/a.h\"\n#include \"j/a.h\"\n",
+		"i/a.h": content, "j/a.h": content,
+	}
+}
+
+func imported(files map[string]string) map[string]string {
+	files["a.c"] = strings.ReplaceAll(files["a.c"], "#include", "#import")
+	return files
+}
+
+func sameTime(from, to string) func(*world) {
+	return func(w *world) { w.host("touch", "-r", from, to) }
+}
+
+func touched(name string) func(*world) {
+	return func(w *world) { w.must(os.Chtimes(w.path(name), timeLongAgo, timeLongAgo)) }
+}
+
+func hardLinked(from, to string) func(*world) {
+	return func(w *world) { w.host("ln", "-f", from, to) }
+}
+
 func sourceMutations() []mutation {
 	return []mutation{
 		{name: "source", files: twoFiles, call: compileA, change: text("a.c", usesA+"int more;\n")},
@@ -50,6 +75,11 @@ func sourceMutations() []mutation {
 			name: "header's header", files: map[string]string{"a.c": usesA, "a.h": "#include \"b.h\"\n", "b.h": "#define A 1\n"},
 			call: compileA, change: text("b.h", "#define A 2\n"),
 		},
+		{name: "times of equal headers that are read once", files: twins("#pragma once\nint X(__COUNTER__);\n"), make: sameTime("i/a.h", "j/a.h"), call: "gcc -c a.c", ends: []cc.Outcome{cc.Unkept}, change: touched("j/a.h"), back: sameTime("i/a.h", "j/a.h")},
+		{name: "equal headers become one that is read once", files: twins("#pragma once\nint X(__COUNTER__);\n"), call: "clang -c a.c", ends: []cc.Outcome{cc.Unkept}, change: hardLinked("i/a.h", "j/a.h"), back: steps(gone("j/a.h"), text("j/a.h", "#pragma once\nint X(__COUNTER__);\n"))},
+		{name: "equal headers that are imported become one", files: imported(twins("int X(__COUNTER__);\n")), call: "clang -c a.c", ends: []cc.Outcome{cc.Unkept}, change: hardLinked("i/a.h", "j/a.h"), back: steps(gone("j/a.h"), text("j/a.h", "int X(__COUNTER__);\n"))},
+		{name: "equal headers become one, with debug information", files: twins("int X(__COUNTER__)(void) { return 1; }\n"), call: "clang -g -c a.c", ends: []cc.Outcome{cc.Unkept}, change: hardLinked("i/a.h", "j/a.h"), back: steps(gone("j/a.h"), text("j/a.h", "int X(__COUNTER__)(void) { return 1; }\n"))},
+		{name: "control: equal headers become one", files: twins("int X(__COUNTER__);\n"), call: "clang -c a.c", same: true, change: hardLinked("i/a.h", "j/a.h")},
 		{name: "header is deleted", files: twoFiles, call: compileA, change: gone("a.h")},
 		{name: "header becomes a directory", files: twoFiles, call: compileA, change: steps(gone("a.h"), func(w *world) { w.mkdir("a.h") }), back: steps(gone("a.h"), text("a.h", "#define A 1\n"))},
 		{name: "header becomes a dangling link", files: twoFiles, call: compileA, change: func(w *world) { w.link("nowhere", "a.h") }},

@@ -87,6 +87,8 @@ type Session struct {
 	inside     bool // it read something in the renamed directory
 	boundKnown bool // placed is known of a project at fixedRoot: see binding
 	texts      bool // text is among the outputs that names its directory
+
+	equals reading
 }
 
 // ErrPlain is wrapped by errors that mean that the call must be executed as it is:
@@ -380,6 +382,7 @@ func (s *Session) Again() *Session {
 	w := *s.witness
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
 	again.concealed, again.judged, again.foreign = concealment{}, false, ""
+	again.equals = reading{}
 	again.placed, again.inside, again.boundKnown, again.texts = "", false, false, false
 	again.witness = &w
 	v := *s.view
@@ -488,6 +491,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	}
 	if err == nil {
 		err = s.asked(status.Lookups)
+	}
+	if err == nil {
+		err = s.twins()
 	}
 	if err == nil && len(s.removed) > 0 { // which no result can say
 		err = fmt.Errorf("%w: %w", errUndone, action.ErrUnsealed)
