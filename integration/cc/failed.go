@@ -83,7 +83,7 @@ func (s *Session) hides(lookups []backends.Lookup) string {
 
 // doubts are words of complaints that have to do with where and how a compiler ran.
 var doubts = []string{
-	"internal compiler error", "Permission denied", "not permitted", "Read-only", "No space", "Killed", "signal terminated", "terminated with", "memory", "Too many open",
+	"internal compiler error", "Permission denied", "not permitted", "Read-only", "Value too large", "opening dependency file", "No space", "Killed", "signal terminated", "terminated with", "memory", "Too many open",
 	"Cannot allocate", "put/output error", "temporarily", "xec", "plugin", "nternal error", "PLEASE submit",
 }
 

@@ -357,6 +357,7 @@ func environmentMutations() []mutation {
 		{name: "the variable DEPENDENCIES_OUTPUT", files: twoFiles, make: env("DEPENDENCIES_OUTPUT", "one.d"), call: "gcc -c a.c", change: env("DEPENDENCIES_OUTPUT", "two.d"), back: env("DEPENDENCIES_OUTPUT", "one.d")},
 		{name: "the variable SUNPRO_DEPENDENCIES", files: twoFiles, make: env("SUNPRO_DEPENDENCIES", "one.d"), call: "gcc -c a.c", change: env("SUNPRO_DEPENDENCIES", "two.d"), back: env("SUNPRO_DEPENDENCIES", "one.d")},
 		{name: "the variable GCC_EXEC_PREFIX", files: map[string]string{"a.c": "#include <stddef.h>\nint a;\n"}, silent: true, call: "gcc -c a.c", change: env("GCC_EXEC_PREFIX", "/nowhere/"), back: unset("GCC_EXEC_PREFIX")},
+		{name: "the variable GCC_ROOT", files: map[string]string{"a.c": "#include <stddef.h>\nint a;\n"}, call: "gcc -c a.c", change: env("GCC_ROOT", "/nowhere"), back: unset("GCC_ROOT")},
 		{name: "the variable COMPILER_PATH", files: map[string]string{"a.c": "int a;\n"}, make: func(w *world) {
 			for _, d := range []string{"one", "two"} {
 				w.script(d+"/as", "exec "+real(w, "as")+" "+map[string]string{"one": "--execstack", "two": "--noexecstack"}[d]+" \"$@\"")

@@ -225,7 +225,28 @@ func (v *view) writable(fits func(dir string) bool) []string {
 		}
 		list = append(list, dir)
 	}
-	return topmost(list)
+	slices.Sort(list)
+	var out []string
+	for _, dir := range slices.Compact(list) {
+		if !slices.ContainsFunc(out, func(z string) bool { return reaches(z, dir, fits) }) {
+			out = append(out, dir)
+		}
+	}
+	return out
+}
+
+// reaches says whether dir is below z, and can be copied into a layer there, with all
+// directories on the way.
+func reaches(z, dir string, fits func(dir string) bool) bool {
+	if _, ok := under(dir, z); !ok {
+		return false
+	}
+	for ; dir != z; dir = filepath.Dir(dir) {
+		if !fits(dir) {
+			return false
+		}
+	}
+	return true
 }
 
 // root returns the binds that make up the view and the links in the root
@@ -268,7 +289,7 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 	for _, z := range zones {
 		binds = append(binds, backends.Bind{Source: z, Target: z, Over: true})
 		for _, m := range below {
-			if _, ok := under(m, z); ok && m != z {
+			if _, ok := under(m, z); ok && m != z && !closer(zones, z, m) {
 				over := slices.ContainsFunc(v.dirs, func(d string) bool { _, ok := under(d, m); return ok })
 				binds = append(binds, backends.Bind{Source: m, Target: m, Over: over})
 			}
@@ -279,6 +300,15 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 		binds = append(binds, v.inner(v.files)...)
 	}
 	return binds, links, nil
+}
+
+// closer says whether m is in another one of the zones, below z.
+func closer(zones []string, z, m string) bool {
+	return slices.ContainsFunc(zones, func(d string) bool {
+		_, in := under(m, d)
+		_, below := under(d, z)
+		return in && below && d != z
+	})
 }
 
 // strict returns the binds of a strict call besides the system's: fresh layers over
