@@ -155,11 +155,12 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", at, err)
 	}
+	old := st.Mtim.Nano() < int64(k.s.stamp)
+	if (k.s.call.Kind == Any || old) && !k.fresh && k.s.untouched(f, at, d, st) {
+		delete(k.s.written, at)
+		return nil
+	}
 	if k.s.call.Kind == Any {
-		if !k.fresh && k.s.untouched(f, at, d, st) {
-			delete(k.s.written, at)
-			return nil
-		}
 		if err := k.s.ofItsOwn(f, at, st); err != nil {
 			return err
 		}

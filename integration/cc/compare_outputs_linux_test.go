@@ -36,6 +36,7 @@ func TestCompareOutputs(t *testing.T) {
 		{name: "Xpreprocessor MD", call: "$CC -Xpreprocessor -MD -Xpreprocessor x.d -c a.c"},
 		{name: "DEPENDENCIES_OUTPUT", call: "DEPENDENCIES_OUTPUT='x.d tgt' $CC -c a.c", with: both},
 		{name: "SUNPRO_DEPENDENCIES", call: "SUNPRO_DEPENDENCIES='x.d tgt' $CC -c a.c", with: both},
+		{name: "DEPENDENCIES_OUTPUT appends nothing", call: "echo start >x.d; touch -d @1000000000 x.d; tick; DEPENDENCIES_OUTPUT='x.d tgt' $CC -xc -c - -o q.o <b.c; stat -c %Y x.d"},
 		{name: "DEPENDENCIES_OUTPUT appends", call: "echo start >x.d; tick; DEPENDENCIES_OUTPUT='x.d tgt' $CC -c a.c"},
 		{name: "gsplit-dwarf", call: "$CC -g -gsplit-dwarf -c a.c -o x.o", with: both},
 		{name: "gsplit-dwarf link", call: "$CC -g -gsplit-dwarf a.c m.c -o prog", with: both},

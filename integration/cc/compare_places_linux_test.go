@@ -72,6 +72,7 @@ func TestComparePlaces(t *testing.T) {
 func TestCompareStreams(t *testing.T) {
 	compareAll(t, []row{
 		{name: "stdin closed", call: "$CC -Wall -c a.c <&-", with: both},
+		{name: "descriptor in a source", call: "echo '#include \"/dev/fd/7\"' >g.c; tick; $CC -c g.c 7<b.c", with: both, want: "plain (asks for something in /tmp, /run or /dev/shm that it does not name)"},
 		{name: "stdout closed", call: "$CC -Wall -c a.c >&-; $CC -E a.c >&-", with: both, want: "plain (a standard descriptor is closed)"},
 		{name: "stderr closed", call: "$CC -Wall -c a.c 2>&-; $CC -c bad.c 2>&-", with: both, want: "plain (a standard descriptor is closed)"},
 		{name: "all closed", call: "$CC -Wall -c a.c <&- >&- 2>&-", with: both, want: "plain (a standard descriptor is closed)"},

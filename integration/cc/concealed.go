@@ -58,6 +58,16 @@ func isStdin(p string) bool {
 	return ok && strings.HasSuffix(rest, "/fd/0")
 }
 
+// isDescriptor says whether p is a name of a descriptor of who asks, or of another
+// process.
+func isDescriptor(p string) bool {
+	dir, n := path.Split(p)
+	if n == "" || strings.Trim(n, "0123456789") != "" {
+		return false
+	}
+	return dir == "/dev/fd/" || strings.HasPrefix(dir, "/proc/") && strings.HasSuffix(dir, "/fd/")
+}
+
 // A concealment is what a run asked for and was not shown.
 type concealment struct {
 	made   map[string]bool // what the run made itself, in places that are not shown
@@ -99,6 +109,11 @@ func (s *Session) follow(lookups []backends.Lookup) {
 			if p := path.Clean(l.Path); s.view.asks(p) {
 				s.concealed.made[p] = true
 			}
+		}
+		// In the sandbox there are none of the caller's beyond the standard ones: what is
+		// there, the compiler has opened.
+		if l.Op == backends.Open && s.concealed.found == "" && s.call.Kind != Any && isDescriptor(l.Path) {
+			s.concealed.found = l.Path
 		}
 	}
 }
