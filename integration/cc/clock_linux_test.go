@@ -53,6 +53,8 @@ func TestTellsTime(t *testing.T) {
 			w.write("day", now.Format(time.DateOnly)+" "+now.AddDate(0, 0, 1).Format(time.DateOnly))
 			w.script("cat", "cat day")
 		}, cc.Unkept},
+		{"in the header of an object", "clang --target=x86_64-pc-windows-msvc -c a.c", "int a;\n", nil, cc.Unkept},
+		{"control: an object without one", "clang --target=x86_64-pc-windows-gnu -c a.c", "int a;\n", nil, cc.Miss},
 		{"by a program", "--any date +%T", "", nil, cc.Unkept},
 		{"by a program, in a file", "--any cp", "", func(w *world) { w.script("cp", "date >u") }, cc.Unkept},
 	} {

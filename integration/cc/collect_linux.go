@@ -155,7 +155,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", at, err)
 	}
-	old := st.Mtim.Nano() < int64(k.s.stamp)
+	old := st.Mtim.Nano() < int64(k.s.stamp) && k.s.told == nil
 	if (k.s.call.Kind == Any || old) && !k.fresh && k.s.untouched(f, at, d, st) {
 		delete(k.s.written, at)
 		return nil
@@ -205,6 +205,9 @@ func (k *collector) check(f *os.File, at string) error {
 		if timed {
 			k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
 		}
+	}
+	if k.s.stampedNow(f) {
+		k.s.refused = fmt.Errorf("%s %w", at, errClock)
 	}
 	if c.Kind == Archive {
 		dated, err := datedArchive(f)

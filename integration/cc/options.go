@@ -191,6 +191,8 @@ func (c *Call) option(name, value string) {
 		c.Painted, c.Linked = true, true
 	case "-frecord-gcc-switches":
 		c.Recorded = true
+	case "--config": // a file of more arguments, of clang's
+		c.Native = true
 	case "-march", "-mtune", "-mcpu", "--march":
 		c.Native = c.Native || isNative(value)
 	case "-Xclang":

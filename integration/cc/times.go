@@ -60,6 +60,26 @@ func hasTimes(f *os.File, at string) (bool, error) {
 	return false, nil
 }
 
+// stampedNow says whether an output says that it was made since the run began, as objects
+// and programs for Windows do in their headers: in four bytes of seconds since 1970.
+func (s *Session) stampedNow(f io.ReaderAt) bool {
+	const slack = 2 * time.Second
+	var head [64]byte
+	n, _ := f.ReadAt(head[:], 0)
+	near := func(b []byte) bool {
+		at := time.Unix(int64(binary.LittleEndian.Uint32(b)), 0)
+		return at.After(s.began.Add(-slack)) && at.Before(time.Now().Add(slack))
+	}
+	if n == len(head) && string(head[:2]) == "MZ" {
+		pe := head[:12]
+		if _, err := f.ReadAt(pe, int64(binary.LittleEndian.Uint32(head[60:]))); err != nil {
+			return false
+		}
+		return near(pe[8:])
+	}
+	return n >= 12 && (near(head[4:]) || near(head[8:])) // an object, or a large one
+}
+
 // datedTar says whether a member of a tar has a time: twelve octal digits at 136 of each
 // header of 512 bytes, which has its member's size at 124.
 func datedTar(f *os.File) (bool, error) {

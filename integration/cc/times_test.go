@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"io"
 	"os"
 	"path/filepath"
@@ -170,6 +171,42 @@ func TestTooWide(t *testing.T) {
 		}
 		if got := terminalWidth(func(string) string { return width }); got != at {
 			t.Errorf("COLUMNS=%q: %d, want %d", width, got, at)
+		}
+	}
+}
+
+// TestStampedNow has the time in the headers of objects and programs.
+func TestStampedNow(t *testing.T) {
+	now := time.Now()
+	s := &Session{began: now}
+	file := func(at, size int, made time.Time) []byte {
+		b := make([]byte, size)
+		binary.LittleEndian.PutUint32(b[at:], uint32(made.Unix()))
+		return b
+	}
+	program := func(made time.Time) []byte {
+		b := file(0x80+8, 512, made)
+		copy(b, "MZ")
+		b[60] = 0x80
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want bool
+	}{
+		{"object", file(4, 100, now), true},
+		{"short object", file(4, 20, now), true},
+		{"large object", file(8, 100, now), true},
+		{"program", program(now), true},
+		{"control: old object", file(4, 100, now.Add(-time.Hour)), false},
+		{"control: old program", program(now.Add(-time.Hour)), false},
+		{"control: elsewhere", file(12, 100, now), false},
+		{"control: a program cut short", program(now)[:0x88], false},
+		{"control: empty", nil, false},
+	} {
+		if have := s.stampedNow(bytes.NewReader(c.data)); have != c.want {
+			t.Errorf("%s: %v", c.name, have)
 		}
 	}
 }
