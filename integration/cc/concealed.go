@@ -112,7 +112,7 @@ func (s *Session) follow(lookups []backends.Lookup) {
 		}
 		// In the sandbox there are none of the caller's beyond the standard ones: what is
 		// there, the compiler has opened.
-		if l.Op == backends.Open && s.concealed.found == "" && s.call.Kind != Any && isDescriptor(l.Path) {
+		if l.Op == backends.Open && s.concealed.found == "" && s.call.Kind != Any && s.shared == "" && isDescriptor(l.Path) {
 			s.concealed.found = l.Path
 		}
 	}
