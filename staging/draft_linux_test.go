@@ -66,7 +66,7 @@ func TestDeliverStuck(t *testing.T) {
 func startStuck(t *testing.T, root string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestDeliverStuck$")
-	cmd.Env = append(os.Environ(), "SBX_TEST_STUCK="+root)
+	cmd.Env = append(os.Environ(), "SBX_TEST_STUCK="+root, "TMPDIR="+t.TempDir()) // which it cannot remove when it is killed
 	cmd.Stderr = os.Stderr
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
