@@ -46,7 +46,8 @@ echo object >a.o`)
 		if !waitFor(header, "phase-one") {
 			return
 		}
-		_ = os.WriteFile(header, []byte("int from_header;\n"), 0o644)
+		_ = os.WriteFile(header+".new", []byte("int from_header;\n"), 0o644)
+		_ = os.Rename(header+".new", header) // nobody finds it without its text
 		waitFor(header, "phase-two")
 		_ = os.Remove(header)
 	}()
