@@ -374,6 +374,31 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestLocksAreNoLink: who may write in a store cannot have others write elsewhere.
+func TestLocksAreNoLink(t *testing.T) {
+	dir := cache.TempStoreDir(t)
+	locks, outside := filepath.Join(dir, "locks"), filepath.Join(t.TempDir(), "made")
+	lock := func() error {
+		unlock, err := openStore(t, dir, cache.Options{}).Lock(t.Context(), action.Sum(action.BLAKE3, []byte("x")))
+		if err == nil {
+			unlock()
+		}
+		return err
+	}
+	if err := lock(); err != nil {
+		t.Fatalf("control: %v", err)
+	}
+	if err := errors.Join(os.Remove(locks), os.Symlink(outside, locks)); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(); err == nil {
+		t.Error("a link is taken for the locks")
+	}
+	if _, err := os.Lstat(outside); err == nil {
+		t.Error("a file was made outside of the store")
+	}
+}
+
 func childUmask(ctx context.Context, dir string, args []string) error {
 	var mask int
 	fmt.Sscanf(args[0], "%o", &mask)

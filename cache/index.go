@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -169,6 +170,9 @@ func (s *Store) openIndex(anew bool) (*index, error) {
 				Timeout: indexWait,
 				// It can be made again: a power cut may cost it.
 				NoSync: true, FreelistType: bolt.FreelistMapType,
+				OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+					return os.OpenFile(name, flag|syscall.O_NOFOLLOW, perm)
+				},
 			})
 			return err
 		})

@@ -272,7 +272,11 @@ func (s *Store) share(path string, perm fs.FileMode) {
 	if perm&0o111 != 0 {
 		perm |= fs.ModeSetgid
 	}
-	_ = os.Chmod(path, perm)
+	// What is there now may be somebody else's link.
+	if f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); err == nil {
+		_ = f.Chmod(perm)
+		f.Close()
+	}
 }
 
 // replace is WriteSynced for a file that all who use the store are to read.

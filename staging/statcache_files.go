@@ -269,12 +269,22 @@ func (h *FileHasher) openTable() *os.File {
 		if err != nil {
 			f, err = os.Open(name) // a read-only store
 		}
+		if err == nil && !mine(f) {
+			err = errors.Join(fs.ErrPermission, f.Close())
+		}
 		if err == nil {
 			h.table = f
 			h.known = h.keep.of(f, h)
 		}
 	})
 	return h.table
+}
+
+// mine says whether a file is the caller's: in a store of several users, somebody else
+// may have made the directory.
+func mine(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && int(st.Uid) == os.Geteuid()
 }
 
 type fileSlot [slotSize]byte

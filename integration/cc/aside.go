@@ -30,12 +30,37 @@ const asideRoot = "/sbxaside5f2c71d9"
 // files come into outputs in such a way that they are not found there, or are changed.
 var revealing = []string{
 	"-M", "-Wp,", "-Wa,", "-X", "-x", "-T", "-emit-", "-fembed-", "-fmodule", "-fcoverage", "-fdebug", "-funique", "-ffile-", "-fmacro-",
-	"-fsave", "-fmessage-length", "-frandom-seed", "-fcs-profile", "-fmemory-profile", "-index", "-include-pch", "-Wl,--plugin", "-Wl,-plugin", "-Wl,-T", "--",
+	"-fsave", "-fmessage-length", "-frandom-seed", "-fcs-profile", "-fmemory-profile", "-index", "-include-pch", "-fsanitize", "-fexec-charset", "-fwide-exec-charset", "-finput-charset", "-H", "-Wl,-M", "-Wl,--print-map", "-Wl,--plugin", "-Wl,-plugin", "-Wl,-T", "--",
 }
 
 // selfNames are the names by which a source asks what it is called, to compute with that:
 // clang names a lambda after its file.
-var selfNames = [][]byte{[]byte("__FILE__"), []byte("__BASE_FILE__"), []byte("__builtin_FILE"), []byte("source_location"), []byte("__PRETTY_FUNCTION__")}
+var selfNames = [][]byte{[]byte("__FILE__"), []byte("__BASE_FILE__"), []byte("__builtin_FILE"), []byte("source_location"), []byte("__PRETTY_FUNCTION__"), []byte("__FUNCSIG__"), []byte("__FILE_FULL_PATH__"), []byte("__assert")}
+
+// selfPieces are what the first of them is put together from, by "##".
+var selfPieces = []string{"__F", "__FI", "__FIL", "__FILE", "__FILE_", "_FILE__", "FILE__", "ILE__", "LE__", "E__"}
+
+// asksPieced says whether a source has one of selfNames in pieces, or on two lines.
+func asksPieced(text []byte) bool {
+	for _, end := range []string{"\\\n", "\\\r\n"} {
+		if whole := bytes.ReplaceAll(text, []byte(end), nil); len(whole) < len(text) && slices.ContainsFunc(selfNames, func(name []byte) bool { return bytes.Contains(whole, name) }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(selfPieces, func(p string) bool {
+		for rest := text; ; {
+			i := bytes.Index(rest, []byte(p))
+			if i < 0 {
+				return false
+			}
+			end := i + len(p)
+			if (i == 0 || !isAlnum(string(rest[i-1:i]))) && (end == len(rest) || !isAlnum(string(rest[end:end+1]))) {
+				return true
+			}
+			rest = rest[end:]
+		}
+	})
+}
 
 // madeForOne says whether a directory of that name is one of Python's for a short time.
 func madeForOne(name string) bool {
@@ -137,7 +162,8 @@ func (s *Session) dirDepends(ctx context.Context) bool {
 func (s *Session) dependsOnName(lookups []backends.Lookup) bool {
 	if s.view.names != nil {
 		s.inside = s.readsInside(lookups)
-		return s.placed != ""
+		// By its own name, which a source says, a file is another one: see #pragma once.
+		return s.placed != "" || slices.ContainsFunc(lookups, func(l backends.Lookup) bool { return s.view.names.has(l.Path) })
 	}
 	if s.placed != "" || bytes.Contains(s.backFromAside(s.heard()), []byte(asideRoot[1:])) {
 		return true
@@ -183,8 +209,8 @@ func (s *Session) vetName(host string) error {
 	if s.view.names != nil && !s.inside {
 		return s.vetLinked(host, f, true)
 	}
-	asks, err := s.scan(f, len("__PRETTY_FUNCTION__"), func(text []byte) bool {
-		return slices.ContainsFunc(selfNames, func(name []byte) bool { return bytes.Contains(text, name) })
+	asks, err := s.scan(f, 2*len("__PRETTY_FUNCTION__"), func(text []byte) bool {
+		return !ofSystem(host) && asksPieced(text) || slices.ContainsFunc(selfNames, func(name []byte) bool { return bytes.Contains(text, name) })
 	})
 	if err == nil && !asks && !precompiled(host) {
 		return s.vetLinked(host, f, true)

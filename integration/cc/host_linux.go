@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -40,38 +39,19 @@ func realPath(p string) (string, error) {
 	return real, nil
 }
 
-// mounts is what mountPoints has found, and a descriptor by which the kernel says when it
-// is not so any more.
-var mounts struct {
-	sync.Mutex
-	fd   *int // nil: not open
-	list []string
-}
-
-// mountPoints lists where something is mounted, sorted. Nobody may change the list.
+// mountPoints lists where something is mounted, sorted. It is read each time: the kernel
+// tells of mounts that come and go, but not of a directory above one that is renamed.
 func mountPoints() ([]string, error) {
-	m := &mounts
-	m.Lock()
-	defer m.Unlock()
-	if m.list != nil {
-		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(*m.fd), Events: unix.POLLPRI}}, 0); n == 0 && err == nil {
-			return m.list, nil
-		}
-	}
-	m.list = nil
-	if m.fd == nil { // changes count from here on
-		fd, err := openRead("/proc/self/mountinfo")
-		if err != nil {
-			return nil, err
-		}
-		m.fd = &fd
-	}
-	data, err := readTable(*m.fd)
+	fd, err := openRead("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	m.list = mountPointsIn(data)
-	return m.list, nil
+	defer unix.Close(fd)
+	data, err := readTable(fd)
+	if err != nil {
+		return nil, err
+	}
+	return mountPointsIn(data), nil
 }
 
 // readTable reads a file of /proc, of which the kernel gives a page at a time.

@@ -90,6 +90,16 @@ func TestMountPoints(t *testing.T) {
 			t.Fatal(err)
 		}
 		mounted := has(dir)
+		if err := os.Rename(filepath.Dir(dir), filepath.Dir(dir)+"-moved"); err != nil {
+			t.Fatal(err)
+		}
+		moved := has(filepath.Join(filepath.Dir(dir)+"-moved", filepath.Base(dir)))
+		if err := os.Rename(filepath.Dir(dir)+"-moved", filepath.Dir(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if !moved {
+			t.Error("it is not seen where a directory above it was moved to")
+		}
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Fatal(err)
 		}

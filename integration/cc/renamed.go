@@ -337,6 +337,7 @@ func (s *Session) readsInside(lookups []backends.Lookup) bool {
 		}
 		host, ok := s.view.host(path.Clean(l.Path))
 		_, in := under(host, s.view.base)
+		in = in || strings.Contains(l.Path, standMark) // "../include/x.h"
 		return ok && in && !s.written[host]
 	})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // renamedVersion changes with what is decided on a miss.
-const renamedVersion = "1"
+const renamedVersion = "2"
 
 // mapping are options that name a part of names, and what is said in its place.
 var mapping = []string{"-ffile-prefix-map=", "-fdebug-prefix-map=", "-fmacro-prefix-map="}
@@ -17,15 +17,25 @@ var mapping = []string{"-ffile-prefix-map=", "-fdebug-prefix-map=", "-fmacro-pre
 // found, or with which an output has another form.
 var ruled = []string{
 	"-M", "-Wp,", "-X", "-T", "-B", "-emit-", "-fembed-", "-fmodule", "-fcoverage", "-fdebug", "-funique", "-ffile-", "-fmacro-", "-fsave", "-fcs-profile",
-	"-fmemory-profile", "-index", "-include-pch", "--", "-wrapper", "-dump", "-finstrument", "-fsanitize-", "-fxray", "-mllvm", "-fmessage-length", "-fcompare-debug",
+	"-fmemory-profile", "-index", "-include-pch", "--", "-wrapper", "-dump", "-finstrument", "-fsanitize", "-fexec-charset", "-fwide-exec-charset", "-finput-charset", "-H", "-fxray", "-mllvm", "-fmessage-length", "-fcompare-debug",
 	"-flto", "-fprofile", "-ftest-coverage", "-fplugin", "-specs", "-save-temps", "-fdump", "-frecord", "-fcallgraph", "-fstack-usage", "-fdiagnostics", "-fopt-info", "-aux-info", "-working-directory",
+}
+
+// plain are the beginnings of the options "-f…" that are taken where there is a source:
+// of others nobody knows what they make of a name.
+var plain = []string{
+	"-fno-", "-fPI", "-fpi", "-fvisibility", "-fstack-", "-fcf-protection", "-fcommon", "-fomit-frame-pointer", "-fwrapv", "-fstrict-", "-fsigned-", "-funsigned-",
+	"-fshort-", "-fexceptions", "-fnon-call-exceptions", "-frtti", "-ffreestanding", "-fhosted", "-fgnu89-inline", "-fms-extensions", "-fpermissive", "-ftemplate-depth",
+	"-fasynchronous-unwind-tables", "-funwind-tables", "-fdata-sections", "-ffunction-sections", "-fmessage-length=0", "-fconserve-stack", "-fchar8_t", "-fdelete-null",
+	"-ftree-", "-fipa-", "-falign-", "-finline", "-fmerge-", "-fzero-call-used-regs", "-ftrivial-auto-var-init", "-fsplit-stack", "-ffast-math", "-ffp-contract", "-fmax-errors",
+	"-fuse-ld", "-fcolor-diagnostics", "-fdiagnostics-color", "-fcoroutines", "-fconcepts", "-flax-vector", "-fplt", "-fpcc", "-freg-struct", "-ftls-model", "-ffixed-", "-fuse-linker-plugin",
 }
 
 // assembling are the beginnings of the options of assemblers that do no such thing, and
 // linking of those of linkers that may.
 var (
 	assembling = []string{"-m", "-W", "--fatal-warnings", "--noexecstack"}
-	linking    = []string{"-T", "--script", "-script", "-dT", "--default-script", "-default-script", "-c", "@", "-Map", "--Map", "-plugin", "--plugin", "--section-ordering", "--just-symbols", "-R", "--dependency-file"}
+	linking    = []string{"-T", "--script", "-script", "-dT", "--default-script", "-default-script", "-c", "@", "-M", "--print-map", "-print-map", "--Map", "-plugin", "--plugin", "--section-ordering", "--just-symbols", "-R", "--dependency-file"}
 )
 
 // debugging are the options for debug information in which names are found.
@@ -100,6 +110,9 @@ func (c *Call) isRuled(a string) bool {
 	if c.Kind == Link && slices.Contains(c.Inputs, a) && a != os.DevNull {
 		return !slices.Contains(slices.Concat(languages, []string{".o", ".obj", ".a", ".so"}), path.Ext(a))
 	}
+	if strings.HasPrefix(a, "-f") && c.Sources > 0 && !slices.Contains(c.Inputs, os.DevNull) && !starts(plain, a) {
+		return true
+	}
 	return starts(ruled, a) && a != "-fmessage-length=0"
 }
 
@@ -123,7 +136,7 @@ func (r *Renaming) inFile(c *Call, a, before string) bool {
 			}
 			return before == o
 		})
-		if i < 0 {
+		if i < 0 || len(r.names) > 1 && strings.Contains(name, r.names[1].real) { // see [view.inner]
 			return false
 		}
 	}

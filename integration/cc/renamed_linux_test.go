@@ -55,6 +55,10 @@ func TestRenamed(t *testing.T) {
 		{name: "the name of a library", args: "gcc -shared -Wl,-soname,lib$T.so CMakeFiles/$T.dir/main.o -o lib$T.so", source: "int f(void) { return 0; }\n", second: cc.Miss},
 		{name: "a path in a program", args: "gcc CMakeFiles/$T.dir/main.o -Wl,-rpath,$D -o $T", source: "int f(void) { return 0; }\n", second: cc.Miss},
 		{name: "what standard input names", args: "gcc -c -x assembler-with-cpp -o $D/tmp.o -", stdin: ".ascii \"$D\"\n", second: cc.Miss},
+		{name: "a tag made of the name", args: "clang -target aarch64-linux-gnu -fsanitize=hwaddress -o CMakeFiles/$T.dir/c.o -c $D/c.c", source: "int a = 1;\n", second: cc.Miss},
+		{name: "an option nobody knows", args: object + " -fexec-charset=IBM1047", source: "int f(void) { return 0; }\n", second: cc.Miss},
+		{name: "its length, pasted", args: object, source: "#define P(a, b) a ## b\n#define Q(a, b) P(a, b)\nint n = sizeof(Q(__FI, LE__));\n", second: cc.Miss},
+		{name: "its length, on two lines", args: object, source: "int n = sizeof(__FI\\\nLE__);\n", second: cc.Miss},
 		{name: "what a source names", args: object, source: "#include \"$D/h.h\"\nint v = H;\n", second: cc.Miss},
 	} {
 		t.Run(c.name, func(t *testing.T) {

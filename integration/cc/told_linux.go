@@ -217,6 +217,7 @@ func (t *teller) files() error {
 	search := slices.Concat(t.a.quote, t.a.angle)
 	var beside []string // directories of files with an #include in quotes
 	var names []string
+	var w twins
 	for _, f := range t.a.files {
 		t.add(backends.Open, f)
 		if precompiled(f) {
@@ -241,6 +242,12 @@ func (t *teller) files() error {
 			return fmt.Errorf("%s asks for files in a way that only observation tells", f)
 		}
 		names = append(names, more...)
+		if !t.s.view.system(first) {
+			w.read(t.s.call.abs(f), text)
+		}
+	}
+	if err := w.unread(t, slices.Concat(beside, search)); err != nil {
+		return err
 	}
 	for _, f := range t.a.files {
 		for i, d := range search {

@@ -297,6 +297,12 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 	}
 	if v.names != nil { // in one of these
 		binds = append(binds, backends.Bind{Source: v.base, Target: v.stand, Over: true})
+		for _, m := range below {
+			if rest, ok := under(m, v.base); ok && rest != "" {
+				over := slices.ContainsFunc(v.dirs, func(d string) bool { _, ok := under(d, m); return ok })
+				binds = append(binds, backends.Bind{Source: m, Target: v.stand + rest, Over: over})
+			}
+		}
 		binds = append(binds, v.inner(v.files)...)
 	}
 	return binds, links, nil

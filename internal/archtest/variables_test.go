@@ -22,7 +22,6 @@ var remembered = map[string]string{
 	"cmd/sbx-action.promised":            "is forgotten for each call: program",
 	"cmd/sbx-action.sayThrough":          "is forgotten for each call",
 	"cmd/sbx-action.serving":             "is made for each call",
-	"integration/cc.mounts":              "is what the kernel says has not changed since: mountPoints",
 	"integration/cc.pieces":              "is written before it is read",
 	"internal/blake3.waited":             "is about the processor",
 	"internal/blake3.widest":             "is about the processor",

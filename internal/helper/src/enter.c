@@ -8,9 +8,10 @@
 // the pages.
 //
 // It is not done to processes with threads, with a tracer, with filters of their
-// own, or with handlers of signals that may come at any time: they might run
-// what is just being changed. A system call that is started again after a signal,
-// or that somebody jumps to, finds the syscall instruction where it was.
+// own, or with handlers of signals that may come at any time, nor before they have
+// executed something, as what vfork makes: somebody might run what is just being
+// changed. A system call that is started again after a signal, or that somebody jumps
+// to, finds the syscall instruction where it was.
 #include "scribe.h"
 
 #if defined __x86_64__
@@ -32,6 +33,27 @@ static s32 open_of(struct observer *o, u32 tid, const char *what, int flags)
 {
 	char name[40];
 	return (s32)SYS(openat, o->proc, name_of(name, tid, what), flags | O_CLOEXEC);
+}
+
+// own_memory says whether the process has executed something since it was made: until
+// then its memory may be that of who made it, and of the threads there (vfork,
+// posix_spawn). The kernel's flags of a process are the ninth word of its stat.
+static int own_memory(struct observer *o, u32 tid)
+{
+	char stat[512], name[40], *p = stat;
+	if (!read_status(o->proc, name_of(name, tid, "/stat"), stat, sizeof stat))
+		return 0;
+	for (char *q = stat; *q; q++) // the second one is the program's name, in parentheses
+		if (*q == ')')
+			p = q;
+	for (u32 words = 0; *p && words < 7; p++)
+		words += *p == ' ';
+	if (*p < '0' || *p > '9')
+		return 0;
+	u64 flags = 0; // none where addresses are not random
+	for (; *p >= '0' && *p <= '9'; p++)
+		flags = flags * 10 + (u64)(*p - '0');
+	return !(flags & 0x40); // PF_FORKNOEXEC
 }
 
 // suits says whether nothing but one thread of control, which waits for us, can
@@ -56,7 +78,7 @@ static int suits(struct observer *o, struct scribe *s, u32 tid)
 		return 0;
 	return field(status, "\nThreads:\t", 10) == 1 && field(status, "\nTracerPid:\t", 10) == 0 && field(status, "\nPid:\t", 10) == tid &&
 	       field(status, "\nTgid:\t", 10) == tid && field(status, "\nSeccomp_filters:\t", 10) == *own + 1 &&
-	       !(field(status, "\nSigCgt:\t", 16) & ~fine);
+	       !(field(status, "\nSigCgt:\t", 16) & ~fine) && own_memory(o, tid);
 }
 
 int alone(struct observer *o, u32 tid)
@@ -64,7 +86,7 @@ int alone(struct observer *o, u32 tid)
 	char name[40];
 	struct statx st;
 	// Two links, and one for each thread.
-	return SYS(statx, o->proc, name_of(name, tid, "/task"), 0, STATX_NLINK, &st) >= 0 && st.nlink == 3;
+	return SYS(statx, o->proc, name_of(name, tid, "/task"), 0, STATX_NLINK, &st) >= 0 && st.nlink == 3 && own_memory(o, tid);
 }
 
 void forget_memory(struct scribe *s)
