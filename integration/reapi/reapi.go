@@ -7,7 +7,9 @@
 package reapi
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	"google.golang.org/grpc/codes"
@@ -87,7 +89,9 @@ func Proto(marshaled []byte, m proto.Message) error {
 }
 
 // Result is the result that m says, whose digests are of f. The error is a
-// status. What the message has that REAPI does not know is left out.
+// status. What the message has that REAPI does not know is left out, and so are
+// contents that have a digest beside them, which must be theirs: clients take
+// what is inside a result for what its digest names.
 func Result(f action.Function, m *repb.ActionResult) (*action.Result, error) {
 	data, err := proto.Marshal(m)
 	if err == nil {
@@ -95,6 +99,9 @@ func Result(f action.Function, m *repb.ActionResult) (*action.Result, error) {
 		err = proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)
 	}
 	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "action result: %v", err)
+	}
+	if err := leaveOutContents(f, m); err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "action result: %v", err)
 	}
 	sortResult(m)
@@ -107,6 +114,27 @@ func Result(f action.Function, m *repb.ActionResult) (*action.Result, error) {
 		return nil, status.Errorf(codes.InvalidArgument, "action result: %v", err)
 	}
 	return res, nil
+}
+
+func leaveOutContents(f action.Function, m *repb.ActionResult) error {
+	leaveOut := func(what string, data *[]byte, d *repb.Digest) error {
+		if len(*data) == 0 || d == nil {
+			return nil
+		}
+		if sum := action.Sum(f, *data); sum.Hash() != d.Hash || sum.Size() != d.SizeBytes {
+			return fmt.Errorf("what is inside for %s has digest %v, and not that beside it, %s/%d", what, sum, clip(d.Hash), d.SizeBytes)
+		}
+		*data = nil
+		return nil
+	}
+	for _, o := range m.OutputFiles {
+		if err := leaveOut(strconv.Quote(clip(o.Path)), &o.Contents, o.Digest); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		leaveOut("standard output", &m.StdoutRaw, m.StdoutDigest), leaveOut("standard error", &m.StderrRaw, m.StderrDigest),
+	)
 }
 
 // ToResult is res as a message.

@@ -74,6 +74,32 @@ func TestRule15UpdateActionResult(t *testing.T) {
 	wantCode(t, "after its output is gone", err, codes.NotFound)
 	_, err = s.ac.UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{ActionDigest: d})
 	wantCode(t, "no result", err, codes.InvalidArgument)
+
+	// What is inside is what the digest beside it says, and is given to who asks.
+	file = s.put(action.SHA256, []byte("output"))
+	for _, c := range []struct {
+		inside string
+		want   codes.Code
+	}{{"output", codes.OK}, {"other!", codes.InvalidArgument}} {
+		for what, m := range map[string]*repb.ActionResult{
+			"a file":          {OutputFiles: []*repb.OutputFile{{Path: "a", Digest: file, Contents: []byte(c.inside)}}},
+			"standard output": {StdoutDigest: file, StdoutRaw: []byte(c.inside)},
+			"standard error":  {StderrDigest: file, StderrRaw: []byte(c.inside)},
+		} {
+			_, err = s.ac.UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{ActionDigest: d, ActionResult: m})
+			wantCode(t, what+" that says "+c.inside, err, c.want)
+		}
+	}
+	m = &repb.ActionResult{OutputFiles: []*repb.OutputFile{{Path: "a", Digest: file, Contents: []byte("output")}}, StdoutRaw: make([]byte, 5<<20)}
+	if _, err := s.ac.UpdateActionResult(t.Context(), &repb.UpdateActionResultRequest{ActionDigest: d, ActionResult: m}); err != nil {
+		t.Fatal(err)
+	}
+	for _, ask := range []string{"a", "b"} {
+		got, err = s.ac.GetActionResult(t.Context(), &repb.GetActionResultRequest{ActionDigest: d, InlineOutputFiles: []string{ask}})
+		if err != nil || (len(got.OutputFiles[0].Contents) > 0) != (ask == "a") || got.StdoutDigest.GetSizeBytes() != 5<<20 {
+			t.Errorf("inline %s: %v, %v", ask, got, err)
+		}
+	}
 }
 
 // TestHostIsInTheKey changes a file of the host that an action has read: its

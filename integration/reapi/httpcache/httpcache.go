@@ -271,13 +271,16 @@ func (h *Handler) putResult(r *http.Request, instance string, fs []action.Functi
 		}
 		return status.Error(codes.InvalidArgument, "the body is no ActionResult message")
 	}
-	// What it names is there by one of the functions.
+	// What it names, and has inside, is so by one of the functions.
 	var first error
 	for _, f := range fs {
-		if err = h.upload(r.Context(), instance, f, hash, m); !errors.Is(err, action.ErrMiss) {
+		if err = h.upload(r.Context(), instance, f, hash, m); !errors.Is(err, action.ErrMiss) && status.Code(err) != codes.InvalidArgument {
 			return err
 		}
 		first = cmp.Or(first, err)
+	}
+	if status.Code(first) == codes.InvalidArgument {
+		return first
 	}
 	return status.Errorf(codes.FailedPrecondition, "%v: put what the result names first", first)
 }

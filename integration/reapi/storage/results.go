@@ -75,9 +75,26 @@ func (r *Results) Find(ctx context.Context, instance string, d action.Digest) (*
 	return r.Store.PackedResult(ctx, r.upload(instance, d))
 }
 
+// rawMax bounds what of each stream is in a result itself, so that a client gets
+// all of it in a message of the usual size.
+const rawMax = 1 << 20
+
 // Upload stores what a client says is the result of d. Every blob that it names
 // must be there; else the error wraps [action.ErrMiss].
 func (r *Results) Upload(ctx context.Context, instance string, d action.Digest, res *action.Result) error {
+	for _, stream := range []struct {
+		raw  *[]byte
+		blob *action.Digest
+	}{{&res.StdoutRaw, &res.Stdout}, {&res.StderrRaw, &res.Stderr}} {
+		if len(*stream.raw) <= rawMax {
+			continue
+		}
+		var err error
+		if *stream.blob, err = r.Store.PutBytes(ctx, d.Function(), *stream.raw); err != nil {
+			return err
+		}
+		*stream.raw = nil
+	}
 	if err := r.Store.PutPackedResult(ctx, r.upload(instance, d), res); err != nil {
 		return err
 	}
@@ -166,5 +183,5 @@ func (s *Server) UpdateActionResult(ctx context.Context, req *repb.UpdateActionR
 	case err != nil:
 		return nil, s.fail(ctx, "store a result", err)
 	}
-	return req.ActionResult, nil
+	return s.results.Message(ctx, res, Inline{}, s.opts.MaxBatch)
 }
