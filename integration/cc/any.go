@@ -30,6 +30,7 @@ var (
 	errKind    = fmt.Errorf("a result cannot hold it: %w", ErrPlain)
 	errEnded   = fmt.Errorf("it did not end by itself in the sandbox: %w", ErrPlain)
 	errLeft    = fmt.Errorf("it leaves something running: %w", ErrPlain)
+	errBuilds  = fmt.Errorf("what it does depends on the times of files, and on variables that are of it alone: %w", ErrPlain)
 	errMuch    = fmt.Errorf("the program says more than is kept: %w", ErrPlain)
 )
 
@@ -126,6 +127,9 @@ func (s *Session) beyond(status *backends.Status) error {
 	if p := asksMachine(status.Lookups); p != "" {
 		return fmt.Errorf("%s: %w", p, errMachine)
 	}
+	if p := executed(status.Lookups, builders); p != "" {
+		return fmt.Errorf("%s: %w", p, errBuilds)
+	}
 	if p := s.readsItself(status.Lookups); p != "" {
 		return fmt.Errorf("%s: %w", p, errItself)
 	}
@@ -146,12 +150,16 @@ func saysTo(fd int) string {
 	return p
 }
 
+// anyVersion changes with what is decided on a miss.
+const anyVersion = "2"
+
 // circumstances are what else is in the key of a program of whatever kind: who it is, its
 // umask, and where it writes what it says, if that is a file, which it might look at.
 func (c *Call) circumstances() (list []action.Property) {
 	if c.Kind != Any {
 		return nil
 	}
+	list = append(list, action.Property{Name: "any", Value: anyVersion})
 	user, group := os.Geteuid(), os.Getegid()
 	if id, ok := ownerOf(c.Dir); ok && user == 0 { // as whom it then runs
 		user, group = id, id
@@ -286,7 +294,7 @@ func (s *Session) plainKey() action.Digest {
 }
 
 // lasting are the errors that will be the same the next time.
-var lasting = []error{errOutside, errMachine, errTimed, errItself, errKind, errMuch, errLeft}
+var lasting = []error{errOutside, errMachine, errTimed, errItself, errKind, errMuch, errLeft, errBuilds}
 
 // notePlain notes that a call had to be executed because of err.
 func (s *Session) notePlain(ctx context.Context, err error) {

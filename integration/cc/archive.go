@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 )
@@ -16,7 +15,7 @@ import (
 // bytes, of which 16 to 28 are the date in decimal, 28 to 34 the owner, and 48 to
 // 58 the size; the member follows, padded to an even length. Of a thin archive
 // only the members "/" and "//" follow.
-func datedArchive(f *os.File) (bool, error) {
+func datedArchive(f io.ReaderAt) (bool, error) {
 	var head [60]byte
 	if _, err := f.ReadAt(head[:8], 0); err != nil || !bytes.Equal(head[:8], []byte("!<arch>\n")) && !bytes.Equal(head[:8], []byte("!<thin>\n")) {
 		return false, nil

@@ -333,6 +333,10 @@ func (c *Call) ar(args []string) {
 
 // any looks at the arguments of a program that we know nothing of.
 func (c *Call) any() {
+	if slices.Contains(builders, filepath.Base(c.Args[0])) {
+		c.Plain = ReasonTimes
+		return
+	}
 	for _, a := range c.Args[1:] {
 		c.Native = c.Native || isNative(a) || strings.HasPrefix(a, "@")
 	}

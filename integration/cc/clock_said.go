@@ -229,22 +229,37 @@ func fileHas(name, text string) bool {
 	return has && err == nil
 }
 
-// saysTime says whether the command has said the time of the run.
+// times says whether a time of the run, or of a file that a program of whatever kind
+// looked at, is in a text. It is nil where none can be.
+func (s *Session) times() func(text []byte) bool {
+	h, others := s.hand(), s.call.Kind == Any && s.told == nil
+	switch {
+	case h == nil && !others:
+		return nil
+	case h == nil:
+		return s.ages().in
+	case !others:
+		return h.in
+	}
+	return func(text []byte) bool { return h.in(text) || s.ages().in(text) }
+}
+
+// saysTime says whether the command has said such a time.
 func (s *Session) saysTime() bool {
 	if s.heard == nil {
 		return false
 	}
-	h := s.hand()
-	return h != nil && h.in(s.heard())
+	in := s.times()
+	return in != nil && in(s.heard())
 }
 
-// checkTime refuses the result if an output, at that path, holds the time of the run.
+// checkTime refuses the result if an output, at that path, holds such a time.
 func (s *Session) checkTime(f *os.File, at string) error {
-	h := s.hand()
-	if h == nil {
+	in := s.times()
+	if in == nil {
 		return nil
 	}
-	found, err := s.scan(f, longestTime, h.in)
+	found, err := s.scan(f, longestTime, in)
 	if found {
 		s.refused = fmt.Errorf("%s %w", at, errClock)
 	}

@@ -198,13 +198,14 @@ func (k *collector) check(f *os.File, at string) error {
 		k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
 	}
 	if c.Kind == Any || c.Script || path.Ext(at) == ".ali" {
-		timed, err := hasTimes(f, at)
+		d, err := datingOf(f, at)
 		if err != nil {
 			return err
 		}
-		if timed {
+		if d == dated {
 			k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)
 		}
+		k.s.unproven = k.s.unproven || d == undated
 	}
 	if k.s.stampedNow(f) {
 		k.s.refused = fmt.Errorf("%s %w", at, errClock)

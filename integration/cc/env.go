@@ -102,9 +102,15 @@ func (c *Call) passes(name string) bool {
 		return slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(name, s) })
 	}
 	if c.Kind == Any || c.Script {
-		return !slices.Contains(noise, name) && !starts(noiseStarts)
+		return !slices.Contains(noise, name) && !starts(noiseStarts) || c.Kind == Any && c.mentions(name)
 	}
 	return slices.Contains(compilerEnv, name) || starts(compilerEnvStarts) || c.Painted && slices.Contains(paintEnv, name)
+}
+
+// mentions says whether an argument holds the name of a variable, as what a shell is to run
+// may: then it says something of what is to be done.
+func (c *Call) mentions(name string) bool {
+	return name != "_" && !strings.HasPrefix(name, "SBX_") && slices.ContainsFunc(c.Args[1:], func(a string) bool { return strings.Contains(a, name) })
 }
 
 // probeMax is the largest file that is taken for one of a configure script.

@@ -59,16 +59,18 @@ type Session struct {
 	witness *staging.HostWitness
 
 	// Of a miss.
-	binds   []backends.Bind
-	listed  map[string]map[string]bool // names in directories when the run began
-	written map[string]bool            // paths that the run wrote, as they are on the host
-	files   map[string]bool            // those of them at which it left a regular file
-	removed []string                   // files of the host that the run removed
-	refused error                      // why the result must not be remembered
-	placed  string                     // what shows that the result depends on where the project is
-	start   time.Time
-	heard   func() []byte   // what the command has said so far
-	text    *[64 << 10]byte // see piece
+	binds    []backends.Bind
+	listed   map[string]map[string]bool // names in directories when the run began
+	written  map[string]bool            // paths that the run wrote, as they are on the host
+	files    map[string]bool            // those of them at which it left a regular file
+	removed  []string                   // files of the host that the run removed
+	refused  error                      // why the result must not be remembered
+	aged     *ages                      // see there
+	unproven bool                       // it left something else than an archive without times
+	placed   string                     // what shows that the result depends on where the project is
+	start    time.Time
+	heard    func() []byte   // what the command has said so far
+	text     *[64 << 10]byte // see piece
 
 	concealed concealment
 	front     string            // what executes the compiler, or ""
@@ -376,7 +378,7 @@ func (s *Session) Find(ctx context.Context) (*Done, bool) {
 // Again is a session for the same call.
 func (s *Session) Again() *Session {
 	again := *s
-	again.binds, again.listed, again.written, again.files, again.removed, again.refused = nil, nil, nil, nil, nil, nil
+	again.binds, again.listed, again.written, again.files, again.removed, again.refused, again.aged = nil, nil, nil, nil, nil, nil, nil
 	w := *s.witness
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
 	again.concealed, again.judged, again.foreign = concealment{}, false, ""

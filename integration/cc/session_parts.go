@@ -42,6 +42,9 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if s.clocked || s.saysTime() {
 		return nil, fmt.Errorf("the call %w: %w", errClock, action.ErrUnsealed)
 	}
+	if s.saysDated() {
+		return nil, fmt.Errorf("standard output: %s: %w", ReasonTimes, action.ErrUnsealed)
+	}
 	seen := *status
 	if s.told != nil {
 		var err error
@@ -61,7 +64,7 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if p := s.stranger(status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s: %w: %w", p, ErrForeign, action.ErrUnsealed)
 	}
-	if err := errors.Join(s.beyond(status), s.timeless(status.Lookups)); err != nil {
+	if err := errors.Join(s.beyond(status), s.untimely(status.Lookups)); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
 	if why := s.binding(status.Lookups); why != "" && s.view.fixed() {
@@ -169,7 +172,8 @@ func (s *Session) fits(dir string) bool {
 // Collect implements [action.Stager]: everything that was written is an output.
 func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.Command) (*action.Result, []action.Missing, error) {
 	k := &collector{ctx: ctx, s: s, res: &action.Result{}}
-	s.written, s.files, s.removed, s.opened = map[string]bool{}, map[string]bool{}, nil, left.Lookups
+	s.written, s.files, s.removed, s.opened, s.unproven = map[string]bool{}, map[string]bool{}, nil, left.Lookups, false
+	s.aged = nil
 	if s.told != nil {
 		res, err := s.collectTold(ctx)
 		return res, nil, err

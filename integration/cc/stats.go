@@ -309,6 +309,7 @@ func Fault(err error) Event {
 		{errOutside, ReasonOutside},
 		{errMachine, ReasonMachine},
 		{errTimed, ReasonTimed},
+		{errBuilds, ReasonTimes},
 		{errItself, ReasonItself},
 		{errMuch, ReasonMuch},
 		{errLeft, ReasonLeft},

@@ -2,6 +2,7 @@ package cc
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,45 +20,80 @@ import (
 // or to do something else because of them, is not kept.
 
 // timekeepers are programs that do what they do depending on the times of files.
-var timekeepers = []string{"make", "gmake", "ninja", "samu", "rcc", "gnatmake", "gprbuild"}
+var timekeepers = []string{"rcc", "gnatmake", "gprbuild"}
 
-// keepsTime returns a program that was executed and is one of the timekeepers, or "". Of
-// make, GCC's linker makes use itself.
-func (s *Session) keepsTime(lookups []backends.Lookup) string {
-	if s.call.Kind != Any {
-		return ""
-	}
+// builders do, too, and are told by variables that nobody else reads what to do, and how
+// much at once: MAKEFLAGS has what make's user has set.
+var builders = []string{"make", "gmake", "ninja", "samu"}
+
+// archivers write down times of files, and of what they write nobody need see that, once it
+// is compressed, or when they write a list.
+var archivers = []string{"tar", "gtar", "bsdtar", "star", "cpio", "pax", "zip", "7z", "7za", "7zr", "mksquashfs", "mkisofs", "genisoimage", "xorriso"}
+
+// executed returns a program that was executed and is one of these, or "".
+func executed(lookups []backends.Lookup, names []string) string {
 	for _, l := range lookups {
-		if l.Op == backends.Exec && slices.Contains(timekeepers, path.Base(l.Path)) {
+		if l.Op == backends.Exec && slices.Contains(names, path.Base(l.Path)) {
 			return l.Path
 		}
 	}
 	return ""
 }
 
-// hasTimes says whether an output, at that path, has times of files in it: GNAT's lists of
+// A dating is what is known of the times of files in an output.
+type dating int
+
+const (
+	undated  dating = iota // none where its format has them, if it is one that has
+	timeless               // it is an archive, and all its members say that nobody asked for their times
+	dated
+)
+
+// datingOf says whether an output, at that path, has times of files in it: GNAT's lists of
 // what it compiled, and archives and compressed files as their formats have them. For an
 // archive that says of all its members that they are of 1970 or 1980, none was asked for.
-func hasTimes(f *os.File, at string) (bool, error) {
+func datingOf(f io.ReaderAt, at string) (dating, error) {
 	if path.Ext(at) == ".ali" {
-		return true, nil
+		return dated, nil
 	}
 	var head [512]byte
 	n, err := f.ReadAt(head[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+		return dated, err
 	}
-	switch b := head[:n]; {
-	case bytes.HasPrefix(b, []byte("!<arch>\n")), bytes.HasPrefix(b, []byte("!<thin>\n")):
-		return datedArchive(f)
-	case bytes.HasPrefix(b, []byte("\x1f\x8b\x08")) && n >= 8: // gzip, RFC 1952: four bytes of time
-		return binary.LittleEndian.Uint32(b[4:]) != 0, nil
-	case n == len(head) && bytes.HasPrefix(b[257:], []byte("ustar")):
-		return datedTar(f)
-	case bytes.HasPrefix(b, []byte("PK\x03\x04")):
-		return datedZip(f)
+	has, in := false, head[:n]
+	switch {
+	case bytes.HasPrefix(in, []byte("!<arch>\n")), bytes.HasPrefix(in, []byte("!<thin>\n")):
+		has, err = datedArchive(f)
+	case bytes.HasPrefix(in, []byte("\x1f\x8b\x08")) && n >= 8: // gzip, RFC 1952: four bytes of time
+		if binary.LittleEndian.Uint32(in[4:]) != 0 {
+			return dated, nil
+		}
+		return compressed(f)
+	case n == len(head) && bytes.HasPrefix(in[257:], []byte("ustar")):
+		has, err = datedTar(f)
+	case bytes.HasPrefix(in, []byte("PK\x03\x04")):
+		has, err = datedZip(f)
+	default:
+		return undated, nil
 	}
-	return false, nil
+	if has || err != nil && !errors.Is(err, io.EOF) {
+		return dated, err
+	}
+	return timeless, nil
+}
+
+// compressed is the dating of a file that gzip compressed: it may be of a tar.
+func compressed(f io.ReaderAt) (dating, error) {
+	z, err := gzip.NewReader(io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return undated, nil
+	}
+	text, err := io.ReadAll(io.LimitReader(z, clockMax))
+	if err != nil || len(text) == clockMax || len(text) < 512 || !bytes.HasPrefix(text[257:], []byte("ustar")) {
+		return undated, nil
+	}
+	return datingOf(bytes.NewReader(text), "")
 }
 
 // stampedNow says whether an output says that it was made since the run began, as objects
@@ -82,7 +118,7 @@ func (s *Session) stampedNow(f io.ReaderAt) bool {
 
 // datedTar says whether a member of a tar has a time: twelve octal digits at 136 of each
 // header of 512 bytes, which has its member's size at 124.
-func datedTar(f *os.File) (bool, error) {
+func datedTar(f io.ReaderAt) (bool, error) {
 	var head [512]byte
 	for at := int64(0); ; {
 		_, err := f.ReadAt(head[:], at)
@@ -120,7 +156,7 @@ func octal(b []byte) (n int64, ok bool) {
 // datedZip says whether a member of a zip has a date after 1980: two bytes at 14 of each
 // entry of the directory at its end, which begins with "PK\1\2". The year is in the upper
 // seven bits, from 1980.
-func datedZip(f *os.File) (bool, error) {
+func datedZip(f io.ReaderAt) (bool, error) {
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, clockMax))
 	if err != nil {
 		return false, err
@@ -221,18 +257,69 @@ func (s *Session) staleModule(lookups []backends.Lookup) string {
 	return ""
 }
 
-// timeless returns an error if the run did something that depends on times of files.
-func (s *Session) timeless(lookups []backends.Lookup) error {
-	if p := s.keepsTime(lookups); p != "" {
+// untimely returns an error if the run did something that depends on times of files, or on
+// the clock.
+func (s *Session) untimely(lookups []backends.Lookup) error {
+	if s.call.Kind != Any {
+		if s.call.Script {
+			return s.stale(lookups)
+		}
+		return nil
+	}
+	if p := executed(lookups, timekeepers); p != "" {
 		return fmt.Errorf("%s: %s", p, ReasonTimes)
 	}
-	if p := isRandom(lookups); s.call.Kind == Any && p != "" {
+	if p := executed(lookups, archivers); p != "" && !s.onlyTimeless() {
+		return fmt.Errorf("%s: %s", p, ReasonTimes)
+	}
+	if p := isRandom(lookups); p != "" {
 		return fmt.Errorf("%s: %w", p, errRandom)
 	}
-	if s.call.Kind == Any || s.call.Script {
-		if p := s.staleModule(lookups); p != "" {
-			return fmt.Errorf("%s is of the second in which its source was written: %s", p, ReasonTimes)
+	if executed(lookups, []string{"nasm", "yasm"}) != "" && !s.dated() {
+		if p := s.asksNumber(lookups); p != "" {
+			return fmt.Errorf("%s %w", p, errClock)
 		}
 	}
+	return s.stale(lookups)
+}
+
+func (s *Session) stale(lookups []backends.Lookup) error {
+	if p := s.staleModule(lookups); p != "" {
+		return fmt.Errorf("%s is of the second in which its source was written: %s", p, ReasonTimes)
+	}
 	return nil
+}
+
+// saysDated says whether a program of whatever kind has said an archive that has times of files.
+func (s *Session) saysDated() bool {
+	if s.heard == nil || s.call.Kind != Any {
+		return false
+	}
+	d, err := datingOf(bytes.NewReader(s.heard()), "")
+	return d == dated || err != nil
+}
+
+// onlyTimeless says whether all that the run wrote are archives without times.
+func (s *Session) onlyTimeless() bool {
+	if s.unproven || s.heard == nil {
+		return !s.unproven
+	}
+	said := s.heard()
+	d, err := datingOf(bytes.NewReader(said), "")
+	return len(said) == 0 || d == timeless && err == nil
+}
+
+// numbers are macros of nasm for the time as a number, which nothing shows in what comes out.
+var numbers = []string{"POSIX_TIME", "DATE_NUM", "TIME_NUM"}
+
+// asksNumber returns a source in which one of the numbers stands, or "".
+func (s *Session) asksNumber(lookups []backends.Lookup) string {
+	for _, l := range lookups {
+		p := path.Clean(l.Path)
+		if host, ok := s.view.host(p); ok && l.Op == backends.Open && l.Found && !ofSystem(p) &&
+			slices.ContainsFunc(numbers, func(n string) bool { return fileHas(host, n) }) {
+			return p
+		}
+	}
+	return ""
 }

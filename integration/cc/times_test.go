@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,11 +48,11 @@ func TestHasTimes(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	gzipOf := func(at time.Time) []byte {
+	packed := func(data []byte, at time.Time) []byte {
 		var b bytes.Buffer
 		w := gzip.NewWriter(&b)
 		w.ModTime = at
-		if _, err := io.WriteString(w, "x"); err != nil {
+		if _, err := w.Write(data); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Close(); err != nil {
@@ -67,25 +66,27 @@ func TestHasTimes(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		data []byte
-		want bool
+		want dating
 	}{
-		{"a.tar", tarOf(none, none, none), false},
-		{"a.tar", tarOf(none, none, now), true},
-		{"a.tar", tarOf(now), true},
-		{"a.tar", damaged, true},
-		{"a.tar", tarOf(none)[:700], false},
-		{"a.jar", zipOf(dos, dos), false},
-		{"a.jar", zipOf(dos, now), true},
-		{"a.jar", zipOf(), false},
-		{"a.jar", []byte("PK\x03\x04 and PK\x01\x02"), true},
-		{"a.gz", gzipOf(none), false},
-		{"a.gz", gzipOf(now), true},
-		{"a.gz", []byte("\x1f\x8b\x08"), false},
-		{"a.a", []byte("!<arch>\na.o/            1700000000  0     0     644     2         `\nxx"), true},
-		{"a.a", []byte("!<arch>\na.o/            0           0     0     644     2         `\nxx"), false},
-		{"a.ali", []byte("V \"GNAT\"\n"), true},
-		{"a.o", []byte("\x7fELF"), false},
-		{"empty", nil, false},
+		{"a.tar", tarOf(none, none, none), timeless},
+		{"a.tar", tarOf(none, none, now), dated},
+		{"a.tar", tarOf(now), dated},
+		{"a.tar", damaged, dated},
+		{"a.tar", tarOf(none)[:700], timeless},
+		{"a.jar", zipOf(dos, dos), timeless},
+		{"a.jar", zipOf(dos, now), dated},
+		{"a.jar", zipOf(), undated},
+		{"a.jar", []byte("PK\x03\x04 and PK\x01\x02"), dated},
+		{"a.gz", packed([]byte("x"), none), undated},
+		{"a.gz", packed([]byte("x"), now), dated},
+		{"a.tgz", packed(tarOf(none, now), none), dated},
+		{"a.tgz", packed(tarOf(none), none), timeless},
+		{"a.gz", []byte("\x1f\x8b\x08"), undated},
+		{"a.a", []byte("!<arch>\na.o/            1700000000  0     0     644     2         `\nxx"), dated},
+		{"a.a", []byte("!<arch>\na.o/            0           0     0     644     2         `\nxx"), timeless},
+		{"a.ali", []byte("V \"GNAT\"\n"), dated},
+		{"a.o", []byte("\x7fELF"), undated},
+		{"empty", nil, undated},
 	} {
 		name := filepath.Join(t.TempDir(), c.name)
 		if err := os.WriteFile(name, c.data, 0o644); err != nil {
@@ -95,7 +96,7 @@ func TestHasTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := hasTimes(f, name); err != nil || got != c.want {
+		if got, err := datingOf(f, name); err != nil || got != c.want {
 			t.Errorf("%s, %.40q: %v, %v, want %v", c.name, c.data, got, err, c.want)
 		}
 		f.Close()
