@@ -103,11 +103,18 @@ func (j *ccJob) sessionAt(ctx context.Context, place cc.Place) (*cc.Session, *cc
 		}
 	}
 	// It may not depend on where the project is. If it turns out that it does, the
-	// result is kept for this place.
+	// result is kept for this place, or made here if that has two names.
 	want := j.want
 	want.Place = cc.Anywhere
 	s, _ := cc.NewSession(parts, j.call, want)
 	done, err := s.Run(ctx, options)
+	if err == nil && j.call.ByLink(want.Env) && s.Tells(done) {
+		if j.stdin != nil {
+			_, _ = j.stdin.Seek(0, io.SeekStart)
+		}
+		done, err = here.Run(ctx, options)
+		return here, done, err
+	}
 	if err == nil && !j.readOnly {
 		s.KeepHere(ctx, here, done)
 	}

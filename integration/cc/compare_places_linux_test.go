@@ -65,6 +65,7 @@ func TestComparePlaces(t *testing.T) {
 		{name: "header is output", call: "$CC -E a.c -o a.h; $CC -MD -MF a.h -c a.c", with: both, want: "fail, hit", clang: "fail, hit"},
 		{name: "outputs are one", call: "$CC -MD -MF x -c a.c -o x", with: both},
 		{name: "immutable dir", call: "mkdir x; echo >x/a.o; chmod 555 x; tick; $CC -c a.c -o x/a.o; chmod 755 x", with: both, user: "trip (permission denied)"},
+		{name: "cwd symlink, said without -g", call: "ln -s $PWD $T/l; cd $T/l; tick; $CC -E -fworking-directory b.c; $CC -c b.c; $CLANG -MJ db -c b.c"},
 	})
 }
 

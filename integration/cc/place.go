@@ -47,6 +47,18 @@ func (c *Call) Movable(root string, env []action.EnvironmentVariable) bool {
 	return !slices.ContainsFunc(env, func(v action.EnvironmentVariable) bool { return v.Name != "PWD" && strings.Contains(v.Value, root) })
 }
 
+// ByLink says whether PWD names the working directory by way of a link: a compiler then
+// does so, too.
+func (c *Call) ByLink(env []action.EnvironmentVariable) bool {
+	return slices.ContainsFunc(env, func(v action.EnvironmentVariable) bool { return v.Name == "PWD" && v.Value != c.Dir })
+}
+
+// Tells says whether a run [Anywhere], which has no PWD, may have named the project's
+// directory in what it wrote or said.
+func (s *Session) Tells(d *Done) bool {
+	return d.Status != nil && (s.placed != "" || errors.Is(d.Unkept, errPlace) || bytes.Contains(s.heard(), []byte(s.view.base)))
+}
+
 // dependsOnPlace sets s.placed if anything that the run read or said holds the
 // name of the project's directory. Of the outputs the collector has seen it.
 func (s *Session) dependsOnPlace(status *backends.Status) {
