@@ -336,7 +336,7 @@ type saying struct {
 
 // Write implements [io.Writer].
 func (w *saying) Write(p []byte) (int, error) {
-	if w.abort != nil && len(w.buf)+len(p) > saysMost {
+	if len(w.buf)+len(p) > saysMost {
 		w.abort(errMuch)
 		return len(p), nil
 	}

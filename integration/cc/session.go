@@ -267,14 +267,9 @@ func (s *Session) Story(d *Done) (*action.Request, []string) {
 func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 	s.anew = o.Recache
 	defer s.leavePiece()
-	var stdout, stderr saying
-	limited := ctx
-	if s.call.Kind == Any {
-		var abort context.CancelCauseFunc
-		limited, abort = context.WithCancelCause(ctx)
-		defer abort(nil)
-		stdout.abort, stderr.abort = abort, abort
-	}
+	limited, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	stdout, stderr := saying{abort: abort}, saying{abort: abort}
 	r := &action.Runner{
 		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
 		Locks: s.parts.Locks, Log: s.parts.Log,

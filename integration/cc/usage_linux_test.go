@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -314,6 +315,20 @@ func TestRecache(t *testing.T) {
 	w.expect("again", call, want, cc.Miss)
 	w.flags = nil
 	w.expect("after that", call, want, cc.Hit)
+}
+
+// TestSaysMuch executes calls that say more than is kept, as an error repeated for ever does.
+func TestSaysMuch(t *testing.T) {
+	w := newWorld(t)
+	line := strings.Repeat("x", 1<<10) + "\n"
+	for size, want := range map[int]cc.Outcome{60 << 10: cc.Miss, 66 << 10: cc.Plain} {
+		w.write("a.c", strings.Repeat(line, size))
+		call := words("gcc -E -P a.c")
+		w.expect(fmt.Sprint(size), call, w.bare(call), want)
+	}
+	if got := w.totals()[totalKey{cc.Plain, cc.ReasonMuch}]; got != 1 {
+		t.Errorf("%d calls were executed because they said much, want 1: %v", got, w.totals())
+	}
 }
 
 // TestColours wants colours where the compiler would write to a terminal, and not
