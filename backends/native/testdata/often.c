@@ -246,6 +246,41 @@ static void children(void)
 	say("vfork", WEXITSTATUS(status));
 }
 
+// What is executed in vain, by processes that share their memory with us, and that do not.
+static void execs(void)
+{
+	static char far[8192];
+	memset(far, 'x', sizeof far - 1);
+	char *argv[] = {"x", 0};
+	const char *paths[] = {
+		"/usr/absent-exec-1", "/usr/absent-exec-1/x", "/bin/absent-exec-2", "/usr//bin/./absent-exec-3", "/usr/bin/../absent-exec-4",
+		"/usr/../build/absent-exec-5", "/build/absent-exec-6", "absent-exec-7", "/tmp/absent-exec-8", "/usr/bin", "/usr/include/stdio.h",
+		"/usr/include/stdio.h/x", "", (char *)8, far,
+	};
+	for (int i = 0; i < sizeof paths / sizeof *paths * 4; i++) {
+		int status, failed = 0;
+		const char *p = paths[i / 4];
+		pid_t pid = i & 1 ? vfork() : fork();
+		if (!pid) {
+			failed = execve(p, i & 2 ? 0 : argv, environ) == -1 ? errno : 0;
+			_exit(failed);
+		}
+		waitpid(pid, &status, 0);
+		printf("exec %d %d\n", i, WEXITSTATUS(status));
+	}
+	setenv("PATH", "/usr/absent-a:/build/sub:/usr/absent-b:sub:/usr/bin", 1);
+	for (int i = 0; i < 2; i++) {
+		int status;
+		pid_t pid = i ? vfork() : fork();
+		if (!pid) {
+			execlp("true", "true", (char *)0);
+			_exit(9);
+		}
+		waitpid(pid, &status, 0);
+		say("PATH", WEXITSTATUS(status));
+	}
+}
+
 static void *thread(void *arg)
 {
 	char name[64];
@@ -358,6 +393,8 @@ int main(int argc, char **argv)
 	here();
 	through();
 	children();
+	fflush(stdout);
+	execs();
 	threads();
 	all("second");
 	// Not compared: whether there was a scribe.
@@ -375,6 +412,8 @@ int main(int argc, char **argv)
 		if (call[i] == 0xe9 && call[i + 5] == 0x0f && call[i + 6] == 0x05)
 			call = 0;
 	fprintf(stderr, "opendir %s\n", call ? "asks" : "does not ask");
+	call = dlsym(RTLD_DEFAULT, "execve");
+	fprintf(stderr, "execve %s\n", *call == 0xb8 ? "asks" : "does not ask");
 	if (strcmp(part, "signals")) {
 		signals();
 		execl(argv[0], argv[0], "signals", (char *)0);

@@ -35,10 +35,9 @@ static s32 open_of(struct observer *o, u32 tid, const char *what, int flags)
 	return (s32)SYS(openat, o->proc, name_of(name, tid, what), flags | O_CLOEXEC);
 }
 
-// own_memory says whether the process has executed something since it was made: until
-// then its memory may be that of who made it, and of the threads there (vfork,
-// posix_spawn). The kernel's flags of a process are the ninth word of its stat.
-static int own_memory(struct observer *o, u32 tid)
+// executed says whether the process has executed something since it was made. The
+// kernel's flags of a process are the ninth word of its stat.
+static int executed(struct observer *o, u32 tid)
 {
 	char stat[512], name[40], *p = stat;
 	if (!read_status(o->proc, name_of(name, tid, "/stat"), stat, sizeof stat))
@@ -54,6 +53,23 @@ static int own_memory(struct observer *o, u32 tid)
 	for (; *p >= '0' && *p <= '9'; p++)
 		flags = flags * 10 + (u64)(*p - '0');
 	return !(flags & 0x40); // PF_FORKNOEXEC
+}
+
+int as_made(struct observer *o, u32 tid, u32 by)
+{
+	char name[40];
+	return status_number(o->proc, name_of(name, tid, "/status"), "\nPPid:\t", 10) == by && !executed(o, tid);
+}
+
+// own_memory says whether the memory that is open is the process's own: until it has
+// executed something, it may be that of who made it, and of the threads there (vfork,
+// posix_spawn), or ours. Who has will always have, and the descriptor is closed when it
+// executes another program: so that is looked at once.
+static int own_memory(struct observer *o, struct scribe *s, u32 tid)
+{
+	if (s->mem_tid == tid && !s->mem_own)
+		s->mem_own = executed(o, tid);
+	return s->mem_tid == tid && s->mem_own;
 }
 
 // suits says whether nothing but one thread of control, which waits for us, can
@@ -78,15 +94,15 @@ static int suits(struct observer *o, struct scribe *s, u32 tid)
 		return 0;
 	return field(status, "\nThreads:\t", 10) == 1 && field(status, "\nTracerPid:\t", 10) == 0 && field(status, "\nPid:\t", 10) == tid &&
 	       field(status, "\nTgid:\t", 10) == tid && field(status, "\nSeccomp_filters:\t", 10) == *own + 1 &&
-	       !(field(status, "\nSigCgt:\t", 16) & ~fine) && own_memory(o, tid);
+	       !(field(status, "\nSigCgt:\t", 16) & ~fine) && own_memory(o, s, tid);
 }
 
-int alone(struct observer *o, u32 tid)
+int alone(struct observer *o, struct scribe *s, u32 tid)
 {
 	char name[40];
 	struct statx st;
 	// Two links, and one for each thread.
-	return SYS(statx, o->proc, name_of(name, tid, "/task"), 0, STATX_NLINK, &st) >= 0 && st.nlink == 3 && own_memory(o, tid);
+	return SYS(statx, o->proc, name_of(name, tid, "/task"), 0, STATX_NLINK, &st) >= 0 && st.nlink == 3 && own_memory(o, s, tid);
 }
 
 void forget_memory(struct scribe *s)
@@ -103,6 +119,7 @@ s32 memory_of(struct observer *o, struct scribe *s, s32 listener, const struct s
 	forget_memory(s);
 	s->mem = open_of(o, n->pid, "/mem", O_RDWR);
 	s->mem_tid = n->pid;
+	s->mem_own = 0;
 	if (s->mem >= 0 && SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) < 0)
 		forget_memory(s); // it may be that of another process
 	return s->mem;
@@ -120,8 +137,6 @@ static u64 find_vdso(struct observer *o, u32 tid)
 	u64 auxv[64], at = 0;
 	u8 head[64], room[LOADER_MAX];
 	struct vdso *v = &o->s->slot->vdso;
-	if (v->at && peek(o, v->at, head, sizeof head) == sizeof head && !memcmp(head, v->head, sizeof head))
-		return v->at + v->end;
 	s32 fd = open_of(o, tid, "/auxv", O_RDONLY);
 	if (fd < 0)
 		return 0;
@@ -200,11 +215,12 @@ static void jump(u8 *at, u8 code, u64 from, u64 to)
 	memcpy(at + 1, &d, 4);
 }
 
-int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem)
+int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem, u64 vdso)
 {
-	u64 ip = n->data.ip, at = find_vdso(o, n->pid);
-	u8 was[8], now[5], code[LOADER_MAX];
-	if (!at || !near(ip, at) || peek(o, ip, was, 8) != 8)
+	u64 ip = n->data.ip, at = vdso ? vdso + o->s->slot->vdso.end : find_vdso(o, n->pid);
+	u8 now[5], code[LOADER_MAX];
+	const u8 *around = peek_code(o, ip), *was = around + SITE_BEFORE;
+	if (!at || !near(ip, at) || !around)
 		return 0;
 	jump(now, 0xe9, ip, at);
 	if (!memcmp(was, now, 5))
@@ -245,17 +261,69 @@ static void write_call(u8 code[static CALL_SIZE], u64 at, const struct found *si
 	jump(code + 32, 0xe9, at + 32, site->ip);
 }
 
-int look_inside(struct observer *o, struct inside *in)
+static const struct iovec of_scribe[] = {
+	{(void *)SCRIBE_AT, 4},
+	{(void *)(SCRIBE_CALLS_AT + CALLS * CALL_SIZE), 4},
+	{(void *)SCRIBE_LOG_AT, 4},
+};
+
+// understand says what size bytes of of_scribe mean.
+static int understand(struct inside *in, const u32 *of, long size)
 {
-	const struct iovec parts[] = {
-		{(void *)SCRIBE_AT, 4},
-		{(void *)(SCRIBE_CALLS_AT + CALLS * CALL_SIZE), 4},
-		{(void *)SCRIBE_LOG_AT, 4},
-	};
-	long got = peek_parts(o, in, sizeof *in, parts, 3);
-	if (got <= 0)
+	if (size <= 0)
 		return 0;
-	return got == sizeof *in && in->text == MAGIC && in->log == MAGIC && in->calls <= CALLS ? 1 : -1;
+	in->text = of[0];
+	in->calls = of[1];
+	in->log = of[2];
+	return size == 12 && in->text == MAGIC && in->log == MAGIC && in->calls <= CALLS ? 1 : -1;
+}
+
+// write_exec does that for execve, which is only made where access says that there is
+// something: by the instruction that was there, so that it asks. A program of which only
+// the name is known is looked for in all directories of PATH. Nobody in a sandbox can have
+// another user for access than for execve.
+static void write_exec(u8 code[static CALL_SIZE], u64 at, const struct found *site)
+{
+	static const u8 begin[] = {
+		0x48, 0x8d, 0x64, 0x24, 0x80, // lea -128(%rsp), %rsp
+		0x56, // push %rsi
+		0xb8, ACCESS, 0, 0, 0, // mov $ACCESS, %eax
+		0x31, 0xf6, // xor %esi, %esi
+		0x0f, 0x05, // syscall
+		0x5e, // pop %rsi
+	};
+	static const u8 end[] = {
+		0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0, // lea 128(%rsp), %rsp
+		0x48, 0x83, 0xf8, (u8)-ENOENT, // cmp $-ENOENT, %rax
+		0x74, 10, // je to the last jump
+		0xb8, EXECVE, 0, 0, 0, // mov $EXECVE, %eax
+	};
+	memset(code, 0, CALL_SIZE);
+	memcpy(code, begin, sizeof begin);
+	jump(code + 16, 0xe8, at + 16, in_process(scribe_missing));
+	memcpy(code + 21, end, sizeof end);
+	jump(code + 40, 0xe9, at + 40, site->ip - 2);
+	jump(code + 45, 0xe9, at + 45, site->ip);
+	_Static_assert(sizeof begin == 16 && sizeof end == 19 && CALL_SIZE >= 50, "where the jumps are");
+}
+
+int look_inside(struct observer *o, struct inside *in, int vdso_too)
+{
+	struct vdso *v = &o->s->slot->vdso;
+	struct {
+		u8 head[sizeof v->head];
+		u32 of[3];
+	} got;
+	in->vdso = 0;
+	if (vdso_too && v->at) {
+		struct iovec parts[4] = {{(void *)v->at, sizeof got.head}, of_scribe[0], of_scribe[1], of_scribe[2]};
+		long size = peek_parts(o, &got, sizeof got, parts, 4);
+		if (size >= (long)sizeof got.head && !memcmp(got.head, v->head, sizeof got.head)) {
+			in->vdso = v->at;
+			return understand(in, got.of, size - (long)sizeof got.head);
+		}
+	}
+	return understand(in, got.of, peek_parts(o, got.of, sizeof got.of, of_scribe, 3));
 }
 
 int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used)
@@ -270,7 +338,7 @@ int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used)
 		u64 at = SCRIBE_CALLS_AT + (used + n) * CALL_SIZE;
 		if (!near(found[i].ip, at))
 			continue;
-		write_call(code + n * CALL_SIZE, at, &found[i]);
+		(found[i].nr == EXECVE ? write_exec : write_call)(code + n * CALL_SIZE, at, &found[i]);
 		ok |= found[i].ip == ip;
 		found[n++] = found[i];
 	}
@@ -296,16 +364,26 @@ int loaded(struct observer *o, struct scribe *s, s32 listener, const struct secc
 	if (!vdso || n->data.ip != vdso + (u64)(loader_asked - loader))
 		return 0;
 	u64 ip = n->data.args[0];
-	u8 now[5], there[5];
+	u8 now[5];
+	struct {
+		u8 code[SITE];
+		u32 of[3];
+	} got;
+	struct iovec parts[4] = {{(void *)(ip - SITE_BEFORE), SITE}, of_scribe[0], of_scribe[1], of_scribe[2]};
 	struct inside in;
 	s32 mem = memory_of(o, s, listener, n), ok = 0;
+	long size = mem < 0 ? 0 : peek_parts(o, &got, sizeof got, parts, 4) - SITE;
 	jump(now, 0xe9, ip, vdso);
-	if (mem >= 0 && peek(o, ip, there, 5) == 5 && !memcmp(there, now, 5))
+	if (mem >= 0 && size >= 0 && !memcmp(got.code + SITE_BEFORE, now, 5))
 		ok = write_at(mem, ip, &n->data.args[3], 5);
-	if (n->data.args[1] != SCRIBE_AT || n->data.args[2] != SCRIBE_LOG_AT)
+	if (n->data.args[1] != SCRIBE_AT || n->data.args[2] != SCRIBE_LOG_AT) {
 		s->off = 1; // there is no room, or it is not allowed
-	else if (ok && look_inside(o, &in) > 0)
+	} else if (ok && understand(&in, got.of, size) > 0) {
+		memcpy(o->code, got.code, SITE);
+		memcpy(o->code + SITE_BEFORE, &n->data.args[3], 5);
+		o->code_ip = ip;
 		redirect(o, s, ip, mem, in.calls);
+	}
 	return 1;
 }
 

@@ -240,6 +240,17 @@ IN_PROCESS int scribe_look(struct frame *f)
 	}
 }
 
+// scribe_missed runs in a process of the command that wants to execute something, where
+// there is nothing of that name. It returns 1 if that is written down.
+IN_PROCESS int scribe_missed(struct frame *f)
+{
+	struct log *log = (struct log *)SCRIBE_LOG_AT;
+	u8 op = OP_EXEC;
+	__asm__("" : "+r"(op)); // what is known would be read from where no process has it
+	struct call c = {.nr = ACCESS, .result = -ENOENT, .path = (const char *)f->rdi, .op = op};
+	return *c.path && measure(&c) && when(log, f, &c) == NOW && add(log, &c) != FULL;
+}
+
 // scribe_common is called by each of the calls that scribe_consider writes, with
 // the number of the system call in rax, the result on the stack, and all other
 // registers but rcx and r11 as they were.
@@ -260,6 +271,24 @@ __asm__(".section scribe,\"ax\",@progbits\n"
 	"1:	add $8, %rsp\n"
 	"	pop %r10\n	pop %r9\n	pop %r8\n	pop %rdx\n	pop %rsi\n	pop %rdi\n"
 	"	ret\n"
+	".text\n");
+
+// scribe_missing is called in the place of execve, with what access says of its path in
+// rax. That is still -ENOENT when it returns if that is the answer.
+__asm__(".section scribe,\"ax\",@progbits\n"
+	".globl scribe_missing\n"
+	"scribe_missing:\n"
+	"	cmp $-2, %rax\n"
+	"	jne 1f\n"
+	"	push %rdi\n	push %rsi\n	push %rdx\n	push %r8\n	push %r9\n	push %r10\n	push %rax\n"
+	"	mov %rsp, %rdi\n"
+	"	call scribe_missed\n"
+	"	cltq\n"
+	"	neg %rax\n"
+	"	add %rax, %rax\n"
+	"	add $8, %rsp\n"
+	"	pop %r10\n	pop %r9\n	pop %r8\n	pop %rdx\n	pop %rsi\n	pop %rdi\n"
+	"1:	ret\n"
 	".text\n");
 
 // The loader, with gaps to be filled in. It runs right after a system call, so

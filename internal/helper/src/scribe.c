@@ -37,17 +37,16 @@
 static int take(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n)
 {
 	struct inside in;
-	int has = look_inside(o, &in);
-	u64 secret = 0;
-	// The process that will be the command is in our memory until its exec.
-	if (has < 0 || (!has && n->pid == (u32)o->s->prepared && peek(o, (u64)&cookie, &secret, sizeof secret) == sizeof secret && secret == cookie))
+	// A process that has got the loader has a scribe.
+	int has = look_inside(o, &in, s->loaded_tid != n->pid);
+	if (has < 0)
 		return 0;
 	s32 mem = memory_of(o, s, listener, n);
 	if (mem < 0)
 		return 0;
 	if (has)
-		return alone(o, n->pid) && redirect(o, s, n->data.ip, mem, in.calls);
-	return settle(o, s, listener, n, mem);
+		return alone(o, s, n->pid) && redirect(o, s, n->data.ip, mem, in.calls);
+	return settle(o, s, listener, n, mem, in.vdso);
 }
 
 static struct scribe *new_scribe(struct observer *o)
@@ -107,6 +106,8 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 		if (*asked)
 			forget_counters(s, n->pid);
 		*asked = 0;
+		if (n->data.nr == SYS_execve && o->begun) // else it is from our own code
+			consider_exec(o, s->sites, n->data.ip);
 		if (s->sites->tid == n->pid)
 			forget_process(s->sites);
 		return;

@@ -21,7 +21,7 @@ enum {
 	PATIENCE = 6, // so often a process asks before it gets a scribe: /bin/true asks five times, and ends
 	MUCH = 4096, // bytes in the log, from which on they get it at once
 	LOADER_MAX = 256,
-	FAMILY = 1 << 16, // bytes between sites that are expected to stay together
+	FAMILY = 1 << 18, // bytes between sites that are expected to stay together
 };
 
 // A found site is one in the process at hand.
@@ -37,6 +37,9 @@ struct found {
 // returns -1 if there can be no scribe, 0 for a site that was not known, and 1 for
 // one that was.
 int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr);
+
+// consider_exec is told of an execve that ends at ip.
+void consider_exec(struct observer *o, struct sites *s, u64 ip);
 
 // find_sites finds the site whose call ends at ip and its neighbours, as far as they
 // are as they were when they were first seen, and returns how many.
@@ -74,7 +77,7 @@ struct frame {
 
 // Calls that are written down, by number. Those with a directory are the
 // higher ones.
-enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
+enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, EXECVE = 59, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
 
 struct scribe {
 	int off; // it did not work, and will not
@@ -83,6 +86,7 @@ struct scribe {
 	struct log *log;
 	s32 mem; // memory of the process mem_tid; or -1
 	u32 mem_tid;
+	int mem_own; // that is known to be nobody else's: see own_memory
 	u32 loaded_tid; // the last process that got the loader, at loaded
 	u64 loaded;
 
@@ -103,14 +107,16 @@ struct scribe {
 // What of a process shows that it has a scribe.
 struct inside {
 	u32 text, calls, log; // calls: how many are in use
+	u64 vdso; // where the vDSO is, if that was looked at and is where it mostly is; else 0
 };
 
 // look_inside reads that, and returns 1 if there is a whole scribe, 0 if there is
 // nothing in its place, and -1 if there is something else.
-int look_inside(struct observer *o, struct inside *in);
+int look_inside(struct observer *o, struct inside *in, int vdso_too);
 
-// settle puts a scribe into the process that waits. It returns 0 if none can be put there.
-int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem);
+// settle puts a scribe into the process that waits, whose vDSO is at vdso, or is to be
+// found. It returns 0 if none can be put there.
+int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem, u64 vdso);
 
 // loaded is told of each notification, and answers that of the loader, which is done. It
 // returns 0 for all others.
@@ -121,7 +127,11 @@ int loaded(struct observer *o, struct scribe *s, s32 listener, const struct secc
 int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used);
 
 // alone says whether the process, which has a scribe, still has one thread.
-int alone(struct observer *o, u32 tid);
+int alone(struct observer *o, struct scribe *s, u32 tid);
+
+// as_made says whether the process has been made by another one, and has the memory still
+// that it had from that.
+int as_made(struct observer *o, u32 tid, u32 by);
 
 // memory_of returns a descriptor for the memory of the process that waits, or -1;
 // forget_memory is for when a process may have been given another memory.
@@ -138,7 +148,7 @@ u64 in_process(const u8 *code);
 void follow_entry(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 
 // inside.c
-extern const u8 __start_scribe[], __stop_scribe[], scribe_common[], scribe_asked[];
+extern const u8 __start_scribe[], __stop_scribe[], scribe_common[], scribe_asked[], scribe_missing[];
 extern const u8 loader[], loader_back[], loader_fd[], loader_size[], loader_bytes[], loader_nr[], loader_asked[], loader_end[];
 
 #endif

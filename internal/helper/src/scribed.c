@@ -62,7 +62,7 @@ void scribe_finish(struct observer *o)
 			continue;
 		}
 		struct lookup *l = (struct lookup *)(log->entries + at - 1);
-		if (l->length > LONGEST || (l->op != OP_STAT && l->op != OP_OPEN && l->op != OP_ANEW)) {
+		if (l->length > LONGEST || (l->op != OP_STAT && l->op != OP_OPEN && l->op != OP_ANEW && l->op != OP_EXEC)) {
 			o->complete = 0;
 			continue;
 		}

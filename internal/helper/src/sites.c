@@ -72,6 +72,20 @@ int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr)
 	return known;
 }
 
+// Who executes something is mostly a process that has just been made, and what it calls
+// from is where the one that made it has it.
+void consider_exec(struct observer *o, struct sites *s, u64 ip)
+{
+	const u8 *code = peek_code(o, ip);
+	if (!code || !suitable(code, EXECVE) || find_site(s, code))
+		return;
+	int beside = s->last && ip - s->ip + FAMILY <= 2 * FAMILY && (s->tid == o->tid || as_made(o, o->tid, s->tid));
+	struct site *k = &s->list[s->n++ % SITES];
+	k->nr = EXECVE;
+	k->ip = beside ? ip - s->moved : ip;
+	memcpy(k->code, code, SITE);
+}
+
 u32 find_sites(struct observer *o, struct sites *s, u64 ip, struct found out[static SITES])
 {
 	u8 code[SITES][SITE];
