@@ -112,6 +112,15 @@ static void except_in(struct sandbox *s, s32 root, const char *target)
 	SYS(close, at);
 }
 
+int has_over(struct sandbox *s)
+{
+	const char *source = s->binds;
+	for (u32 i = 0; i < s->req->nbinds; i++, source = next_string(next_string(source)))
+		if (*source == '+')
+			return 1;
+	return 0;
+}
+
 void bind_all(struct sandbox *s, s32 root)
 {
 	const char *p = s->binds;

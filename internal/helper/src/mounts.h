@@ -112,6 +112,9 @@ s32 bind_tree(struct sandbox *s, s32 root, const char *source, const char *targe
 void protect_tree(struct sandbox *s, const char *source, s32 tree, int writable, u64 propagation);
 void alias_in(struct sandbox *s, s32 root, const char *source);
 
+// has_over says whether the request shows a directory below a fresh one.
+int has_over(struct sandbox *s);
+
 // bind_all mounts what the request wants in the root: the first byte of a source
 // that is no slash says what else than a read-only bind it is.
 void bind_all(struct sandbox *s, s32 root);

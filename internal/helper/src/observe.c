@@ -245,7 +245,8 @@ static int absolute(struct observer *o, s32 dirfd, const char *path)
 static void look_interpreters(struct observer *o)
 {
 	char path[PATH_MAX];
-	for (int i = 0; i < INTERPRETERS_MAX && interpreter(o, path); i++) {
+	int last = 0;
+	for (int i = 0; i < INTERPRETERS_MAX && !last && interpreter(o, path, &last); i++) {
 		if (!absolute(o, AT_FDCWD, path))
 			return;
 		look_path(o, OP_EXEC, 0, 1);

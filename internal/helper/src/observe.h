@@ -97,7 +97,7 @@ int own_proc(struct observer *o, const char *path);
 void note_magic(struct observer *o, u8 op, int follow_last);
 
 // programs.c
-int interpreter(struct observer *o, char out[static PATH_MAX]);
+int interpreter(struct observer *o, char out[static PATH_MAX], int *last);
 
 // later.c
 struct path_call;

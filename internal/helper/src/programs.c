@@ -63,8 +63,9 @@ static int elf_interpreter(struct elf_file *f, char out[static PATH_MAX])
 	return 0;
 }
 
-// interpreter finds out what the kernel executes on behalf of o->name.
-int interpreter(struct observer *o, char out[static PATH_MAX])
+// interpreter finds out what the kernel executes on behalf of o->name. *last says that
+// it asks that for no interpreter of its own.
+int interpreter(struct observer *o, char out[static PATH_MAX], int *last)
 {
 	enum { SCRIPT = 256 }; // bytes of a script's first line that count
 	struct elf_file f;
@@ -79,6 +80,7 @@ int interpreter(struct observer *o, char out[static PATH_MAX])
 		memset(head + n, 0, n < 64 ? 64 : 1);
 	if (n > 52 && !memcmp(head, "\177ELF", 4)) {
 		found = elf_interpreter(&f, out);
+		*last = 1;
 	} else if (n > 2 && head[0] == '#' && head[1] == '!') {
 		u8 *p = head + 2;
 		if (n > SCRIPT)

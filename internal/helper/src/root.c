@@ -360,6 +360,7 @@ void build_root(struct sandbox *s)
 	must(s, "look at", at, SYS(statx, root, "", AT_EMPTY_PATH, STATX_MTIME, &before));
 	if (!s->placed || s->req->nlowers)
 		place(s, at, s->placed ? "/scratch" : "");
+	s->covered = !(s->req->flags & REQUEST_KEEP_ROOT) || has_over(s);
 	bind_all(s, (s32)root);
 	if (s->req->flags & REQUEST_VARY) {
 		// Or each file that is read would have another time.
