@@ -33,9 +33,9 @@ func (j *ccJob) ccParts() *cc.Parts {
 	return parts
 }
 
-// session runs the call. Where somebody looks at a terminal, diagnostics have
-// colours; what has no diagnostics is the same for everybody.
-func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
+// sessionOf runs the call with the variables that it has. Where somebody looks at a
+// terminal, diagnostics have colours; what has no diagnostics is the same for everybody.
+func (j *ccJob) sessionOf(ctx context.Context) (*cc.Session, *cc.Done, error) {
 	want := j.want
 	s, done, err := j.sessionAt(ctx, j.place())
 	if errors.Is(err, cc.ErrBound) {

@@ -352,6 +352,7 @@ func environmentMutations() []mutation {
 		searches("OBJC_INCLUDE_PATH", "clang -x objective-c -c a.c"),
 		{name: "a directory of CPATH changes", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "two/a.h": "#define A 2\n", "one/x": ""}, make: func(w *world) { w.env["CPATH"] = w.path("one") + ":" + w.path("two") }, call: "gcc -c a.c", change: text("one/a.h", "#define A 1\n")},
 		{name: "the variable SOURCE_DATE_EPOCH", files: date, make: env("SOURCE_DATE_EPOCH", "1"), call: "gcc -c a.c", change: env("SOURCE_DATE_EPOCH", "100000"), back: env("SOURCE_DATE_EPOCH", "1")},
+		{name: "the variable SOURCE_DATE_EPOCH, which nothing uses", files: twoFiles, make: env("SOURCE_DATE_EPOCH", "1"), call: compileA, same: true, change: env("SOURCE_DATE_EPOCH", "100000")},
 		{name: "the variable LC_ALL", files: warn, make: env("LC_ALL", "C"), call: "gcc -Wall -c a.c", change: env("LC_ALL", "C.UTF-8"), back: env("LC_ALL", "C")},
 		{name: "the variable LANG", files: warn, make: env("LANG", "C.UTF-8"), call: "gcc -Wall -c a.c", change: env("LANG", "C"), back: env("LANG", "C.UTF-8")},
 		{name: "the variable DEPENDENCIES_OUTPUT", files: twoFiles, make: env("DEPENDENCIES_OUTPUT", "one.d"), call: "gcc -c a.c", change: env("DEPENDENCIES_OUTPUT", "two.d"), back: env("DEPENDENCIES_OUTPUT", "one.d")},
