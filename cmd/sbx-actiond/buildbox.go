@@ -41,6 +41,7 @@ type buildboxFlags struct {
 	capabilities, noCapture        bool
 	ignored, function              string
 	ignoredFlag                    bool
+	buildbox                       buildboxConnection
 }
 
 func buildboxCommand() commandline.Command {
@@ -64,6 +65,7 @@ root's files beside them; --rootfs says otherwise.
 		Setup: func(flags *flag.FlagSet) func(context.Context, []string) error {
 			f := &buildboxFlags{}
 			f.connection.declare(flags)
+			f.buildbox.declare(flags, &f.connection)
 			flags.StringVar(&f.server, "remote", "", "`URL` of the storage: grpc[s]://HOST:PORT, http[s]://HOST:PORT for the same, or\nunix:PATH")
 			flags.StringVar(&f.instance, "instance", "", "`NAME` of the instance of the storage")
 			flags.StringVar(&f.actionFile, "action", "", "`FILE` with the Action")
@@ -91,6 +93,9 @@ root's files beside them; --rootfs says otherwise.
 func (f *buildboxFlags) run(ctx context.Context, args []string) error {
 	if f.capabilities {
 		f.printCapabilities()
+		return nil
+	}
+	if f.buildbox.validate && len(args) == 0 {
 		return nil
 	}
 	switch {
@@ -125,10 +130,10 @@ func (f *buildboxFlags) run(ctx context.Context, args []string) error {
 	}
 	resp, err := f.execute(ctx, m, data)
 	if err != nil {
-		return err
+		return f.tell(worker.Status(ctx, err).Proto(), err)
 	}
 	if resp.Status.GetCode() != 0 {
-		return fmt.Errorf("the action was not run: %s", resp.Status.GetMessage())
+		return f.tell(resp.Status, fmt.Errorf("the action was not run: %s", resp.Status.GetMessage()))
 	}
 	if data, err = proto.Marshal(resp.Result); err != nil {
 		return err
@@ -234,11 +239,10 @@ func (f *buildboxFlags) dial() (*remote.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	options, err := f.connection.options()
+	options, err := f.buildbox.options(&f.connection)
 	if err != nil {
 		return nil, err
 	}
-	options.Attempts, options.Version = 4, commandline.Version()
 	return remote.Dial(address, options)
 }
 

@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	rexec "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -75,6 +78,16 @@ func TestBuildboxHost(t *testing.T) {
 	}
 	if storage.Results() != 0 {
 		t.Error("something was put into the action cache")
+	}
+	// As buildbox-worker calls it, after it has asked whether that is right.
+	like := []string{"buildbox-run", "--remote=http://" + address, "--instance=", "--retry-limit=4", "--retry-delay=1000", "--log-level=INFO"}
+	for last, want := range map[string]bool{"--validate-parameters": true, "--retry-forever=1": false} {
+		if err := program().Dispatch(t.Context(), append(slices.Clone(like), last)); (err == nil) != want {
+			t.Errorf("%s: %v", last, err)
+		}
+	}
+	if r, err := runBuildbox(t, address, a, like[2:]...); err != nil || r.ExitCode != 0 {
+		t.Errorf("as buildbox-worker does: %v, %v", r, err)
 	}
 	_, a = workertest.Spec{Script: "echo wrong >&2; exit 7"}.Store(t, storage)
 	if r, err = runBuildbox(t, address, a); err != nil || r.ExitCode != 7 || blobOf(t, storage, r.StderrDigest) != "wrong\n" {
@@ -148,8 +161,17 @@ func TestBuildboxSaysWhatIsWrong(t *testing.T) {
 	storage := &remotetest.Server{}
 	address := remotetest.Serve(t, storage)
 	lost := &rexec.Action{CommandDigest: remote.ToDigest(action.Sum(action.SHA256, []byte("lost"))), InputRootDigest: remote.ToDigest(action.Sum(action.SHA256, []byte("lost, too")))}
-	if r, err := runBuildbox(t, address, lost); err == nil || !strings.Contains(err.Error(), lost.CommandDigest.Hash[:8]) {
+	told := filepath.Join(t.TempDir(), "result")
+	if r, err := runBuildbox(t, address, lost, "--action-result="+told); err == nil || !strings.Contains(err.Error(), lost.CommandDigest.Hash[:8]) {
 		t.Errorf("a command that is nowhere: %v, %v", r, err)
+	}
+	data, err := os.ReadFile(told + ".error-status")
+	st := new(statuspb.Status)
+	if err == nil {
+		err = proto.Unmarshal(data, st)
+	}
+	if err != nil || codes.Code(st.Code) != codes.FailedPrecondition || len(st.Details) == 0 {
+		t.Errorf("what buildbox-worker is told of it: %v, %v", st, err)
 	}
 	_, a := copies.Store(t, storage)
 	for args, want := range map[string]string{
