@@ -24,6 +24,8 @@ done
 kept=${SBX_TEST_SOURCES:-$dest}
 apt=$kept/apt
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+exec 9>"$kept/lock" # others may fetch into the same directory
+flock 9
 apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
 	sed 's/^/deb-src /' >"$apt/all.list"
 [ -s "$apt/all.list" ] || {

@@ -19,7 +19,7 @@ awk '
 	/^ *--- (PASS|SKIP)/ || /^=== / { flush(); on = 0 }
 	/^WARNING: DATA RACE/ { begin(30, 0) }
 	/^(panic|fatal error|SIG[A-Z]*):/ { begin(40, 0); names[++named] = $0 }
-	/^FAIL\t/ || /: FAILED as nobody/ { flush(); on = 0; names[++named] = $0 }
+	/^FAIL\t/ { flush(); on = 0; names[++named] = $0 }
 	on { block[++n] = $0 }
 	END {
 		flush()

@@ -100,6 +100,7 @@ var table = []row{
 	{"internal/warm", "golang.org/x/sys", ""},
 	{"internal/rebuildtest", "", ""},
 	{"internal/sha256tree", "", ""},
+	{"internal/typecheck", "", ""},
 	{"internal/openat", "golang.org/x/sys", ""},
 	{"internal/await", "", ""},
 	{"internal/spelling", "", ""},
