@@ -215,6 +215,16 @@ func TestRule08Execute(t *testing.T) {
 		if codes.Code(r.response.GetStatus().GetCode()) != codes.InvalidArgument {
 			t.Errorf("a file as a directory: %v, %v", r.response, r.err)
 		}
+		for dir, want := range map[string]codes.Code{"file": codes.InvalidArgument, "file/below": codes.InvalidArgument, "dangling": codes.InvalidArgument, "loop": codes.InvalidArgument, "away": codes.OK} {
+			r := s.execute(s.action(call{
+				script:  "true",
+				root:    &repb.Directory{Files: []*repb.FileNode{{Name: "file", Digest: file}}, Symlinks: []*repb.SymlinkNode{{Name: "away", Target: "/usr"}, {Name: "dangling", Target: "nowhere"}, {Name: "loop", Target: "loop"}}},
+				command: func(c *repb.Command) { c.WorkingDirectory = dir },
+			}))
+			if got := codes.Code(r.response.GetStatus().GetCode()); r.err != nil || got != want {
+				t.Errorf("%s as the working directory: %v, %v, want %v", dir, r.response, r.err, want)
+			}
+		}
 	})
 	t.Run("Queue", func(t *testing.T) {
 		s := start(t, func(o *execution.Options) { o.Jobs, o.MaxQueue, o.MaxQueued = 1, 2, 1<<20 })

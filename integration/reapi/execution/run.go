@@ -146,7 +146,7 @@ func (e *Engine) failure(t *task, err error) *status.Status {
 		return reapi.Busy(codes.Unavailable, time.Second, "%v", err) // it came back meanwhile
 	case errors.Is(err, backends.ErrUnsupported):
 		return status.Newf(codes.FailedPrecondition, "%v", err)
-	case errors.Is(err, errInput):
+	case errors.Is(err, errInput), inputs.IsMalformed(err):
 		return status.Newf(codes.InvalidArgument, "%v", err)
 	case errors.Is(err, errOutput):
 		return status.Newf(codes.FailedPrecondition, "%v", err)

@@ -40,11 +40,12 @@ type malformed struct{ error }
 
 func (m malformed) Unwrap() error { return m.error }
 
-// IsMalformed says whether an error of reading or of staging a tree is the fault
-// of who made the tree.
+// IsMalformed says whether an error of reading or of staging a tree, or of starting a
+// command in it, is the fault of who made the tree: the working directory of the command
+// may be a file there, or a link to nowhere.
 func IsMalformed(err error) bool {
 	_, ok := errors.AsType[malformed](err)
-	return ok || errors.Is(err, staging.ErrTree) || strings.Contains(err.Error(), "malformed ")
+	return ok || errors.Is(err, staging.ErrTree) || strings.Contains(err.Error(), "malformed ") || strings.Contains(err.Error(), "enter the working directory")
 }
 
 // Get returns the directory d, which the caller must not change. Of one that is
