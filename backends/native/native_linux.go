@@ -26,6 +26,7 @@ type Backend struct {
 	mu     sync.Mutex
 	idle   map[backends.Network][]*slot         // guarded by mu; the last one was used last
 	next   map[backends.Network]*backends.Ahead // guarded by mu; what the next command will likely want to see: see Prepare
+	last   *backends.Network                    // guarded by mu; of the last command, or nil
 	ending []*slot                              // guarded by mu; Close waits for them
 	closed bool                                 // guarded by mu
 }
@@ -100,6 +101,16 @@ func (b *Backend) Prepare() {
 			s.ahead = beginAhead(s.process.Socket, a)
 		}
 	}
+}
+
+// Last is the network of the last command, or "none" where there was no command yet.
+func (b *Backend) Last(none backends.Network) backends.Network {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.last == nil {
+		return none
+	}
+	return *b.last
 }
 
 // Renew ends the slots that are idle, because something has changed of what they have
@@ -184,7 +195,8 @@ func (b *Backend) take(n backends.Network) (*slot, error) {
 // Next is what of the root could be made in advance.
 func (b *Backend) put(s *slot, next *backends.Ahead) {
 	b.mu.Lock()
-	b.next[s.network] = next
+	network := s.network
+	b.next[network], b.last = next, &network
 	if b.once && !b.closed {
 		s.process.End()
 		b.ending = append(b.ending, s)

@@ -350,12 +350,18 @@ func TestWarm(t *testing.T) {
 		expected := *spec
 		expected.Observe = i&4 != 0 // also when it turns out otherwise
 		b := open(t).(*Backend)
+		if got := b.Last(backends.NetworkSealed); got != backends.NetworkSealed {
+			t.Errorf("network %v before the first command", got)
+		}
 		b.Warm(&expected)
 		for range 3 {
 			st, err := b.Run(t.Context(), spec)
 			if err != nil || st.Code != 5 || spec.Observe && (!st.Complete || len(st.Lookups) == 0) {
 				t.Errorf("%+v, expected %+v: %+v, %v", spec, expected, st, err)
 			}
+		}
+		if got := b.Last(backends.NetworkSealed); got != spec.Network {
+			t.Errorf("network %v after a command with %v", got, spec.Network)
 		}
 		unused := open(t).(*Backend)
 		unused.Warm(&expected)

@@ -215,7 +215,7 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 		j.leaveMemo(ctx, s, done, dir)
 	}
 	if !done.Cached && j.forWorker() {
-		beginWarm(j.parts)
+		beginWarm(j.parts, true)
 	}
 	j.parts.Close()
 	if done.Result.ExitCode != 0 {

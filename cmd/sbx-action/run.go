@@ -149,7 +149,7 @@ func (f *runFlags) run(ctx context.Context, args []string) (err error) {
 	out, err := f.runJob(ctx, job, started, streams{os.Stdout, os.Stderr, line}, nil)
 	promised.kept = line.used
 	if out != nil && out.Started && f.forWorker() {
-		beginWarm(job.parts)
+		beginWarm(job.parts, false)
 	}
 	if err == nil {
 		f.leaveMemo(ctx, job, out)

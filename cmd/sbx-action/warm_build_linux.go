@@ -10,7 +10,7 @@ import (
 
 // beginWarm is called when a miss, which a warm worker could have answered, has been: a
 // build of many of them gets a session by itself. See internal/warm/build_linux.go.
-func beginWarm(p *parts) {
+func beginWarm(p *parts, compiles bool) {
 	dir := statDir(p.store)
 	why := front.Why()
 	if serving != nil || dir == "" || p.miss.Name() != "native" || why == front.Absent || why == front.NotOurs {
@@ -19,5 +19,5 @@ func beginWarm(p *parts) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	front.Exact() // for those who call the session have it so
-	warm.Missed(filepath.Join(dir, "missed"))
+	warm.Missed(filepath.Join(dir, "missed"), compiles)
 }

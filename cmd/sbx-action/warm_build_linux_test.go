@@ -108,7 +108,9 @@ miss; miss
 n=0
 until [ -e "$dir" ]; do n=$((n+1)); "$SBX" cc gcc -DN=$n -c src/a.c -o a.o; done; until ready; do sleep 0.01; done
 "$SBX" cc gcc -DN=0 -c src/a.c -o a.o && "$SBX" warm --count
-`, "answered 1, declined 0\n")
+# No worker has made a sandbox of another kind than compilers get.
+pgrep -aP "$(pgrep -d , -f "^sbx-action-warm work .* $dir cc\$")" | sed '/sbx-action-warm/d; s/.* slot .* sealed .*/sealed/' | sort -u
+`, "answered 1, declined 0\nsealed\n")
 	b.gone()
 
 	b.says("no runtime directory", `dir=/dev/shm/sbx-warm-$(id -u)-$$; begin; miss; "$SBX" warm --count`, "answered 1, declined 0\n", "XDG_RUNTIME_DIR=")

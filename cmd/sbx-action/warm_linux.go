@@ -101,7 +101,8 @@ func warmPart(args []string) (code int, ok bool) {
 type server struct {
 	*warm.Worker
 	backend *native.Backend
-	mounts  []unix.PollFd // tells of new ones
+	first   backends.Network // what the first call will likely want
+	mounts  []unix.PollFd    // tells of new ones
 
 	busy   sync.Mutex // held while there is a call
 	cancel context.CancelFunc
@@ -122,6 +123,9 @@ type server struct {
 // them.
 func work(w *warm.Worker) int {
 	s := &server{Worker: w}
+	if w.Compiles {
+		s.first = backends.NetworkSealed
+	}
 	var err error
 	if s.backend, err = native.Open(native.Options{Prepared: true}); err != nil {
 		w.Ready(err.Error())
@@ -181,7 +185,7 @@ func (keptBackend) Close() error { return nil }
 // prepare makes a sandbox for the next call.
 func (s *server) prepare() {
 	s.backend.Prepare()
-	s.backend.Warm(&backends.Spec{Observe: true}) // if there is none yet
+	s.backend.Warm(&backends.Spec{Network: s.backend.Last(s.first), Observe: true}) // if there is none yet
 }
 
 // freshen forgets what may not be so any more.

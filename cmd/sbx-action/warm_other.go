@@ -15,4 +15,4 @@ func (f *warmFlags) printCounts([]string) error { return errWarmLinux }
 func (f *warmFlags) stay(context.Context) error { return errWarmLinux }
 func (f *warmFlags) become(args []string) error { return errWarmLinux }
 
-func beginWarm(*parts) {}
+func beginWarm(*parts, bool) {}

@@ -31,7 +31,8 @@ import (
 const Off = "off"
 
 const (
-	buildWord = "build"
+	buildWord    = "build"
+	compilesWord = "cc" // last argument of all processes of a session that a compiler's call has begun
 
 	together  = 5 // seconds: misses that are further apart are not worth a session
 	many      = 2 // misses of a build
@@ -87,8 +88,9 @@ func found(pid int) string {
 // process with which the build ends, and the seconds since the machine was started and,
 // in four bits above these, how many times. The slots of those whose commands have groups
 // of their own come after the others: one miss may count in both. It is nothing but a
-// hint: a slot is written over by another build's.
-func Missed(notes string) {
+// hint: a slot is written over by another build's. Compiles says that the call is one of a
+// compiler, as the next ones will be.
+func Missed(notes string, compiles bool) {
 	leader := unix.Getpgrp()
 	if leader <= 0 || os.Getenv(Variable) != "" {
 		return
@@ -105,18 +107,18 @@ func Missed(notes string) {
 	if leader != os.Getpid() && again(fd, leader, many) {
 		again(fd, parent, 0) // the leader is a build itself
 		if found(parent) == "" {
-			begin(leader, func() bool { return true })
+			begin(leader, compiles, func() bool { return true })
 		}
 		return
 	}
 	if parent > 1 && apart(leader) && again(fd, parent, manyApart) {
-		begin(parent, func() bool { return runs(parent, leader) })
+		begin(parent, compiles, func() bool { return runs(parent, leader) })
 	}
 }
 
 // begin starts a session that ends with a process, unless there is one. Still is asked
 // when that process cannot become another one any more.
-func begin(pid int, still func() bool) {
+func begin(pid int, compiles bool, still func() bool) {
 	// What we have inherited, and the session must not keep, has to be closed: a pipe at
 	// whose end somebody waits.
 	if unix.CloseRange(1<<32-1, 1<<32-1, 0) != nil {
@@ -144,7 +146,11 @@ func begin(pid int, still func() bool) {
 		defer unix.Close(null)
 		n := uintptr(null)
 		slack, undo := patient()
-		_, err = spawn([]string{buildWord, strconv.Itoa(min(runtime.NumCPU(), buildMax)), strconv.Itoa(slack), dir}, []uintptr{n, n, n, uintptr(user), n, uintptr(hold)})
+		args := []string{buildWord, strconv.Itoa(min(runtime.NumCPU(), buildMax)), strconv.Itoa(slack), dir}
+		if compiles {
+			args = append(args, compilesWord)
+		}
+		_, err = spawn(args, []uintptr{n, n, n, uintptr(user), n, uintptr(hold)})
 		undo()
 	}
 	if err != nil {

@@ -155,7 +155,10 @@ func waitWorker(pid int) {
 // Main is what a part of a session does; args follow the program's name. It returns
 // the exit code. Work is what a worker does with its index and socket.
 func Main(args []string, work func(*Worker) int) int {
-	slack := 0
+	slack, compiles := 0, len(args) > 0 && args[len(args)-1] == compilesWord
+	if compiles {
+		args = args[:len(args)-1]
+	}
 	if len(args) == 4 && args[0] == buildWord {
 		slack, _ = strconv.Atoi(args[2]) // 0: nobody has touched the timers
 		args = []string{args[0], args[1], args[3]}
@@ -182,13 +185,14 @@ func Main(args []string, work func(*Worker) int) int {
 		return (&keeper{dir: args[2], ready: os.NewFile(readyFD, "ready")}).keep(number)
 	case buildWord:
 		closeFrom(proofFD)
-		return (&keeper{dir: args[2], slack: slack}).keepBuild(number)
+		return (&keeper{dir: args[2], slack: slack, compiles: compiles}).keepBuild(number)
 	case "work":
 		closeFrom(workProofFD + 1)
 		w, err := newWorker(args[2], number)
 		if err != nil {
 			return 125
 		}
+		w.Compiles = compiles
 		return work(w)
 	}
 	return 0
@@ -213,14 +217,15 @@ func closeFrom(fd int) {
 
 // A keeper looks after the workers.
 type keeper struct {
-	dir   string
-	ready *os.File // of keep
-	slack int      // in ns: what the workers' timers are to have, if ours are inexact by now; or 0
-	life  [2]int   // a pipe that ends with us
-	null  int
-	count *os.File
-	locks []*os.File // of the workers
-	wg    sync.WaitGroup
+	dir      string
+	ready    *os.File // of keep
+	compiles bool     // see compilesWord
+	slack    int      // in ns: what the workers' timers are to have, if ours are inexact by now; or 0
+	life     [2]int   // a pipe that ends with us
+	null     int
+	count    *os.File
+	locks    []*os.File // of the workers
+	wg       sync.WaitGroup
 
 	mu     sync.Mutex
 	ending bool  // guarded by mu
@@ -361,7 +366,11 @@ func (k *keeper) startWorker(i, socket int) (pid int, why string) {
 		slack, undo = patient()
 	}
 	defer undo()
-	pid, err = spawn([]string{"work", strconv.Itoa(slack), k.dir}, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd(), holdFD, proofFD})
+	args := []string{"work", strconv.Itoa(slack), k.dir}
+	if k.compiles {
+		args = append(args, compilesWord)
+	}
+	pid, err = spawn(args, []uintptr{null, null, null, uintptr(socket), tell.Fd(), uintptr(k.life[0]), k.count.Fd(), holdFD, proofFD})
 	tell.Close()
 	if err != nil {
 		return 0, err.Error()

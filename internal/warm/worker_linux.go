@@ -12,8 +12,9 @@ import (
 
 // A Worker is this process, where it is one.
 type Worker struct {
-	Own     *Facts
-	Startup []string
+	Own      *Facts
+	Startup  []string
+	Compiles bool // the session was begun by a compiler's call
 
 	dir    string
 	null   int
