@@ -1,9 +1,12 @@
 package staging
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-action/sbx-action/backends"
 )
 
 // # Whose rights
@@ -64,6 +67,30 @@ func (w *HostWitness) as() string {
 		return "as root's"
 	}
 	return "as " + w.As()
+}
+
+// barred returns an error if the command is kept from what l asks of n, which is there.
+func (c *scout) barred(n *node, l backends.Lookup) error {
+	if c.by.Bars == nil {
+		return nil
+	}
+	for at := n; at != nil; at = at.dir {
+		bits := uint32(0o111)
+		switch {
+		case at.state != there:
+			continue
+		case at != n:
+		case l.Op == backends.Exec:
+		case l.Op == backends.Stat && at.id.isDir(), l.Op == backends.Move:
+			continue
+		default:
+			bits = 0o444
+		}
+		if at.id.Mode&bits != bits && c.by.Bars(at.host, bits, l) {
+			return fmt.Errorf("%s of the host: the command may not read or pass it, while root may", at.path)
+		}
+	}
+	return nil
 }
 
 func may(path string, what uint32) bool { return mayAt(unix.AT_FDCWD, path, what) }

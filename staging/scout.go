@@ -260,6 +260,9 @@ func (c *scout) look(l backends.Lookup) error {
 			continue
 		}
 		if last {
+			if err := c.barred(next, l); err != nil {
+				return err
+			}
 			return c.note(next, l.Op)
 		}
 		if !next.id.isDir() {

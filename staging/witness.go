@@ -62,6 +62,11 @@ type HostWitness struct {
 	// may. nil: always the same user.
 	As func() string
 
+	// Bars, where not nil, says whether the command, as who it is, is kept from what l
+	// asks for by a file or directory of the host that has not all of these bits of its
+	// permissions. Then nothing is sealed: it is for who promises what we could do.
+	Bars func(host string, bits uint32, l backends.Lookup) bool
+
 	// Large, where not empty, is a directory of the host: large files below it, of the
 	// system, need not be read, and then the key has names in the place of their
 	// digests. It is for who shares no results with other machines, where such a name

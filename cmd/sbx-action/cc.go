@@ -185,9 +185,13 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if event.Outcome == cc.Miss && j.parts.remote.silent() {
 		event.Reason = cc.ReasonRemote
 	}
-	if done.Result.ExitCode != 0 && !j.failures {
-		event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
-		if doubt := s.Doubt(done); doubt != "" {
+	if done.Result.ExitCode != 0 {
+		doubt := done.Complaint()
+		if !j.failures {
+			event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
+			doubt = s.Doubt(done)
+		}
+		if doubt != "" {
 			return j.doubted(done, doubt)
 		}
 	}

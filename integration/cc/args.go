@@ -80,6 +80,7 @@ const (
 	ReasonRights    Reason = "an output has an owner or permissions that are not those of new files"
 	ReasonShown     Reason = "what it says may depend on the terminal"
 	ReasonOutside   Reason = "writes outside of what it may write to"
+	ReasonBarred    Reason = "root may use a file that it may not as who it runs as"
 	ReasonMachine   Reason = "asks the machine or a service for something, or holds a lock"
 	ReasonTimed     Reason = "gives an output a time of its own"
 	ReasonItself    Reason = "looks at the file that its output goes to"

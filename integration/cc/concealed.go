@@ -129,12 +129,19 @@ func (s *Session) withheld(ctx context.Context, status *backends.Status, readOnl
 		all.Complete = true
 		status = &all
 	}
-	if c := &s.concealed; !c.looked && c.found == "" { // it was not sealed, or not to the end
+	if c := &s.concealed; !c.looked && c.found == "" && s.barred == "" { // it was not sealed, or not to the end
 		w := *s.witness
 		w.Notes, w.Vet, w.Hold = forgetful{}, nil, false
 		s.follow(status.Lookups)
 		_, _ = w.Seal(ctx, s.action, status, s.witness.Clock())
 		s.concealed.active = false
+	}
+	if err := s.unwritten(status.Lookups); err != nil || s.barred != "" {
+		if !readOnly {
+			_ = s.parts.Notes.PutNote(ctx, s.concealedKey(), []byte(s.barred))
+		}
+		_, at, _ := strings.Cut(s.barred, " ")
+		return fmt.Errorf("%s: %w", at, errBarred)
 	}
 	found := s.concealed.found
 	if found == "" {
@@ -156,6 +163,12 @@ func (s *Session) known(ctx context.Context) error {
 	data, err := s.parts.Notes.Note(ctx, s.concealedKey())
 	if err != nil || len(data) == 0 || strings.ContainsRune(string(data), 0) {
 		return nil
+	}
+	if data[0] != '/' {
+		if !s.stillBarred(string(data)) {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", data, errBarred)
 	}
 	if _, err := os.Lstat(string(data)); err != nil {
 		return nil

@@ -87,13 +87,30 @@ var doubts = []string{
 	"Cannot allocate", "put/output error", "temporarily", "xec", "plugin", "nternal error", "PLEASE submit",
 }
 
+// Complaint says why a call that failed may do something else outside, if that can be told
+// from what it said; or "". It is asked where failures are taken from the cache, too.
+func (d *Done) Complaint() string {
+	if word := doubtful(string(d.Stderr)); word != "" {
+		return fmt.Sprintf("it said %q", word)
+	}
+	return ""
+}
+
+// doubtful returns one of doubts that text has, or "".
+func doubtful(text string) string {
+	if i := slices.IndexFunc(doubts, func(d string) bool { return strings.Contains(text, d) }); i >= 0 {
+		return doubts[i]
+	}
+	return ""
+}
+
 // complains says whether a compiler found a mistake in a line of a source, or a
 // linker something missing, and nothing else is told.
 func complains(stderr []byte) bool {
 	found := false
 	for line := range bytes.Lines(stderr) {
 		text := withoutColours(string(line))
-		if slices.ContainsFunc(doubts, func(d string) bool { return strings.Contains(text, d) }) {
+		if doubtful(text) != "" {
 			return false
 		}
 		found = found || inLine(text) || strings.Contains(text, "undefined reference to") || strings.Contains(text, "cannot find -l")

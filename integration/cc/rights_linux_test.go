@@ -2,6 +2,7 @@ package cc_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,5 +99,58 @@ func TestRights(t *testing.T) {
 		if args[0] == "gcc" && !atOnce {
 			t.Error("the front answers none of the compiles")
 		}
+	}
+}
+
+// TestBarred has root call in a project of somebody else, who may not do what root may
+// with one file or directory: what root alone would give is what it gives, each time.
+func TestBarred(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // it is about root
+	}
+	const user = 54321
+	for _, c := range []struct {
+		name, barred string
+		mode         os.FileMode
+		args         []string
+	}{
+		{"a header", "h.h", 0o600, []string{"gcc", "-E", "-P", "a.c"}},
+		{"a header, clang", "h.h", 0o600, []string{"clang", "-E", "-P", "a.c"}},
+		{"a directory", "d", 0o700, []string{"gcc", "-E", "-P", "a.c"}},
+		{"what is read", "h.h", 0o600, []string{"--any", "--no-stdin", "sh", "-c", "cat h.h 2>/dev/null || echo no >out"}},
+		{"what is asked for", "h.h", 0o600, []string{"--any", "--no-stdin", "sh", "-c", "test -r h.h || echo no >out"}},
+		{"what is listed", "d", 0o711, []string{"--any", "--no-stdin", "sh", "-c", "ls d 2>/dev/null || echo no >out"}},
+		{"what is written", "h.h", 0o644, []string{"--any", "--no-stdin", "sh", "-c", "(echo x >>h.h) 2>/dev/null || echo no >out"}},
+		{"what is made", "d", 0o755, []string{"--any", "--no-stdin", "sh", "-c", "(echo x >d/new) 2>/dev/null || echo no >out"}},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			w := newWorld(t)
+			w.flags = []string{"--cache-failures"}
+			w.write("h.h", "int h;\n")
+			w.write("d/x.h", "int x;\n")
+			w.write("a.c", "#include \"h.h\"\n#if __has_include(\"d/x.h\")\nint there;\n#endif\n")
+			bare := c.args
+			if bare[0] == "--any" {
+				bare = bare[2:]
+			}
+			set := func(owner int) { // what was put back is root's
+				w.must(filepath.WalkDir(w.dir, func(p string, _ os.DirEntry, err error) error {
+					w.must(err)
+					return os.Chown(p, user, user)
+				}))
+				w.must(os.Chown(w.path(c.barred), owner, owner))
+				w.must(os.Chmod(w.path(c.barred), c.mode))
+			}
+			for _, owner := range []int{user, 0, 0} { // with the right, as the control, and without
+				w.cache = filepath.Join(w.top, fmt.Sprint("cache", owner))
+				set(owner)
+				want := w.bare(bare)
+				set(owner)
+				got, outcome, reason := w.wrapped(c.args)
+				if got.differs(want) != "" || (reason == cc.ReasonBarred) != (owner == 0) {
+					t.Errorf("of %d: ended with %s (%s): %s", owner, outcome, reason, got.differs(want))
+				}
+			}
+		})
 	}
 }

@@ -64,6 +64,7 @@ type Session struct {
 	written  map[string]bool            // paths that the run wrote, as they are on the host
 	files    map[string]bool            // those of them at which it left a regular file
 	removed  []string                   // files of the host that the run removed
+	barred   string                     // the permissions that it lacks, as where we are root we do not, and of what; or ""
 	refused  error                      // why the result must not be remembered
 	aged     *ages                      // see there
 	unproven bool                       // it left something else than an archive without times
@@ -190,7 +191,7 @@ func (s *Session) describe(args []string, env []action.EnvironmentVariable, w Wa
 	}
 	s.clocked = s.compiles() && s.clockInCall(w.Stdin)
 	s.witness = &staging.HostWitness{
-		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Large: p.Large, Hold: true,
+		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Bars: s.bars(), Large: p.Large, Hold: true,
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	if p := s.stranger(status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s: %w: %w", p, ErrForeign, action.ErrUnsealed)
 	}
-	if err := errors.Join(s.beyond(status), s.untimely(status.Lookups)); err != nil {
+	if err := errors.Join(s.beyond(status), s.untimely(status.Lookups), s.unwritten(status.Lookups)); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
 	if why := s.binding(status.Lookups); why != "" && s.view.fixed() {

@@ -307,6 +307,7 @@ func Fault(err error) Event {
 		{errStream, ReasonStream},
 		{errShown, ReasonShown},
 		{errOutside, ReasonOutside},
+		{errBarred, ReasonBarred},
 		{errMachine, ReasonMachine},
 		{errTimed, ReasonTimed},
 		{errBuilds, ReasonTimes},
