@@ -88,6 +88,27 @@ func asksMachine(lookups []backends.Lookup) string {
 	return ""
 }
 
+// partlyShown returns a directory that the run opened, as who lists it does, and of which a
+// call sees only what leads to its project and to what it names, or "": "/", "/tmp", "/dev".
+func (s *Session) partlyShown(lookups []backends.Lookup) string {
+	if s.view.limits != nil {
+		return ""
+	}
+	for _, l := range lookups {
+		p := path.Clean(l.Path)
+		if l.Op != backends.Open || !l.Found || l.Anew {
+			continue
+		}
+		if _, shown := s.view.host(p); shown || strings.HasPrefix(p, "/proc/") || s.concealed.made[p] {
+			continue
+		}
+		if info, err := os.Stat(p); err == nil && info.IsDir() {
+			return p
+		}
+	}
+	return ""
+}
+
 func isThere(p string) bool {
 	_, err := os.Lstat(p)
 	return err == nil
@@ -126,6 +147,9 @@ func (s *Session) beyond(status *backends.Status) error {
 	}
 	if p := asksMachine(status.Lookups); p != "" {
 		return fmt.Errorf("%s: %w", p, errMachine)
+	}
+	if p := s.partlyShown(status.Lookups); p != "" {
+		return fmt.Errorf("%s, of which not all is shown to it: %w", p, errMachine)
 	}
 	if p := executed(status.Lookups, builders); p != "" {
 		return fmt.Errorf("%s: %w", p, errBuilds)

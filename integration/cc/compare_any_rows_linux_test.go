@@ -45,6 +45,7 @@ func TestCompareAny(t *testing.T) {
 		{name: "pid in temp", want: "MHMHH", call: "$ANY sh -c 'cat i >t.$$; mv t.$$ o'"},
 		{name: "proc uptime", want: "PPPPP", call: "$ANY cat /proc/uptime", mask: withoutDigits},
 		{name: "proc loadavg", want: "PPPPP", call: "$ANY sed s/[0-9]*//g /proc/loadavg >o"},
+		{name: "ls of what is not all shown", want: "PPPPP", setup: "touch /tmp/sbx-any-seen", call: "$ANY sh -c 'ls / | grep -x run; ls /tmp | grep -x sbx-any-seen'; rm -f /tmp/sbx-any-seen"},
 		{name: "sys", want: "PPPPP", call: "$ANY sh -c 'ls /sys | head -3'"},
 	})
 }
