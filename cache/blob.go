@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -45,6 +46,9 @@ func (s *Store) openFile(ctx context.Context, d action.Digest, why intent) (int,
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, miss(d, "blob", "not present")
+	}
+	if errors.Is(err, syscall.ELOOP) {
+		return -1, miss(d, "blob", "damaged: it is a link")
 	}
 	if err != nil {
 		return -1, fmt.Errorf("blob %v: %w", d, s.explain(err))
@@ -127,7 +131,7 @@ func (s *Store) check(ctx context.Context, d action.Digest, path string, fi *dur
 		return miss(d, "blob", "damaged: it is no regular file")
 	}
 	if fi.Size != d.Size() {
-		return miss(d, "blob", fmt.Sprintf("damaged: it has %d bytes", fi.Size))
+		return miss(d, "blob", fmt.Sprintf("damaged, or asked for by a wrong size: it has %d bytes", fi.Size))
 	}
 	trusted, changed := s.trusted(fi), s.changed(fi)
 	if !trusted || changed || s.damaged.Load() {
@@ -249,7 +253,7 @@ func (s *Store) publish(ctx context.Context, t *durable.Temp, d action.Digest) e
 	if err == nil {
 		err = s.inDir(shardDir(path), func() error {
 			err := t.Publish(path)
-			if !errors.Is(err, fs.ErrExist) {
+			if !inTheWay(err) {
 				return err
 			}
 			damage := s.hasFile(ctx, d, use)
@@ -257,7 +261,7 @@ func (s *Store) publish(ctx context.Context, t *durable.Temp, d action.Digest) e
 				return nil // another was faster
 			}
 			s.warn(fmt.Errorf("written again: %w", damage))
-			return t.Replace(path)
+			return s.supplant(t, path)
 		})
 	}
 	if err != nil {

@@ -36,7 +36,8 @@
 //
 // So a reader needs no lock: what it finds is whole and outlives its use. What
 // is found to be damaged or missing is a miss with a reason, and the next Put
-// replaces it.
+// replaces it, also where it has become a directory or a link. A VERSION that says
+// nothing is written again beside a CACHEDIR.TAG of ours.
 //
 // # After a power cut
 //

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -136,6 +137,22 @@ func (s *Store) removeHeld(path string, err error) error {
 	}
 	if errors.Is(err, durable.ErrHeld) {
 		return nil
+	}
+	return err
+}
+
+// inTheWay says whether something else has the name that a file was to get.
+func inTheWay(err error) bool { return errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EISDIR) }
+
+// supplant gives the finished draft t the name path, in place of whatever has it: also
+// of a directory, which nothing of ours is there.
+func (s *Store) supplant(t *durable.Temp, path string) error {
+	err := t.Replace(path)
+	if errors.Is(err, syscall.EISDIR) {
+		if err := s.bury(path); err != nil {
+			return err
+		}
+		err = t.Replace(path)
 	}
 	return err
 }

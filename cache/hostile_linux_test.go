@@ -318,6 +318,89 @@ func TestOtherVersion(t *testing.T) {
 	}
 }
 
+// TestInTheWay puts something else in the place of each file of a store.
+func TestInTheWay(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"directory": func(p string) error { return errors.Join(os.Mkdir(p, 0o755), os.WriteFile(p+"/f", nil, 0o644)) },
+		"link":      func(p string) error { return os.Symlink("/dev/zero", p) },
+		"FIFO":      func(p string) error { return unix.Mkfifo(p, 0o644) },
+		"empty":     func(p string) error { return os.WriteFile(p, nil, 0o644) },
+	} {
+		s := newStore(t)
+		ctx := t.Context()
+		key, res := exampleResult(t, s)
+		fill := func() error {
+			_, err := s.PutBytes(ctx, action.BLAKE3, make([]byte, 5000))
+			return errors.Join(err, s.PutResult(ctx, key, res), s.PutNote(ctx, key, []byte("note")))
+		}
+		if err := fill(); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		err := filepath.WalkDir(s.Dir(), func(p string, e os.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() {
+				return err
+			}
+			kind, _, _ := strings.Cut(strings.TrimPrefix(p, s.Dir()+"/"), "/")
+			if info, err := e.Info(); err != nil || info.Size() == 0 || kind != "blob" && kind != "result" && kind != "note" {
+				return err
+			}
+			n++
+			return errors.Join(os.Remove(p), put(p))
+		})
+		if err != nil || n != 3 {
+			t.Fatalf("%s: %d places, %v", name, n, err)
+		}
+		_, err1 := s.Result(ctx, key)
+		_, err2 := s.Note(ctx, key)
+		if _, err3 := s.Open(ctx, res.Files[0].Digest); !errors.Is(err1, action.ErrMiss) || !errors.Is(err2, action.ErrMiss) || !errors.Is(err3, action.ErrMiss) {
+			t.Errorf("%s: Result = %v, Note = %v, Open = %v", name, err1, err2, err3)
+		}
+		if err := fill(); err != nil {
+			t.Errorf("%s: written again: %v", name, err)
+			continue
+		}
+		_, err1 = s.Result(ctx, key)
+		if note, err2 := s.Note(ctx, key); err1 != nil || err2 != nil || string(note) != "note" {
+			t.Errorf("%s: afterwards Result = %v, Note = %q, %v", name, err1, note, err2)
+		}
+	}
+}
+
+// TestVersionHeals: a store says in another file, too, that it is one.
+func TestVersionHeals(t *testing.T) {
+	s := newStore(t)
+	if err := s.PutNote(t.Context(), keyOf(1), []byte("note")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.Dir(), "VERSION")
+	for name, damage := range map[string]func() error{
+		"empty":     func() error { return os.WriteFile(path, nil, 0o644) },
+		"garbage":   func() error { return os.WriteFile(path, []byte("\x00\x00 something"), 0o644) },
+		"directory": func() error { return errors.Join(os.Mkdir(path, 0o755), os.WriteFile(path+"/f", nil, 0o644)) },
+	} {
+		if err := errors.Join(os.RemoveAll(path), damage()); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := cache.Open(s.Dir(), cache.Options{ReadOnly: true}); err != nil {
+			t.Errorf("%s: read-only: %v", name, err)
+		} else if _, err := again.Note(t.Context(), keyOf(1)); err != nil {
+			t.Errorf("%s: read-only: %v", name, err)
+		}
+		warned := 0
+		openStore(t, s.Dir(), cache.Options{Warn: func(error) { warned++ }})
+		if got, err := os.ReadFile(path); err != nil || string(got) != "sbx-action cache 1\n" || warned != 1 {
+			t.Errorf("%s: VERSION is %q, %v; %d warnings", name, got, err, warned)
+		}
+	}
+	if err := os.WriteFile(path, []byte("sbx-action cache 2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cache.Open(s.Dir(), cache.Options{}); !errors.Is(err, cache.ErrVersion) {
+		t.Errorf("of another version: %v", err)
+	}
+}
+
 func TestRemovedUnderneath(t *testing.T) {
 	s := newStore(t)
 	key, res := exampleResult(t, s)

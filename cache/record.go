@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
+	"syscall"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -53,6 +53,9 @@ var errRecord = errors.New("damaged record")
 // readRecord returns the payload of the record in the file path.
 func readRecord(path, magic, name string) ([]byte, durable.FileInfo, error) {
 	fd, err := durable.OpenRead(path)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, durable.FileInfo{}, fmt.Errorf("%w: a link", errRecord)
+	}
 	if err != nil {
 		return nil, durable.FileInfo{}, err
 	}
@@ -102,8 +105,8 @@ func (s *Store) writeRecord(kind Kind, key action.Digest, magic string, payload 
 	}
 	err = s.inDir(dir, func() error {
 		err := t.Publish(path)
-		if errors.Is(err, fs.ErrExist) {
-			err = t.Replace(path)
+		if inTheWay(err) {
+			err = s.supplant(t, path)
 		}
 		return err
 	})

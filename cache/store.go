@@ -111,6 +111,7 @@ var drafts atomic.Uint64
 
 const (
 	versionName = "VERSION"
+	tagName     = "CACHEDIR.TAG"
 	versionWord = "sbx-action cache "
 	version     = versionWord + "1\n"
 )
@@ -151,7 +152,8 @@ func (s *Store) ReadOnly() bool { return s.opts.ReadOnly }
 // checkVersion returns an error if the directory is not a store that we know.
 // One that does not exist, or is empty, is a store that holds nothing.
 func (s *Store) checkVersion() error {
-	fd, err := durable.OpenRead(filepath.Join(s.dir, versionName))
+	path := filepath.Join(s.dir, versionName)
+	fd, err := durable.OpenRead(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.checkEmpty()
 	}
@@ -162,19 +164,42 @@ func (s *Store) checkVersion() error {
 	// No more than what we hope for, so that one read does.
 	var buf [len(version)]byte
 	n, err := durable.Read(fd, buf[:])
-	if err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(s.dir, versionName), s.explain(err))
+	if err != nil && !errors.Is(err, syscall.EISDIR) {
+		return fmt.Errorf("%s: %w", path, s.explain(err))
 	}
 	got := string(buf[:n])
 	if got == version {
 		return nil
 	}
-	if v, ok := strings.CutPrefix(got, versionWord); ok {
+	if v, ok := strings.CutPrefix(got, versionWord); ok && v != "" {
 		return fmt.Errorf("%w: %s has format %s, this program knows %s: use the program that made it, or choose another directory, or remove this one",
 			ErrVersion, s.dir, strconv.Quote(strings.TrimSuffix(v, "\n")), strconv.Quote(version[len(versionWord):len(version)-1]))
 	}
+	if tag, err := os.ReadFile(filepath.Join(s.dir, tagName)); err == nil && string(tag) == cacheDirTag {
+		return s.healVersion(path)
+	}
 	return fmt.Errorf("%w: %s begins with %q, want %q: choose another directory, or remove this one",
-		ErrVersion, filepath.Join(s.dir, versionName), got, version)
+		ErrVersion, path, got, version)
+}
+
+// healVersion writes the version again, in a directory that is a store by its other file.
+// What is in it says for itself whether it can be read.
+func (s *Store) healVersion(path string) error {
+	s.warn(fmt.Errorf("%s is damaged, and written again", path))
+	if s.opts.ReadOnly {
+		return nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		if err := s.bury(path); err != nil {
+			return err
+		}
+	}
+	return s.explain(s.writeVersion(path))
+}
+
+func (s *Store) writeVersion(path string) error {
+	draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
+	return s.replace(path, draft, []byte(version), 0o444)
 }
 
 // checkEmpty guards what is not ours: a directory without VERSION is only
@@ -190,7 +215,7 @@ func (s *Store) checkEmpty() error {
 	for _, e := range names {
 		switch name := e.Name(); {
 		case name == "stat", strings.HasPrefix(name, "stat-"): // stat caches of the inputs, which are made before anything is stored
-		case name == "lost+found", name == "CACHEDIR.TAG", strings.HasPrefix(name, versionName):
+		case name == "lost+found", name == tagName, strings.HasPrefix(name, versionName):
 		default:
 			// Another process may be making the store this instant.
 			if _, err := durable.Stat(filepath.Join(s.dir, versionName)); err == nil {
@@ -226,11 +251,10 @@ func (s *Store) prepare(dir string) error {
 			return err
 		}
 		// Several processes may do this at once: all write the same.
-		draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
-		if err := s.replace(path, draft, []byte(version), 0o444); err != nil {
+		if err := s.writeVersion(path); err != nil {
 			return s.explain(err)
 		}
-		tag := filepath.Join(s.dir, "CACHEDIR.TAG")
+		tag := filepath.Join(s.dir, tagName)
 		if err := os.WriteFile(tag, []byte(cacheDirTag), 0o644); err != nil {
 			return s.explain(err)
 		}

@@ -156,6 +156,11 @@ func TestHTTPCache(t *testing.T) {
 		code, _ = do("GET", "/cas/"+mine, nil, false)
 		want("GET with "+name, code, 404)
 	}
+	for value, status := range map[string]int{"gzip": 415, "identity": 200} { // what is said of the body has to be so
+		header = http.Header{"Content-Encoding": {value}}
+		code, _ = do("PUT", "/ac/"+strings.Repeat("b", 64), []byte("\xff anything"), false)
+		want("PUT with Content-Encoding "+value, code, status)
+	}
 	header = http.Header{}
 	code, _ = do("PUT", "/cas/"+mine, []byte("from a page"), false)
 	want("PUT without them", code, 200)

@@ -212,6 +212,7 @@ func (t *Temp) Publish(path string) error {
 // Replace gives the file the name path, in place of what has it now. Readers
 // see the old file or the new one. When several processes replace the same
 // path at once, one of them wins, and the others do not learn that they lost.
+// After a failure it may be called again.
 func (t *Temp) Replace(path string) error {
 	if t.name != "" {
 		err := t.disk.Rename(t.name, path)
@@ -229,7 +230,7 @@ func (t *Temp) Replace(path string) error {
 	}
 	err := t.disk.Rename(draft, path)
 	if err != nil {
-		_ = os.Remove(draft)
+		t.name = draft // for another attempt: without a name it could not have a second one
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/integration/reapi"
+	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -183,41 +183,10 @@ func (j *job) commandOf(c *repb.Command) (*action.Command, error) {
 	if err := m.Check(); err != nil {
 		return nil, invalid("command: %v", err)
 	}
-	names := 0
-	for _, p := range append([]string{m.WorkingDirectory}, m.OutputPaths...) {
-		if err := checkLength(p); err != nil {
-			return nil, invalid("command: the path %.100q: %v", p, err)
-		}
-		if names += strings.Count(p, "/") + 1; names > maxNames {
-			return nil, invalid("command: output_paths: more than %d names in all of them together", maxNames)
-		}
+	if err := inputs.CheckPaths(m); err != nil {
+		return nil, invalid("command: %v", err)
 	}
 	return m, nil
-}
-
-// The longest name and the longest path that Linux knows, the latter from the root
-// on, which is action.WorkRoot and a slash before what a Command names.
-const (
-	maxName = 255
-	maxPath = 4095 - len(action.WorkRoot+"/")
-)
-
-// maxNames bounds the names in all output paths of a command: the directories are made
-// before it starts, and a path can have two thousand.
-const maxNames = 1_000_000
-
-// checkLength refuses what no file system of the sandbox takes, so that nothing runs
-// for it in vain.
-func checkLength(p string) error {
-	if len(p) > maxPath {
-		return fmt.Errorf("it has %d bytes: Linux takes no more than %d", len(p), maxPath)
-	}
-	for part := range strings.SplitSeq(p, "/") {
-		if len(part) > maxName {
-			return fmt.Errorf("the name %.20q… has %d bytes: no file system here takes more than %d", part, len(part), maxName)
-		}
-	}
-	return nil
 }
 
 func sorted(list []string) []string {

@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -71,6 +72,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// this machine's address. No other client says where it comes from.
 	if r.Method == http.MethodPut && (r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "") {
 		http.Error(w, "nothing is taken from web pages: no header Origin or Sec-Fetch-Site, please", http.StatusForbidden)
+		return
+	}
+	if e := r.Header.Get("Content-Encoding"); r.Method == http.MethodPut && e != "" && !strings.EqualFold(e, "identity") {
+		http.Error(w, fmt.Sprintf("the body is taken as it is, not with Content-Encoding %.20q", e), http.StatusUnsupportedMediaType)
 		return
 	}
 	fs, err := functions(hash)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
+	"github.com/sbx-action/sbx-action/integration/reapi/inputs"
 	"github.com/sbx-action/sbx-action/integration/reapi/remote"
 	"github.com/sbx-action/sbx-action/integration/reapi/worker/proto/runnerpb"
 	"github.com/sbx-action/sbx-action/staging"
@@ -237,7 +238,10 @@ func toCommand(m *rexec.Command) (*action.Command, error) {
 		c.Environment = append(c.Environment, action.EnvironmentVariable{Name: v.Name, Value: v.Value})
 	}
 	slices.SortStableFunc(c.Environment, func(a, b action.EnvironmentVariable) int { return strings.Compare(a.Name, b.Name) })
-	return c, c.Check()
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	return c, inputs.CheckPaths(c)
 }
 
 // cached looks for a result, if the worker is to do so.

@@ -318,6 +318,11 @@ func TestMalformedInput(t *testing.T) {
 	garbage := remote.ToDigest(b.storage.Put(action.SHA256, []byte("\xff\xffgarbage")))
 	up := remote.ToDigest(b.storage.PutMessage(t, action.SHA256, &rexec.Directory{Files: []*rexec.FileNode{{Name: "../evil", Digest: empty}}}))
 	leaves := remote.ToDigest(b.storage.PutMessage(t, action.SHA256, &rexec.Command{Arguments: []string{"true"}, OutputPaths: []string{"../../etc/passwd"}}))
+	var deep []string
+	for i := range 600 {
+		deep = append(deep, fmt.Sprint(i, "/", strings.Repeat("a/", 1900), "out"))
+	}
+	many := remote.ToDigest(b.storage.PutMessage(t, action.SHA256, &rexec.Command{Arguments: []string{"true"}, OutputPaths: deep}))
 	for name, act := range map[string]*rexec.Action{
 		"no command":           {InputRootDigest: empty},
 		"no input root":        {CommandDigest: command},
@@ -326,6 +331,7 @@ func TestMalformedInput(t *testing.T) {
 		"a tree of noise":      {CommandDigest: command, InputRootDigest: garbage},
 		"a name with a slash":  {CommandDigest: command, InputRootDigest: up},
 		"an output elsewhere":  {CommandDigest: leaves, InputRootDigest: empty},
+		"many deep outputs":    {CommandDigest: many, InputRootDigest: empty},
 		"a command of nothing": {CommandDigest: empty, InputRootDigest: empty},
 	} {
 		if got := execute(act); got != codes.InvalidArgument {
