@@ -38,9 +38,9 @@ func (j *ccJob) memo(ctx context.Context, s *cc.Session, done *cc.Done, dir stri
 	switch {
 	case done.Unkept != nil, done.Result.ExitCode != 0, j.recache, j.readOnly, j.disable, j.verify > 0, j.verbose, j.root != "", len(j.inputs) > 0,
 		j.parts.remote != nil, j.any, j.stdin != nil, j.call.Jobserver,
-		len(done.Stdout) > 0 && len(done.Stderr) > 0,                                             // heard may refuse it
-		j.urls && len(done.Stderr) > 0,                                                           // what the front ignores says whether there are links
-		j.any && len(done.Stdout)+len(done.Stderr) > 0, len(done.Stderr) > 0 && cc.IsTerminal(2), // see Shown
+		len(done.Stdout) > 0 && len(done.Stderr) > 0, // heard may refuse it
+		j.urls && len(done.Stderr) > 0,               // what the front ignores says whether there are links
+		len(done.Stderr) > 0 && cc.IsTerminal(2),     // see Shown
 		slices.ContainsFunc(j.env, func(name string) bool { return front.Ignored(name + "=") }):
 		return nil, errNoMemo
 	}
