@@ -24,6 +24,9 @@
 // command may write, it writes down as they are, as long as that can be followed later:
 // see later.c. For others it asks after the call, with its registers.
 //
+// What is to be executed is looked for by the scribe first, in the directories of PATH: that
+// there is nothing it writes down, and all else asks.
+//
 // How it gets in, and into which processes it does not, says enter.c.
 //
 // A command can find out: two more mappings in /proc/self/maps, and the bytes of
