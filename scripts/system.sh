@@ -106,9 +106,12 @@ for pair in "root native" "nobody bubblewrap" "root bubblewrap" "nobody native";
 
 	build "$out/log" --backend "$backend" "${what[@]}"
 	ran "$out/log"
-	# Once more from the start: what comes out is the same, and so nothing else runs.
-	build "$out/log" --backend "$backend" "${what[@]}" --rebuild zlib --rebuild bzip2
-	ran "$out/log" zlib bzip2
+	# Once more from the start: what comes out is the same, and so nothing else runs. Two of
+	# the four will do, one of each user and backend: all are compared below.
+	if [ "$number" -le 2 ]; then
+		build "$out/log" --backend "$backend" "${what[@]}" --rebuild zlib --rebuild bzip2
+		ran "$out/log" zlib bzip2
+	fi
 	# The columns but for that of the component, which has another name.
 	cut -f 1-5,7 "$work/manifest-$user-$backend" >"$work/outputs-$user-$backend"
 	cmp "$work/outputs-root-native" "$work/outputs-$user-$backend" ||
