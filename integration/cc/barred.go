@@ -20,18 +20,18 @@ var errBarred = fmt.Errorf("root may read or write it, which who the call runs a
 
 // bars is what [staging.HostWitness] asks, or nil where the call has our own rights.
 func (s *Session) bars() func(string, uint32, backends.Lookup) bool {
-	if s.told != nil || os.Geteuid() != 0 || s.parts.Backend.Capabilities().Owner != backends.ID {
+	if s.told != nil || os.Geteuid() != 0 {
 		return nil
 	}
 	return func(host string, bits uint32, l backends.Lookup) bool {
 		switch {
 		case l.Made:
 			return false // see unwritten
-		case bits == 0o111 && l.Op != backends.Exec && (l.Found || isAbove(host, s.call.Dir)):
+		case bits == 0o111 && (isAbove(host, s.call.Dir) || l.Found && l.Op != backends.Exec):
 			return false // it got there, or may have, from a working directory below one that is closed to it
 		case bits == 0o444 && l.Op == backends.Stat && s.call.Kind != Any:
 			return false // compilers that only look do not ask whether they may read
-		case s.granted(host, bits):
+		case s.parts.Backend.Capabilities().Owner != backends.ID, s.granted(host, bits): // the first is asked here, because a hit opens no backend
 			return false
 		}
 		s.barred = fmt.Sprintf("%o %s", bits, host)
@@ -66,7 +66,7 @@ func (s *Session) granted(host string, bits uint32) bool {
 // something, or to make it, in a place that it can write to, and was kept from that as
 // root is not.
 func (s *Session) unwritten(lookups []backends.Lookup) error {
-	if s.call.Kind != Any || s.witness.Bars == nil {
+	if s.call.Kind != Any || s.witness.Bars == nil || s.parts.Backend.Capabilities().Owner != backends.ID {
 		return nil
 	}
 	for _, l := range lookups {

@@ -46,6 +46,7 @@ func TestComparePlaces(t *testing.T) {
 		{name: "symlink output", call: "echo x >b.o; ln -s b.o a.o; tick; $CC -c a.c; stat -c '%F %h' a.o b.o", with: both, want: "plain (an output has another name, too, or is a link)"},
 		{name: "dangling output", call: "ln -s b.o a.o; tick; $CC -c a.c; stat -c '%F %h' a.o", with: both, clang: "plain (an output has another name, too, or is a link)"},
 		{name: "hard link output", call: "echo x >b.o; ln b.o a.o; tick; $CC -c a.c; stat -c '%F %h' a.o b.o", with: both, want: "plain (an output has another name, too, or is a link)"},
+		{name: "hard link output of what fails", files: map[string]string{"e.c": "int e;\n#error no\n"}, call: "echo x >b.i; ln b.i a.i; tick; $CC -E e.c -o a.i; cat b.i", want: "plain (an output has another name, too, or is a link)"},
 		{name: "fifo output", call: "mkfifo a.o; cat a.o >x & $CC -c a.c -o a.o; wait; rm -f a.o", with: both, want: "plain (the output is not a regular file)"},
 		{name: "fifo S", call: "mkfifo f; cat f >x & $CC -S a.c -o f; wait; rm f", with: both, want: "plain (the output is not a regular file)"},
 		{name: "fifo depfile", call: "mkfifo f; cat f >x & $CC -c -MD -MF f a.c; wait; rm f", with: both, want: "plain (the output is not a regular file)"},

@@ -31,6 +31,12 @@ func Unsaid(err error) error { return fmt.Errorf("%w: %w", err, errUnsaid) }
 // owner and permissions of a new one. GCC replaces objects and writes to lists of
 // dependencies, clang replaces most, and others do something else.
 func (s *Session) InPlace(res *action.Result) error {
+	for _, p := range s.removed { // by a call that failed, which may have written to it before
+		var st unix.Stat_t
+		if unix.Lstat(p, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
+			return fmt.Errorf("%s: %w", p, errLinked)
+		}
+	}
 	for i := range res.Files {
 		p := s.place(res.Files[i].Path)
 		info, err := os.Lstat(p)
