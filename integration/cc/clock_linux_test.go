@@ -22,6 +22,7 @@ func TestTellsTime(t *testing.T) {
 	}{
 		{"in a source", "gcc -c a.c", "const char *t = __TIME__;\n", nil, cc.Unkept},
 		{"control: no time", "gcc -c a.c", "const char *t = \"__TIME_\";\n", nil, cc.Miss},
+		{"control: no time, in an object that is read again", "gcc -gsplit-dwarf -c a.c -o object", "int a;\n", nil, cc.Miss},
 		{"by an argument", "gcc -DT=__TIME__ -c a.c", uses, nil, cc.Unkept},
 		{"by an argument of two words", "gcc -D T=__DATE__ -c a.c", uses, nil, cc.Unkept},
 		{"by an argument, and it is said", "gcc -DT=__TIME__ -c a.c", uses, env("SOURCE_DATE_EPOCH", "1000000000"), cc.Miss},

@@ -85,7 +85,14 @@ func (s *Session) updates(l backends.Lookup, host string) bool {
 	if slices.ContainsFunc(s.call.Inputs, func(in string) bool { return s.call.abs(in) == filepath.Clean(host) }) {
 		return true
 	}
-	return l.Found && !slices.Contains(intermediate, path.Ext(host))
+	if !l.Found || slices.Contains(intermediate, path.Ext(host)) {
+		return false
+	}
+	if s.call.Kind != Compile || path.Base(s.call.Object) != path.Base(host) {
+		return true
+	}
+	_, err := os.Lstat(host)
+	return !errors.Is(err, fs.ErrNotExist) // else the run has made it: an object by another name
 }
 
 // replaced are the ends of the names of files that compilers write from the beginning,
