@@ -239,13 +239,16 @@ func (s *Store) prepare(dir string) error {
 	if s.opts.ReadOnly {
 		return unwritable{ErrReadOnly}
 	}
+	path := filepath.Join(s.dir, versionName)
+	if _, err := durable.Stat(path); err == nil {
+		return s.mkdirs(dir)
+	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) { // below /proc, or a link to nowhere
 			return fmt.Errorf("the cache %s cannot be made: choose another with --cache or SBX_CACHE: %v", s.dir, err)
 		}
 		return s.explain(err)
 	}
-	path := filepath.Join(s.dir, versionName)
 	if _, err := durable.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := s.checkEmpty(); err != nil {
 			return err

@@ -364,7 +364,7 @@ func (c *scout) file(n *node) error {
 	d, ok := c.by.Hash.large(n.host, c.large, &n.id, c.began)
 	if !ok {
 		kind = seenFile
-		d, err = c.by.Hash.digestAs(n.host, &n.id, c.began)
+		d, err = c.by.Hash.DigestAs(n.host, &n.id, c.began, c.by.Mark)
 	}
 	if errors.Is(err, fs.ErrPermission) { // then the command could not read it either
 		c.meta(n)

@@ -104,13 +104,23 @@ func (h *FileHasher) Close() error {
 	return t.Close()
 }
 
-// digestAs is Digest of a file that is no link, and that was just seen to be id, not
-// before the moment at.
-func (h *FileHasher) digestAs(path string, id *StatID, at Moment) (FileDigest, error) {
+// DigestAs is Digest of a file that is no link, and that was just seen to be id, not
+// before the moment at. If it has to be read, and is small, see is called with the content,
+// which is that of the digest, and says what [FileHasher.Mark] is to note of it; it may be
+// nil.
+func (h *FileHasher) DigestAs(path string, id *StatID, at Moment, see func(content []byte) (mark byte)) (FileDigest, error) {
+	if id.Mode&modeType != modeRegular || id.Size >= onceMin {
+		return h.Digest(path)
+	}
 	if d, ok := h.recall(id, at); ok && readable(path, id) {
 		return d, nil
 	}
-	return h.Digest(path)
+	fd, err := openFile(unix.AT_FDCWD, path, 0)
+	if err != nil {
+		return FileDigest{}, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	return h.hashed(fd, path, see)
 }
 
 // Digest returns the digest of the regular file at path, symbolic links
@@ -155,7 +165,12 @@ func (h *FileHasher) digestFD(fd int, name string) (FileDigest, error) {
 		return d, nil
 	}
 	defer done()
-	d, err := h.hash(fd, true)
+	return h.hashed(fd, name, nil)
+}
+
+// hashed reads the file, and remembers what it is.
+func (h *FileHasher) hashed(fd int, name string, see func([]byte) byte) (FileDigest, error) {
+	d, err := h.hash(fd, true, see)
 	if err != nil {
 		return FileDigest{}, &fs.PathError{Op: "hash", Path: name, Err: err}
 	}
@@ -217,11 +232,11 @@ func (h *FileHasher) read(dirfd int, name string, prove bool) (FileDigest, error
 		return FileDigest{}, err
 	}
 	defer unix.Close(fd)
-	return h.hash(fd, prove)
+	return h.hash(fd, prove, nil)
 }
 
-// hash reads fd to its end, again if it changes meanwhile.
-func (h *FileHasher) hash(fd int, prove bool) (FileDigest, error) {
+// hash reads fd to its end, again if it changes meanwhile. See is that of DigestAs.
+func (h *FileHasher) hash(fd int, prove bool, see func([]byte) byte) (FileDigest, error) {
 	c, _ := h.pool.Get().(*scanReader)
 	if c == nil {
 		c = &scanReader{fn: h.fn}
@@ -249,7 +264,11 @@ func (h *FileHasher) hash(fd int, prove bool) (FileDigest, error) {
 		}
 		if after == before && d.Size() == after.Size {
 			stable := prove && h.trust.device(after.Dev, fd).believes(after.CTime) && !writer && settled(after.CTime, at, margin)
-			return FileDigest{Digest: d, ID: after, Stable: stable}, nil
+			f := FileDigest{Digest: d, ID: after, Stable: stable}
+			if see != nil && c.whole != nil {
+				f.Mark = see(c.whole)
+			}
+			return f, nil
 		}
 	}
 	return FileDigest{}, errChanging
@@ -393,7 +412,7 @@ func (h *FileHasher) remember(d *FileDigest) {
 func (h *FileHasher) put(d *FileDigest, seed uint64) {
 	t := h.table
 	var b [bucketSize]byte
-	_, _ = unix.Pread(int(t.Fd()), b[:], bucket(&d.ID)) // a short one reads as free slots
+	n, _ := unix.Pread(int(t.Fd()), b[:], bucket(&d.ID)) // a short one reads as free slots
 	slot := int(uint64(d.ID.CTime)/4) % (bucketSize / slotSize) * slotSize
 	for at := bucketSize - slotSize; at >= 0; at -= slotSize {
 		s := (*fileSlot)(b[at:])
@@ -407,7 +426,7 @@ func (h *FileHasher) put(d *FileDigest, seed uint64) {
 	}
 	var s fileSlot
 	s.fill(d, seed)
-	if bucket(&d.ID)+bucketSize > h.tableSize() {
+	if n < bucketSize && bucket(&d.ID)+bucketSize > h.tableSize() {
 		_ = t.Truncate(tableBuckets * bucketSize)
 	}
 	_, _ = unix.Pwrite(int(t.Fd()), s[:], bucket(&d.ID)+int64(slot)) // lost: hashed again

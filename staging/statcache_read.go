@@ -10,6 +10,7 @@ import (
 type scanReader struct {
 	fn     action.Function
 	buf    []byte
+	whole  []byte // the last file, until the next, if it was small
 	hasher *action.Hasher
 }
 
@@ -33,11 +34,13 @@ func (c *scanReader) digest(fd int, size int64) (action.Digest, error) {
 	if want := int(min(size/4096*4096+4096, readBlock)); len(c.buf) < want {
 		c.buf = make([]byte, want)
 	}
+	c.whole = nil
 	n, err := readFull(fd, c.buf, 0, size)
 	if err != nil {
 		return action.Digest{}, err
 	}
 	if n < len(c.buf) { // all of it
+		c.whole = c.buf[:n]
 		return action.Sum(c.fn, c.buf[:n]), nil
 	}
 	if c.hasher == nil {

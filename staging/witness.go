@@ -53,6 +53,10 @@ type HostWitness struct {
 	// what it saw is sealed. An error keeps it from being sealed.
 	Vet func(host string, d FileDigest) error
 
+	// Mark, where not nil, says what is to be noted of the content of a file that is read:
+	// see [FileHasher.Mark].
+	Mark func(content []byte) byte
+
 	// Known says that a path was absent when the run began; nil: nothing is
 	// known. Without it, an absence in a directory that changed meanwhile,
 	// as directories do in which others build, is not believed.

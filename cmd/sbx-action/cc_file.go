@@ -59,15 +59,15 @@ func (f *ccFlags) fromProject(dir string, said map[string]bool, set func(from, n
 func (f *ccFlags) projectFile(dir string) (name, text string, err error) {
 	for at := dir; ; at = filepath.Dir(at) {
 		name := filepath.Join(at, settingsFile)
-		data, err := f.looked.read(name, settingsMost)
+		data, there, err := f.looked.read(name, settingsMost)
 		if err == nil && (!utf8.Valid(data) || strings.ContainsFunc(string(data), func(r rune) bool { return r < ' ' && !strings.ContainsRune("\t\r\n", r) })) {
 			err = errors.New("it is no text")
 		}
-		switch _, there := os.Lstat(name); { // where that fails, nobody can know
-		case there == nil && foreign(name, dir):
+		switch {
+		case there && foreign(name, dir):
 		case err == nil:
 			return name, string(data), nil
-		case there == nil:
+		case there:
 			if perr := (*os.PathError)(nil); errors.As(err, &perr) {
 				err = perr.Err
 			}

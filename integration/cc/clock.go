@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/staging"
@@ -103,22 +105,24 @@ const (
 
 // clockIn says which of the macros are in a file.
 func (s *Session) clockIn(name string, size int64) (byte, error) {
-	f, err := os.Open(name)
+	fd, err := openRead(name)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
+	f := descriptor(fd)
 	var head [8]byte
 	n, _ := f.ReadAt(head[:], 0)
-	if bytes.HasPrefix(head[:n], []byte("\x7fELF")) || bytes.HasPrefix(head[:n], []byte("!<arch>")) {
-		return clockSeen, nil // programs and libraries, which no preprocessor reads
+	if isBinary(head[:n]) {
+		return clockSeen, nil
 	}
 	if size > clockMax {
 		return clockSeen | usesTimestamp, nil
 	}
 	text, mark := s.piece(), byte(clockSeen)
-	for kept := 0; ; {
-		n, err := f.Read(text[kept:])
+	for kept, at := 0, int64(0); ; {
+		n, err := f.ReadAt(text[kept:], at)
+		at += int64(n)
 		data := text[:kept+n]
 		mark |= clockNames(data)
 		if errors.Is(err, io.EOF) {
@@ -130,6 +134,20 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 		// A name may be cut in two.
 		kept = copy(text, data[len(data)-min(len(data), longestClockUser):])
 	}
+}
+
+// isBinary says whether it is the beginning of a program or a library, which no
+// preprocessor reads.
+func isBinary(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("\x7fELF")) || bytes.HasPrefix(head, []byte("!<arch>"))
+}
+
+// clockMark is what usesClock notes of a file with that content.
+func clockMark(content []byte) byte {
+	if isBinary(content) {
+		return clockSeen
+	}
+	return clockSeen | clockNames(content)
 }
 
 // pieces are those of sessions that are done.

@@ -67,6 +67,7 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 		s.placed = "what the compiler says"
 	}
 	out := leaver{base: base, known: map[string]string{}}
+	now := staging.Now()
 	for _, l := range status.Lookups {
 		if s.placed != "" {
 			return
@@ -91,7 +92,6 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 		if _, ok := under(p, base); !ok {
 			continue
 		}
-		now := staging.Now()
 		id, err := staging.StatPath(p, staging.KeepLinks)
 		switch mode := id.Mode & unix.S_IFMT; {
 		case err != nil:
@@ -101,15 +101,35 @@ func (s *Session) dependsOnPlace(status *backends.Status) {
 				s.placed = p
 			}
 		case mode == unix.S_IFREG && l.Op == backends.Open && !s.parts.Hash.Lacks(id, now, base):
-			if found, err := s.fileHolds(p, base); found || err != nil {
+			if found, err := s.fileHolds(p, &id, now, base); found || err != nil {
 				s.placed = p
 			}
 		}
 	}
 }
 
-// fileHolds says whether text is in the file called name.
-func (s *Session) fileHolds(name, text string) (bool, error) {
+// fileHolds says whether text is in the file called name, which was just seen to be id, not
+// before the moment at. It is mostly one that has to be read for its digest as well.
+func (s *Session) fileHolds(name string, id *staging.StatID, at staging.Moment, text string) (found bool, err error) {
+	seen := false
+	d, err := s.parts.Hash.DigestAs(name, id, at, func(content []byte) (mark byte) {
+		seen, found = true, bytes.Contains(content, []byte(text))
+		if s.compiles() {
+			mark = clockMark(content)
+		}
+		return mark
+	})
+	switch {
+	case err != nil || !seen:
+		return s.fileHas(name, text)
+	case !found:
+		s.parts.Hash.NoteLack(d.ID, at, text)
+	}
+	return found, nil
+}
+
+// fileHas reads the file called name to see whether text is in it.
+func (s *Session) fileHas(name, text string) (bool, error) {
 	fd, err := openRead(name)
 	if err != nil {
 		return false, err

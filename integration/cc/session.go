@@ -193,6 +193,9 @@ func (s *Session) describe(args []string, env []action.EnvironmentVariable, w Wa
 	s.witness = &staging.HostWitness{
 		Notes: p.Notes, Host: s.host, Hash: p.Hash, Log: p.Log, Known: s.wasAbsent, Vet: s.vet, As: s.runsAs, Bars: s.bars(), Large: p.Large, Hold: true,
 	}
+	if s.compiles() {
+		s.witness.Mark = clockMark
+	}
 }
 
 // platform is what else is in the key of the call: besides its command, and what is
