@@ -3,6 +3,7 @@ package cc
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"slices"
@@ -254,7 +255,7 @@ func (s *Session) saysTime() bool {
 }
 
 // checkTime refuses the result if an output, at that path, holds such a time.
-func (s *Session) checkTime(f *os.File, at string) error {
+func (s *Session) checkTime(f io.ReaderAt, at string) error {
 	in := s.times()
 	if in == nil {
 		return nil

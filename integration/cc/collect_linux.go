@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"sort"
@@ -37,14 +39,13 @@ func (k *collector) layer(root *os.File, name, at string) error {
 
 // directory collects what is in fd, which it closes.
 func (k *collector) directory(fd int, at string, depth int) error {
-	dir := os.NewFile(uintptr(fd), at)
-	defer dir.Close()
+	defer unix.Close(fd)
 	if depth > 200 {
 		return fmt.Errorf("%s: too deep: %w", at, ErrPlain)
 	}
-	names, err := dir.Readdirnames(-1)
+	names, err := namesIn(fd, math.MaxInt)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "list", Path: at, Err: err}
 	}
 	sort.Strings(names)
 	for _, n := range names {
@@ -151,7 +152,8 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if !strings.HasPrefix(at, "/") || st.Nlink != 1 {
 		return fmt.Errorf("%s: it has several names: %w", at, errKind)
 	}
-	d, err := k.s.parts.Blobs.PutFile(k.ctx, k.s.parts.Function, f)
+	d, in, done, err := k.keep(f, st.Size)
+	defer done()
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", at, err)
 	}
@@ -169,11 +171,11 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	if perm != 0o666&^k.s.mask() && perm != 0o777&^k.s.mask() {
 		return fmt.Errorf("%s: has permissions %04o: %w", at, perm, errKind)
 	}
-	if err := errors.Join(k.check(f, at), k.s.checkTime(f, at)); err != nil {
+	if err := errors.Join(k.check(in, at), k.s.checkTime(in, at)); err != nil {
 		return err
 	}
 	if (k.s.view.stand == baseRoot || k.s.aside()) && k.s.placed == "" {
-		found, err := k.s.tells(f)
+		found, err := k.s.tells(in)
 		if err != nil {
 			return err
 		}
@@ -183,7 +185,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 	}
 	k.s.files[at] = true
 	o := action.OutputFile{Path: k.s.view.name(at)[1:], Digest: d, Executable: perm&0o111 != 0}
-	text, err := k.s.mark(f, at, st.Size)
+	text, err := k.s.mark(in, at, st.Size)
 	if text {
 		o.Properties = &action.NodeProperties{Properties: []action.Property{textProperty}}
 	}
@@ -192,7 +194,7 @@ func (k *collector) file(dir int, name, at string, st *unix.Stat_t) error {
 }
 
 // check refuses outputs that hold the time at which they were made.
-func (k *collector) check(f *os.File, at string) error {
+func (k *collector) check(f io.ReaderAt, at string) error {
 	c := k.s.call
 	if c.Clang && precompiled(at) && !c.Timeless && !strings.HasSuffix(at, ".pcm") {
 		k.s.refused = fmt.Errorf("%s: %s", at, ReasonTimes)

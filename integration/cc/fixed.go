@@ -303,7 +303,7 @@ func (s *Session) namesIn(f io.ReaderAt) (names, text bool, err error) {
 // mark says what is to be done with an output of a call at fixedRoot, on the host at that
 // path: whether it is text that names the project's directory when it is delivered. What
 // is bound to its place is in s.placed.
-func (s *Session) mark(f *os.File, at string, size int64) (text bool, err error) {
+func (s *Session) mark(f io.ReaderAt, at string, size int64) (text bool, err error) {
 	if !s.view.fixed() || s.view.base == fixedRoot || s.placed != "" {
 		return false, nil
 	}

@@ -2,7 +2,6 @@ package cc
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -10,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/staging"
@@ -181,13 +182,13 @@ func (s *Session) list() {
 		if _, ok := s.listed[d]; ok || s.view.system(first) {
 			continue
 		}
-		f, err := os.Open(d)
+		fd, err := openRead(d)
 		if err != nil {
 			continue
 		}
-		names, err := f.Readdirnames(20000)
-		f.Close()
-		if err != nil && err != io.EOF || len(names) == 20000 {
+		names, err := namesIn(fd, 20000)
+		unix.Close(fd)
+		if err != nil || len(names) >= 20000 {
 			continue
 		}
 		set := make(map[string]bool, len(names))

@@ -199,38 +199,6 @@ func (l *leaver) walk(at, rest string, links *int) string {
 	return at
 }
 
-// A descriptor is an open file. An os.File costs as much as six system calls, to
-// find out that nobody has to wait for it.
-type descriptor int
-
-// openRead opens a regular file; what has become a FIFO, without waiting.
-func openRead(name string) (fd int, err error) {
-	for {
-		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-		if err != unix.EINTR {
-			return fd, err
-		}
-	}
-}
-
-// ReadAt implements [io.ReaderAt].
-func (d descriptor) ReadAt(p []byte, at int64) (n int, err error) {
-	for n < len(p) {
-		m, err := unix.Pread(int(d), p[n:], at+int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return n, err
-		}
-		if m == 0 {
-			return n, io.EOF
-		}
-		n += m
-	}
-	return n, nil
-}
-
 // located are the names of sections that tell of the directory: compressed, or with
 // another prefix, so that it is not found by looking for it. Besides options ([immovable])
 // there are configuration files and assemblers that make them.
