@@ -2,10 +2,13 @@ package cc
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/staging"
@@ -18,10 +21,13 @@ import (
 
 var errTwins = fmt.Errorf("have the same content, and are taken for one file or for two: %s", ReasonTimes)
 
-// A reading is what a run has read, and two files of it that are equal.
-type reading struct {
-	by   map[action.Digest]string // by their content
-	twin [][2]string
+// A reading is what a run has read.
+type reading struct{ files []readFile }
+
+type readFile struct {
+	content uint64 // the first bytes of its hash: they are not equal by chance
+	n       int    // in the order of reading
+	host    string
 }
 
 // add notes a file.
@@ -29,25 +35,38 @@ func (r *reading) add(host string, d staging.FileDigest) {
 	if d.Digest.Size() == 0 {
 		return
 	}
-	if r.by == nil {
-		r.by = map[action.Digest]string{}
+	if r.files == nil {
+		r.files = make([]readFile, 0, 128)
 	}
-	switch other, known := r.by[d.Digest]; {
-	case !known:
-		r.by[d.Digest] = host
-	case other != host:
-		r.twin = append(r.twin, [2]string{other, host})
+	sum := d.Digest.Bytes()
+	r.files = append(r.files, readFile{binary.LittleEndian.Uint64(sum[:]), len(r.files), host})
+}
+
+// twins are pairs of files that are equal: the first one of them that was read, and
+// another.
+func (r *reading) twins() (pairs [][2]string) {
+	list := r.files
+	slices.SortFunc(list, func(a, b readFile) int { return cmp.Or(cmp.Compare(a.content, b.content), a.n-b.n) })
+	for i := range list {
+		first := i
+		for first > 0 && list[first-1].content == list[i].content {
+			first--
+		}
+		if list[first].host != list[i].host {
+			pairs = append(pairs, [2]string{list[first].host, list[i].host})
+		}
 	}
+	return pairs
 }
 
 // twins returns an error if it matters whether two equal files that the run has read are
 // one. There are hardly ever two.
 func (s *Session) twins() error {
 	imports := false
-	for i, t := range s.equals.twin {
+	for i, t := range s.equals.twins() {
 		if i == 0 {
-			for _, host := range s.equals.by {
-				imports = imports || s.mentions(host, "#import", "# import")
+			for _, f := range s.equals.files {
+				imports = imports || s.mentions(f.host, "#import", "# import")
 			}
 		}
 		debugged := s.call.Clang && s.debugs() && s.mentions(t[0], "")
@@ -61,14 +80,15 @@ func (s *Session) twins() error {
 // mentions says whether a file has one of the words in it and is no program, library or
 // object, or cannot be read.
 func (s *Session) mentions(host string, words ...string) bool {
-	f, err := os.Open(host)
+	fd, err := openRead(host)
 	if err != nil {
 		return true
 	}
-	defer f.Close()
+	defer unix.Close(fd)
+	f := descriptor(fd)
 	var head [8]byte
 	n, _ := f.ReadAt(head[:], 0)
-	if bytes.HasPrefix(head[:n], []byte("\x7fELF")) || bytes.HasPrefix(head[:n], []byte("!<arch>")) {
+	if isBinary(head[:n]) {
 		return false
 	}
 	found, err := s.scan(f, 16, func(text []byte) bool {
