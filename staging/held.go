@@ -39,7 +39,7 @@ func (w *HostWitness) Held() ([]Fact, bool) {
 	if w.held == nil {
 		return nil, false
 	}
-	facts := make([]Fact, 0, len(w.held.seen))
+	facts := w.Hash.keep.factRoom(len(w.held.seen))
 	last, lastHost, lastOk := "", "", false // the directory that was asked for last
 	for i := range w.held.seen {
 		s := &w.held.seen[i]

@@ -8,7 +8,8 @@ import (
 )
 
 // Recalled is what a process that opens stat caches again and again has read in the
-// table of files that it opened last: see [FileHasher.Keep].
+// table of files that it opened last, and seen of names of the host: see
+// [FileHasher.Keep].
 //
 // It cannot be stale. It does not say what is in a file, but that a file with a certain
 // [StatID] has a certain content, as the table does and for as long; each time, the file
@@ -17,6 +18,69 @@ import (
 type Recalled struct {
 	mu   sync.Mutex
 	last *recalledTable
+
+	dirs  map[string]*knownNames // by path
+	count int                    // of names in dirs
+
+	// See Begin.
+	free, used           *scout
+	freeFacts, usedFacts []Fact
+}
+
+// Begin says that nobody uses any more what hashers and witnesses that keep something in r
+// have returned, and whether something was mounted, or unmounted, since.
+func (r *Recalled) Begin(mounts bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if mounts {
+		r.dirs, r.count = nil, 0
+	}
+	r.freeFacts, r.usedFacts = r.usedFacts[:0], nil
+	if r.used != nil && cap(r.used.found) <= roomMost {
+		r.free = r.used
+		r.free.reset()
+	}
+	r.used = nil
+}
+
+// roomMost is for how many facts room is kept.
+const roomMost = 4096
+
+// scout returns a scout that has room, or nil.
+func (r *Recalled) scout() *scout {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.free
+	r.free = nil
+	return c
+}
+
+// factRoom returns room for so many facts.
+func (r *Recalled) factRoom(n int) []Fact {
+	if r == nil || n > roomMost {
+		return make([]Fact, 0, n)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	room := r.freeFacts
+	if r.freeFacts = nil; cap(room) < n {
+		room = make([]Fact, 0, n+n/4)
+	}
+	r.usedFacts = room
+	return room
+}
+
+// leave takes a scout for later, when nobody uses what it has found.
+func (r *Recalled) leave(c *scout) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used = c
 }
 
 // A recalledTable is what was read in one table.

@@ -23,10 +23,12 @@ type scout struct {
 	began Moment
 	nodes map[string]*node // by path in the root, clean
 	room  []node           // for more of them
-	ways  map[string]way   // by the directory part of a look-up, as it was named
-	vain  bool             // the last look-up ended where there is nothing
-	large string           // see HostWitness.Large
-	name  []byte           // see stat
+	rooms [][]node         // all of that, of which so many are in use
+	inUse int
+	ways  map[string]way // by the directory part of a look-up, as it was named
+	vain  bool           // the last look-up ended where there is nothing
+	large string         // see HostWitness.Large
+	name  []byte         // see stat
 
 	found []seen
 	of    []*node // what each of found is of
@@ -42,6 +44,13 @@ type node struct {
 	state nodeState
 	facts [len(words)]int32 // 1 and where in found, by the index in words
 	id    StatID            // while there
+
+	nothing  bool        // nothing is there, for certain
+	recalled bool        // it was not looked at, but is known
+	target   string      // of a link, where that is known
+	stable   bool        // of a link that is recalled
+	asked    bool        // names is known
+	names    *knownNames // of a directory
 }
 
 // A nodeState says what is at the path of a node.
@@ -64,23 +73,13 @@ type way struct {
 	vain  bool // there was nothing
 }
 
-func (w *HostWitness) scout() *scout { return w.scoutFor(0) }
-
-// scoutFor returns a scout for about n look-ups.
-func (w *HostWitness) scoutFor(n int) *scout {
-	return &scout{
-		by: w, began: Now(), nodes: make(map[string]*node, n), ways: make(map[string]way, n/4),
-		found: make([]seen, 0, n), of: make([]*node, 0, n), name: make([]byte, 0, 256),
-	}
-}
-
 // dirOf is path.Dir of an absolute path that is clean.
 func dirOf(p string) string { return p[:max(strings.LastIndexByte(p, '/'), 1)] }
 
 // node returns the node of a clean path that was not looked at before.
 func (c *scout) node(p string, dir *node) *node {
-	if len(c.room) == cap(c.room) { // those that are full stay where they are
-		c.room = make([]node, 0, 64)
+	if len(c.room) == cap(c.room) {
+		c.more()
 	}
 	c.room = c.room[:len(c.room)+1]
 	n := &c.room[len(c.room)-1]
@@ -94,13 +93,16 @@ func (c *scout) node(p string, dir *node) *node {
 		return n
 	}
 	n.host = host
+	if c.recall(n) {
+		return n
+	}
 	switch err := c.stat(host, &n.id); err {
 	case nil:
 		n.state = there
 	case unix.EACCES, unix.EPERM:
 		n.state = shut
 	default:
-		n.state = gone
+		n.state, n.nothing = gone, err == unix.ENOENT
 	}
 	return n
 }
@@ -435,12 +437,22 @@ func (c *scout) link(n *node) (string, error) {
 	if i := *n.fact(seenLink); i != 0 {
 		return c.found[i-1].text, nil
 	}
-	target, err := os.Readlink(n.host)
+	target, err := c.target(n)
 	if err != nil {
 		return "", err
 	}
-	c.add(n, seen{kind: seenLink, text: target, id: n.id, stable: c.by.Hash.Stable(n.host, n.id, c.began)})
+	stable := n.stable || !n.recalled && c.by.Hash.Stable(n.host, n.id, c.began)
+	c.add(n, seen{kind: seenLink, text: target, id: n.id, stable: stable})
 	return target, nil
+}
+
+// target is where the link n leads.
+func (c *scout) target(n *node) (string, error) {
+	var err error
+	if n.target == "" {
+		n.target, err = os.Readlink(n.host)
+	}
+	return n.target, err
 }
 
 // absent notes that n, whose parent exists, does not. What proves it is added by

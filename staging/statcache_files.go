@@ -398,6 +398,13 @@ func (h *FileHasher) Mark(d FileDigest, mark byte) {
 	h.remember(&d)
 }
 
+// Marked is what was noted of the content of a file that was seen to be id, not before the
+// moment at: see Mark. It reads no file.
+func (h *FileHasher) Marked(id *StatID, at Moment) byte {
+	d, _ := h.recall(id, at)
+	return d.Mark
+}
+
 // remember keeps a stable digest.
 func (h *FileHasher) remember(d *FileDigest) {
 	if h.openTable() == nil || !d.Stable {

@@ -81,6 +81,8 @@ type HostWitness struct {
 	// one goroutine.
 	Hold bool
 	held *variant
+
+	early *scout // what the next Seal goes on with: see Real
 }
 
 var _ action.Witness = (*HostWitness)(nil)
@@ -184,7 +186,10 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 		return nil, fmt.Errorf("what the command read of the host could not be observed; with a --rootfs that is a tree it can be cached: %w", action.ErrUnsealed)
 	}
 	key := a.Digest(a.InputRoot.Function())
-	scout := w.scoutFor(len(status.Lookups))
+	scout := w.early
+	if w.early = nil; scout == nil {
+		scout = w.scoutFor(len(status.Lookups))
+	}
 	scout.large = w.Large
 	var gone []string // what the command found, and is not there any more
 	var first error
@@ -205,6 +210,7 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	if err := scout.settle(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 	}
+	scout.keepNames()
 	p := scout.renamed(start)
 	list := scout.sorted()
 	if p = cmp.Or(p, w.moved(list, start)); p != "" {

@@ -118,7 +118,8 @@ type server struct {
 // caches, settings), except for the helper with its idle sandbox, which sees the
 // host's mounts as they are: where they are changed it is started anew. The root that
 // may be begun in it is compared with the one that is wanted: see
-// native.Backend.Prepare. Variables of packages that remember something are forgotten,
+// native.Backend.Prepare. What staging.Recalled keeps of files and names counts where stat
+// data say so that are read each time. Variables of packages that remember something are forgotten,
 // or hold what cannot change while a process lives; TestPackageVariables lists all of
 // them.
 func work(w *warm.Worker) int {
@@ -190,10 +191,12 @@ func (s *server) prepare() {
 
 // freshen forgets what may not be so any more.
 func (s *server) freshen() {
-	if n, _ := unix.Poll(s.mounts, 0); n != 0 {
+	n, _ := unix.Poll(s.mounts, 0)
+	if n != 0 {
 		s.backend.Renew()
 		s.prepare()
 	}
+	serving.digests.Begin(n != 0)
 	staging.ForgetHost()
 	durable.ForgetUmask()
 	serving, sayThrough = &warmWorker{backend: serving.backend, digests: serving.digests}, nil

@@ -101,6 +101,7 @@ const (
 	usesTimestamp = 2 << iota // __TIMESTAMP__ is in it, or it compares times of files
 	usesDate                  // __DATE__ or __TIME__ is in it
 	clockSeen                 // it has been looked at, for all of these
+	elfSeen                   // it is a program, or a part of one
 )
 
 // clockIn says which of the macros are in a file.
@@ -114,7 +115,7 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 	var head [8]byte
 	n, _ := f.ReadAt(head[:], 0)
 	if isBinary(head[:n]) {
-		return clockSeen, nil
+		return clockMark(head[:n]), nil
 	}
 	if size > clockMax {
 		return clockSeen | usesTimestamp, nil
@@ -139,11 +140,14 @@ func (s *Session) clockIn(name string, size int64) (byte, error) {
 // isBinary says whether it is the beginning of a program or a library, which no
 // preprocessor reads.
 func isBinary(head []byte) bool {
-	return bytes.HasPrefix(head, []byte("\x7fELF")) || bytes.HasPrefix(head, []byte("!<arch>"))
+	return bytes.HasPrefix(head, []byte(elfMagic)) || bytes.HasPrefix(head, []byte("!<arch>"))
 }
 
 // clockMark is what usesClock notes of a file with that content.
 func clockMark(content []byte) byte {
+	if bytes.HasPrefix(content, []byte(elfMagic)) {
+		return clockSeen | elfSeen
+	}
 	if isBinary(content) {
 		return clockSeen
 	}

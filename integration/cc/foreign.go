@@ -171,22 +171,19 @@ func (s *Session) unknown(lookups []backends.Lookup, front string) string {
 		if !ok {
 			return l.Path
 		}
-		real, err := realPath(host)
+		p, err := s.program(host)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			continue // mostly one of several directories of PATH
 		}
 		if err != nil {
 			return l.Path
 		}
-		if filled[real] {
-			continue
-		}
-		info, err := os.Stat(real)
-		if err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0) {
+		real := p.real
+		if filled[real] || p.other {
 			continue // nor could this be executed
 		}
 		role := roleOf(filepath.Base(real))
-		if role == "" || once[role] != "" || !isELF(real) {
+		if role == "" || once[role] != "" || !p.elf && !isELF(real) {
 			return real
 		}
 		if !ofSystem(real) {
@@ -197,6 +194,32 @@ func (s *Session) unknown(lookups []backends.Lookup, front string) string {
 		once[role], filled[real] = real, true
 	}
 	return ""
+}
+
+// A program is what is at a path that was executed.
+type program struct {
+	real  string // without links
+	other bool   // it cannot be executed
+	elf   bool   // it is known to be no script
+}
+
+// program returns what is at the path, by what Seal looks at as well, where that tells.
+func (s *Session) program(host string) (program, error) {
+	if s.told == nil && (s.view.base == "" || s.view.stand == baseRoot) {
+		if r, ok := s.witness.Real(s.view.name(host)); ok {
+			if !r.There {
+				return program{}, fs.ErrNotExist
+			}
+			other := r.ID.Mode&unix.S_IFMT != unix.S_IFREG || r.ID.Mode&0o111 == 0
+			return program{r.Host, other, s.parts.Hash.Marked(&r.ID, r.At)&elfSeen != 0}, nil
+		}
+	}
+	real, err := realPath(host)
+	if err != nil {
+		return program{}, err
+	}
+	info, err := os.Stat(real)
+	return program{real: real, other: err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0)}, nil
 }
 
 // installation is the directory in whose bin the compiler is, if it is not one of the
@@ -222,10 +245,13 @@ func (s *Session) installation() string {
 	return filepath.Dir(real)
 }
 
+// elfMagic is what programs begin with that none other interprets.
+const elfMagic = "\x7fELF"
+
 // isELF says whether a program is none that another one interprets.
 func isELF(name string) bool {
 	head, err := headOf(name)
-	return errors.Is(err, fs.ErrPermission) || strings.HasPrefix(head, "\x7fELF") // to be executed only: no interpreter could read it
+	return errors.Is(err, fs.ErrPermission) || strings.HasPrefix(head, elfMagic) // to be executed only: no interpreter could read it
 }
 
 // isScript says whether a program is text, for an interpreter or, without #!, for a shell.

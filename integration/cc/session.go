@@ -378,12 +378,12 @@ func (s *Session) Find(ctx context.Context) (*Done, bool) {
 func (s *Session) Again() *Session {
 	again := *s
 	again.binds, again.listed, again.written, again.files, again.removed, again.refused, again.aged = nil, nil, nil, nil, nil, nil, nil
-	w := *s.witness
+	w := s.witness.Again()
 	w.Known, w.Vet, w.Host = again.wasAbsent, again.vet, again.host
 	again.concealed, again.judged, again.foreign = concealment{}, false, ""
 	again.equals = reading{}
 	again.placed, again.inside, again.boundKnown, again.texts = "", false, false, false
-	again.witness = &w
+	again.witness = w
 	v := *s.view
 	again.view = &v
 	if again.stdin != nil {
