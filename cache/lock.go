@@ -137,8 +137,8 @@ func (s *Store) openLocks() (file *os.File, err error) {
 		}
 	}
 	path := filepath.Join(s.dir, locksName)
-	if file, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0); errors.Is(err, fs.ErrNotExist) {
-		if file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600); err == nil {
+	if file, err = durable.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0); errors.Is(err, fs.ErrNotExist) {
+		if file, err = durable.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600); err == nil {
 			s.share(path, 0o660)
 		}
 	}

@@ -21,6 +21,7 @@ type Recalled struct {
 
 	dirs  map[string]*knownNames // by path
 	count int                    // of names in dirs
+	lists map[string]knownList   // by path
 
 	// See Begin.
 	free, used           *scout
@@ -33,7 +34,7 @@ func (r *Recalled) Begin(mounts bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if mounts {
-		r.dirs, r.count = nil, 0
+		r.dirs, r.count, r.lists = nil, 0, nil
 	}
 	r.freeFacts, r.usedFacts = r.usedFacts[:0], nil
 	if r.used != nil && cap(r.used.found) <= roomMost {

@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,7 +36,12 @@ func looked(t *testing.T, r *Recalled, mounts bool, paths ...string) (text strin
 			recalled++
 		}
 	}
-	return string(canonical(nil, c.sorted())), recalled
+	list, err := h.List(filepath.Dir(paths[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = string(canonical(nil, c.sorted())) + fmt.Sprint(list)
+	return text, recalled
 }
 
 // TestRecalledNames: names that were absent, and links, are not looked at again as long as
@@ -115,10 +121,13 @@ func TestRecalledNames(t *testing.T) {
 	}
 	settled()
 	looked(t, r, false, paths...)
-	if _, known := looked(t, r, false, paths...); known == 0 {
-		t.Error("control: nothing is recalled")
+	if _, known := looked(t, r, false, paths...); known == 0 || len(r.lists) != 1 {
+		t.Errorf("control: %d names and %d lists are kept", known, len(r.lists))
 	}
 	if _, known := looked(t, r, true, paths...); known != 0 {
 		t.Errorf("%d names were recalled although something was mounted", known)
+	}
+	if r.Begin(true); len(r.dirs)+len(r.lists) > 0 {
+		t.Error("after a mount something is kept")
 	}
 }

@@ -281,9 +281,9 @@ func (h *FileHasher) openTable() *os.File {
 			return
 		}
 		name := filepath.Join(h.dir, tableName+h.fn.String())
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := durable.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 		if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(h.dir, 0o700) == nil {
-			f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+			f, err = durable.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 		}
 		if err != nil {
 			f, err = os.Open(name) // a read-only store

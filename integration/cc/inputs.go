@@ -156,12 +156,28 @@ func (s *Session) wasAbsent(p string) bool {
 		return false
 	}
 	names, ok := s.listed[path.Dir(p)]
-	return ok && !names[path.Base(p)]
+	return ok && !names.has(path.Base(p))
+}
+
+// A listing is the names in a directory. Mostly nobody asks for one.
+type listing struct {
+	names []string
+	set   map[string]bool // the same, once somebody has asked
+}
+
+func (l *listing) has(name string) bool {
+	if l.set == nil {
+		l.set = make(map[string]bool, len(l.names))
+		for _, n := range l.names {
+			l.set[n] = true
+		}
+	}
+	return l.set[name]
 }
 
 // list notes the names in the directories in which the call looks for files.
 func (s *Session) list() {
-	s.listed = map[string]map[string]bool{}
+	s.listed = map[string]*listing{}
 	dirs := []string{s.call.Dir, path.Dir(s.call.Dir)}
 	for _, v := range s.command.Environment {
 		if v.Name == "HOME" && path.IsAbs(v.Value) {
@@ -191,11 +207,7 @@ func (s *Session) list() {
 		if err != nil || len(names) >= 20000 {
 			continue
 		}
-		set := make(map[string]bool, len(names))
-		for _, n := range names {
-			set[n] = true
-		}
-		s.listed[d] = set
+		s.listed[d] = &listing{names: names}
 	}
 }
 

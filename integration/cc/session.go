@@ -60,15 +60,15 @@ type Session struct {
 
 	// Of a miss.
 	binds    []backends.Bind
-	listed   map[string]map[string]bool // names in directories when the run began
-	written  map[string]bool            // paths that the run wrote, as they are on the host
-	files    map[string]bool            // those of them at which it left a regular file
-	removed  []string                   // files of the host that the run removed
-	barred   string                     // the permissions that it lacks, as where we are root we do not, and of what; or ""
-	refused  error                      // why the result must not be remembered
-	aged     *ages                      // see there
-	unproven bool                       // it left something else than an archive without times
-	placed   string                     // what shows that the result depends on where the project is
+	listed   map[string]*listing // names in directories when the run began
+	written  map[string]bool     // paths that the run wrote, as they are on the host
+	files    map[string]bool     // those of them at which it left a regular file
+	removed  []string            // files of the host that the run removed
+	barred   string              // the permissions that it lacks, as where we are root we do not, and of what; or ""
+	refused  error               // why the result must not be remembered
+	aged     *ages               // see there
+	unproven bool                // it left something else than an archive without times
+	placed   string              // what shows that the result depends on where the project is
 	start    time.Time
 	heard    func() []byte   // what the command has said so far
 	text     *[64 << 10]byte // see piece

@@ -136,10 +136,11 @@ func (s *Session) Stage(ctx context.Context, _ *action.Action, _ *action.Command
 	if err != nil {
 		return backends.Root{}, err
 	}
-	binds, links, err := s.view.root(mounts, s.fits)
+	top, err := s.parts.Hash.List("/")
 	if err != nil {
 		return backends.Root{}, err
 	}
+	binds, links := s.view.root(top, mounts, s.fits)
 	s.binds = binds
 	root := backends.Root{Binds: binds, Fill: func(dir *os.File) error {
 		for p, target := range links {

@@ -132,7 +132,10 @@ func newView(c *Call, w Want) (*view, bool) {
 	v := &view{limits: w.Limits, told: w.Told != nil}
 	dirs := []string{c.Dir}
 	for _, o := range c.Outputs {
-		dir, err := realPath(filepath.Dir(c.abs(o)))
+		dir, err := filepath.Dir(c.abs(o)), error(nil)
+		if dir != c.Dir { // which has no links
+			dir, err = realPath(dir)
+		}
 		if err == nil && dir != "/dev" {
 			dirs = append(dirs, dir)
 		}
@@ -249,28 +252,21 @@ func reaches(z, dir string, fits func(dir string) bool) bool {
 	return true
 }
 
-// root returns the binds that make up the view and the links in the root
-// directory. below are the mount points of the host, sorted; fits is that of
-// writable.
-func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bind, links map[string]string, err error) {
-	list, err := os.ReadDir("/")
-	if err != nil {
-		return nil, nil, err
-	}
+// root returns the binds that make up the view and the links in the root directory, in
+// which top is. below are the mount points of the host, sorted; fits is that of writable.
+func (v *view) root(top []staging.HostEntry, below []string, fits func(string) bool) (binds []backends.Bind, links map[string]string) {
 	links = map[string]string{}
-	for _, e := range list {
-		switch p := "/" + e.Name(); {
-		case !v.top(e.Name()), v.elsewhere() && p == v.stand:
-		case e.Type() == os.ModeSymlink:
-			if links[p], err = os.Readlink(p); err != nil {
-				return nil, nil, err
-			}
-		case e.IsDir() && !slices.Contains(v.zones, p):
+	for _, e := range top {
+		switch p := "/" + e.Name; {
+		case !v.top(e.Name), v.elsewhere() && p == v.stand:
+		case e.Type == os.ModeSymlink:
+			links[p] = e.Target
+		case e.Type.IsDir() && !slices.Contains(v.zones, p):
 			binds = append(binds, backends.Bind{Source: p, Target: p})
 		}
 	}
 	if v.limits != nil {
-		return append(binds, v.strict(below)...), links, nil
+		return append(binds, v.strict(below)...), links
 	}
 	zones := v.writable(fits)
 	for _, list := range [][]string{v.zones, v.shown} {
@@ -305,7 +301,7 @@ func (v *view) root(below []string, fits func(string) bool) (binds []backends.Bi
 		}
 		binds = append(binds, v.inner(v.files)...)
 	}
-	return binds, links, nil
+	return binds, links
 }
 
 // closer says whether m is in another one of the zones, below z.

@@ -22,6 +22,7 @@ var remembered = map[string]string{
 	"cmd/sbx-action.promised":            "is forgotten for each call: program",
 	"cmd/sbx-action.sayThrough":          "is forgotten for each call",
 	"cmd/sbx-action.serving":             "is made for each call",
+	"integration/cc.outputRooms":         "is written before it is read",
 	"integration/cc.pieces":              "is written before it is read",
 	"internal/blake3.waited":             "is about the processor",
 	"internal/blake3.widest":             "is about the processor",
