@@ -59,7 +59,7 @@ func (s *Session) granted(host string, bits uint32) bool {
 	default:
 		bits &= 0o007
 	}
-	return st.Mode&bits == bits
+	return uint32(st.Mode)&bits == bits
 }
 
 // unwritten returns an error if the call, which may be any program, tried to write to
