@@ -37,14 +37,14 @@ func (r *Recalled) Begin(mounts bool) {
 		r.dirs, r.count, r.lists = nil, 0, nil
 	}
 	r.freeFacts, r.usedFacts = r.usedFacts[:0], nil
-	if r.used != nil && cap(r.used.found) <= roomMost {
+	if r.used != nil && cap(r.used.found) <= roomMost && r.used.inUse*nodesOnce <= roomMost {
 		r.free = r.used
 		r.free.reset()
 	}
 	r.used = nil
 }
 
-// roomMost is for how many facts room is kept.
+// roomMost is for how many facts, and paths that were looked at, room is kept.
 const roomMost = 4096
 
 // scout returns a scout that has room, or nil.

@@ -10,7 +10,8 @@ import "strings"
 // no change leaves as it is (see "What the stat caches trust"). The directory itself is
 // looked at each time, and so is what can change without it: files and directories.
 //
-// A link may have got another owner or other times; it leads where it led. Nothing can be
+// A link may have got another owner or other times; it leads where it led. Whoever finds
+// that in a fact looks at it, and keeps what it is now. Nothing can be
 // mounted over a name that is not there, and over a link only by who means to; of mounts
 // that are new [Recalled.Begin] is told.
 
@@ -76,7 +77,7 @@ func (r *Recalled) keepName(dir string, id *StatID, name string, n knownName) {
 // recall sets what n is, in a directory that was looked at, if it is known.
 func (c *scout) recall(n *node) bool {
 	r, dir := c.by.Hash.keep, n.dir
-	if r == nil || dir == nil || dir.state != there || !dir.id.isDir() {
+	if r == nil || c.anew || dir == nil || dir.state != there || !dir.id.isDir() {
 		return false
 	}
 	if !dir.asked {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/backends"
 )
@@ -121,6 +123,7 @@ func TestRecalledNames(t *testing.T) {
 	}
 	settled()
 	looked(t, r, false, paths...)
+	checkTouched(t, r, in("link"))
 	if _, known := looked(t, r, false, paths...); known == 0 || len(r.lists) != 1 {
 		t.Errorf("control: %d names and %d lists are kept", known, len(r.lists))
 	}
@@ -129,5 +132,62 @@ func TestRecalledNames(t *testing.T) {
 	}
 	if r.Begin(true); len(r.dirs)+len(r.lists) > 0 {
 		t.Error("after a mount something is kept")
+	}
+}
+
+// checkTouched: a link that has other times than are kept of it is a fact with these once it
+// has been looked at again, and what is found after that has them, too: hits in front of us
+// compare them.
+func checkTouched(t *testing.T, r *Recalled, link string) {
+	t.Helper()
+	h := NewFileHasher("", action.BLAKE3)
+	h.Keep(r)
+	w := &HostWitness{Notes: notes{}, Hash: h, Host: func(p string) (string, bool) { return p, p != "/" }}
+	found := func() seen {
+		c := w.scoutFor(1)
+		if _, err := c.link(c.at(link)); err != nil {
+			t.Fatal(err)
+		}
+		return c.found[0]
+	}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, link, []unix.Timespec{{Sec: 1e9}, {Sec: 1e9}}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		t.Fatal(err)
+	}
+	want, err := StatPath(link, KeepLinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for Now() <= Moment(want.CTime+trustMargin) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	s := found()
+	if s.id == want {
+		t.Error("control: the link is looked at, and not recalled")
+	}
+	now, err := w.again(s)
+	if err != nil || now.id != want || !now.stable {
+		t.Errorf("again: %+v, %v, want %+v", now, err, want)
+	}
+	if s := found(); s.id != want {
+		t.Errorf("then it is %+v, want %+v", s.id, want)
+	}
+}
+
+// TestRoom: a scout is used again by the next call, but not one that has looked at so much
+// that to forget it takes longer than to begin anew: of a build, in directories of its root.
+func TestRoom(t *testing.T) {
+	for n, want := range map[int]bool{100: true, roomMost * 2: false} {
+		h, r := NewFileHasher("", action.BLAKE3), &Recalled{}
+		h.Keep(r)
+		w := &HostWitness{Notes: notes{}, Hash: h, Host: func(string) (string, bool) { return "", false }}
+		c := w.scoutFor(n / 8)
+		for i := range n {
+			if err := c.look(backends.Lookup{Path: fmt.Sprint("/build/", i), Op: backends.Open}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r.Begin(false); (w.scoutFor(1) == c) != want {
+			t.Errorf("after %d paths it is used again: %t, want %t", n, !want, want)
+		}
 	}
 }

@@ -27,6 +27,7 @@ type scout struct {
 	inUse int
 	ways  map[string]way // by the directory part of a look-up, as it was named
 	vain  bool           // the last look-up ended where there is nothing
+	anew  bool           // what is known of names is not asked
 	large string         // see HostWitness.Large
 	name  []byte         // see stat
 

@@ -34,10 +34,13 @@ func (c *scout) reset() {
 	*c = scout{nodes: c.nodes, ways: c.ways, found: c.found[:0], of: c.of[:0], name: c.name[:0], rooms: c.rooms}
 }
 
+// nodesOnce is for how many nodes room is made at a time.
+const nodesOnce = 64
+
 // more makes room for more nodes. Those that there are stay where they are.
 func (c *scout) more() {
 	if c.inUse == len(c.rooms) {
-		c.rooms = append(c.rooms, make([]node, 64))
+		c.rooms = append(c.rooms, make([]node, nodesOnce))
 	}
 	c.room = c.rooms[c.inUse][:0]
 	c.inUse++

@@ -387,6 +387,7 @@ func (w *HostWitness) unchanged(p string, id StatID) bool {
 // again examines the path of s anew: the error says how it differs from s.
 func (w *HostWitness) again(s seen) (seen, error) {
 	scout := w.scout()
+	scout.anew = true
 	n := scout.at(s.path)
 	var err error
 	switch {
@@ -418,6 +419,7 @@ func (w *HostWitness) again(s seen) (seen, error) {
 	}
 	for _, now := range scout.found {
 		if now.line() == s.line() {
+			scout.keepNames()
 			return now, nil
 		}
 	}
