@@ -376,6 +376,7 @@ func TestVersionHeals(t *testing.T) {
 	path := filepath.Join(s.Dir(), "VERSION")
 	for name, damage := range map[string]func() error{
 		"empty":     func() error { return os.WriteFile(path, nil, 0o644) },
+		"cut short": func() error { return os.WriteFile(path, []byte("sbx-action cache 1"), 0o644) },
 		"garbage":   func() error { return os.WriteFile(path, []byte("\x00\x00 something"), 0o644) },
 		"directory": func() error { return errors.Join(os.Mkdir(path, 0o755), os.WriteFile(path+"/f", nil, 0o644)) },
 	} {

@@ -171,7 +171,7 @@ func (s *Store) checkVersion() error {
 	if got == version {
 		return nil
 	}
-	if v, ok := strings.CutPrefix(got, versionWord); ok && v != "" {
+	if v, ok := strings.CutPrefix(got, versionWord); ok && !strings.HasPrefix(version, got) {
 		return fmt.Errorf("%w: %s has format %s, this program knows %s: use the program that made it, or choose another directory, or remove this one",
 			ErrVersion, s.dir, strconv.Quote(strings.TrimSuffix(v, "\n")), strconv.Quote(version[len(versionWord):len(version)-1]))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
 )
@@ -19,7 +20,8 @@ func (j *ccJob) session(ctx context.Context) (*cc.Session, *cc.Done, error) {
 	j.want.Env = env
 	parts := j.ccParts()
 	if j.readOnly { // what cannot be kept would not be looked at
-		if s, done := j.find(ctx, parts, j.want); done != nil {
+		j.want.Place = j.place()
+		if s, done := j.find(ctx, parts, j.want); done != nil && (len(done.Stderr) == 0 || !j.call.Colours(cc.IsTerminal(2), os.Getenv)) {
 			return s, done, nil
 		}
 		j.want = want

@@ -96,7 +96,7 @@ func (s *Session) partlyShown(lookups []backends.Lookup) string {
 	}
 	for _, l := range lookups {
 		p := path.Clean(l.Path)
-		if l.Op != backends.Open || !l.Found || l.Anew {
+		if l.Op != backends.Open || l.Anew || !l.Found && !s.leads(p) { // of what follows no link it is not known
 			continue
 		}
 		if _, shown := s.view.host(p); shown || strings.HasPrefix(p, "/proc/") || s.concealed.made[p] {
@@ -107,6 +107,11 @@ func (s *Session) partlyShown(lookups []backends.Lookup) string {
 		}
 	}
 	return ""
+}
+
+// leads says whether something that is shown lies below p.
+func (s *Session) leads(p string) bool {
+	return p == "/" || p == "/dev" || slices.ContainsFunc(s.binds, func(b backends.Bind) bool { return isAbove(p, b.Target) })
 }
 
 func isThere(p string) bool {
@@ -175,7 +180,7 @@ func saysTo(fd int) string {
 }
 
 // anyVersion changes with what is decided on a miss.
-const anyVersion = "2"
+const anyVersion = "3"
 
 // circumstances are what else is in the key of a program of whatever kind: who it is, its
 // umask, and where it writes what it says, if that is a file, which it might look at.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -46,8 +47,49 @@ func (s *Session) askedTime(lookups []backends.Lookup) string {
 // which GCC dates.
 func (s *Session) asked(lookups []backends.Lookup) error {
 	modules := slices.ContainsFunc(slices.Concat(s.call.Args, s.call.expanded), func(a string) bool { return strings.HasPrefix(a, "-fmodule") })
-	if p := s.askedTime(lookups); p != "" && !(s.dated() && (s.named || modules)) {
+	p := s.askedTime(lookups)
+	if p != "" && !(s.dated() && (s.named || modules)) {
 		return fmt.Errorf("the compiler has looked for %s, so that it %w: %w", p, errClock, action.ErrUnsealed)
 	}
+	unseen := s.compiles() && s.named && (s.told != nil || s.call.Script)
+	if s.dated() && (p != "" || unseen) && !s.heeds(lookups) {
+		return fmt.Errorf("SOURCE_DATE_EPOCH is nothing to the compiler, which %w: %w", errClock, action.ErrUnsealed)
+	}
 	return nil
+}
+
+// heeding are the parts of GCC that take the time from SOURCE_DATE_EPOCH, from GCC 7 on, and
+// heedless those that do not, though they know the macros.
+var (
+	heeding  = []string{"cc1", "cc1plus", "cc1obj", "cc1objplus"}
+	heedless = []string{"f951", "d21", "gnat1", "cc1gm2"}
+)
+
+// heeds says whether what compiled takes the time from SOURCE_DATE_EPOCH: GCC's part for C
+// does, and clang since version 16, which is seen by the directory of its headers.
+func (s *Session) heeds(lookups []backends.Lookup) bool {
+	if s.told != nil { // the names are all that there is
+		name, fortran := path.Base(s.call.Args[0]), strings.HasPrefix(strings.ToLower(path.Ext(s.told.source)), ".f")
+		return (strings.Contains(name, "gcc") || strings.Contains(name, "g++")) && !fortran
+	}
+	heeds := false
+	for _, l := range lookups {
+		base := path.Base(l.Path)
+		switch {
+		case l.Op == backends.Exec && slices.Contains(heedless, base):
+			return false
+		case l.Op == backends.Exec && slices.Contains(heeding, base):
+			heeds = heeds || newerThan(path.Base(path.Dir(l.Path)), 6)
+		case strings.Contains(l.Path, "/lib/clang/"):
+			_, version, _ := strings.Cut(l.Path, "/lib/clang/")
+			heeds = heeds || newerThan(version, 15)
+		}
+	}
+	return heeds
+}
+
+// newerThan says whether a version begins with a number above n.
+func newerThan(version string, n int) bool {
+	major, _ := strconv.Atoi(version[:len(version)-len(strings.TrimLeft(version, "0123456789"))])
+	return major > n
 }

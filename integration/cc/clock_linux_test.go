@@ -27,6 +27,7 @@ func TestTellsTime(t *testing.T) {
 		{"by an argument of two words", "gcc -D T=__DATE__ -c a.c", uses, nil, cc.Unkept},
 		{"by an argument, and it is said", "gcc -DT=__TIME__ -c a.c", uses, env("SOURCE_DATE_EPOCH", "1000000000"), cc.Miss},
 		{"of the file, and the time is said", "gcc -DT=__TIMESTAMP__ -c a.c", uses, env("SOURCE_DATE_EPOCH", "1000000000"), cc.Unkept},
+		{"by a program that does not heed what is said", "--any perl -e print+time", "", env("SOURCE_DATE_EPOCH", "1000000000"), cc.Unkept},
 		{"by a file of arguments", "gcc @r -c a.c", uses, text("r", "-DT=__TIME__\n"), cc.Unkept},
 		{"by a variable", "clang -c a.c", uses, env("CCC_OVERRIDE_OPTIONS", "+-DT=__TIME__"), cc.Unkept},
 		{"on standard input", "gcc -x c -c - -o a.o", "", func(w *world) { w.stdin = "const char *t = __TIME__;\n" }, cc.Unkept},

@@ -78,7 +78,8 @@ type hand struct {
 
 // hand returns nil where no time of the run can be in the results.
 func (s *Session) hand() *hand {
-	if s.dated() || s.began.IsZero() || s.call.Kind == Archive || s.call.Kind == Link && s.call.Sources == 0 {
+	heeded := s.dated() && s.call.Kind != Any && !s.call.Script // of others, who knows
+	if heeded || s.began.IsZero() || s.call.Kind == Archive || s.call.Kind == Link && s.call.Sources == 0 {
 		return nil // or they put together what others have made
 	}
 	h := &hand{s: s, from: s.began.Truncate(time.Second), to: time.Now(), known: map[string]bool{}}

@@ -46,6 +46,7 @@ func TestCompareAny(t *testing.T) {
 		{name: "proc uptime", want: "PPPPP", call: "$ANY cat /proc/uptime", mask: withoutDigits},
 		{name: "proc loadavg", want: "PPPPP", call: "$ANY sed s/[0-9]*//g /proc/loadavg >o"},
 		{name: "ls of what is not all shown", want: "PPPPP", setup: "touch /tmp/sbx-any-seen", call: "$ANY sh -c 'ls / | grep -x run; ls /tmp | grep -x sbx-any-seen'; rm -f /tmp/sbx-any-seen"},
+		{name: "find in what is not all shown", want: "PPPPP", setup: "touch /tmp/sbx-any-found", call: "$ANY find /tmp -maxdepth 1 -name sbx-any-found; $ANY find / -maxdepth 1 -name run; rm -f /tmp/sbx-any-found"},
 		{name: "sys", want: "PPPPP", call: "$ANY sh -c 'ls /sys | head -3'"},
 	})
 }
@@ -113,7 +114,7 @@ func TestCompareAnyFiles(t *testing.T) {
 		{name: "private in place", want: "PPPPP", setup: "echo 1 >o; chmod 600 o", call: "$ANY sh -c 'cat i >o'"},
 		{name: "read-only in place", want: "FFFFF", setup: "echo 1 >o; chmod 444 o", call: "$ANY cp i o"},
 		{name: "dir in place", want: "MHMHH", setup: "mkdir o", call: "$ANY cp i o"},
-		{name: "read-only dir", want: "FFMHH", user: "FFFFF", setup: "mkdir -p d; chmod 555 d", call: "$ANY cp i d/o"},
+		{name: "read-only dir", want: "PPPPP", user: "FFFFF", setup: "mkdir -p d; chmod 555 d", call: "$ANY cp i d/o"},
 		{name: "setgid dir", want: "MHMHH", setup: "mkdir -p d; chmod 2775 d", call: "$ANY cp i d/o; $ANY sh -c 'mkdir -p d/e; cat i >d/e/o'"},
 	})
 }

@@ -11,6 +11,9 @@ import (
 
 const epochName = "SOURCE_DATE_EPOCH"
 
+// epochVersion changes with what is believed of compilers that are given the variable.
+const epochVersion = "1"
+
 // latestEpoch is the last second of the year 9999: what says more is an error.
 const latestEpoch = 253402300799
 
@@ -38,5 +41,8 @@ func (c *Call) DatedKey(w Want) action.Digest {
 	return action.Sum(action.BLAKE3, []byte(strings.Join(text, "\x00\x00")))
 }
 
-// UsesTime says whether a result was not kept because the time is in it.
-func (d *Done) UsesTime() bool { return errors.Is(d.Unkept, errClock) }
+// UsesTime says whether a result was not kept because the time is in it, or may be, with
+// the times of files.
+func (d *Done) UsesTime() bool {
+	return errors.Is(d.Unkept, errClock) || reasonOf(d.Unkept) == ReasonTimes
+}

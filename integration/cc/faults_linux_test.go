@@ -295,6 +295,13 @@ func TestReadOnlyStore(t *testing.T) {
 	w.expect("at first", call, want, cc.Miss)
 	w.flags = []string{"--read-only"}
 	w.expect("a hit", call, want, cc.Hit)
+	third := words("gcc -O1 -c a.c")
+	w.flags, w.env["SOURCE_DATE_EPOCH"] = []string{"--path", "fixed"}, "1"
+	w.expect("at first, at a fixed place", third, w.bare(third), cc.Miss)
+	w.flags, w.env["SOURCE_DATE_EPOCH"] = append(w.flags, "--read-only"), "2"
+	w.expect("a hit, at a fixed place and another time", third, w.bare(third), cc.Hit)
+	delete(w.env, "SOURCE_DATE_EPOCH")
+	w.flags = []string{"--read-only"}
 	other := words("gcc -g -c a.c")
 	for range 2 {
 		w.expect("not there", other, w.bare(other), cc.Unkept)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
+	"github.com/sbx-action/sbx-action/backends"
 	"github.com/sbx-action/sbx-action/staging"
 )
 
@@ -82,6 +83,33 @@ func TestNames(t *testing.T) {
 	} {
 		if have, want := names([]byte(text), macro), bytes.Contains([]byte(text), macro); have != want {
 			t.Errorf("%q: %v, want %v", text, have, want)
+		}
+	}
+}
+
+// TestHeeds: not every compiler takes the time from SOURCE_DATE_EPOCH, and a result with
+// the time of the run in it is nobody else's.
+func TestHeeds(t *testing.T) {
+	const gcc = "/usr/lib/gcc/x86_64-linux-gnu/"
+	for name, c := range map[string]struct {
+		part  string
+		op    backends.Op
+		heeds bool
+	}{
+		"GCC":           {gcc + "12/cc1plus", backends.Exec, true},
+		"an old GCC":    {gcc + "6.3.0/cc1", backends.Exec, false},
+		"Fortran":       {gcc + "12/f951", backends.Exec, false},
+		"clang":         {"/usr/lib/llvm-16/lib/clang/16/include", backends.Stat, true},
+		"an old clang":  {"/usr/lib/llvm-14/lib/clang/14.0.6/include", backends.Stat, false},
+		"who knows":     {"/usr/bin/x", backends.Exec, false},
+		"a clang of 19": {"/opt/llvm/lib/clang/19", backends.Stat, true},
+	} {
+		s := &Session{call: &Call{Kind: Compile, Args: []string{"cc"}}, named: true, command: &action.Command{
+			Environment: []action.EnvironmentVariable{{Name: epochName, Value: "1"}},
+		}}
+		err := s.asked([]backends.Lookup{{Path: c.part, Op: c.op}, {Path: localZone, Op: backends.Open}})
+		if heeds := err == nil; heeds != c.heeds {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -209,6 +209,9 @@ func (c *Call) platform(f action.Function, w Want) []action.Property {
 	if c.Native {
 		platform = append(platform, action.Property{Name: "cpu", Value: processor()})
 	}
+	if slices.ContainsFunc(w.Env, func(v action.EnvironmentVariable) bool { return v.Name == epochName }) {
+		platform = append(platform, action.Property{Name: "epoch", Value: epochVersion})
+	}
 	if w.Source != nil {
 		platform = append(platform, action.Property{Name: "stdin", Value: action.Sum(f, w.Stdin).String()})
 	}
