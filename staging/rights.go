@@ -81,6 +81,9 @@ func (c *scout) barred(n *node, l backends.Lookup) error {
 			continue
 		case at != n:
 		case l.Op == backends.Exec:
+			if at.id.Mode&0o111 == 0 && !at.id.isDir() {
+				continue // root may not, either
+			}
 		case l.Op == backends.Stat && at.id.isDir(), l.Op == backends.Move:
 			continue
 		default:

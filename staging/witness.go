@@ -187,7 +187,10 @@ func (w *HostWitness) Seal(ctx context.Context, a *action.Action, status *backen
 	}
 	key := a.Digest(a.InputRoot.Function())
 	scout := w.early
-	if w.early = nil; scout == nil {
+	switch {
+	case scout != nil: // not for runs beside each other, see Real
+		w.early = nil
+	default:
 		scout = w.scoutFor(len(status.Lookups))
 	}
 	scout.large = w.Large

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
-	"github.com/sbx-action/sbx-action/staging"
 )
 
 // command is the program under test: that of SBX_TEST_COMMAND, or one that is
@@ -384,8 +383,5 @@ func (w *world) atOnce(what string, args []string, want effect) bool {
 
 // settle waits for the next tick of the clock that files are stamped with: what
 // was written in the tick in which a call starts may have been written after it
-// started. On a busy machine a tick may come late.
-func (w *world) settle() {
-	for before := staging.Now(); staging.Now() <= before; time.Sleep(time.Millisecond) {
-	}
-}
+// started.
+func (w *world) settle() { time.Sleep(12 * time.Millisecond) }
