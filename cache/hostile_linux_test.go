@@ -394,7 +394,7 @@ func TestVersionHeals(t *testing.T) {
 			t.Errorf("%s: VERSION is %q, %v; %d warnings", name, got, err, warned)
 		}
 	}
-	if err := os.WriteFile(path, []byte("sbx-action cache 2\n"), 0o644); err != nil {
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("sbx-action cache 2\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cache.Open(s.Dir(), cache.Options{}); !errors.Is(err, cache.ErrVersion) {
