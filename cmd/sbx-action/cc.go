@@ -130,6 +130,9 @@ func (f *ccFlags) run(ctx context.Context, args []string) error {
 		return fmt.Errorf("no compiler: put it after cc, as in CC=\"sbx-action cc gcc\"")
 	}
 	j := &ccJob{ccFlags: f, self: cc.NewSelf(), args: args}
+	if inner := j.within(); inner != nil {
+		return again(inner)
+	}
 	if j.self.Is(args[0]) {
 		j.args = append([]string{filepath.Base(args[0])}, args[1:]...)
 	}

@@ -3,10 +3,44 @@ package main
 import (
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/sbx-action/sbx-action/integration/cc"
+	"github.com/sbx-action/sbx-action/internal/front"
 )
+
+// within returns the command line that a call of this program for itself stands for, such
+// as where CC and a launcher of CMake's both name it (sbx-action cc sbx-action cc gcc):
+// with the flags of both, those of the inner one last. nil: the call is of something else.
+func (j *ccJob) within() []string {
+	if filepath.Base(j.args[0]) != "sbx-action" {
+		return nil
+	}
+	if path, _ := exec.LookPath(j.args[0]); !j.self.Is(path) {
+		return nil
+	}
+	if len(j.args) < 2 || j.args[1] != "cc" { // another of our commands
+		return j.args
+	}
+	outer := os.Args[:len(os.Args)-len(j.args)]
+	return append(slices.Clone(outer), j.args[2:]...)
+}
+
+// again becomes this program with that command line.
+func again(args []string) error {
+	if serving != nil {
+		return errOwnProcess
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	front.Exact()
+	return cc.Exec(self, args, os.Environ())
+}
 
 // passOn writes what the compiler said to our own standard output and error. If it
 // returns an error, the compiler is to be executed, which will fail in its own way: for

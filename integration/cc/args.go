@@ -233,7 +233,7 @@ func kindOf(base string) (k Kind, clang bool) {
 		{"c99", Link, false},
 		{"gfortran", Link, false},
 	} {
-		if name == p.name || strings.HasSuffix(name, "-"+p.name) {
+		if name == p.name || base == p.name || strings.HasSuffix(name, "-"+p.name) {
 			return p.kind, p.clang
 		}
 	}

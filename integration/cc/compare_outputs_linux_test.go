@@ -86,6 +86,7 @@ func TestCompareOutputs(t *testing.T) {
 		{name: "shared", call: "$CC -shared -fPIC a.c -o libx.so", with: both},
 		{name: "as", call: "$AS s.s -o s.o; $AS -a=x.lst --MD x.d s.s; $AS <s.s -o t.o; $AS -al s.s", want: "hit, plain (no input file)"},
 		{name: "asm", call: "$CC -c s.s; $CC -c S.S; $CC -MD -g -c S.S -o t.o", with: both},
+		{name: "c89 and c99", call: "${CC%gcc}c99 -c a.c; ${CC%gcc}c89 -c b.c"},
 		{name: "cpp", call: "$CPP a.c; $CPP a.c x.i; $CPP -MD a.c y.i; $CPP <a.c", want: "hit, plain (no input file)"},
 		{name: "lto", call: "$CC -frandom-seed=1 -flto -ffat-lto-objects -c a.c -o fat.o; $CC -frandom-seed=1 -flto -c a.c"},
 		{name: "lto clang", call: "$CLANG -flto -c a.c; $CLANG -flto=thin -c a.c -o t.o"},

@@ -253,6 +253,11 @@ func TestLinks(t *testing.T) {
 		t.Errorf("%v", total)
 	}
 	w.expect("a wrapper in front of a link", call, want, cc.Hit)
+	w.flags = []string{"--read-only", command, "cc"}
+	w.expect("a wrapper in front of a wrapper", call, want, cc.Hit)
+	w.flags = []string{command, "cc", "--disable"}
+	w.expect("a wrapper in front of one that is off", call, want, cc.Plain)
+	w.flags = nil
 	w.write("wrong.c", "int x = y;\n")
 	for _, mixed := range []bool{false, true} { // what is in the directory
 		if mixed {
