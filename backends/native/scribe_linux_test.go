@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,6 +162,7 @@ func TestScribe(t *testing.T) {
 			}
 		}
 	}
+	testHugePages(t, asks, knows, program)
 	// What is not known must not be taken for complete.
 	asked, _, _ := runOften(t, asks, program, "overlap")
 	written, _, _ := runOften(t, knows, program, "overlap")
@@ -170,6 +172,28 @@ func TestScribe(t *testing.T) {
 	written, have, _ := runOften(t, knows, program, "moved")
 	if strings.Contains(have, "removed 0") && written.Complete && runtime.GOARCH == "amd64" {
 		t.Error("a link that others led through was removed, and nobody noticed")
+	}
+}
+
+// testHugePages shows which memory a scribe asks huge pages for: that which comes in
+// pieces of 2 to 8 MiB, and no other.
+func testHugePages(t *testing.T, asks, knows *Backend, program string) {
+	_, want, without := runOften(t, asks, program, "memory")
+	runOften(t, knows, program, "memory") // now the place in the library is known
+	_, have, with := runOften(t, knows, program, "memory")
+	if have != want {
+		t.Errorf("memory: it behaves differently:\n%s", firstDifference(have, want))
+	}
+	if strings.Contains(without, "huge") {
+		t.Errorf("without a scribe: %q", without)
+	}
+	_, err := os.Stat("/sys/kernel/mm/transparent_hugepage")
+	for _, l := range strings.Split(strings.TrimSpace(with), "\n") {
+		name := l[:strings.LastIndex(l, " ")]
+		huge := err == nil && runtime.GOARCH == "amd64" && slices.Contains([]string{"first", "second", "third", "8 MiB"}, name)
+		if huge != strings.HasSuffix(l, " huge") {
+			t.Errorf("huge pages asked for %v: %q", huge, l)
+		}
 	}
 }
 

@@ -365,6 +365,56 @@ static void signals(void)
 	waitpid(pid, 0, 0);
 }
 
+// advised says whether huge pages were asked for the mapping that at is in.
+static int advised(const char *at)
+{
+	char line[512];
+	int here = 0, yes = 0;
+	FILE *maps = fopen("/proc/self/smaps", "r");
+	while (fgets(line, sizeof line, maps)) {
+		unsigned long from, to;
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			here = from <= (unsigned long)at && (unsigned long)at < to;
+		if (here && !strncmp(line, "VmFlags:", 8))
+			yes = !!strstr(line, " hg");
+	}
+	fclose(maps);
+	return yes;
+}
+
+// memory maps memory of several kinds. What is said on standard error is not compared.
+static void memory(void)
+{
+	enum { READ_WRITE = PROT_READ | PROT_WRITE, PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS };
+	static const struct {
+		const char *name;
+		size_t size;
+		int protection, flags;
+	} kinds[] = {
+		{"first", 2 << 20, READ_WRITE, PRIVATE},
+		{"second", 2 << 20, READ_WRITE, PRIVATE},
+		{"third", 2 << 20, READ_WRITE, PRIVATE},
+		{"8 MiB", 8 << 20, READ_WRITE, PRIVATE},
+		{"1 MiB", 1 << 20, READ_WRITE, PRIVATE},
+		{"9 MiB", 9 << 20, READ_WRITE, PRIVATE},
+		{"to be read", 2 << 20, PROT_READ, PRIVATE},
+		{"shared", 2 << 20, READ_WRITE, MAP_SHARED | MAP_ANONYMOUS},
+		{"too much", (size_t)1 << 62, READ_WRITE, PRIVATE},
+		{"too much in 32 bits", ((size_t)1 << 62) + (2 << 20), READ_WRITE, PRIVATE},
+	};
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		char *at = mmap(0, kinds[i].size, kinds[i].protection, kinds[i].flags, -1, 0);
+		say(kinds[i].name, at == MAP_FAILED ? -1 : at[kinds[i].size - 1]);
+		if (at == MAP_FAILED)
+			continue;
+		if (kinds[i].protection & PROT_WRITE)
+			memset(at, 'x', kinds[i].size);
+		fprintf(stderr, "%s %s\n", kinds[i].name, advised(at) ? "huge" : "small");
+		mprotect(at, 4096, PROT_NONE); // no neighbour becomes one mapping with it
+		mprotect(at + kinds[i].size - 4096, 4096, PROT_NONE);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *part = argv[1];
@@ -374,6 +424,10 @@ int main(int argc, char **argv)
 			strcpy(buf, "/usr/bin/cc");
 			readlink(buf, buf, sizeof buf);
 		}
+		return 0;
+	}
+	if (!strcmp(part, "memory")) {
+		memory();
 		return 0;
 	}
 	if (argc > 2) {

@@ -231,7 +231,7 @@ int settle(struct observer *o, struct scribe *s, s32 listener, const struct secc
 		u64 id;
 		u32 flags, srcfd, newfd, newfd_flags;
 	} add = {n->id, 0, (u32)s->fd, 0, O_CLOEXEC};
-	s32 fd = (s32)SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add), nr = n->data.nr;
+	s32 fd = (s32)SYS(ioctl, listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
 	u32 size = LOG_SIZE;
 	if (fd < 0)
 		return 0;
@@ -240,7 +240,6 @@ int settle(struct observer *o, struct scribe *s, s32 listener, const struct secc
 	memcpy(code + (loader_fd - loader) - 4, &fd, 4);
 	memcpy(code + (loader_size - loader) - 4, &size, 4);
 	memcpy(code + (loader_bytes - loader) - 8, was, 8);
-	memcpy(code + (loader_nr - loader) - 4, &nr, 4);
 	// If one of these fails, the process is dying.
 	s->loaded_tid = n->pid;
 	s->loaded = at;
@@ -307,6 +306,17 @@ static void write_exec(u8 code[static CALL_SIZE], u64 at, const struct found *si
 	_Static_assert(sizeof begin == 16 && sizeof end == 19 && CALL_SIZE >= 50, "where the jumps are");
 }
 
+// write_memory does that for mmap, which no path is in: see scribe_memory.
+static void write_memory(u8 code[static CALL_SIZE], u64 at, const struct found *site)
+{
+	memset(code, 0, CALL_SIZE);
+	memcpy(code, site->code + SITE_BEFORE - 7, 7);
+	memcpy(code + 7, "\x48\x8d\x64\x24\x80", 5); // lea -128(%rsp), %rsp
+	jump(code + 12, 0xe8, at + 12, in_process(scribe_memory));
+	memcpy(code + 17, "\x48\x8d\xa4\x24\x80\0\0\0", 8); // lea 128(%rsp), %rsp
+	jump(code + 25, 0xe9, at + 25, site->ip);
+}
+
 int look_inside(struct observer *o, struct inside *in, int vdso_too)
 {
 	struct vdso *v = &o->s->slot->vdso;
@@ -338,7 +348,7 @@ int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used)
 		u64 at = SCRIBE_CALLS_AT + (used + n) * CALL_SIZE;
 		if (!near(found[i].ip, at))
 			continue;
-		(found[i].nr == EXECVE ? write_exec : write_call)(code + n * CALL_SIZE, at, &found[i]);
+		(found[i].nr == EXECVE ? write_exec : found[i].nr == MMAP ? write_memory : write_call)(code + n * CALL_SIZE, at, &found[i]);
 		ok |= found[i].ip == ip;
 		found[n++] = found[i];
 	}
@@ -355,7 +365,7 @@ int redirect(struct observer *o, struct scribe *s, u64 ip, s32 mem, u32 used)
 }
 
 // loaded makes the loader's jump again what it was.
-int loaded(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n)
+int loaded(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s64 *answer)
 {
 	u64 end = o->s->slot->vdso.end;
 	if (!end || (n->data.ip & 4095) != ((end + (u64)(loader_asked - loader)) & 4095))
@@ -383,6 +393,7 @@ int loaded(struct observer *o, struct scribe *s, s32 listener, const struct secc
 		memcpy(o->code + SITE_BEFORE, &n->data.args[3], 5);
 		o->code_ip = ip;
 		redirect(o, s, ip, mem, in.calls);
+		*answer = (s64)in_process(scribe_memory);
 	}
 	return 1;
 }

@@ -133,13 +133,24 @@ static u32 path_rules(struct rule *out, u32 n)
 	return n;
 }
 
+// watched_rules are those of a command that is observed.
+static u32 watched_rules(struct rule *out, u32 n)
+{
+#if defined __x86_64__ // elsewhere there is no scribe
+	n = add_rule(out, n, SYS_mmap, WATCH_MEMORY);
+#endif
+	return path_rules(out, n);
+}
+
+enum { WATCHED_RULES = PATH_CALLS + 1 };
+
 // observe_filter writes the filter that asks pid 1 about each path.
 u32 observe_filter(struct sock_filter *out)
 {
 	struct program p = {.out = out};
-	struct rule rules[PATH_CALLS];
+	struct rule rules[WATCHED_RULES];
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, path_rules(rules, 0)));
+	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, watched_rules(rules, 0)));
 	// A 32-bit program asks for each of its system calls, so that all others
 	// need not wait until the kernel has translated a filter twice as long.
 	emit_return(&p, SECCOMP_RET_USER_NOTIF);
@@ -151,9 +162,9 @@ u32 observe_filter(struct sock_filter *out)
 u32 both_filter(struct sock_filter *out, int sealed)
 {
 	struct program p = {.out = out, .with_cookie = 1};
-	struct rule rules[DENY_RULES + PATH_CALLS];
+	struct rule rules[DENY_RULES + WATCHED_RULES];
 	emit(&p, LOAD, AT_ARCH, 0, 0);
-	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, path_rules(rules, native_deny(rules, sealed))));
+	emit_arch(&p, AUDIT_ARCH, rules, join_rules(rules, watched_rules(rules, native_deny(rules, sealed))));
 	p.ask_rest = 1; // see observe_filter
 	emit_others(&p, sealed);
 	return p.n;

@@ -436,7 +436,7 @@ void observe(struct sandbox *s, s32 listener)
 		o->ip = n.data.arch == AUDIT_ARCH ? n.data.ip : 0;
 		o->code_ip = 0;
 	}
-	if (!observed || !scribe_answer(o, listener, &n)) {
+	if (!observed || !scribe_answer(o, listener, &n, &resp.val)) {
 		if (observed)
 			look_up(o, n.data.arch, n.data.nr, n.data.args, NOT_YET);
 		if (observed && !s->owners) // what a scribe does, nobody could answer

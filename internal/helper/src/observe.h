@@ -120,9 +120,13 @@ void stir_removed(struct observer *o, const struct path_call *c);
 #define SCRIBE_CALLS_END (SCRIBE_AT + 0x2000)
 #define SCRIBE_LOG_AT (SCRIBE_AT + 0x10000)
 
-// scribe_answer answers a notification that comes from a scribe itself, and says
-// whether it was one.
-int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n);
+// Memory that a scribe asks huge pages for: see inside.c. A program asks for it by mmap
+// with this protection, these flags, and a length of these bytes.
+enum { HUGE_PROTECTION = PROT_READ | PROT_WRITE, HUGE_FLAGS = MAP_PRIVATE | MAP_ANONYMOUS, HUGE_LEAST = 2 << 20, HUGE_MOST = 8 << 20 };
+
+// scribe_answer says whether a notification comes from a scribe itself, and what is the
+// answer then.
+int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n, s64 *answer);
 
 // scribe_consider is told of each look-up of a process that waits for us, and may
 // put a scribe into it.

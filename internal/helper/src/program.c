@@ -119,6 +119,16 @@ static void watch(struct program *p, u32 check)
 		emit(p, IF_GREATER, 2, 0, 1);
 		emit_return(p, SECCOMP_RET_ALLOW);
 	}
+	if (check == WATCH_MEMORY) {
+		emit_load_arg(p, 3, 0);
+		emit(p, IF_EQUAL, HUGE_FLAGS, 0, 5);
+		emit_load_arg(p, 2, 0);
+		emit(p, IF_EQUAL, HUGE_PROTECTION, 0, 3);
+		emit_load_arg(p, 1, 0);
+		emit(p, IF_NOT_LESS, HUGE_LEAST, 0, 1);
+		emit(p, IF_GREATER, HUGE_MOST, 0, 1);
+		emit_return(p, SECCOMP_RET_ALLOW);
+	}
 #if defined __x86_64__ // what a scribe writes down need not ask
 	emit(p, LOAD, AT_IP + 4, 0, 0);
 	emit(p, IF_EQUAL, (u32)(SCRIBE_CALLS_AT >> 32), 0, 4);

@@ -16,6 +16,7 @@ enum check {
 	WATCH_DIR, // unless the cookie says that it is us
 	WATCH_CLOCK, // unless argument 0 is a clock that says nothing of the time of day
 	WATCH_STREAM, // unless argument 0 is no standard stream
+	WATCH_MEMORY, // if it could be in huge pages: see observe.h
 	FAKE, // success
 };
 

@@ -130,7 +130,7 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 	*count = known < 0 || (known && *asked >= patience(o, s) && !take(o, s, listener, n)) ? NEVER : 1;
 }
 
-int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)
+int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n, s64 *answer)
 {
 	struct scribe *s = o->scribe;
 	if (!s || n->data.arch != AUDIT_ARCH)
@@ -140,7 +140,7 @@ int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *
 		look_up(o, AUDIT_ARCH, n->data.nr, n->data.args, (s64)n->data.args[5]);
 		return 1;
 	}
-	return loaded(o, s, listener, n);
+	return loaded(o, s, listener, n, answer);
 }
 
 void scribe_free(struct observer *o)
@@ -156,7 +156,7 @@ void scribe_free(struct observer *o)
 
 #else
 
-int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n)
+int scribe_answer(struct observer *o, s32 listener, const struct seccomp_notif *n, s64 *answer)
 {
 	return 0;
 }

@@ -75,9 +75,9 @@ struct frame {
 	s64 result;
 };
 
-// Calls that are written down, by number. Those with a directory are the
+// Calls that are written down, by number, and mmap. Those with a directory are the
 // higher ones.
-enum { OPEN = 2, STAT = 4, LSTAT = 6, ACCESS = 21, EXECVE = 59, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
+enum { OPEN = 2, STAT = 4, LSTAT = 6, MMAP = 9, ACCESS = 21, EXECVE = 59, READLINK = 89, OPENAT = 257, NEWFSTATAT = 262, READLINKAT = 267, FACCESSAT = 269, STATX = 332, FACCESSAT2 = 439 };
 
 struct scribe {
 	int off; // it did not work, and will not
@@ -118,9 +118,9 @@ int look_inside(struct observer *o, struct inside *in, int vdso_too);
 // found. It returns 0 if none can be put there.
 int settle(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s32 mem, u64 vdso);
 
-// loaded is told of each notification, and answers that of the loader, which is done. It
-// returns 0 for all others.
-int loaded(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n);
+// loaded is told of each notification, and answers that of the loader, which is done: with
+// where scribe_memory is, or 0. It returns 0 for all others.
+int loaded(struct observer *o, struct scribe *s, s32 listener, const struct seccomp_notif *n, s64 *answer);
 
 // redirect makes the site whose call ends at ip go through the scribe, of which "used" calls
 // are in use, and with it its neighbours.
@@ -148,7 +148,7 @@ u64 in_process(const u8 *code);
 void follow_entry(struct observer *o, u8 op, u8 how, const char *path, size_t n);
 
 // inside.c
-extern const u8 __start_scribe[], __stop_scribe[], scribe_common[], scribe_asked[], scribe_missing[];
-extern const u8 loader[], loader_back[], loader_fd[], loader_size[], loader_bytes[], loader_nr[], loader_asked[], loader_end[];
+extern const u8 __start_scribe[], __stop_scribe[], scribe_common[], scribe_asked[], scribe_missing[], scribe_memory[];
+extern const u8 loader[], loader_back[], loader_fd[], loader_size[], loader_bytes[], loader_asked[], loader_end[];
 
 #endif

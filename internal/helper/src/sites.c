@@ -16,7 +16,7 @@
 
 #if defined __x86_64__
 
-static const s16 written_calls[] = {OPEN, STAT, LSTAT, ACCESS, READLINK, OPENAT, NEWFSTATAT, READLINKAT, FACCESSAT, STATX, FACCESSAT2};
+static const s16 taken_calls[] = {MMAP, OPEN, STAT, LSTAT, ACCESS, READLINK, OPENAT, NEWFSTATAT, READLINKAT, FACCESSAT, STATX, FACCESSAT2};
 
 // suitable says whether code, around the end of a syscall instruction for nr, can be
 // patched.
@@ -47,10 +47,10 @@ static struct site *find_site(struct sites *s, const u8 *code)
 int consider_site(struct observer *o, struct sites *s, u64 ip, s32 nr)
 {
 	const u8 *code;
-	int written = 0;
-	for (u32 i = 0; i < sizeof written_calls / sizeof *written_calls; i++)
-		written |= written_calls[i] == nr;
-	if (!written || !(code = peek_code(o, ip)) || !suitable(code, nr))
+	int taken = 0;
+	for (u32 i = 0; i < sizeof taken_calls / sizeof *taken_calls; i++)
+		taken |= taken_calls[i] == nr;
+	if (!taken || !(code = peek_code(o, ip)) || !suitable(code, nr))
 		return -1;
 	struct site *k = find_site(s, code);
 	int known = k != 0;
