@@ -159,4 +159,10 @@ func TestStrict(t *testing.T) {
 	if _, err := os.Stat(w.path("a.o")); err == nil {
 		t.Error("control: outputs are removed between runs")
 	}
+	w.write("../q/b.h", "#define B 1\n") // outside of the project
+	w.write("src/b.c", "#include <b.h>\nint b = B;\n")
+	hidden, outcome, _ = w.wrapped(words("clang -I../q -c src/b.c"))
+	if hint := "add --inputs " + w.path("../q") + "\n"; outcome != cc.Failed || hidden.code != 1 || strings.Count(hidden.stderr, "add --inputs") != 1 || !strings.Contains(hidden.stderr, hint) {
+		t.Errorf("a header that is in another project: %s, %+v", outcome, hidden)
+	}
 }

@@ -194,6 +194,11 @@ func (s *Session) Collect(ctx context.Context, left *backends.Status, _ *action.
 	return k.res, nil, nil
 }
 
+// machines says whether p is a thing of the machine's, which no strict call is shown.
+func machines(p string) bool {
+	return slices.ContainsFunc([]string{"/dev", "/proc", "/sys"}, func(dir string) bool { _, is := under(p, dir); return is })
+}
+
 // Hints returns directories that a strict call was not shown, and in which there is
 // something that it looked for in vain: at most ten.
 func (s *Session) Hints(d *Done) []string {
@@ -204,9 +209,8 @@ func (s *Session) Hints(d *Done) []string {
 	for _, l := range d.Status.Lookups {
 		p := filepath.Clean(l.Path)
 		_, shown := s.view.host(p)
-		_, ours := under(p, s.root)
 		info, err := os.Stat(p)
-		if shown || !ours || err != nil {
+		if shown || err != nil || p == "/" || machines(p) {
 			continue
 		}
 		dir := p
