@@ -94,6 +94,7 @@ const (
 	ReasonStore     Reason = "the cache cannot be used"
 	ReasonStream    Reason = "writes to a FIFO, a socket or a device"
 	ReasonRemote    Reason = "not seen before, and the remote does not answer"
+	ReasonRecache   Reason = "asked for with --recache"
 	ReasonLimits    Reason = "a limit of resources (ulimit) is too low for this program" // counted by internal/front/src/limits.c
 )
 

@@ -257,6 +257,8 @@ func (d *Done) Event() Event {
 		e = Event{Outcome: Hit}
 	case d.Unkept != nil:
 		e = Event{Outcome: Unkept, Reason: reasonOf(d.Unkept)}
+	case d.Miss == nil: // nothing was looked for
+		e.Reason = ReasonRecache
 	}
 	if d.told && (e.Outcome == Hit || e.Outcome == Miss) {
 		e.Reason = ReasonTold

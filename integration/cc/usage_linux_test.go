@@ -320,6 +320,9 @@ func TestRecache(t *testing.T) {
 	w.expect("again", call, want, cc.Miss)
 	w.flags = nil
 	w.expect("after that", call, want, cc.Hit)
+	if total := w.totals(); total[totalKey{cc.Miss, cc.ReasonRecache}] != 1 || total[totalKey{cc.Miss, "not seen before"}] != 1 {
+		t.Errorf("reasons of misses: %v", total)
+	}
 }
 
 // TestSaysMuch executes calls that say more than is kept, as an error repeated for ever does.
