@@ -164,6 +164,7 @@ type ccJob struct {
 func (j *ccJob) run(ctx context.Context, dir string) error {
 	started := time.Now()
 	writesFail()
+	quits()
 	if why := j.parse(dir); why != "" {
 		return j.plain(why)
 	}

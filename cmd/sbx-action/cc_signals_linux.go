@@ -31,11 +31,27 @@ func writesAreTold() {
 	}
 }
 
+// quits has SIGQUIT end this process as it ends a compiler: Go would print what each of its
+// threads does. A shell has what it starts in the background ignore it, with SIGINT, of
+// which Go still knows.
+func quits() {
+	handler := uintptr(0) // SIG_DFL
+	if signal.Ignored(syscall.SIGINT) {
+		handler = 1 // SIG_IGN
+	}
+	handle(syscall.SIGQUIT, handler)
+}
+
 // deadlyAgain has them be what they are for a compiler that we have not started. Go has
 // no way to say so. If nothing is executed after all, writesFail follows.
 func deadlyAgain() {
-	var byDefault [4]uintptr // struct sigaction of the kernel: handler, flags, restorer, mask
 	for _, s := range deadly {
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
+		handle(s, 0) // SIG_DFL
 	}
+}
+
+// handle has the kernel do with a signal what handler says, without Go.
+func handle(s syscall.Signal, handler uintptr) {
+	act := [4]uintptr{handler} // struct sigaction of the kernel: handler, flags, restorer, mask
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
 }

@@ -17,5 +17,8 @@ func writesFail() {
 // writesAreTold is what writesFail does here.
 func writesAreTold() {}
 
+// quits is for Linux.
+func quits() {}
+
 // deadlyAgain is done by what executes a program.
 func deadlyAgain() {}

@@ -69,7 +69,7 @@ echo "took $token" >prog`)
 				t.Errorf("it %q", got)
 			}
 			total := w.totals()
-			if total[totalKey{cc.Hit, ""}] != 1 || total[totalKey{cc.Miss, "not seen before"}]+total[totalKey{cc.Miss, ""}] != 2 {
+			if total[totalKey{cc.Hit, ""}] != 1 || total[totalKey{cc.Miss, "not seen before"}]+total[totalKey{cc.Miss, cc.ReasonRecache}] != 2 {
 				t.Errorf("%v", total)
 			}
 			// One that cannot be reached, as make has it for recipes that are no make.
