@@ -180,8 +180,18 @@ func searchMutations() []mutation {
 		{name: "a directory on the search path becomes a link", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "one/a.h": "#define A 1\n", "two/a.h": "#define A 2\n"}, call: "gcc -Ione -c a.c", change: func(w *world) { w.link("two", "one") }, back: steps(gone("one"), text("one/a.h", "#define A 1\n"))},
 		{name: "a header of a sysroot", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "root/usr/include/a.h": "#define A 1\n"}, call: "gcc --sysroot=root -c a.c", change: text("root/usr/include/a.h", "#define A 2\n")},
 		{name: "a header appears for clang", files: onPath, call: "clang -Iearly -Ilate -c src/a.c -o a.o", change: text("early/a.h", "#define A 2\n")},
+		{name: "a module map", files: map[string]string{"a.c": usesA, "a.h": "#define A 1\n", "b.h": "", "m": "module m { header \"a.h\" }\n"}, call: "clang -fmodule-map-file=m -fmodule-name=m -fmodules-strict-decluse -c a.c", change: text("m", "module m { header \"b.h\" }\n")},
+		{name: "data of embed", files: embeds, make: embedding, call: "./e-gcc -c a.c", change: text("data", "two")},
+		{name: "data of embed appears earlier", files: embeds, make: embedding, call: "./e-gcc -c a.c", change: text("early/data", "two")},
 		{name: "a header map of modules for clang", ends: []cc.Outcome{cc.Plain}, files: map[string]string{"a.c": "#include <m.h>\nint a = A;\n", "inc/m.h": "#define A 1\n", "inc/module.modulemap": "module m { header \"m.h\" }\n"}, call: "clang -fmodules -fmodules-cache-path=mc -Iinc -c a.c", make: func(w *world) { w.skip = "mc" }, change: text("inc/m.h", "#define A 2\n")},
 	}
+}
+
+var embeds = map[string]string{"a.c": "const char d[] = {\n#embed \"data\"\n};\n", "data": "one", "early/x": ""}
+
+// embedding makes a compiler that has #embed: a script stands for it.
+func embedding(w *world) {
+	w.script("e-gcc", `{ cat a.c; for d in early .; do [ -e $d/data ] && { cat $d/data; break; }; done; } >a.o`)
 }
 
 func optionMutations() []mutation {
@@ -379,6 +389,7 @@ func environmentMutations() []mutation {
 		{name: "another name of the working directory", files: map[string]string{"a.c": "int a;\n"}, make: func(w *world) {
 			w.must(os.Symlink(w.dir, filepath.Join(w.top, "other")))
 		}, call: "gcc -g -c a.c", change: func(w *world) { w.env["PWD"] = filepath.Join(w.top, "other") }, back: unset("PWD")},
+		{name: "the variable TMPDIR, which nothing shows", files: map[string]string{"a.c": usesA, "a.h": "#define A 1\n", "elsewhere/x": ""}, call: compileA, same: true, change: func(w *world) { w.env["TMPDIR"] = w.path("elsewhere") }},
 		{name: "the umask", files: twoFiles, call: compileA, make: func(w *world) { w.umask = "022" }, change: func(w *world) { w.umask = "077" }, back: func(w *world) { w.umask = "022" }, changed: []cc.Outcome{cc.Hit}},
 		{name: "permissions of a header", files: twoFiles, call: compileA, silent: os.Geteuid() == 0, changed: asRoot(cc.Plain), change: func(w *world) { w.must(os.Chmod(w.path("a.h"), 0)) }, back: func(w *world) { w.must(os.Chmod(w.path("a.h"), 0o644)) }},
 		{name: "permissions of a directory", files: map[string]string{"a.c": "#include <a.h>\nint a = A;\n", "one/a.h": "#define A 1\n", "two/a.h": "#define A 2\n"}, call: "gcc -Ione -Itwo -c a.c", silent: os.Geteuid() == 0, changed: asRoot(cc.Failed), change: func(w *world) { w.must(os.Chmod(w.path("one"), 0)) }, back: func(w *world) { w.must(os.Chmod(w.path("one"), 0o755)) }},

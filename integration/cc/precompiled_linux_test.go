@@ -74,30 +74,3 @@ func TestClangPrecompiled(t *testing.T) {
 		t.Errorf("implicit modules: %s (%s)", outcome, reason)
 	}
 }
-
-// TestEmbed: a compiler that has #embed reads the file like any other. One that is a
-// script stands for it.
-func TestEmbed(t *testing.T) {
-	w := newWorld(t)
-	w.write("a.c", "const char d[] = {\n#embed \"data.bin\"\n};\n")
-	w.write("data.bin", "one")
-	w.mkdir("early")
-	w.script("e-gcc", `
-{ cat a.c; for d in early .; do [ -e $d/data.bin ] && { cat $d/data.bin; break; }; done; } >a.o`)
-	call := words("./e-gcc -c a.c -o a.o")
-	first := w.bare(call)
-	w.expect("at first", call, first, cc.Miss)
-	w.expect("again", call, first, cc.Hit)
-	before := w.tree()
-	for _, name := range []string{"data.bin", "early/data.bin"} {
-		w.write(name, "two")
-		second := w.bare(call)
-		if second.differs(first) == "" {
-			t.Fatal("control: the change makes no difference")
-		}
-		w.expect(name+" has changed", call, second, cc.Miss)
-		w.expect(name+" has changed, again", call, second, cc.Hit)
-		w.restore(before)
-		w.expect(name+" is back", call, first, cc.Hit)
-	}
-}

@@ -336,6 +336,9 @@ func brokenReason(err error) Reason {
 	case errors.Is(err, fs.ErrPermission):
 		return "permission denied"
 	}
+	if number := syscall.Errno(0); errors.As(err, &number) {
+		return Reason(number.Error())
+	}
 	return "error"
 }
 

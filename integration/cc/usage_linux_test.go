@@ -480,6 +480,9 @@ func TestFullDisk(t *testing.T) {
 		if c.fails && !strings.Contains(string(out), "No space left") {
 			t.Errorf("%s is full: the compiler would say so, not %q", c.name, out)
 		}
+		if total := w.totals(); c.fails && total[totalKey{cc.Broken, "no space left on device"}] != 1 {
+			t.Errorf("%s is full: %v", c.name, total)
+		}
 		if !c.fails && w.tree()["out/a.o"].data != want.files["a.o"].data {
 			t.Errorf("%s is full: another object", c.name)
 		}
