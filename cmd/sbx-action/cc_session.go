@@ -19,7 +19,7 @@ import (
 
 // ccParts is what sessions work with.
 func (j *ccJob) ccParts() *cc.Parts {
-	blind := blindnessOf(j.parts.store.Dir()).read
+	blind := j.blindness(j.parts.store.Dir()).read
 	j.parts.miss.cold = func() bool { return blind() != "" }
 	parts := &cc.Parts{
 		Cache: j.parts.store, Blobs: j.parts.blobs, Notes: j.parts.store, Locks: j.parts.store, Hash: j.parts.hasher,

@@ -34,11 +34,15 @@ const blindFor = 10 * time.Minute
 // A blindness says that a process like this one cannot observe compilers, so that not
 // every call finds out again. It is the file blind of [wiring.StatDir]: a line that
 // tells like processes from others, and the reason.
-type blindness struct{ file string }
+type blindness struct{ file, backend string }
 
-func blindnessOf(store string) blindness {
-	return blindness{filepath.Join(wiring.StatDir(store), "blind")}
+// blindness is that of the store in dir, with the backend that is asked for.
+func (f *ccFlags) blindness(dir string) blindness {
+	return blindness{filepath.Join(wiring.StatDir(dir), "blind"), f.backend}
 }
+
+// like tells processes like this one from others: what another backend could not does not matter.
+func (b blindness) like() string { return strings.TrimSpace(cc.Circumstances() + " " + b.backend) }
 
 // read returns the reason, or "".
 func (b blindness) read() string {
@@ -51,7 +55,7 @@ func (b blindness) read() string {
 		return ""
 	}
 	self, reason, ok := strings.Cut(string(data), "\n")
-	if age := time.Since(info.ModTime()); !ok || age < 0 || age > blindFor || self != cc.Circumstances() {
+	if age := time.Since(info.ModTime()); !ok || age < 0 || age > blindFor || self != b.like() {
 		return ""
 	}
 	return strings.TrimSpace(reason)
@@ -59,13 +63,13 @@ func (b blindness) read() string {
 
 func (b blindness) note(reason string) {
 	_ = os.MkdirAll(filepath.Dir(b.file), 0o700)
-	_ = os.WriteFile(b.file, []byte(cc.Circumstances()+"\n"+strings.ReplaceAll(reason, "\n", " ")+"\n"), 0o600)
+	_ = os.WriteFile(b.file, []byte(b.like()+"\n"+strings.ReplaceAll(reason, "\n", " ")+"\n"), 0o600)
 }
 
 // told runs the call with what the compiler says in the place of what is observed.
 // It returns nil for a call for which that is not enough.
 func (j *ccJob) told(ctx context.Context, cause error) (*cc.Session, *cc.Done, error) {
-	b := blindnessOf(j.parts.store.Dir())
+	b := j.blindness(j.parts.store.Dir())
 	if b.read() == "" && !j.readOnly && lasting(cause) {
 		why, _, _ := strings.Cut(cause.Error(), ";")
 		b.note(strings.TrimPrefix(why, "stage the inputs: "))
@@ -102,5 +106,5 @@ func (f *ccFlags) blindReason() string {
 	if err != nil {
 		return ""
 	}
-	return blindnessOf(dir).read()
+	return f.blindness(dir).read()
 }

@@ -90,6 +90,10 @@ func TestBlind(t *testing.T) {
 			// Where it can be observed, such a result is not enough.
 			w.front = nil
 			w.expect("it can be observed again", call, want, cc.Miss)
+			call[len(call)-1], w.flags = "-O2", []string{"--backend", "bubblewrap"}
+			w.told("by a backend that shows nothing at its place", call, w.bare(call), cc.Miss, cc.ReasonTold)
+			call[len(call)-1], w.flags = "-O3", nil // what one backend cannot, another can
+			w.told("by ours after that", call, w.bare(call), cc.Miss, "not seen before")
 		})
 	}
 }
