@@ -41,10 +41,10 @@ const (
 func (s *Store) openFile(ctx context.Context, d action.Digest, why intent) (int, error) {
 	path := s.shard("blob", d)
 	fd, err := durable.OpenRead(path)
-	if errors.Is(err, fs.ErrNotExist) && d.IsEmpty() {
+	if absent(err) && d.IsEmpty() {
 		return s.openEmpty(d, path)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return -1, miss(d, "blob", "not present")
 	}
 	if errors.Is(err, syscall.ELOOP) {
@@ -108,7 +108,7 @@ func (s *Store) hasFile(ctx context.Context, d action.Digest, why intent) error 
 		return miss(d, "blob", "it is the zero digest")
 	}
 	fi, found, err := s.lookup(d)
-	if err != nil {
+	if err != nil && !absent(err) {
 		return fmt.Errorf("blob %v: %w", d, s.explain(err))
 	}
 	if !found {

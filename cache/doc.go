@@ -36,8 +36,9 @@
 //
 // So a reader needs no lock: what it finds is whole and outlives its use. What
 // is found to be damaged or missing is a miss with a reason, and the next Put
-// replaces it, also where it has become a directory or a link. A VERSION that says
-// nothing is written again beside a CACHEDIR.TAG of ours.
+// replaces it, also where it has become a directory or a link, or where a file has the
+// place of its directory. A VERSION that says nothing, or is gone, is written again
+// beside a CACHEDIR.TAG of ours.
 //
 // # After a power cut
 //

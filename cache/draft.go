@@ -177,7 +177,7 @@ func (s *Store) bury(path string) error {
 func (s *Store) sweep() error {
 	parent := filepath.Join(s.dir, "tmp")
 	names, err := os.ReadDir(parent)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil
 	}
 	if err != nil {

@@ -442,7 +442,7 @@ func (s *Store) Find(prefix string, limit int) (results, blobs []action.Digest, 
 	for _, kind := range []Kind{KindResult, KindBlob} {
 		for _, f := range action.Functions() {
 			names, err := os.ReadDir(filepath.Join(s.dir, kind.String(), f.String(), prefix[:2]))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err != nil && !absent(err) {
 				return nil, nil, s.explain(err)
 			}
 			for _, e := range names {

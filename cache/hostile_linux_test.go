@@ -325,13 +325,21 @@ func TestInTheWay(t *testing.T) {
 		"link":      func(p string) error { return os.Symlink("/dev/zero", p) },
 		"FIFO":      func(p string) error { return unix.Mkfifo(p, 0o644) },
 		"empty":     func(p string) error { return os.WriteFile(p, nil, 0o644) },
+		"file for its directory": func(p string) error {
+			return errors.Join(os.RemoveAll(filepath.Dir(p)), os.WriteFile(filepath.Dir(p), []byte("x"), 0o644))
+		},
+		"link for the directory above": func(p string) error {
+			up := filepath.Dir(filepath.Dir(p))
+			return errors.Join(os.RemoveAll(up), os.Symlink("/dev/zero", up))
+		},
 	} {
 		s := newStore(t)
 		ctx := t.Context()
 		key, res := exampleResult(t, s)
 		fill := func() error {
 			_, err := s.PutBytes(ctx, action.BLAKE3, make([]byte, 5000))
-			return errors.Join(err, s.PutResult(ctx, key, res), s.PutNote(ctx, key, []byte("note")))
+			_, err2 := s.PutLayer(ctx, "l", nil, func(p string) error { return os.Mkdir(p, 0o700) })
+			return errors.Join(err, err2, s.PutResult(ctx, key, res), s.PutNote(ctx, key, []byte("note")))
 		}
 		if err := fill(); err != nil {
 			t.Fatal(err)
@@ -342,23 +350,32 @@ func TestInTheWay(t *testing.T) {
 				return err
 			}
 			kind, _, _ := strings.Cut(strings.TrimPrefix(p, s.Dir()+"/"), "/")
-			if info, err := e.Info(); err != nil || info.Size() == 0 || kind != "blob" && kind != "result" && kind != "note" {
+			if info, err := e.Info(); err != nil || info.Size() == 0 || !strings.Contains("blob result note layer", kind) {
 				return err
 			}
 			n++
 			return errors.Join(os.Remove(p), put(p))
 		})
-		if err != nil || n != 3 {
+		if err != nil || n != 4 {
 			t.Fatalf("%s: %d places, %v", name, n, err)
 		}
 		_, err1 := s.Result(ctx, key)
 		_, err2 := s.Note(ctx, key)
+		if _, err := s.Layer(ctx, "l"); !errors.Is(err, action.ErrMiss) {
+			t.Errorf("%s: Layer = %v", name, err)
+		}
+		if _, err := s.Stat(ctx); err != nil {
+			t.Errorf("%s: Stat: %v", name, err)
+		}
 		if _, err3 := s.Open(ctx, res.Files[0].Digest); !errors.Is(err1, action.ErrMiss) || !errors.Is(err2, action.ErrMiss) || !errors.Is(err3, action.ErrMiss) {
 			t.Errorf("%s: Result = %v, Note = %v, Open = %v", name, err1, err2, err3)
 		}
 		if err := fill(); err != nil {
 			t.Errorf("%s: written again: %v", name, err)
 			continue
+		}
+		if _, err := s.Layer(ctx, "l"); err != nil {
+			t.Errorf("%s: afterwards Layer = %v", name, err)
 		}
 		_, err1 = s.Result(ctx, key)
 		if note, err2 := s.Note(ctx, key); err1 != nil || err2 != nil || string(note) != "note" {
@@ -379,6 +396,8 @@ func TestVersionHeals(t *testing.T) {
 		"cut short": func() error { return os.WriteFile(path, []byte("sbx-action cache 1"), 0o644) },
 		"garbage":   func() error { return os.WriteFile(path, []byte("\x00\x00 something"), 0o644) },
 		"directory": func() error { return errors.Join(os.Mkdir(path, 0o755), os.WriteFile(path+"/f", nil, 0o644)) },
+		"link":      func() error { return os.Symlink("/dev/zero", path) },
+		"gone":      func() error { return nil }, // for an instant, while another process heals a directory
 	} {
 		if err := errors.Join(os.RemoveAll(path), damage()); err != nil {
 			t.Fatal(err)

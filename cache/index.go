@@ -160,7 +160,7 @@ func (s *Store) openIndex(anew bool) (*index, error) {
 	}
 	path := filepath.Join(s.dir, indexName)
 	if err == nil && anew {
-		err = ignoreMissing(s.disk.Remove(path))
+		err = s.disk.RemoveAll(path)
 	} else if err == nil {
 		err = s.checkSum(path)
 	}

@@ -3,11 +3,10 @@ package cache
 import (
 	"context"
 	"encoding/hex"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sbx-action/sbx-action/action"
@@ -116,7 +115,7 @@ func (s *Store) shards(kind Kind, each func(f action.Function, dir string) error
 	for _, f := range action.Functions() {
 		top := filepath.Join(s.dir, kind.String(), f.String())
 		dirs, err := os.ReadDir(top)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !absent(err) {
 			return s.explain(err)
 		}
 		for _, d := range dirs {
@@ -131,8 +130,8 @@ func (s *Store) shards(kind Kind, each func(f action.Function, dir string) error
 // walkShard calls each with every file of a directory of [Store.shards]. Files
 // that vanish meanwhile are left out. Old drafts are removed on the way.
 func (s *Store) walkShard(ctx context.Context, kind Kind, f action.Function, dir string, each func(e *entry, fi *durable.FileInfo) error) error {
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	d, err := durable.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if absent(err) {
 		return nil
 	}
 	if err != nil {
@@ -183,7 +182,7 @@ func (s *Store) walk(ctx context.Context, each func(e *entry, fi *durable.FileIn
 // layers returns an entry for each layer.
 func (s *Store) layers() ([]entry, error) {
 	names, err := os.ReadDir(filepath.Join(s.dir, "layer"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -51,7 +51,7 @@ func (s *Store) Layer(ctx context.Context, name string) (string, error) {
 	dir := s.layerDir(name)
 	refs := filepath.Join(dir, "refs")
 	fi, err := durable.Stat(refs)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return "", missLayer(name, "not present")
 	}
 	if err != nil {
@@ -237,7 +237,8 @@ func (s *Store) publishLayer(ctx context.Context, draft, name string) (string, e
 		if err == nil {
 			return filepath.Join(dir, "data"), nil
 		}
-		if !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, fs.ErrExist) {
+		// A file in the way is ENOTDIR.
+		if !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.ENOTDIR) {
 			break
 		}
 		path, lerr := s.Layer(ctx, name)

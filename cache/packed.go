@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 
 	"github.com/sbx-action/sbx-action/action"
 	"github.com/sbx-action/sbx-action/internal/durable"
@@ -244,7 +243,7 @@ func (s *Store) FindBlob(ctx context.Context, f action.Function, hash string) (a
 	}
 	if !ok {
 		fi, err := durable.Stat(s.shard("blob", d))
-		if errors.Is(err, fs.ErrNotExist) {
+		if absent(err) {
 			return d, miss(d, "blob", "not present")
 		}
 		if err != nil {

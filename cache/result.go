@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"sync"
 
@@ -50,7 +49,7 @@ func (s *Store) readResult(path string, key action.Digest) (*action.Result, dura
 // that is at fault.
 func (s *Store) missing(d action.Digest, kind string, err error) error {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case absent(err):
 		return miss(d, kind, "not present")
 	case errors.Is(err, errRecord):
 		return miss(d, kind, err.Error())

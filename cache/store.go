@@ -153,21 +153,13 @@ func (s *Store) ReadOnly() bool { return s.opts.ReadOnly }
 // One that does not exist, or is empty, is a store that holds nothing.
 func (s *Store) checkVersion() error {
 	path := filepath.Join(s.dir, versionName)
-	fd, err := durable.OpenRead(path)
+	got, err := readVersion(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.checkEmpty()
 	}
 	if err != nil {
 		return s.explain(err)
 	}
-	defer durable.Close(fd)
-	// No more than what we hope for, so that one read does.
-	var buf [len(version)]byte
-	n, err := durable.Read(fd, buf[:])
-	if err != nil && !errors.Is(err, syscall.EISDIR) {
-		return fmt.Errorf("%s: %w", path, s.explain(err))
-	}
-	got := string(buf[:n])
 	if got == version {
 		return nil
 	}
@@ -175,11 +167,36 @@ func (s *Store) checkVersion() error {
 		return fmt.Errorf("%w: %s has format %s, this program knows %s: use the program that made it, or choose another directory, or remove this one",
 			ErrVersion, s.dir, strconv.Quote(strings.TrimSuffix(v, "\n")), strconv.Quote(version[len(versionWord):len(version)-1]))
 	}
-	if tag, err := os.ReadFile(filepath.Join(s.dir, tagName)); err == nil && string(tag) == cacheDirTag {
+	if s.tagged() {
 		return s.healVersion(path)
 	}
 	return fmt.Errorf("%w: %s begins with %q, want %q: choose another directory, or remove this one",
 		ErrVersion, path, got, version)
+}
+
+// readVersion returns what VERSION says; nothing where it is a directory or a link.
+func readVersion(path string) (string, error) {
+	fd, err := durable.OpenRead(path)
+	if errors.Is(err, syscall.ELOOP) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer durable.Close(fd)
+	// No more than what we hope for, so that one read does.
+	var buf [len(version)]byte
+	n, err := durable.Read(fd, buf[:])
+	if err != nil && !errors.Is(err, syscall.EISDIR) {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return string(buf[:n]), nil
+}
+
+// tagged says whether the file that stands beside VERSION says that this is a store.
+func (s *Store) tagged() bool {
+	tag, err := os.ReadFile(filepath.Join(s.dir, tagName))
+	return err == nil && string(tag) == cacheDirTag
 }
 
 // healVersion writes the version again, in a directory that is a store by its other file.
@@ -188,11 +205,6 @@ func (s *Store) healVersion(path string) error {
 	s.warn(fmt.Errorf("%s is damaged, and written again", path))
 	if s.opts.ReadOnly {
 		return nil
-	}
-	if info, err := os.Lstat(path); err == nil && info.IsDir() {
-		if err := s.bury(path); err != nil {
-			return err
-		}
 	}
 	return s.explain(s.writeVersion(path))
 }
@@ -220,6 +232,9 @@ func (s *Store) checkEmpty() error {
 			// Another process may be making the store this instant.
 			if _, err := durable.Stat(filepath.Join(s.dir, versionName)); err == nil {
 				return s.checkVersion()
+			}
+			if s.tagged() { // another process may be healing it
+				return s.healVersion(filepath.Join(s.dir, versionName))
 			}
 			return fmt.Errorf("%w: %s holds %q and no %s file: choose an empty directory",
 				ErrVersion, s.dir, name, versionName)
@@ -309,20 +324,25 @@ func (s *Store) share(path string, perm fs.FileMode) {
 // replace is WriteSynced for a file that all who use the store are to read.
 func (s *Store) replace(path, draft string, data []byte, perm fs.FileMode) error {
 	err := s.disk.WriteSynced(path, draft, data, perm)
+	if errors.Is(err, syscall.EISDIR) && s.bury(path) == nil {
+		err = s.disk.WriteSynced(path, draft, data, perm)
+	}
 	if err == nil {
 		s.share(path, perm)
 	}
 	return err
 }
 
-// inDir makes a change in dir, and makes dir where it is missing.
+// inDir makes a change in dir, and makes dir where it is missing, or no directory.
 func (s *Store) inDir(dir string, change func() error) error {
 	err := change()
 	for range 3 { // somebody may be removing it all
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err := s.prepare(dir); err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if err := s.prepare(dir); err != nil {
+				return err
+			}
+		case !errors.Is(err, syscall.ENOTDIR) || !s.clearWay(dir):
 			return err
 		}
 		err = change()

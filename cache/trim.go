@@ -315,7 +315,7 @@ func (t *trimmer) spares(kind Kind, used int64) bool {
 func (t *trimmer) remove(e *entry) (removal, error) {
 	s, path := t.s, e.path(t.s)
 	fi, err := durable.Stat(e.times(path))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !absent(err) {
 		return inUse, s.explain(err)
 	}
 	if err == nil {

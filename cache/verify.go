@@ -229,7 +229,7 @@ func (v *verifier) layers(ctx context.Context) error {
 		}
 		err = v.layer(ctx, e, path)
 		switch {
-		case errors.Is(err, action.ErrMiss), errors.Is(err, errRecord), errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, action.ErrMiss), errors.Is(err, errRecord), absent(err):
 			v.damaged(e, e.name, path, err.Error(), fi.Ino)
 		case err != nil:
 			return err
