@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -75,12 +76,18 @@ func (s *Store) closeIndex(x *index) {
 	_ = x.lock.Close()
 }
 
+// hashFile returns the digest of a regular file: not that of a link, which may lead to
+// what never ends.
 func hashFile(path string) (action.Digest, error) {
-	f, err := os.Open(path)
+	fd, err := durable.OpenRead(path)
 	if err != nil {
 		return action.Digest{}, err
 	}
+	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
+	if fi, err := durable.FStat(fd, path); err != nil || !fi.Mode.IsRegular() {
+		return action.Digest{}, cmp.Or(err, fmt.Errorf("%s is no file", path))
+	}
 	return hashReader(context.Background(), action.BLAKE3, 0, f)
 }
 

@@ -352,6 +352,18 @@ func TestIndex(t *testing.T) {
 	}
 	os.Remove(path)
 	check("missing")
+	for what, put := range map[string]func() error{
+		"a link to what never ends": func() error { return os.Symlink("/dev/zero", path) },
+		"a directory":               func() error { return os.MkdirAll(path+"/d", 0o700) },
+	} {
+		if err := errors.Join(os.RemoveAll(path), put()); err != nil {
+			t.Fatal(err)
+		}
+		check(what)
+		if !statFile(t, path).Mode.IsRegular() {
+			t.Errorf("%s stays", what)
+		}
+	}
 
 	// Bytes that bbolt has no reason to doubt: how large a blob is.
 	if whole, err = os.ReadFile(path); err != nil {

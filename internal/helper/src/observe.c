@@ -417,7 +417,7 @@ void look_up(struct observer *o, u32 arch, s32 nr, const u64 *args, s64 result)
 	if (!c)
 		return;
 	o->result = result;
-	o->begun |= c->op != OP_EXEC;
+	o->begun |= c->op != OP_EXEC && !o->s->searching;
 	stir_before(o, c, args);
 	look_call(o, c, args);
 }

@@ -69,6 +69,7 @@ struct sandbox {
 	s32 begun[BEGUN_MAX];
 	s32 dir_fd; // of a watched command
 	u32 path_skip; // bytes of its PATH: directories without the program
+	s32 searching; // its process looks along that, and executes nothing this instant
 	s32 own_proc; // of a /proc that is not read-only, where the command's is; else 0
 	int covered; // nobody ever sees what is mounted on in the root
 	s32 over; // of /over, if a bind needed it; else 0

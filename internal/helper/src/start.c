@@ -75,11 +75,21 @@ static int binary(const char *path)
 	return n < 0;
 }
 
+// execute returns the errno for which path was not executed. What this process looks at
+// after that is no program's look-up yet: see base.
+static s32 execute(struct sandbox *s, const char *path, char **argv)
+{
+	s->searching = 0;
+	s32 err = (s32)-SYS(execve, path, argv, s->envp);
+	s->searching = 1;
+	return err;
+}
+
 // try_exec returns the errno for which path was not executed. A script without
 // #! is run by /bin/sh, as shells and execvp do.
 static s32 try_exec(struct sandbox *s, const char *path)
 {
-	s32 err = (s32)-SYS(execve, path, s->argv, s->envp);
+	s32 err = execute(s, path, s->argv);
 	if (err == ENOENT && SYS(faccessat, AT_FDCWD, path, 0) >= 0)
 		s->start_flags |= DONE_NO_INTERPRETER;
 	if (err != ENOEXEC || binary(path))
@@ -87,7 +97,7 @@ static s32 try_exec(struct sandbox *s, const char *path)
 	char *name = s->argv[0];
 	s->argv[-1] = "/bin/sh";
 	s->argv[0] = (char *)path;
-	err = (s32)-SYS(execve, "/bin/sh", s->argv - 1, s->envp);
+	err = execute(s, "/bin/sh", s->argv - 1);
 	s->argv[0] = name;
 	return err;
 }
