@@ -392,8 +392,9 @@ type Lookup struct {
 
 	// Found says that there was something, which may be gone by the end; false
 	// where that is not known. Made says that the command may have made it, or
-	// moved it there: then Found says nothing.
-	Found, Made bool
+	// moved it there: then Found says nothing. Stays says that what it made is there
+	// at the end, of what is below /tmp, /run and /dev/shm.
+	Found, Made, Stays bool
 
 	// Anew says that what was there, if anything, was not looked at: it was opened to
 	// be written, made or emptied by that, or another file was given its name. Where

@@ -40,12 +40,13 @@ var errRandom = errors.New("it makes something that no two runs have alike")
 // more would otherwise never end.
 const saysMost = 64 << 20
 
-// ofMachine are programs that say something of the machine, of what runs on it, or of the
-// terminal, that speak with services, or that hold locks.
+// ofMachine are programs that say something of the machine, of what runs on it, of the
+// terminal, or of the priority and limits that they have from who calls, that speak with services, or that hold locks.
 var ofMachine = []string{
 	"hostname", "hostid", "uptime", "ps", "pgrep", "pkill", "pidof", "top", "free", "df", "findmnt", "mount", "who", "w", "last", "ss", "netstat", "ip",
 	"ifconfig", "lsof", "fuser", "lsblk", "nproc", "tty", "stty", "flock", "docker", "podman", "systemctl", "journalctl", "busctl", "dbus-send",
 	"ssh", "scp", "sftp", "ssh-add", "curl", "wget", "apt", "apt-get", "id", "groups",
+	"nice", "renice", "ionice", "chrt", "taskset", "prlimit",
 }
 
 // chance are programs that make something random, or say the time.
@@ -325,9 +326,12 @@ func (s *Session) plainKey() action.Digest {
 // lasting are the errors that will be the same the next time.
 var lasting = []error{errOutside, errMachine, errTimed, errItself, errKind, errMuch, errLeft, errBuilds}
 
+// errEarlier is wrapped by errors that a note has told of.
+var errEarlier = errors.New("an earlier call")
+
 // notePlain notes that a call had to be executed because of err.
 func (s *Session) notePlain(ctx context.Context, err error) {
-	if s.call.Kind != Any || s.told != nil {
+	if s.call.Kind != Any || s.told != nil || errors.Is(err, errEarlier) {
 		return
 	}
 	for i, e := range lasting {
@@ -354,7 +358,7 @@ func (s *Session) wasPlain(ctx context.Context) error {
 	if age := time.Since(time.Unix(then, 0)); err1 != nil || err2 != nil || i < 0 || i >= len(lasting) || age < 0 || age > plainFor {
 		return nil
 	}
-	return fmt.Errorf("an earlier call: %s: %w", why, lasting[i])
+	return fmt.Errorf("%w: %s: %w", errEarlier, why, lasting[i])
 }
 
 // A saying is what a program has said, of which not more than saysMost is kept.

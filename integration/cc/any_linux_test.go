@@ -1,6 +1,7 @@
 package cc_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,9 @@ func TestWritesOutside(t *testing.T) {
 		{"another name", "mv $OTHER/old $OTHER/new", cc.Plain},
 		{"a link", "ln -s x $OTHER/new", cc.Plain},
 		{"by a link", "echo a >link", cc.Plain},
+		{"left in /tmp", "t=tmp; echo a >/$t/${OTHER##*/}.x", cc.Plain},
+		{"an empty directory in /tmp", "t=tmp; mkdir /$t/${OTHER##*/}.y; mv /$t/${OTHER##*/}.y /$t/${OTHER##*/}.x", cc.Plain},
+		{"control: removed from /tmp", "t=tmp; mkdir /$t/${OTHER##*/}.x; rmdir /$t/${OTHER##*/}.x", cc.Miss},
 		{"control: a directory that is there", "mkdir -p $OTHER", cc.Miss},
 		{"control: where nobody can", "echo a >$OTHER/old/new", cc.Miss},
 		{"control: a file that is read", "cat $OTHER/old", cc.Miss},
@@ -42,7 +46,7 @@ func TestWritesOutside(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { os.RemoveAll(other) })
+			t.Cleanup(func() { os.RemoveAll(other); os.RemoveAll("/tmp/" + filepath.Base(other) + ".x") })
 			w := newWorld(t)
 			w.env["OTHER"] = other
 			w.link(filepath.Join(other, "old"), "link")
@@ -51,6 +55,8 @@ func TestWritesOutside(t *testing.T) {
 				w.write(filepath.Join(other, "old"), "old\n")
 				w.write(filepath.Join(other, "go/telemetry/old"), "")
 				w.remove(filepath.Join(other, "new"))
+				left := filepath.Join("/tmp", filepath.Base(other)+".x")
+				w.must(os.RemoveAll(left))
 				args := []string{"sh", "-c", "{ " + c.script + "; } 2>/dev/null; ls -R $OTHER >list; cat $OTHER/old >>list; echo done >o; exec 2>&-; true"}
 				if strings.HasPrefix(c.name, "control") {
 					args[2] = "{ " + c.script + "; } 2>/dev/null; echo done >o; true"
@@ -58,6 +64,7 @@ func TestWritesOutside(t *testing.T) {
 				want := w.bare(args)
 				w.write(filepath.Join(other, "old"), "old\n")
 				w.remove(filepath.Join(other, "new"))
+				w.must(os.RemoveAll(left))
 				got, outcome, reason := w.wrapped(args)
 				if diff := got.differs(want); diff != "" || want.code != 0 {
 					t.Errorf("call %d: %s (%s %s)", i+1, diff, outcome, reason)
@@ -67,6 +74,18 @@ func TestWritesOutside(t *testing.T) {
 					t.Errorf("call %d: %s (%s), want %s", i+1, outcome, reason, ends)
 				}
 			}
+			// Else what is noted of a call that is executed would never be forgotten.
+			err = filepath.WalkDir(filepath.Join(w.cache, "note"), func(p string, e os.DirEntry, err error) error {
+				if err != nil || !e.Type().IsRegular() {
+					return err
+				}
+				data, err := os.ReadFile(p)
+				if bytes.Contains(data, []byte("an earlier call")) {
+					t.Errorf("%s notes what a note has told", p)
+				}
+				return err
+			})
+			w.must(err)
 		})
 	}
 }

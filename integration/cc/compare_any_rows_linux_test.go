@@ -155,6 +155,7 @@ func TestCompareAnyStreams(t *testing.T) {
 		{name: "empty arg", want: "MHHHH", call: "$ANY sh -c 'echo $#' x '' a"},
 		{name: "dash args", want: "MHHHH", call: "$ANY echo --help -- -v"},
 		{name: "terminal size", want: "PPPPP", call: "$ANY stty size </dev/null"},
+		{name: "nice", want: "PPPPP", call: "nice -n 3 $ANY sh -c nice"},
 		{name: "unix socket", want: "UUUUU", setup: "rm -f $OUT/s $OUT/n; timeout 20 python3 -c 'import os,socket; s=socket.socket(socket.AF_UNIX); s.bind(os.environ[\"OUT\"]+\"/s\"); s.listen()\nwhile 1:\n c,_=s.accept(); open(os.environ[\"OUT\"]+\"/log\",\"a\").write(\"asked\\n\"); c.send(b\"1\"); c.close()' >/dev/null 2>&1 & while [ ! -S $OUT/s ]; do sleep 0.01; done", call: `$ANY python3 -c 'import os,socket; s=socket.socket(socket.AF_UNIX); s.connect(os.environ["OUT"]+"/s"); print(s.recv(1))'`},
 		{name: "unix socket in project", want: "FFFFF|PPPPP", setup: "rm -f s; timeout 20 python3 -c 'import os,socket; s=socket.socket(socket.AF_UNIX); s.bind(\"s\"); s.listen()\nwhile 1:\n c,_=s.accept(); open(os.environ[\"OUT\"]+\"/log\",\"a\").write(\"asked\\n\"); c.send(b\"1\"); c.close()' >/dev/null 2>&1 & while [ ! -S s ]; do sleep 0.01; done", call: `$ANY python3 -c 'import os,socket; s=socket.socket(socket.AF_UNIX); s.connect("s"); print(s.recv(1))'`},
 	})

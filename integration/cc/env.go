@@ -30,7 +30,7 @@ var compilerEnvStarts = []string{"LC_", "GCOV_", "ASAN_", "UBSAN_", "LSAN_", "MS
 // them, and that say nothing of what is to be done: of [Any] programs all others
 // are passed on.
 var noise = []string{
-	"_", "COLORTERM", "DISPLAY", "HISTFILE", "HISTSIZE", "INVOCATION_ID", "JOURNAL_STREAM", "LS_COLORS", "MAIL",
+	"_", "COLORTERM", "DISPLAY", "HISTFILE", "HISTSIZE", "INVOCATION_ID", "JOURNAL_STREAM", "MAIL",
 	"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "OLDPWD", "PS1", "PS2", "SHLVL", "STY",
 	"TMP", "TEMP", "TMPDIR", "TMUX", "TMUX_PANE", "WAYLAND_DISPLAY", "WINDOWID", "XAUTHORITY",
 }

@@ -5,13 +5,13 @@ import "testing"
 // TestVariables wants compilers to get the variables that they, or their C library, read,
 // and others only where something may read them that is no part of a compiler.
 func TestVariables(t *testing.T) {
-	env := []string{"ADA_INCLUDE_PATH=i", "ADA_OBJECTS_PATH=o", "GCONV_PATH=g", "FOO=1"}
+	env := []string{"ADA_INCLUDE_PATH=i", "ADA_OBJECTS_PATH=o", "GCONV_PATH=g", "FOO=1", "LS_COLORS=l", "SHLVL=1"}
 	for _, script := range []bool{false, true} {
 		c := Parse(Unknown, "/", []string{"gcc", "-c", "a.c"})
 		c.Script = script
 		want := 3
 		if script {
-			want = 4
+			want = 5
 		}
 		if got := c.Environment(env, nil, nil); len(got) != want {
 			t.Errorf("a script: %v: %v", script, got)

@@ -21,12 +21,13 @@ import (
 // errOutside is wrapped by errors that say what a run would have written to.
 var errOutside = fmt.Errorf("it would be written to, which a sandbox does not allow: %w", ErrPlain)
 
-// bookkeeping are parts of the names of files that programs count in what they do, and do
-// not read for it: the Go commands have a file for each day and program.
-var bookkeeping = []string{"/go/telemetry/"}
+// bookkeeping are parts of the names of files that programs count in what they do, and
+// do not read for it: the Go commands have a file for each day and program, and Java a
+// directory for each user.
+var bookkeeping = []string{"/go/telemetry/", "/tmp/hsperfdata_"}
 
 // outside returns an error if the run tried to make or to write to something of the host
-// that it could have written to without us.
+// that it could have written to without us, or left something in the sandbox's /tmp.
 func (s *Session) outside(status *backends.Status) error {
 	if s.told != nil || s.view.limits != nil {
 		return nil
@@ -36,10 +37,17 @@ func (s *Session) outside(status *backends.Status) error {
 			continue
 		}
 		p := path.Clean(l.Path)
-		if host, ok := s.view.host(p); ok && s.isWritable(path.Dir(host)) && isStream(host) { // in the layer nobody is at its other end
+		if slices.ContainsFunc(bookkeeping, func(part string) bool { return strings.Contains(p, part) }) {
+			continue
+		}
+		host, shown := s.view.host(p)
+		if l.Stays && !shown && s.view.asks(p) {
+			return fmt.Errorf("%s, which stays: %w", p, errOutside)
+		}
+		if shown && s.isWritable(path.Dir(host)) && isStream(host) { // in the layer nobody is at its other end
 			return fmt.Errorf("%s: %w", p, errStream)
 		}
-		if s.wouldWrite(p, l.Op) && !slices.ContainsFunc(bookkeeping, func(part string) bool { return strings.Contains(p, part) }) {
+		if s.wouldWrite(p, l.Op) {
 			return fmt.Errorf("%s: %w", p, errOutside)
 		}
 	}

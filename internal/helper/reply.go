@@ -209,6 +209,7 @@ const (
 const (
 	lookupFound = 1 // there was something, perhaps what the command has made
 	lookupMade  = 2 // the call may have made it, or given it this name
+	lookupStays = 4 // it did, in /tmp, /run or /dev/shm, and there it is at the end
 )
 
 // Lookups reads the log of look-ups, and closes it.
@@ -244,7 +245,7 @@ func (r *Reply) Lookups() ([]backends.Lookup, error) {
 			op, anew = backends.Move, true
 		}
 		list[i] = backends.Lookup{
-			Path: all[at+4 : at+4+n], Op: op, Anew: anew, Found: how&lookupFound != 0, Made: how&lookupMade != 0,
+			Path: all[at+4 : at+4+n], Op: op, Anew: anew, Found: how&lookupFound != 0, Made: how&lookupMade != 0, Stays: how&lookupStays != 0,
 		}
 		at += (4 + n + 3) &^ 3
 	}

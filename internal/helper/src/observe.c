@@ -62,10 +62,38 @@ void free_observer(struct sandbox *s)
 	s->observer = 0;
 }
 
+static struct lookup *entry(struct observer *o, u32 at)
+{
+	return (struct lookup *)(o->log + at);
+}
+
+// note_stays marks what the command has made in places of the sandbox's own, and left
+// there.
+static void note_stays(struct observer *o)
+{
+	static const char *const own[] = {"/tmp", "/run", "/dev/shm"};
+	struct lookup *l;
+	for (u32 at = 0; at < o->used; at += (u32)(sizeof *l + l->length + 3) & ~3u) {
+		l = entry(o, at);
+		if (!(l->how & LOOKUP_MADE))
+			continue;
+		memcpy(o->name, l + 1, l->length);
+		o->name[l->length] = 0;
+		if (!below(o->name, own[0]) && !below(o->name, own[1]) && !below(o->name, own[2]))
+			continue;
+		long fd = SYS(openat, AT_FDCWD, o->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		l->how |= LOOKUP_STAYS;
+		SYS(close, fd);
+	}
+}
+
 void finish_observer(struct sandbox *s)
 {
 	struct observer *o = s->observer;
 	scribe_finish(o);
+	note_stays(o);
 	s->reply.log_size = o->used;
 	if (o->complete)
 		s->reply.flags |= DONE_COMPLETE;
@@ -85,11 +113,6 @@ static u32 hash(u8 op, const char *path, size_t n)
 		part = part << 8 | (u8)path[n - 1];
 	h = (h ^ part) * factor;
 	return (u32)(h >> 32);
-}
-
-static struct lookup *entry(struct observer *o, u32 at)
-{
-	return (struct lookup *)(o->log + at);
 }
 
 static void grow(struct observer *o)

@@ -121,6 +121,7 @@ enum {
 enum {
 	LOOKUP_FOUND = 1, // there was something, perhaps what the command has made
 	LOOKUP_MADE = 2, // the call may have made it, or given it this name
+	LOOKUP_STAYS = 4, // it did, in /tmp, /run or /dev/shm, and there it is at the end
 };
 
 // One entry of the log of an observed command, followed by length bytes.
