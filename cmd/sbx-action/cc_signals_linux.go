@@ -31,15 +31,17 @@ func writesAreTold() {
 	}
 }
 
-// quits has SIGQUIT end this process as it ends a compiler: Go would print what each of its
-// threads does. A shell has what it starts in the background ignore it, with SIGINT, of
-// which Go still knows.
+// quits has SIGQUIT and SIGALRM end this process as they end a compiler: Go would print what
+// each of its threads does, and go on when a time has passed that who calls has set with
+// alarm. A shell has what it starts in the background ignore SIGQUIT, with SIGINT, of which
+// Go still knows.
 func quits() {
 	handler := uintptr(0) // SIG_DFL
 	if signal.Ignored(syscall.SIGINT) {
 		handler = 1 // SIG_IGN
 	}
 	handle(syscall.SIGQUIT, handler)
+	handle(syscall.SIGALRM, 0) // SIG_DFL
 }
 
 // deadlyAgain has them be what they are for a compiler that we have not started. Go has

@@ -111,10 +111,7 @@ func (k *collector) subdirectory(dir int, name, at string, depth int) error {
 			unix.Close(fd)
 			return fmt.Errorf("%s: an empty directory: %w", at, errKind)
 		}
-		err = nil
-		if k.s.call.Kind == Any {
-			err = k.s.newDirectory(fd, at)
-		}
+		err = k.s.newDirectory(fd, at)
 	case err != nil || !info.IsDir() || !k.fresh && opaque(fd):
 		unix.Close(fd)
 		return fmt.Errorf("%s: %w", at, errUndone)

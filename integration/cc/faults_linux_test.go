@@ -384,7 +384,7 @@ func TestSignals(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGINT)
 	defer signal.Stop(caught)
-	for i, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL, syscall.SIGQUIT} {
+	for i, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL, syscall.SIGQUIT, syscall.SIGALRM} {
 		w := newWorld(t)
 		w.write("a.c", "int a;\n")
 		mark := fmt.Sprintf("%d.%d", 3000+i, os.Getpid()) // seconds, and a word that only our process has

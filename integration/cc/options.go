@@ -16,7 +16,7 @@ type options struct {
 var driverOptions = options{
 	separate: []string{
 		"-include", "-imacros", "-isystem", "-iquote", "-idirafter", "-iprefix", "-iwithprefix", "-iwithprefixbefore",
-		"-isysroot", "-imultilib", "-MF", "-MT", "-MQ", "-MJ", "-Xpreprocessor", "-Xassembler", "-Xlinker", "-Xclang", "-aux-info",
+		"-isysroot", "-imultilib", "-MF", "-MT", "-MQ", "-MJ", "-Xpreprocessor", "-Xassembler", "-Xlinker", "-Xclang", "-Xanalyzer", "-aux-info",
 		"-arch", "--param", "-wrapper", "-target", "-mllvm", "-dumpbase", "-dumpdir", "-dumpbase-ext", "-include-pch",
 		"-ivfsoverlay", "--serialize-diagnostics", "-working-directory", "--sysroot", "-specs", "-framework", "-install_name",
 		"-rpath", "-soname", "-dynamic-linker", "--output", "-map", "-Map", "-m", "-plugin", "-plugin-opt", "-version-script",
@@ -51,19 +51,21 @@ func isQuery(a string) bool {
 var reports = []string{
 	"-ftime-report", "-fmem-report", "-Q", "-time", "--time", "--stats", "-fpre-ipa-mem-report", "-fpost-ipa-mem-report", "-ftime-trace", "--statistics",
 	"-ftime-report-json", "-fproc-stat-report", "-time-passes", "--time-passes", "-time-trace", "--time-trace",
+	"-gen-cdb-fragment-path", // of clang, in files with names drawn at random
 }
 
 // isReport says whether an argument of a compiler, or of what it passes arguments on to, is
-// one of the reports.
+// one of the reports. Those of clang's analyzer in HTML have names drawn at random, too.
 func isReport(a string) bool {
-	name, _, _ := strings.Cut(a, "=")
-	return slices.Contains(reports, name) || len(name) > len("--st") && strings.HasPrefix("--statistics", name) // of as, which takes less of it
+	name, value, _ := strings.Cut(a, "=")
+	return slices.Contains(reports, name) || name == "-analyzer-output" && strings.Contains(value, "html") ||
+		len(name) > len("--st") && strings.HasPrefix("--statistics", name) // of as, which takes less of it
 }
 
 // passesReport says whether a driver passes one of the reports on.
 func passesReport(name, a, value string) bool {
 	switch name {
-	case "-Xpreprocessor", "-Xassembler", "-Xlinker", "-Xclang", "-mllvm":
+	case "-Xpreprocessor", "-Xassembler", "-Xlinker", "-Xclang", "-Xanalyzer", "-mllvm":
 		return isReport(value)
 	}
 	for _, p := range []string{"-Wp,", "-Wa,", "-Wl,"} {
