@@ -2,10 +2,12 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -173,8 +175,34 @@ func (s *Store) bury(path string) error {
 	return s.explain(err)
 }
 
-// sweep removes what processes that have died left in tmp/.
+// topDraft is the name of a draft of the file called name, which is directly in the store.
+func topDraft(name string) string {
+	return fmt.Sprintf("%s.%d-%d", name, os.Getpid(), drafts.Add(1))
+}
+
+// isTopDraft says whether topDraft has made the name, in any process.
+func isTopDraft(name string) bool {
+	process, n, ok := strings.Cut(name[strings.LastIndexByte(name, '.')+1:], "-")
+	_, err1 := strconv.ParseUint(process, 10, 32)
+	_, err2 := strconv.ParseUint(n, 10, 64)
+	return ok && err1 == nil && err2 == nil
+}
+
+// sweepTop removes the drafts that processes that have died left beside what they were
+// to replace. Another user's are for that user to remove.
+func (s *Store) sweepTop() {
+	names, _ := os.ReadDir(s.dir) // tmp/ comes next, and is not to be listed either
+	for _, e := range names {
+		path := filepath.Join(s.dir, e.Name())
+		if fi, err := durable.Stat(path); err == nil && isTopDraft(e.Name()) && s.now().Sub(fi.ChangedAt) > draftMax {
+			_ = s.disk.Remove(path)
+		}
+	}
+}
+
+// sweep removes what processes that have died left in tmp/, and in the store itself.
 func (s *Store) sweep() error {
+	s.sweepTop()
 	parent := filepath.Join(s.dir, "tmp")
 	names, err := os.ReadDir(parent)
 	if absent(err) {

@@ -416,7 +416,7 @@ func (s *Store) shrinkHistory(limit int64, cutoff time.Time) error {
 			return nil
 		}
 		old := filepath.Join(s.dir, historyOldName)
-		draft := fmt.Sprintf("%s.%d-%d", old, os.Getpid(), drafts.Add(1))
+		draft := topDraft(old)
 		if err := s.replace(old, draft, bytes.Join(records, nil), 0o644); err != nil {
 			return err
 		}

@@ -210,8 +210,7 @@ func (s *Store) healVersion(path string) error {
 }
 
 func (s *Store) writeVersion(path string) error {
-	draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
-	return s.replace(path, draft, []byte(version), 0o444)
+	return s.replace(path, topDraft(path), []byte(version), 0o444)
 }
 
 // checkEmpty guards what is not ours: a directory without VERSION is only

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -81,9 +80,8 @@ func (f *syncedFile) set(s *Store, until time.Time) error {
 		fmt.Fprintf(&b, "%d %d\n", k, f.until[k])
 	}
 	path := filepath.Join(s.dir, syncedName)
-	draft := fmt.Sprintf("%s.%d-%d", path, os.Getpid(), drafts.Add(1))
 	data := appendRecord(nil, syncedMagic, syncedName, []byte(b.String()))
-	return s.replace(path, draft, data, 0o644)
+	return s.replace(path, topDraft(path), data, 0o644)
 }
 
 // trusted says whether the contents of the file are those that were written:

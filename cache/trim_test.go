@@ -315,6 +315,19 @@ func TestTrimSweeps(t *testing.T) {
 	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what a dead process left: %v", err)
 	}
+	draft := topDraft(filepath.Join(s.dir, historyOldName))
+	if err := os.WriteFile(draft, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	trim(t, s, Policy{})
+	if _, err := os.Lstat(draft); err != nil {
+		t.Errorf("a draft that is being written: %v", err)
+	}
+	s.now = func() time.Time { return time.Now().Add(2 * draftMax) }
+	trim(t, s, Policy{})
+	if _, err := os.Lstat(draft); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a draft of the dead: %v", err)
+	}
 }
 
 func TestIndex(t *testing.T) {
