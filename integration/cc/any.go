@@ -46,8 +46,13 @@ var ofMachine = []string{
 	"hostname", "hostid", "uptime", "ps", "pgrep", "pkill", "pidof", "top", "free", "df", "findmnt", "mount", "who", "w", "last", "ss", "netstat", "ip",
 	"ifconfig", "lsof", "fuser", "lsblk", "nproc", "tty", "stty", "flock", "docker", "podman", "systemctl", "journalctl", "busctl", "dbus-send",
 	"ssh", "scp", "sftp", "ssh-add", "curl", "wget", "apt", "apt-get", "id", "groups",
-	"nice", "renice", "ionice", "chrt", "taskset", "prlimit",
+	"nice", "renice", "ionice", "chrt", "taskset", "prlimit", "jps", "jcmd", "jstat", "jinfo", "jmap", "jstack",
 }
+
+// javasFiles is what the names of the directories begin with in which Java's machine leaves
+// how it fares, one for each user: each one that starts lists it to remove what dead ones
+// have left.
+const javasFiles = "/tmp/hsperfdata_"
 
 // chance are programs that make something random, or say the time.
 var chance = []string{"uuidgen", "mcookie", "shuf", "openssl", "ssh-keygen", "gpg", "date"}
@@ -100,7 +105,7 @@ func (s *Session) partlyShown(lookups []backends.Lookup) string {
 		if l.Op != backends.Open || l.Anew || !l.Found && !s.leads(p) { // of what follows no link it is not known
 			continue
 		}
-		if _, shown := s.view.host(p); shown || strings.HasPrefix(p, "/proc/") || s.concealed.made[p] {
+		if _, shown := s.view.host(p); shown || strings.HasPrefix(p, "/proc/") || strings.HasPrefix(p, javasFiles) {
 			continue
 		}
 		if info, err := os.Stat(p); err == nil && info.IsDir() {
@@ -181,7 +186,7 @@ func saysTo(fd int) string {
 }
 
 // anyVersion changes with what is decided on a miss.
-const anyVersion = "3"
+const anyVersion = "4"
 
 // circumstances are what else is in the key of a program of whatever kind: who it is, its
 // umask, and where it writes what it says, if that is a file, which it might look at.

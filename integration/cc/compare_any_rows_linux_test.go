@@ -47,6 +47,8 @@ func TestCompareAny(t *testing.T) {
 		{name: "proc loadavg", want: "PPPPP", call: "$ANY sed s/[0-9]*//g /proc/loadavg >o"},
 		{name: "ls of what is not all shown", want: "PPPPP", setup: "touch /tmp/sbx-any-seen", call: "$ANY sh -c 'ls / | grep -x run; ls /tmp | grep -x sbx-any-seen'; rm -f /tmp/sbx-any-seen"},
 		{name: "find in what is not all shown", want: "PPPPP", setup: "touch /tmp/sbx-any-found", call: "$ANY find /tmp -maxdepth 1 -name sbx-any-found; $ANY find / -maxdepth 1 -name run; rm -f /tmp/sbx-any-found"},
+		{name: "what Java lists", want: "MHHHH", setup: "echo 'mkdir -p /tmp/hsperfdata_sbx-any; ls /tmp/hsperfdata_sbx-any >o' >s", call: "mkdir /tmp/hsperfdata_sbx-any; $ANY sh s; rmdir /tmp/hsperfdata_sbx-any"},
+		{name: "a directory in tmp that is made, and there already", want: "PPPPP", setup: "echo 'mkdir -p /tmp/sbx-any-there; ls /tmp/sbx-any-there >o' >s", call: "mkdir /tmp/sbx-any-there; touch /tmp/sbx-any-there/x; $ANY sh s; rm -r /tmp/sbx-any-there"},
 		{name: "sys", want: "PPPPP", call: "$ANY sh -c 'ls /sys | head -3'"},
 	})
 }

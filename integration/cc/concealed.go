@@ -87,10 +87,8 @@ func (s *Session) host(p string) (string, bool) {
 		return host, ok
 	}
 	if c := &s.concealed; c.active {
-		for up := p; up != "/"; up = path.Dir(up) {
-			if c.made[up] {
-				return "", false
-			}
+		if s.makesItsOwn(p) && c.below(p) {
+			return "", false
 		}
 		if c.found == "" {
 			if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
@@ -99,6 +97,24 @@ func (s *Session) host(p string) (string, bool) {
 		}
 	}
 	return p, true
+}
+
+// makesItsOwn says whether what the run made at p, or above it, is a thing of its own
+// whatever the host has there: a compiler's temporary files, which have names that are drawn,
+// and those of Java's machine. Any other program may make a directory that is there
+// already, and look at what is in it.
+func (s *Session) makesItsOwn(p string) bool {
+	return s.call.Kind != Any && !s.call.Script || strings.HasPrefix(p, javasFiles)
+}
+
+// below says whether the run made p, or something that p is below.
+func (c *concealment) below(p string) bool {
+	for up := p; up != "/"; up = path.Dir(up) {
+		if c.made[up] {
+			return true
+		}
+	}
+	return false
 }
 
 // follow begins to note what the look-ups of a run ask for.

@@ -102,14 +102,11 @@ func mutationsIn(place string) (list []mutation) {
 		}, executed, without, header("2"))
 		return list // nothing can be made there
 	}
-	with("what a program makes in its private tmp is there", "--any ./maker", nil, shown, func(w *world, there string) {
+	with("what a program makes in its private tmp is there already, and holds something", "--any ./maker", nil, executed, func(w *world, there string) {
 		w.env["SBX_CC_NO_STDIN"] = "1"
-		w.script("maker", "mkdir -p "+there+"/d; echo 1 >"+there+"/d/x; cat "+there+"/d/x late.txt >out; rm "+there+"/d/x")
-		w.write("late.txt", "1")
-	}, func(w *world, there string) {
-		w.write(there+"/d/x", "9")
-		w.write("late.txt", "2")
-	})
+		w.script("maker", "mkdir -p "+there+"/d; echo 1 >"+there+"/d/y; cat "+there+"/d/* >out; rm "+there+"/d/y; rmdir "+there+"/d "+there+" 2>/dev/null; exit 0")
+		w.remove(there)
+	}, func(w *world, there string) { w.write(there+"/d/x", "9") })
 	return list
 }
 
