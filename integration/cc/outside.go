@@ -24,7 +24,7 @@ var errOutside = fmt.Errorf("it would be written to, which a sandbox does not al
 // bookkeeping are parts of the names of files that programs count in what they do, and
 // do not read for it: the Go commands have a file for each day and program, and Java a
 // directory for each user.
-var bookkeeping = []string{"/go/telemetry/", "/tmp/hsperfdata_"}
+var bookkeeping = []string{"/go/telemetry/", javasFiles}
 
 // outside returns an error if the run tried to make or to write to something of the host
 // that it could have written to without us, or left something in the sandbox's /tmp.
