@@ -7,14 +7,19 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -401,8 +406,18 @@ static void memory(void)
 		{"shared", 2 << 20, READ_WRITE, MAP_SHARED | MAP_ANONYMOUS},
 		{"too much", (size_t)1 << 62, READ_WRITE, PRIVATE},
 		{"too much in 32 bits", ((size_t)1 << 62) + (2 << 20), READ_WRITE, PRIVATE},
+		{"filtered", 2 << 20, READ_WRITE, PRIVATE}, // from here on who calls madvise is killed
 	};
+	struct sock_filter no_advice[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {4, no_advice};
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		if (!strcmp(kinds[i].name, "filtered") && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+			say("filter", errno);
 		char *at = mmap(0, kinds[i].size, kinds[i].protection, kinds[i].flags, -1, 0);
 		say(kinds[i].name, at == MAP_FAILED ? -1 : at[kinds[i].size - 1]);
 		if (at == MAP_FAILED)

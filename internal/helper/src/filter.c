@@ -138,11 +138,13 @@ static u32 watched_rules(struct rule *out, u32 n)
 {
 #if defined __x86_64__ // elsewhere there is no scribe
 	n = add_rule(out, n, SYS_mmap, WATCH_MEMORY);
+	n = add_rule(out, n, SYS_prctl, WATCH_FILTERS);
+	n = add_rule(out, n, SYS_seccomp, WATCH);
 #endif
 	return path_rules(out, n);
 }
 
-enum { WATCHED_RULES = PATH_CALLS + 1 };
+enum { WATCHED_RULES = PATH_CALLS + 3 };
 
 // observe_filter writes the filter that asks pid 1 about each path.
 u32 observe_filter(struct sock_filter *out)

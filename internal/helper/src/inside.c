@@ -294,7 +294,8 @@ __asm__(".section scribe,\"ax\",@progbits\n"
 // scribe_memory is called after mmap, with what that says in rax, and asks for huge pages.
 // The heap of a compiler comes in pieces of 2 MiB: to fill one with huge pages takes one
 // page fault in the place of 512, 2 to 5 % of what a compile of C takes. Where the kernel
-// has none, or it was no memory, nothing happens.
+// has none, or it was no memory, nothing happens. Where the command has filters of its
+// own, which may end who calls madvise, it is not called.
 __asm__(".section scribe,\"ax\",@progbits\n"
 	".globl scribe_memory\n"
 	"scribe_memory:\n"
@@ -302,11 +303,13 @@ __asm__(".section scribe,\"ax\",@progbits\n"
 	"	cmp $0x22, %r10d\n	jne 1f\n"
 	"	cmp $0x200000, %rsi\n	jb 1f\n"
 	"	cmp $0x800000, %rsi\n	ja 1f\n"
+	"	movabs $0x7ffffa010018, %rcx\n	cmpl $0, (%rcx)\n	jne 1f\n" // filters of the log
 	"	push %rdi\n	push %rdx\n	push %rax\n"
 	"	mov %rax, %rdi\n	mov $14, %edx\n	mov $28, %eax\n	syscall\n" // madvise, MADV_HUGEPAGE
 	"	pop %rax\n	pop %rdx\n	pop %rdi\n"
 	"1:	ret\n"
 	".text\n");
+_Static_assert(SCRIBE_LOG_AT + offsetof(struct log, filters) == 0x7ffffa010018, "where the filters are");
 _Static_assert(HUGE_PROTECTION == 3 && HUGE_FLAGS == 0x22 && HUGE_LEAST == 0x200000 && HUGE_MOST == 0x800000, "what scribe_memory compares with");
 
 // The loader, with gaps to be filled in. It runs right after a system call, so

@@ -119,6 +119,11 @@ static void watch(struct program *p, u32 check)
 		emit(p, IF_GREATER, 2, 0, 1);
 		emit_return(p, SECCOMP_RET_ALLOW);
 	}
+	if (check == WATCH_FILTERS) {
+		emit_load_arg(p, 0, 0);
+		emit(p, IF_EQUAL, PR_SET_SECCOMP, 1, 0);
+		emit_return(p, SECCOMP_RET_ALLOW);
+	}
 	if (check == WATCH_MEMORY) {
 		emit_load_arg(p, 3, 0);
 		emit(p, IF_EQUAL, HUGE_FLAGS, 0, 5);

@@ -17,6 +17,7 @@ enum check {
 	WATCH_CLOCK, // unless argument 0 is a clock that says nothing of the time of day
 	WATCH_STREAM, // unless argument 0 is no standard stream
 	WATCH_MEMORY, // if it could be in huge pages: see observe.h
+	WATCH_FILTERS, // prctl, if it installs a seccomp filter
 	FAKE, // success
 };
 

@@ -98,6 +98,11 @@ void scribe_consider(struct observer *o, s32 listener, const struct seccomp_noti
 	struct scribe *s = o->scribe;
 	if (!s)
 		s = new_scribe(o);
+	if (s && n->data.arch == AUDIT_ARCH && (n->data.nr == SYS_prctl || n->data.nr == SYS_seccomp)) {
+		if (s->log) // else nobody has a scribe, and who has filters gets none
+			s->log->filters = 1;
+		return;
+	}
 	if (!s || s->off)
 		return;
 	if (n->data.arch != AUDIT_ARCH || n->data.nr == SYS_execve || n->data.nr == SYS_execveat)

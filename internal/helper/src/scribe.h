@@ -52,6 +52,7 @@ void forget_process(struct sites *s);
 struct log {
 	u32 magic, used, lost, nplaces;
 	u32 still, ndir; // later: ndir is the length of dir
+	u32 filters; // a process of the command may have seccomp filters of its own
 	char dir[LONGEST]; // below which it is done; and /tmp, and below that
 	char places[PLACES][PLACE_MAX];
 	u32 table[TABLE]; // offsets of entries, + 1
