@@ -315,6 +315,8 @@ func (j *ccJob) parse(dir string) cc.Reason {
 		return cc.ReasonUmask
 	case cc.Loaded(os.LookupEnv):
 		return cc.ReasonPreload
+	case cc.Restricted():
+		return cc.ReasonDomain
 	case !j.any && j.self.IsWrapper(j.args[0], os.Getenv("PATH")):
 		return cc.ReasonWrapped
 	}

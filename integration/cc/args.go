@@ -91,6 +91,7 @@ const (
 	ReasonUndone    Reason = "removes or replaces files"
 	ReasonClosed    Reason = "a standard descriptor is closed"
 	ReasonUmask     Reason = "the umask takes rights from the owner of new files"
+	ReasonDomain    Reason = "Landlock may keep the caller from files"
 	ReasonStore     Reason = "the cache cannot be used"
 	ReasonStream    Reason = "writes to a FIFO, a socket or a device"
 	ReasonRemote    Reason = "not seen before, and the remote does not answer"

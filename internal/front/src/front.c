@@ -187,6 +187,7 @@ static int ours(struct front *f)
 #include "facts.c"
 #include "outputs.c"
 #include "finish.c"
+#include "domain.c"
 
 // answer is apart from its caller so that its large frame is there only where there
 // is a memo.
@@ -226,6 +227,8 @@ __attribute__((noinline)) static enum reason try(struct front *f)
 	enum reason why = load(f, key, key_len, &memo, &size, &self);
 	if (!why)
 		why = holds(f, &self);
+	if (!why && restricted())
+		why = NOT_OURS;
 	if (!why)
 		why = answer(f);
 	if (memo)

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cc
+
+// Restricted says whether Landlock, which only Linux has, may keep us from files.
+func Restricted() bool { return false }
