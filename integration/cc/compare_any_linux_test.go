@@ -270,6 +270,9 @@ func compareAny(t *testing.T, rows []anyRow) {
 					t.Errorf("call %d, %s: %s (%s%s)", i+1, state, diff, ends, reasons)
 				}
 				t.Logf("%s: %s%s", state, ends, reasons)
+				if strings.Contains(reasons, "something else") {
+					t.Errorf("call %d, %s: it is counted without a reason", i+1, state)
+				}
 				late = late || strings.Contains(reasons, "changed meanwhile")
 			}
 			want := r.want

@@ -235,6 +235,7 @@ func reasonOf(err error) Reason {
 		{errClock.Error(), "uses the date or time"},
 		{string(ReasonTimes), ReasonTimes},
 		{"have dates", ReasonTimes},
+		{errRandom.Error(), ReasonReport},
 		{"a socket, a FIFO or a device", "reads a socket, a FIFO or a device"},
 		{"could not be observed", "could not be observed"},
 		{"the last run failed", "failed before"},
