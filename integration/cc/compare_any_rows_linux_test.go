@@ -38,6 +38,7 @@ func TestCompareAny(t *testing.T) {
 		{name: "date year", want: "UUUUU", call: "$ANY date +%Y >o"},
 		{name: "date said", want: "UUUUU", call: "$ANY date +%F"},
 		{name: "urandom", want: "UUUUU|PPPPP", call: "$ANY sh -c 'head -c 8 /dev/urandom | od >o'", mask: withoutDigits},
+		{name: "urandom, not named", want: "UUUUU", setup: "echo 'head -c 8 /dev/urandom | od >o' >s", call: "$ANY sh s", mask: withoutDigits},
 		{name: "getrandom", want: "MHHHH", call: `$ANY python3 -c 'import os; open("o","w").write(os.urandom(4).hex())'`, mask: nothing},
 		{name: "uuid", want: "PPPPP", call: "$ANY cat /proc/sys/kernel/random/uuid", mask: nothing},
 		{name: "mktemp", want: "MHHHH", call: "$ANY mktemp -u", mask: nothing},
