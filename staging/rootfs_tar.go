@@ -152,43 +152,50 @@ func (im *Importer) tarEntry(r io.Reader, h *tar.Header) error {
 	if hidden, ok := strings.CutPrefix(base, hidePrefix); ok && im.layer > 0 {
 		return im.remove(dir, hidden, name)
 	}
+	n, err := im.tarNode(r, h, name, owner, dir.kids[base])
+	if n != nil {
+		dir.kids[base] = n
+	}
+	return err
+}
+
+// tarNode makes what an entry says, in the place of old, or of nothing. It is nil
+// where that is none.
+func (im *Importer) tarNode(r io.Reader, h *tar.Header, name string, owner Owner, old *importNode) (*importNode, error) {
 	n := &importNode{owner: owner, layer: im.layer}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		n.owner.Type, n.kids = TypeDir, map[string]*importNode{}
-		if old := dir.kids[base]; old != nil && old.kids != nil {
+		if old != nil && old.kids != nil {
 			n.kids = old.kids
 		}
 	case tar.TypeReg, tar.TypeGNUSparse:
 		n.owner.Type = TypeFile
 		d, err := im.store(r, h.Size, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		n.file = action.FileNode{Digest: d, Executable: h.Mode&0o111 != 0}
 	case tar.TypeSymlink:
 		if h.Linkname == "" {
-			return fmt.Errorf("%q: a link without a target", name)
+			return nil, fmt.Errorf("%q: a link without a target", name)
 		}
 		if len(h.Linkname) > 4095 {
-			return fmt.Errorf("%q: a link with a target of %d bytes: Linux allows 4095", name, len(h.Linkname))
+			return nil, fmt.Errorf("%q: a link with a target of %d bytes: Linux allows 4095", name, len(h.Linkname))
 		}
 		n.owner.Type, n.target = TypeLink, h.Linkname
 	case tar.TypeLink:
-		if n, err = im.linked(name, h.Linkname); err != nil {
-			return err
-		}
+		return im.linked(name, h.Linkname)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		n.owner.Type = map[byte]NodeType{tar.TypeChar: TypeChar, tar.TypeBlock: TypeBlock, tar.TypeFifo: TypeFIFO}[h.Typeflag]
 		n.owner.Major, n.owner.Minor = h.Devmajor, h.Devminor
 	case tar.TypeXGlobalHeader:
-		return nil
+		return nil, nil
 	default:
 		im.note("%s: an entry of unknown type %q left out", name, h.Typeflag)
-		return nil
+		return nil, nil
 	}
-	dir.kids[base] = n
-	return nil
+	return n, nil
 }
 
 // tarXattrs are the extended attributes of an entry, in the way of star, GNU

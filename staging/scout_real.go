@@ -1,7 +1,5 @@
 package staging
 
-import "path"
-
 // A Real is what a path of a root leads to.
 type Real struct {
 	Host  string // without links
@@ -30,21 +28,16 @@ func (w *HostWitness) Again() *HostWitness {
 	return &again
 }
 
-// real returns the node that p leads to, by way of the host's own directories only.
+// real returns the node that p leads to, by way of the host's own directories only. Unlike
+// look it notes nothing, and so takes no way that an earlier look-up has noted.
 func (c *scout) real(p string) (*node, bool) {
 	w := walk{at: c.top(), rest: p}
 	for {
 		name, tail, more := w.name()
-		switch name {
-		case "":
+		if name == "" {
 			return w.at, w.at.state != foreign
-		case ".":
-			w.rest = tail
-			continue
-		case "..":
-			if w.rest = tail; w.at.dir != nil {
-				w.at = w.at.dir
-			}
+		}
+		if w.dots(name, tail) {
 			continue
 		}
 		n := c.in(w.at, name, p)
@@ -54,15 +47,13 @@ func (c *scout) real(p string) (*node, bool) {
 		case n.state != there:
 			return n, true
 		case n.id.isLink():
+			rest := ""
+			if more {
+				rest = "/" + tail
+			}
 			target, err := c.target(n)
-			if w.links++; err != nil || w.links > maxLinks {
+			if err != nil || !c.turn(&w, target, rest) {
 				return nil, false
-			}
-			if path.IsAbs(target) {
-				w.at = c.top()
-			}
-			if w.rest = target; more {
-				w.rest += "/" + tail
 			}
 		case !more:
 			return n, true

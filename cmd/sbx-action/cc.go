@@ -185,19 +185,9 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if why := j.parts.blobs.reason(); why != nil && errors.Is(done.Unkept, action.ErrMiss) {
 		done.Unkept = why // for which an output that it names is not there
 	}
-	event := done.Event()
-	if event.Outcome == cc.Miss && j.parts.remote.silent() {
-		event.Reason = cc.ReasonRemote
-	}
-	if done.Result.ExitCode != 0 {
-		doubt := done.Complaint()
-		if !j.failures {
-			event = cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}
-			doubt = s.Doubt(done)
-		}
-		if doubt != "" {
-			return j.doubted(done, doubt)
-		}
+	event, doubt := j.judge(s, done)
+	if doubt != "" {
+		return j.doubted(done, doubt)
 	}
 	if done, err = j.verified(ctx, s, done); err != nil {
 		return j.broken(err)
@@ -222,6 +212,26 @@ func (j *ccJob) run(ctx context.Context, dir string) error {
 	if !told && !j.passing {
 		j.leaveMemo(ctx, s, done, dir)
 	}
+	return j.finish(done)
+}
+
+// judge says what is counted of the call, and why its failure is not believed, or "".
+func (j *ccJob) judge(s *cc.Session, done *cc.Done) (event cc.Event, doubt string) {
+	event = done.Event()
+	if event.Outcome == cc.Miss && j.parts.remote.silent() {
+		event.Reason = cc.ReasonRemote
+	}
+	switch {
+	case done.Result.ExitCode == 0:
+		return event, ""
+	case j.failures:
+		return event, done.Complaint()
+	}
+	return cc.Event{Outcome: cc.Failed, Reason: cc.ReasonMistake}, s.Doubt(done)
+}
+
+// finish ends the call as the compiler did.
+func (j *ccJob) finish(done *cc.Done) error {
 	if !done.Cached && j.forWorker() {
 		beginWarm(j.parts, true)
 	}
@@ -387,34 +397,6 @@ func (j *ccJob) readStdin() cc.Reason {
 	}
 	j.want.Stdin, j.want.Source = data, j.stdin
 	return ""
-}
-
-// takeStdin returns what comes on standard input. A program of --any may leave some, or
-// all, of a file to who comes next, so that of a file nothing is taken away: see leaveStdin.
-func (j *ccJob) takeStdin() ([]byte, error) {
-	if j.call.Stdin {
-		serving.takesStdin()
-		return io.ReadAll(os.Stdin)
-	}
-	at, err := os.Stdin.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return nil, err
-	}
-	j.stdinAt = at
-	data, err := io.ReadAll(io.NewSectionReader(os.Stdin, at, stdinMost+1))
-	if len(data) > stdinMost {
-		return nil, errors.New("it is too large")
-	}
-	return data, err
-}
-
-// stdinMost is how much of a file on standard input is taken into the key, in bytes.
-const stdinMost = 64 << 20
-
-// leaveStdin leaves a file on standard input where the program would leave it.
-func (j *ccJob) leaveStdin(n int64) error {
-	_, err := os.Stdin.Seek(j.stdinAt+n, io.SeekStart)
-	return err
 }
 
 func (j *ccJob) explain(done *cc.Done) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -277,25 +278,8 @@ func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 	limited, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	stdout, stderr := saying{abort: abort}, saying{abort: abort}
-	r := &action.Runner{
-		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
-		Locks: s.parts.Locks, Log: s.parts.Log,
-	}
-	if s.told != nil {
-		r.Backend = bare{parts: s.parts}
-	}
 	s.heard = func() []byte { return slices.Concat(stdout.buf, stderr.buf) }
-	dir := s.call.Dir
-	if s.view.elsewhere() {
-		dir = s.view.name(dir)
-	}
-	out, err := r.Run(limited, &action.Request{
-		Action: s.action, Command: s.command, Dir: dir, Stdin: s.stdin,
-		Save:   func(context.Context) error { s.settle(); return nil },
-		Stdout: &stdout, Stderr: &stderr,
-		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil, Network: s.network(),
-		Umask: s.umask(), Caller: s.asCaller(),
-	})
+	out, err := s.runner().Run(limited, s.request(o, &stdout, &stderr))
 	if cause := context.Cause(limited); errors.Is(cause, errMuch) {
 		err = cause
 	}
@@ -335,6 +319,33 @@ func (s *Session) Run(ctx context.Context, o Options) (done *Done, last error) {
 	d := &Done{Outcome: out, Stdout: stdout.buf, Stderr: stderr.buf, told: s.told != nil}
 	s.nameReal(d)
 	return d, err
+}
+
+// runner is the [action.Runner] of the call, of which the session itself is two parts.
+func (s *Session) runner() *action.Runner {
+	r := &action.Runner{
+		Cache: s.parts.Cache, Blobs: s.parts.Blobs, Stager: s, Witness: s, Backend: s.parts.Backend,
+		Locks: s.parts.Locks, Log: s.parts.Log,
+	}
+	if s.told != nil {
+		r.Backend = bare{parts: s.parts}
+	}
+	return r
+}
+
+// request is what the runner is asked for.
+func (s *Session) request(o Options, stdout, stderr io.Writer) *action.Request {
+	dir := s.call.Dir
+	if s.view.elsewhere() {
+		dir = s.view.name(dir)
+	}
+	return &action.Request{
+		Action: s.action, Command: s.command, Dir: dir, Stdin: s.stdin,
+		Save:   func(context.Context) error { s.settle(); return nil },
+		Stdout: stdout, Stderr: stderr,
+		SkipLookup: o.Recache, SkipStore: o.ReadOnly, CacheFailures: true, Observe: s.told == nil, Network: s.network(),
+		Umask: s.umask(), Caller: s.asCaller(),
+	}
 }
 
 // nameReal names the directory that the call sees elsewhere in what the compiler said.

@@ -47,19 +47,10 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 	}
 	seen := *status
 	if s.told != nil {
-		var err error
-		if status.Code != 0 {
-			err = errors.New("it failed")
-		} else {
-			seen.Lookups, err = s.lookupsTold(ctx)
-		}
-		if i := slices.IndexFunc(seen.Lookups, func(l backends.Lookup) bool { return l.Op == backends.Open && s.written[path.Clean(l.Path)] }); err == nil && i >= 0 {
-			err = fmt.Errorf("%s, which is read, is an output, too", seen.Lookups[i].Path)
-		}
-		if err != nil {
+		if err := s.seeTold(ctx, &seen); err != nil {
 			return nil, fmt.Errorf("%w: %w", err, action.ErrUnsealed)
 		}
-		status, seen.Complete = &seen, true
+		status = &seen
 	}
 	if p := s.stranger(status.Lookups); p != "" {
 		return nil, fmt.Errorf("%s: %w: %w", p, ErrForeign, action.ErrUnsealed)
@@ -87,7 +78,32 @@ func (s *Session) Seal(ctx context.Context, a *action.Action, status *backends.S
 		return nil, fmt.Errorf("the result %w: %w", errPlace, action.ErrUnsealed)
 	}
 	s.follow(status.Lookups)
-	sealed, err := s.witness.Seal(ctx, a, &seen, start)
+	return s.sealAs(ctx, a, status, &seen)
+}
+
+// seeTold sets, in the place of look-ups that were not observed, those that follow from
+// what the compiler tells.
+func (s *Session) seeTold(ctx context.Context, seen *backends.Status) (err error) {
+	if seen.Code != 0 {
+		return errors.New("it failed")
+	}
+	if seen.Lookups, err = s.lookupsTold(ctx); err != nil {
+		return err
+	}
+	for _, l := range seen.Lookups {
+		if l.Op == backends.Open && s.written[path.Clean(l.Path)] {
+			return fmt.Errorf("%s, which is read, is an output, too", l.Path)
+		}
+	}
+	seen.Complete = true
+	return nil
+}
+
+// sealAs seals the action with the inputs among what was looked up, which seen has, under
+// their names in the sandbox. It is an error if looking at them shows that the result
+// must not be kept.
+func (s *Session) sealAs(ctx context.Context, a *action.Action, status, seen *backends.Status) (*action.Action, error) {
+	sealed, err := s.witness.Seal(ctx, a, seen, s.start)
 	s.concealed.active, s.concealed.looked = false, err == nil
 	if err == nil && s.concealed.found != "" && s.told == nil {
 		err = fmt.Errorf("%s: %w: %w", s.concealed.found, errConcealed, action.ErrUnsealed)
