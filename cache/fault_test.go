@@ -220,6 +220,9 @@ func openIn(t *testing.T, dir string, opts Options) *Store {
 // afterwards and the steps to succeed when nothing is broken any more.
 func TestFaults(t *testing.T) {
 	for _, named := range []bool{false, true} {
+		if testing.Short() && named {
+			continue
+		}
 		for _, tt := range []breaker{
 			{persisted: true, err: errInjected},
 			{err: errInjected},

@@ -140,6 +140,9 @@ func TestTrimmed(t *testing.T) {
 // TestShared: a tree in which each directory holds the next one twice has more
 // paths than could ever be looked at.
 func TestShared(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	m := newMemory(t)
 	bomb := func(leaf action.Digest) action.Digest {
 		for range 60 {

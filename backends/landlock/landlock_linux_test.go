@@ -318,6 +318,9 @@ func TestSupervisorKilled(t *testing.T) {
 
 // TestChain shows that processes which never stay the same are found.
 func TestChain(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	tempDir(t)
 	b := open(t)
 	spec := shell("f() { (f & ) ; }; g() { while :; do (setsid sh -c 'sleep 0.01 & exec sleep 600' &); done; }; g & g & sleep 600")

@@ -62,6 +62,9 @@ var asRoot = map[string]string{
 // TestOwnersAsFakeroot compares what a command sees with what fakeroot shows it,
 // which for dynamic programs has the same rules.
 func TestOwnersAsFakeroot(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	fakeroot, err := exec.LookPath("fakeroot")
 	if err != nil {
 		t.Fatal("this test needs fakeroot: apt-get install fakeroot")
@@ -292,6 +295,9 @@ func TestOwnersGivesRoomBack(t *testing.T) {
 
 // TestOwnersOnDisk: a scratch on a disk uses inode numbers again.
 func TestOwnersOnDisk(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	b := openNative(t)
 	for _, name := range []string{"reuse", "reuse dir", "rename", "hard link", "copy", "many", "deleted, open"} {
 		want, st := output(t, b, owned(ownerScripts[name]))

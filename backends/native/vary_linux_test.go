@@ -118,6 +118,9 @@ func TestVaryClockOfChildren(t *testing.T) {
 }
 
 func TestVaryOrder(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	list := func(seed uint32, script string) string {
 		return strings.Join(vary(t, &backends.Vary{Order: seed}, "sh", "-c",
 			`mkdir d; for i in 1 2 3 4 5 6 7 8 9; do : >d/$i; done; `+script), " ")

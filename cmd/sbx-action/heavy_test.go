@@ -13,6 +13,9 @@ import (
 func heavyDir(t *testing.T) string {
 	t.Helper()
 	if file := os.Getenv("SBX_TEST_ACTIOND"); file != "" {
+		if _, err := os.Stat(file); err != nil { // which also tells go test that it is an input
+			t.Fatal(err)
+		}
 		return filepath.Dir(file)
 	}
 	dir := t.TempDir()

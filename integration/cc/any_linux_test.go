@@ -124,6 +124,9 @@ func TestTimesOfFiles(t *testing.T) {
 // TestStaleModule has Python read a module that it compiled earlier. What was compiled in
 // the second in which the source was written may be of another text.
 func TestStaleModule(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	w := newWorld(t)
 	w.env["PYTHONDONTWRITEBYTECODE"] = "" // which is as if it were not there
 	w.write("gen.py", "import part\nopen('out.txt', 'w').write(part.text)\n")

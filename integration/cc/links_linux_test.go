@@ -75,6 +75,9 @@ func TestLinksNext(t *testing.T) {
 // A script of the compiler's name that calls us for it, or a link to us, is no compiler:
 // the next one on PATH is, for whatever way the call takes.
 func TestLinksScript(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	w := newWorld(t)
 	w.files(twoFiles)
 	w.write("wrong.c", "int x = y;\n")

@@ -61,7 +61,7 @@ func TestMutations(t *testing.T) {
 		}
 	})
 	for i, m := range mutations() {
-		if testing.Short() && i%8 != 0 {
+		if testing.Short() && i%16 != 0 {
 			continue
 		}
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {

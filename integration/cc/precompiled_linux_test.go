@@ -9,6 +9,9 @@ import (
 // TestClangPrecompiled caches what clang precompiles if it holds no times, and what
 // is compiled with it; and nothing that may hold some.
 func TestClangPrecompiled(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	for _, c := range []struct {
 		name, header, change string
 		make, use            string

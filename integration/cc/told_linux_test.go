@@ -122,7 +122,7 @@ func TestBlindMutations(t *testing.T) {
 
 func blindMutations(t *testing.T, asked *atomic.Int32) {
 	for i, m := range mutations() {
-		if call := cc.Parse(cc.Unknown, "/", strings.Fields(m.call)); m.root || m.watched || call.Kind != cc.Compile || testing.Short() && i%8 != 0 {
+		if call := cc.Parse(cc.Unknown, "/", strings.Fields(m.call)); m.root || m.watched || call.Kind != cc.Compile || testing.Short() && i%16 != 0 {
 			continue // those that are executed in any case, or change what others see
 		}
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {

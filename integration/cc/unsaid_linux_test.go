@@ -32,6 +32,9 @@ func wantFronts(t *testing.T, want int32) func(bool) {
 // nobody reads. The call ends as the compiler's alone does, whether it would have been a
 // miss, a hit, or one by the front.
 func TestUnsaid(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	fronts := wantFronts(t, 5)
 	for _, c := range []struct {
 		call, streams string
@@ -96,6 +99,9 @@ func TestUnsaid(t *testing.T) {
 // TestLinked has outputs that have another name, too, or that are symbolic links: what
 // the compiler writes to is changed under both, and what it replaces is not.
 func TestLinked(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	fronts := wantFronts(t, 4)
 	for _, c := range []struct {
 		call string

@@ -327,6 +327,9 @@ func TestRecache(t *testing.T) {
 
 // TestSaysMuch executes calls that say more than is kept, as an error repeated for ever does.
 func TestSaysMuch(t *testing.T) {
+	if testing.Short() {
+		return // it is tested elsewhere
+	}
 	w := newWorld(t)
 	line := strings.Repeat("x", 1<<10) + "\n"
 	for size, want := range map[int]cc.Outcome{60 << 10: cc.Miss, 66 << 10: cc.Plain} {

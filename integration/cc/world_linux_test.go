@@ -67,6 +67,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	// A result of the test that go test has kept is good for this program only: go test
+	// takes note of the files that a test looks at, not of those that it executes.
+	if _, err := os.Stat(command); err != nil {
+		t.Fatal(err)
+	}
 	top := t.TempDir()
 	w := &world{t: t, top: top, dir: filepath.Join(top, "p"), cache: filepath.Join(top, "cache"), env: map[string]string{}}
 	w.mkdir(".")
