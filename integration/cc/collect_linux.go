@@ -115,7 +115,7 @@ func (k *collector) subdirectory(dir int, name, at string, depth int) error {
 	case err != nil || !info.IsDir() || !k.fresh && opaque(fd):
 		unix.Close(fd)
 		return fmt.Errorf("%s: %w", at, errUndone)
-	case k.s.call.Kind == Any && !k.fresh:
+	case (k.s.call.Kind == Any || k.s.call.Script) && !k.fresh:
 		err = oldDirectory(fd, at)
 	}
 	if err != nil {

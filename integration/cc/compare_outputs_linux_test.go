@@ -104,6 +104,7 @@ func TestCompareOutputs(t *testing.T) {
 		{name: "H", call: "$CC -H -c a.c", with: both},
 		{name: "print-file", call: "$CC -Wl,-M a.c m.c -o p 2>&1 | wc -l"},
 		{name: "names at random", call: "$CLANG -gen-cdb-fragment-path cdb -c a.c; $CLANG --analyze -Xclang -analyzer-output=html -o rep m.c; $CLANG --analyze -Xanalyzer -analyzer-output=html -o rep a.c; mv cdb/* cdb/x", want: "plain (reports times or memory, or makes something that no two runs have alike)"},
+		{name: "directory given permissions", files: map[string]string{"gcc": "#!/bin/sh\nchmod 750 p && exec gcc \"$@\"\n"}, call: "mkdir p; chmod +x gcc; tick; ${CC%gcc}./gcc -c a.c; stat -c %a p", want: "plain (leaves what a result does not hold: unusual permissions, several names, an empty directory, attributes)"},
 		{name: "directory of its own", files: map[string]string{"gcc": "#!/bin/sh\nmkdir -m 750 d && echo >d/x && exec gcc \"$@\"\n"}, call: "chmod +x gcc; tick; ${CC%gcc}./gcc -c a.c; stat -c %a d", want: "plain (leaves what a result does not hold: unusual permissions, several names, an empty directory, attributes)"},
 	})
 }
