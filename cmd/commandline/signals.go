@@ -38,6 +38,9 @@ func withSignals(ctx context.Context, one bool) context.Context {
 				signal.Notify(signals, s)
 			}
 		}
+		if !signal.Ignored(syscall.SIGINT) { // that shell ignores both, and Go only knows of one
+			signal.Notify(signals, syscall.SIGQUIT)
+		}
 		go func() {
 			s := <-signals
 			cancel(interrupted{s.(syscall.Signal)})
