@@ -202,11 +202,12 @@ func (a *Agent) answer(ctx context.Context, conn net.Conn, u *upstream, kind byt
 	case share.Info:
 		return share.WriteFrame(conn, share.Yes, a.info())
 	case share.Quit:
+		err := share.WriteFrame(conn, share.Yes) // first: once we quit, connections end
 		a.mu.Lock()
 		a.quitting = true
 		a.mu.Unlock()
 		a.poke()
-		return share.WriteFrame(conn, share.Yes)
+		return err
 	case share.Flush:
 		return a.busy(ctx, conn, func(ctx context.Context, _ func(string)) ([]string, error) { return nil, a.flush(ctx) })
 	}
