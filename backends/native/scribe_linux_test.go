@@ -188,7 +188,7 @@ func testHugePages(t *testing.T, asks, knows *Backend, program string) {
 		t.Errorf("without a scribe: %q", without)
 	}
 	_, err := os.Stat("/sys/kernel/mm/transparent_hugepage")
-	for _, l := range strings.Split(strings.TrimSpace(with), "\n") {
+	for l := range strings.SplitSeq(strings.TrimSpace(with), "\n") {
 		name := l[:strings.LastIndex(l, " ")]
 		huge := err == nil && runtime.GOARCH == "amd64" && slices.Contains([]string{"first", "second", "third", "8 MiB"}, name)
 		if huge != strings.HasSuffix(l, " huge") {
