@@ -170,6 +170,20 @@ func (s *sandbox) cancel() {
 	}
 }
 
+// endAfter ends a sandbox in which our init has not ended the command long after its time
+// was over, or has not said so: gVisor, on a busy machine, may not let it run for as long as
+// the command goes on forking. The function that is returned says whether that was done.
+func (s *sandbox) endAfter(wall time.Duration) func() bool {
+	if wall == 0 || s.machine != nil { // one boots first
+		return func() bool { return false }
+	}
+	timer := time.AfterFunc(wall+ending, func() {
+		s.cancel()
+		s.kill()
+	})
+	return func() bool { return !timer.Stop() }
+}
+
 // grace is how long a tool that was cancelled may take. A file system of the
 // network that does not answer can hold it for ever.
 const grace = 3 * time.Second
@@ -177,7 +191,7 @@ const grace = 3 * time.Second
 // ending is how long a tool may take to end after our init, which is process 1 of the
 // sandbox, has. On a busy machine gVisor (runsc of 2022) kept processes of a command
 // that forks without end for as long as these wanted to live.
-const ending = 20 * time.Second
+var ending = 20 * time.Second
 
 // kill ends the tool, and what it has started dies with it.
 func (s *sandbox) kill() {
@@ -250,15 +264,21 @@ func (s *sandbox) converse(b *Backend, spec *backends.Spec) (*backends.Status, e
 		req.Flags |= helper.LoUp
 	}
 	req.Seq, req.Memory, req.Procs = 2, spec.Limits.Memory, spec.Limits.Pids
+	begun := time.Now()
+	killed := s.endAfter(spec.Limits.Wall)
 	reply, err := s.exchange(b, req, spec)
-	if err != nil {
+	var st *backends.Status
+	switch late := killed(); {
+	case err != nil && late:
+		st, err = &backends.Status{TimedOut: true, Signal: int(unix.SIGKILL), Code: 128 + int(unix.SIGKILL), Usage: backends.Usage{Wall: time.Since(begun)}}, nil
+	case err != nil:
 		return nil, err
-	}
-	if reply.Kind != helper.Done {
+	case reply.Kind != helper.Done:
 		defer reply.Close()
 		return nil, unexpected(reply)
+	default:
+		st, err = reply.BackendStatus(spec)
 	}
-	st, err := reply.BackendStatus(spec)
 	if err == nil && spec.KeepRoot {
 		st.Root, ready.Root = ready.Root, nil
 	}
