@@ -35,7 +35,7 @@ func TestRestricted(t *testing.T) {
 		if got, outcome, _ := w.wrapped(args); outcome != cc.Hit || got.differs(want) != "" {
 			t.Errorf("control: without new privileges: %s, %s", outcome, got.differs(want))
 		}
-		allow(t, "/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/dev", w.dir, w.cache, filepath.Dir(command))
+		allow(t, "/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/dev", w.dir, w.cache, command)
 		bare := w.bare(args)
 		if bare.code == 0 {
 			t.Error("control: the compiler can read the header")
@@ -49,21 +49,29 @@ func TestRestricted(t *testing.T) {
 	<-done
 }
 
-// allow keeps this thread, and what it starts, from all files but those below dirs.
-func allow(t *testing.T, dirs ...string) {
-	const all = unix.LANDLOCK_ACCESS_FS_MAKE_SYM<<1 - 1
+// allow keeps this thread, and what it starts, from all files but those and what is below
+// them.
+func allow(t *testing.T, files ...string) {
+	const (
+		all    = unix.LANDLOCK_ACCESS_FS_MAKE_SYM<<1 - 1
+		ofFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE
+	)
 	handled := uint64(all)
 	rules, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&handled)), unsafe.Sizeof(handled), 0)
-	for _, dir := range dirs {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	for _, name := range files {
+		fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil || errno != 0 {
-			t.Errorf("%s: %v, %v", dir, err, errno)
+			t.Errorf("%s: %v, %v", name, err, errno)
 			return
+		}
+		access := uint64(ofFile)
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			access = all
 		}
 		rule := struct {
 			access uint64
 			fd     int32
-		}{all, int32(fd)}
+		}{access, int32(fd)}
 		_, _, errno = unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, rules, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
 		unix.Close(fd)
 	}
